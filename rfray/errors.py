@@ -1,0 +1,30 @@
+"""What a user did wrong, in one line: the only exception that the command line prints bare."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """A mistake that the user can mend: `what` is wrong, `where`, and what to `do` about it.
+
+    The command line prints it as one line and exits with code 2, before anything has started.
+    """
+
+    def __init__(self, what: str, *, where: str = "", do: str = "") -> None:
+        self.what = what
+        self.where = where
+        self.do = do
+        place = f"{where}: " if where else ""
+        remedy = f" ({do})" if do else ""
+        super().__init__(f"{place}{what}{remedy}".replace("\n", " "))
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """Advice that names the valid name closest to `name`, or all of them if none is close."""
+    names = sorted(valid)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean '{close[0]}'?"
+    return f"valid: {', '.join(names)}"
