@@ -1,0 +1,171 @@
+"""What a study planned, and what of it is not there yet, by name and with the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import product
+
+from rfray.analysis import schema
+from rfray.analysis.frame import StudyFrame
+from rfray.analysis.screening import LeftOut, covered_seeds, planned_seeds
+from rfray.analysis.slots import Slot
+from rfray.analysis.values import Scalar
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Something planned that is not there.
+
+    Attributes:
+        what: Its name, such as `vgg19_rf digits k=3 seed 1: finetune 0.9`.
+        reason: Why it is not there, such as `failed: out of memory` or `not run yet`.
+    """
+
+    what: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Expected:
+    """The slots of a study.
+
+    Attributes:
+        planned: Every slot of the study document, in the study's order.
+        beyond: Slots that a finished run fills although the document does not plan them: they
+            count in the tables, and the summary names them.
+    """
+
+    planned: tuple[Slot, ...]
+    beyond: tuple[Slot, ...]
+
+    @property
+    def slots(self) -> tuple[Slot, ...]:
+        """Planned or filled."""
+        return (*self.planned, *self.beyond)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Of one stage: how many slots are planned, done, running, failed, and not run at all."""
+
+    stage: str
+    planned: int
+    done: int
+    running: int
+    failed: int
+    other: int
+
+
+def expected_slots(frame: StudyFrame) -> Expected:
+    """The slots that the study document plans, or the product of what was seen without one."""
+    planned = [slot for stage in frame.document.stages for slot in _planned(frame, stage)]
+    known = set(planned)
+    return Expected(tuple(planned), tuple(slot for slot in frame.kept if slot not in known))
+
+
+def missing(frame: StudyFrame, expected: Expected) -> list[Gap]:
+    """A gap for each planned slot that no run fills, and for each group of seeds half covered."""
+    attempts = latest_attempts(frame)
+    gaps = [
+        Gap(frame.names.slot(slot), absence(slot, frame, attempts))
+        for slot in expected.planned
+        if slot not in frame.kept
+    ]
+    return gaps + _half_covered(frame)
+
+
+def latest_attempts(frame: StudyFrame) -> dict[Slot, LeftOut]:
+    """The latest run that was left out of each slot."""
+    ordered = sorted(frame.dropped, key=lambda entry: entry.record.start_time)
+    return {entry.slot: entry for entry in ordered if entry.slot is not None}
+
+
+def absence(slot: Slot, frame: StudyFrame, attempts: Mapping[Slot, LeftOut]) -> str:
+    """Why no run fills `slot`."""
+    if slot in attempts:
+        return attempts[slot].reason
+    needed = schema.NEEDS.get(slot.stage)
+    while needed is not None:
+        source = slot.on(needed)
+        if source in attempts and source not in frame.kept:
+            return f"not run: its {source.stage_label()} is {attempts[source].kind}"
+        needed = schema.NEEDS.get(needed)
+    return "not run yet"
+
+
+def progress(frame: StudyFrame, expected: Expected) -> list[Progress]:
+    """How far each planned stage is."""
+    attempts = latest_attempts(frame)
+    return [
+        _progress([slot for slot in expected.planned if slot.stage == stage], frame, attempts)
+        for stage in frame.document.stages
+        if any(slot.stage == stage for slot in expected.planned)
+    ]
+
+
+def _progress(slots: list[Slot], frame: StudyFrame, attempts: Mapping[Slot, LeftOut]) -> Progress:
+    done = [slot for slot in slots if slot in frame.kept]
+    kinds = [attempts[s].kind for s in slots if s not in frame.kept and s in attempts]
+    running = kinds.count("running")
+    failed = kinds.count("failed") + kinds.count("killed")
+    other = len(slots) - len(done) - running - failed
+    return Progress(slots[0].stage, len(slots), len(done), running, failed, other)
+
+
+def _planned(frame: StudyFrame, stage: str) -> Iterable[Slot]:
+    seen = _seen(frame)
+    alike = [slot for slot in seen if _scope(slot.stage) == _scope(stage)]
+    axes = _stage_axes(frame, stage, alike)
+    choices = [_choices(frame, axis, alike) for axis in axes]
+    seeds: tuple[int | None, ...] = (None,)
+    if schema.SEED not in schema.AXES_NOT_APPLYING.get(stage, frozenset()):
+        seeds = planned_seeds(frame.document) or (None,)
+    elif stage == "cka" and len(planned_seeds(frame.document)) < 2:
+        return
+    for values in product(*choices):
+        for seed, parameter in product(seeds, _parameters(frame, stage, seen)):
+            yield Slot(stage, tuple(zip(axes, values, strict=True)), seed, parameter)
+
+
+def _seen(frame: StudyFrame) -> list[Slot]:
+    return [*frame.kept, *(entry.slot for entry in frame.dropped if entry.slot is not None)]
+
+
+def _scope(stage: str) -> frozenset[str]:
+    return schema.AXES_NOT_APPLYING.get(stage, frozenset())
+
+
+def _stage_axes(frame: StudyFrame, stage: str, alike: list[Slot]) -> list[str]:
+    """The axes that a stage's runs have: those that runs of its scope carry, if there are any."""
+    applying = [axis for axis in frame.axes if axis not in _scope(stage)]
+    carried = {axis for slot in alike for axis, _ in slot.identity}
+    return [axis for axis in applying if not alike or axis in carried]
+
+
+def _choices(frame: StudyFrame, axis: str, alike: list[Slot]) -> tuple[Scalar, ...]:
+    if axis in frame.document.axes:
+        return frame.document.axes[axis]
+    return tuple(dict.fromkeys(value for s in alike for name, value in s.identity if name == axis))
+
+
+def _parameters(frame: StudyFrame, stage: str, seen: list[Slot]) -> tuple[Scalar | None, ...]:
+    if stage not in schema.OWN_PARAMETER:
+        return (None,)
+    if stage in frame.document.parameters:
+        return frame.document.parameters[stage]
+    return tuple(dict.fromkeys(slot.parameter for slot in seen if slot.stage == stage))
+
+
+def _half_covered(frame: StudyFrame) -> list[Gap]:
+    planned = planned_seeds(frame.document)
+    gaps = []
+    for slot, record in frame.kept.items():
+        covered = covered_seeds(record)
+        if slot.stage == "cka" and covered is not None and covered != planned:
+            reason = f"covers the seeds {list(covered)}, the study has {list(planned)}"
+            gaps.append(Gap(frame.names.slot(slot), reason))
+    return gaps

@@ -1,0 +1,189 @@
+"""The frame: a study's runs as a table, one row a finished stage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from rfray.analysis import schema
+from rfray.analysis.document import (
+    StudyDocument,
+    identity_axes,
+    infer_document,
+    parse_document,
+)
+from rfray.analysis.screening import LeftOut, screen
+from rfray.analysis.slots import CellNames, Slot
+from rfray.analysis.values import is_finite, typed
+from rfray.errors import UserError
+
+if TYPE_CHECKING:
+    from rfray.tracking import Ledger, RunRecord
+
+_TYPES = {
+    "study": "str",
+    "stage": "str",
+    "dataset": "str",
+    "arch": "str",
+    "kernel_size": "Int64",
+    "receptive_field": "Int64",
+    "seed": "Int64",
+    "width": "Float64",
+    "rate": "Float64",
+    "at": "str",
+    "key": "str",
+    "run_id": "str",
+    "status": "str",
+    "name": "str",
+    "started": "datetime64[ms, UTC]",
+    "seconds": "Float64",
+}
+
+
+@dataclass(frozen=True)
+class StudyFrame:
+    """A study as its runs tell it.
+
+    Attributes:
+        study: Name of the study, which is its MLflow experiment.
+        tracking_uri: The store it was read from.
+        document: What was planned, stated by the driver or inferred from the runs.
+        axes: The axes that tell table rows apart: every axis but the seed.
+        rows: One row a finished stage that counts: `study stage dataset arch kernel_size
+            receptive_field seed width rate at key run_id status name started seconds`, any further
+            axis of the study, and the latest value of each metric (`metric.<name>` where a metric
+            has the name of another column). Empty where a column does not apply.
+        left_out: One row a run that does not count: `name stage kind reason status started run_id`.
+        kept: The run that fills each slot.
+        dropped: The runs behind `left_out`.
+    """
+
+    study: str
+    tracking_uri: str
+    document: StudyDocument
+    axes: tuple[str, ...]
+    rows: pd.DataFrame
+    left_out: pd.DataFrame
+    kept: Mapping[Slot, RunRecord]
+    dropped: tuple[LeftOut, ...]
+
+    @cached_property
+    def names(self) -> CellNames:
+        """The namer of this study's cells."""
+        attempted = [entry.slot for entry in self.dropped if entry.slot is not None]
+        planned = [((axis, v),) for axis in self.axes for v in self.document.axes.get(axis, ())]
+        return CellNames.of([*(slot.identity for slot in (*self.kept, *attempted)), *planned])
+
+
+def read_frame(ledger: Ledger, study: str) -> StudyFrame:
+    """Reads a study's runs; no request a run, so that thousands take seconds.
+
+    Raises:
+        UserError: If the store holds no such study, or its document is not of the public form.
+    """
+    records = list(ledger.runs(study))
+    stated = ledger.study_document(study)
+    document = infer_document(records) if stated is None else parse_document(stated)
+    axes = identity_axes(document, records)
+    screening = screen(records, document, axes)
+    return StudyFrame(
+        study=study,
+        tracking_uri=ledger.tracking_uri,
+        document=document,
+        axes=axes,
+        rows=_rows(study, axes, screening.kept),
+        left_out=_left_out(screening.left_out),
+        kept=screening.kept,
+        dropped=screening.left_out,
+    )
+
+
+def finished(frame: StudyFrame) -> StudyFrame:
+    """The frame itself if at least one of its runs counts.
+
+    Raises:
+        UserError: If none does, with what there is instead.
+    """
+    if frame.kept:
+        return frame
+    counts = frame.left_out["kind"].value_counts()
+    there = ", ".join(f"{count} {kind}" for kind, count in counts.items()) or "it has no run at all"
+    raise UserError(
+        f"study '{frame.study}' has no finished run", where=frame.tracking_uri, do=there
+    )
+
+
+def not_finite(frame: StudyFrame) -> list[tuple[Slot, str, float]]:
+    """(slot, metric, value) of each latest metric that is no number, or infinite."""
+    return [
+        (slot, metric, value)
+        for slot, record in frame.kept.items()
+        for metric, value in record.metrics.items()
+        if not is_finite(value)
+    ]
+
+
+def _rows(study: str, axes: Sequence[str], kept: Mapping[Slot, RunRecord]) -> pd.DataFrame:
+    others = [axis for axis in axes if axis not in _TYPES]
+    taken = {*_TYPES, *others}
+    metrics = sorted({metric for record in kept.values() for metric in record.metrics})
+    columns = [*_TYPES, *others]
+    columns += [f"metric.{metric}" if metric in taken else metric for metric in metrics]
+    rows = [_row(study, slot, record, taken) for slot, record in kept.items()]
+    frame = pd.DataFrame(rows, columns=columns)
+    frame["started"] = pd.to_datetime(frame["started"], unit="ms", utc=True)
+    return frame.astype(_TYPES)
+
+
+def _row(study: str, slot: Slot, record: RunRecord, taken: Iterable[str]) -> dict[str, object]:
+    ended = record.end_time
+    row: dict[str, object] = {
+        "study": study,
+        "stage": slot.stage,
+        **dict(slot.identity),
+        "receptive_field": receptive_field(record),
+        "seed": slot.seed,
+        "key": record.tags.get(schema.KEY_TAG),
+        "run_id": record.run_id,
+        "status": record.status,
+        "name": record.name,
+        "started": record.start_time,
+        "seconds": None if ended is None else (ended - record.start_time) / 1000,
+    }
+    own = schema.OWN_PARAMETER.get(slot.stage)
+    if own is not None:
+        row[own] = slot.parameter
+    for metric, value in record.metrics.items():
+        row[f"metric.{metric}" if metric in taken else metric] = value
+    return row
+
+
+def receptive_field(record: RunRecord) -> int | None:
+    """The theoretical receptive field that a run records; None if it records none."""
+    try:
+        return int(typed("receptive_field", record.params["receptive_field"]))
+    except (KeyError, ValueError):
+        return None
+
+
+def _left_out(entries: Iterable[LeftOut]) -> pd.DataFrame:
+    rows = [
+        {
+            "name": entry.record.name,
+            "stage": entry.record.tags.get(schema.STAGE_TAG),
+            "kind": entry.kind,
+            "reason": entry.reason,
+            "status": entry.record.status,
+            "started": entry.record.start_time,
+            "run_id": entry.record.run_id,
+        }
+        for entry in entries
+    ]
+    columns = ["name", "stage", "kind", "reason", "status", "started", "run_id"]
+    frame = pd.DataFrame(rows, columns=columns)
+    frame["started"] = pd.to_datetime(frame["started"], unit="ms", utc=True)
+    return frame

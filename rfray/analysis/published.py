@@ -1,0 +1,132 @@
+"""Published values, and the rule by which they may stand beside a study's own."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rfray.analysis.report_file import PublishedSpec, Quantity
+from rfray.analysis.slots import Identity
+from rfray.analysis.values import Scalar, agree, typed
+from rfray.errors import UserError, nearest
+
+_FIXED = ("source", "stage", "rate", "at", "metric", "mean", "std", "n")
+
+
+@dataclass(frozen=True)
+class PublishedValue:
+    """A published mean.
+
+    Attributes:
+        mean: Mean.
+        std: Standard deviation; NaN where none was published.
+        n: Number of values it was taken over; None where that was not published.
+    """
+
+    mean: float
+    std: float
+    n: int | None
+
+
+@dataclass(frozen=True)
+class Published:
+    """Published values by source, cell and quantity.
+
+    Attributes:
+        sources: Names of the sources, such as `paper` and `author`, in the order of the file.
+        axes: The axes that tell published cells apart.
+        holds_for: Settings of every published value.
+        values: By (source, cell, stage, parameter, metric).
+    """
+
+    sources: tuple[str, ...]
+    axes: tuple[str, ...]
+    holds_for: Mapping[str, Scalar]
+    values: Mapping[tuple[str, frozenset[tuple[str, Scalar]], Quantity], PublishedValue]
+
+    def beside(
+        self, quantity: Quantity, cell: Identity, settings: Sequence[Mapping[str, str]]
+    ) -> dict[str, PublishedValue]:
+        """The published values of `quantity`, by source, that are comparable to a study's cell.
+
+        A value is comparable if the cell agrees with it on every axis that tells published cells
+        apart, and with `holds_for` on every other axis and on all that its runs record; a study
+        that sweeps an axis of which the publication does not speak is comparable to nothing.
+
+        Args:
+            quantity: What is measured.
+            cell: The study's cell.
+            settings: The params of the runs that were measured.
+        """
+        others = [(axis, value) for axis, value in cell if axis not in self.axes]
+        if any(self.holds_for.get(axis) != value for axis, value in others):
+            return {}
+        for params in settings:
+            if any(not agree(params[k], v) for k, v in self.holds_for.items() if k in params):
+                return {}
+        key = frozenset((axis, value) for axis, value in cell if axis in self.axes)
+        bare = Quantity(
+            stage=quantity.stage, metric=quantity.metric, rate=quantity.rate, at=quantity.at
+        )
+        found = ((source, self.values.get((source, key, bare))) for source in self.sources)
+        return {source: value for source, value in found if value is not None}
+
+
+NOTHING_PUBLISHED = Published((), (), {}, {})
+"""For a report that names no published values."""
+
+
+def load_published(spec: PublishedSpec | None, folder: Path) -> Published:
+    """Reads the published values of a report file that lies in `folder`.
+
+    Raises:
+        UserError: If the file is absent, lacks a column, or holds a line that cannot be read.
+    """
+    if spec is None:
+        return NOTHING_PUBLISHED
+    path = folder / spec.file
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            reader = csv.DictReader(stream)
+            lines = list(reader)
+            header = tuple(reader.fieldnames or ())
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError("the published values cannot be read", where=str(path)) from error
+    for column in ("source", "stage", "metric", "mean"):
+        if column not in header:
+            raise UserError(f"no column '{column}'", where=str(path), do=nearest(column, header))
+    axes = tuple(column for column in header if column not in _FIXED)
+    values = {}
+    for number, line in enumerate(lines, start=2):
+        try:
+            key, value = _value(line, axes)
+        except (TypeError, ValueError) as error:
+            what = "this line cannot be read as published values"
+            raise UserError(what, where=f"{path}:{number}") from error
+        if key in values:
+            raise UserError("this value is published twice", where=f"{path}:{number}")
+        values[key] = value
+    holds_for = {name: typed(name, value) for name, value in spec.holds_for.items()}
+    sources = tuple(dict.fromkeys(line["source"] for line in lines))
+    return Published(sources, axes, holds_for, values)
+
+
+def _value(
+    line: Mapping[str, str], axes: Sequence[str]
+) -> tuple[tuple[str, frozenset[tuple[str, Scalar]], Quantity], PublishedValue]:
+    quantity = Quantity(
+        stage=line["stage"],
+        metric=line["metric"],
+        rate=float(line["rate"]) if line.get("rate") else None,
+        at=line.get("at") or None,
+    )
+    cell = frozenset((axis, typed(axis, line[axis])) for axis in axes if line[axis])
+    value = PublishedValue(
+        mean=float(line["mean"]),
+        std=float(line["std"]) if line.get("std") else math.nan,
+        n=int(line["n"]) if line.get("n") else None,
+    )
+    return (line["source"], cell, quantity), value

@@ -1,0 +1,356 @@
+"""The report file: the layout of every table and figure as typed, validated data."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from rfray.analysis import schema
+from rfray.analysis.values import Scalar, typed
+from rfray.errors import UserError, nearest
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _as_tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else (value,)
+
+
+_Values = Annotated[tuple[Scalar, ...], BeforeValidator(_as_tuple)]
+_Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+
+
+class Quantity(_Model):
+    """A metric of a stage, with the stage's own parameter where it has one.
+
+    Attributes:
+        stage: Name of the stage.
+        metric: Name of the metric.
+        rate: Pruning rate, for prune and finetune.
+        at: `init` or `trained`, for hessian.
+    """
+
+    stage: str
+    metric: str
+    rate: float | None = None
+    at: str | None = None
+
+    @model_validator(mode="after")
+    def _has_its_parameter(self) -> Quantity:
+        own = schema.OWN_PARAMETER.get(self.stage)
+        for name, value in (("rate", self.rate), ("at", self.at)):
+            if name == own and value is None:
+                raise ValueError(f"stage {self.stage} needs a {name}")
+            if name != own and value is not None:
+                raise ValueError(f"stage {self.stage} has no {name}")
+        return self
+
+    @property
+    def parameter(self) -> Scalar | None:
+        """The value of the stage's own parameter, None if it has none."""
+        return self.at if self.rate is None else typed("rate", self.rate)
+
+    def __str__(self) -> str:
+        return " ".join(str(word) for word in (self.stage, self.parameter) if word is not None)
+
+
+class _Column(_Model):
+    name: _Identifier
+    title: str
+    format: str = ".2f"
+
+    @field_validator("format")
+    @classmethod
+    def _formats_a_number(cls, value: str) -> str:
+        try:
+            format(0.5, value)
+        except ValueError as error:
+            raise ValueError(f"'{value}' is no number format such as .2f or .3g") from error
+        return value
+
+
+class MeasuredColumn(_Column, Quantity):
+    """A column of values that runs logged.
+
+    Attributes:
+        over: What the mean is taken over: the seeds of a cell, one value a run, or the draws
+            within one run, one value a step of the metric.
+    """
+
+    over: Literal["seeds", "draws"] = "seeds"
+
+    @model_validator(mode="after")
+    def _draws_are_not_pooled_over_seeds(self) -> MeasuredColumn:
+        scope = schema.AXES_NOT_APPLYING.get(self.stage, frozenset())
+        if self.over == "draws" and schema.SEED not in scope:
+            raise ValueError(f"draws of {self.stage} would be pooled over seeds")
+        return self
+
+
+class DifferenceColumn(_Column):
+    """A column of differences, taken per seed before they are averaged.
+
+    Attributes:
+        minus: Names of two measured columns of the table: the first minus the second.
+        equals: The logged quantity that the difference must equal; also the name under which its
+            published values are kept.
+    """
+
+    minus: tuple[str, str]
+    equals: Quantity | None = None
+
+
+def _kind(value: object) -> str:
+    differs = "minus" in value if isinstance(value, Mapping) else hasattr(value, "minus")
+    return "difference" if differs else "measured"
+
+
+Column = Annotated[
+    Annotated[MeasuredColumn, Tag("measured")] | Annotated[DifferenceColumn, Tag("difference")],
+    Discriminator(_kind),
+]
+"""A column of a table."""
+
+
+class _Selected(_Model):
+    id: _Identifier
+    title: str
+    where: dict[str, _Values] = Field(default_factory=dict)
+
+    @field_validator("where")
+    @classmethod
+    def _typed_values(cls, where: dict[str, tuple[Scalar, ...]]) -> dict[str, tuple[Scalar, ...]]:
+        return {axis: tuple(typed(axis, v) for v in values) for axis, values in where.items()}
+
+
+class TableSpec(_Selected):
+    """A table: one row a cell of the study, seeds aside.
+
+    Attributes:
+        id: File name of the table.
+        title: Its caption.
+        where: The values that an axis may have in this table; every value where it says nothing.
+        columns: Its columns.
+    """
+
+    columns: tuple[Column, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _columns_fit(self) -> TableSpec:
+        _refuse_twice("column", [column.name for column in self.columns])
+        measured = self.measured
+        for column in self.columns:
+            for name in column.minus if isinstance(column, DifferenceColumn) else ():
+                if name not in measured:
+                    advice = nearest(name, measured)
+                    raise ValueError(f"no measured column '{name}' to subtract ({advice})")
+        scopes = {schema.AXES_NOT_APPLYING.get(c.stage, frozenset()) for c in measured.values()}
+        if len({scope - {schema.SEED} for scope in scopes}) > 1:
+            raise ValueError("its columns are of stages whose runs do not share their axes")
+        return self
+
+    @property
+    def measured(self) -> dict[str, MeasuredColumn]:
+        """Its measured columns by name."""
+        return {c.name: c for c in self.columns if isinstance(c, MeasuredColumn)}
+
+
+class FigureSpec(_Selected):
+    """A figure, drawn once for each data set, network and further axis of the study.
+
+    Attributes:
+        id: Start of its file names.
+        title: Its caption.
+        where: The values that an axis may have in this figure.
+        kind: What it shows.
+    """
+
+    kind: Literal["spectra", "eigenvalues", "cka", "importance"]
+
+
+class PublishedSpec(_Model):
+    """Where published values lie and which settings they hold for.
+
+    Attributes:
+        file: A csv file beside the report file.
+        holds_for: Settings that the published values were made with: a run that records another
+            value is never set beside them.
+    """
+
+    file: str
+    holds_for: dict[str, Scalar] = Field(default_factory=dict)
+
+
+class ReportSpec(_Model):
+    """The layout of a report.
+
+    Attributes:
+        title: Its heading.
+        published: The published values, None for a report without any.
+        tables: Its tables, in order.
+        figures: Its figures, in order.
+    """
+
+    title: str
+    published: PublishedSpec | None = None
+    tables: tuple[TableSpec, ...] = ()
+    figures: tuple[FigureSpec, ...] = ()
+
+    @model_validator(mode="after")
+    def _ids_are_unique(self) -> ReportSpec:
+        _refuse_twice("table", [table.id for table in self.tables])
+        _refuse_twice("figure", [figure.id for figure in self.figures])
+        return self
+
+
+def load_report(path: Path) -> ReportSpec:
+    """Reads a report file; an entry with `each: {name: [values]}` stands for one entry a value.
+
+    Raises:
+        UserError: If the file is absent, no YAML, or not a report.
+    """
+    raw = _read_yaml(path)
+    for section in ("tables", "figures"):
+        entries = raw.get(section)
+        if isinstance(entries, list):
+            raw[section] = [one for entry in entries for one in _expand(entry, path)]
+    try:
+        return ReportSpec.model_validate(raw)
+    except ValidationError as error:
+        raise _user_error(error, raw, path) from error
+
+
+def check_names(
+    report: ReportSpec,
+    path: Path,
+    axes: Sequence[str],
+    metrics: Mapping[str, frozenset[str]],
+) -> None:
+    """Refuses names of stages, metrics and axes that neither the schema nor the study knows.
+
+    Args:
+        report: The report.
+        path: Where it was read, for the message.
+        axes: The study's axes.
+        metrics: Metrics that the study's runs hold, by stage.
+
+    Raises:
+        UserError: At the first unknown name, with the nearest known one.
+    """
+    stages = {*schema.METRICS, *metrics}
+    for table in report.tables:
+        place = f"{path}: table '{table.id}'"
+        for column in table.columns:
+            quantity = column.equals if isinstance(column, DifferenceColumn) else column
+            if quantity is None:
+                continue
+            _refuse_unknown("stage", quantity.stage, stages, place)
+            known = schema.METRICS.get(quantity.stage, frozenset())
+            known |= metrics.get(quantity.stage, frozenset())
+            _refuse_unknown(f"metric of {quantity.stage}", quantity.metric, known, place)
+    for entry in (*report.tables, *report.figures):
+        for axis in entry.where:
+            place = f"{path}: '{entry.id}' where"
+            _refuse_unknown("axis", axis, {*schema.STANDARD_AXES, *axes}, place)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise UserError(f"the report file cannot be read: {reason}", where=str(path)) from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" at line {mark.line + 1}" if mark else ""
+        raise UserError(f"the report file is no YAML{line}", where=str(path)) from error
+    if not isinstance(raw, dict):
+        raise UserError("the report file holds no keys such as title and tables", where=str(path))
+    return raw
+
+
+def _expand(entry: object, path: Path) -> list[object]:
+    if not isinstance(entry, dict) or "each" not in entry:
+        return [entry]
+    each = entry["each"]
+    if (
+        not isinstance(each, dict)
+        or len(each) != 1
+        or not isinstance(next(iter(each.values())), list)
+    ):
+        what = f"'{entry.get('id')}': each must be one name with a list, such as rate: [0.5, 0.9]"
+        raise UserError(what, where=str(path))
+    ((name, values),) = each.items()
+    rest = {key: value for key, value in entry.items() if key != "each"}
+    return [_fill(rest, f"{{{name}}}", value) for value in values]
+
+
+def _fill(node: object, placeholder: str, value: object) -> object:
+    if isinstance(node, dict):
+        return {key: _fill(child, placeholder, value) for key, child in node.items()}
+    if isinstance(node, list):
+        return [_fill(child, placeholder, value) for child in node]
+    if node == placeholder:
+        return value
+    return node.replace(placeholder, str(value)) if isinstance(node, str) else node
+
+
+def _refuse_twice(what: str, names: Sequence[str]) -> None:
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ValueError(f"{what} '{twice[0]}' is there twice")
+
+
+def _refuse_unknown(what: str, name: str, known: set[str] | frozenset[str], place: str) -> None:
+    if name not in known:
+        raise UserError(f"unknown {what} '{name}'", where=place, do=nearest(name, known))
+
+
+_MODELS: Mapping[str, type[BaseModel]] = {
+    "tables": TableSpec,
+    "figures": FigureSpec,
+    "published": PublishedSpec,
+    "measured": MeasuredColumn,
+    "difference": DifferenceColumn,
+    "equals": Quantity,
+}
+
+
+def _user_error(error: ValidationError, raw: Mapping[str, Any], path: Path) -> UserError:
+    first = error.errors()[0]
+    location = list(first["loc"])
+    places = [str(path)]
+    if len(location) > 1 and location[0] in ("tables", "figures"):
+        entry = raw[str(location[0])][location[1]]
+        name = entry.get("id", location[1]) if isinstance(entry, Mapping) else location[1]
+        places.append(f"{str(location[0])[:-1]} '{name}'")
+    inner = [part for part in location[2 if len(places) > 1 else 0 :] if part not in _TAGS]
+    dotted = ".".join(str(part) for part in inner)
+    if first["type"] == "extra_forbidden":
+        holder = next((p for p in reversed(location[:-1]) if p in _MODELS), None)
+        model = ReportSpec if holder is None else _MODELS[str(holder)]
+        advice = nearest(str(location[-1]), model.model_fields)
+        return UserError(f"unknown key '{dotted}'", where=": ".join(places), do=advice)
+    message = first["msg"].removeprefix("Value error, ")
+    what = f"{dotted}: {message}" if dotted else message
+    return UserError(what, where=": ".join(places))
+
+
+_TAGS = ("measured", "difference")

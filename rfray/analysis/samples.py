@@ -1,0 +1,227 @@
+"""Samples: the values behind one number of a table, and every flaw of theirs in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from rfray.analysis import schema
+from rfray.analysis.expected import Expected, Gap, absence, latest_attempts
+from rfray.analysis.frame import StudyFrame
+from rfray.analysis.report_file import MeasuredColumn, Quantity, ReportSpec
+from rfray.analysis.screening import LeftOut
+from rfray.analysis.slots import Identity, Slot
+from rfray.analysis.values import Scalar, is_finite
+
+if TYPE_CHECKING:
+    from rfray.tracking import Ledger, RunRecord
+
+_SAME_ACCURACY = 0.05
+"""Percentage points: more than the rounding of a test accuracy over 10,000 images."""
+
+_Place = tuple[str, Scalar | None, Identity]
+_Histories = Mapping[tuple[str, str], Sequence[tuple[int, float]]]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The values behind one number.
+
+    Attributes:
+        values: Finite values by seed or draw.
+        n_planned: How many there should be.
+        gaps: Each value that is not there, by name and reason.
+        notes: Every flaw in a few words, the gaps included.
+        runs: The runs that were measured.
+    """
+
+    values: Mapping[int | None, float]
+    n_planned: int
+    gaps: tuple[Gap, ...]
+    notes: tuple[str, ...]
+    runs: tuple[RunRecord, ...]
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """A study's frame with all that a table reads from it.
+
+    Attributes:
+        frame: The frame.
+        expected: The study's slots.
+        histories: (step, value) of metrics that hold one value a draw, by run id and metric.
+    """
+
+    frame: StudyFrame
+    expected: Expected
+    histories: _Histories
+
+    @cached_property
+    def places(self) -> Mapping[_Place, tuple[Slot, ...]]:
+        """The slots of one stage, parameter and identity, which differ by seed alone."""
+        grouped: dict[_Place, list[Slot]] = {}
+        for slot in self.expected.slots:
+            place = (slot.stage, slot.parameter, slot.identity)
+            grouped.setdefault(place, []).append(slot)
+        return {place: tuple(slots) for place, slots in grouped.items()}
+
+    @cached_property
+    def attempts(self) -> Mapping[Slot, LeftOut]:
+        """The latest run that was left out of each slot."""
+        return latest_attempts(self.frame)
+
+    @cached_property
+    def doubled(self) -> Mapping[Slot, int]:
+        """How many finished runs besides the one that counts each slot has."""
+        counts: dict[Slot, int] = {}
+        for entry in self.frame.dropped:
+            if entry.kind == "duplicate" and entry.slot is not None:
+                counts[entry.slot] = counts.get(entry.slot, 0) + 1
+        return counts
+
+
+def read_histories(ledger: Ledger, frame: StudyFrame, report: ReportSpec) -> _Histories:
+    """The metric histories that the report's columns over draws need: one request a run."""
+    columns = [column for table in report.tables for column in table.measured.values()]
+    wanted = {(c.stage, c.metric) for c in columns if c.over == "draws"}
+    return {
+        (record.run_id, metric): tuple(ledger.metric_history(record.run_id, metric))
+        for stage, metric in sorted(wanted)
+        for slot, record in frame.kept.items()
+        if slot.stage == stage and metric in record.metrics
+    }
+
+
+def measure(column: MeasuredColumn, identity: Identity, study: Measurements) -> Sample:
+    """The sample of one cell: one value a seed, or one value a draw of its run."""
+    if column.over == "draws":
+        return _over_draws(column, identity, study)
+    return measure_seeds(column, identity, study)
+
+
+def measure_seeds(quantity: Quantity, identity: Identity, study: Measurements) -> Sample:
+    """The latest value of a metric for each seed of a cell."""
+    values: dict[int | None, float] = {}
+    gaps: list[Gap] = []
+    notes: list[str] = []
+    runs: list[RunRecord] = []
+    slots = study.places.get((quantity.stage, quantity.parameter, identity), ())
+    for slot in slots:
+        record = study.frame.kept.get(slot)
+        flaw = _flaw(slot, record, quantity.metric, study)
+        if record is not None and flaw is None:
+            values[slot.seed] = record.metrics[quantity.metric]
+            runs.append(record)
+        elif flaw is not None:
+            gaps.append(Gap(study.frame.names.slot(slot), flaw))
+            notes.append(f"{_who(slot)}{slot.stage_label()} {flaw}")
+        notes += _doubled(slot, study)
+    notes += _mixed_settings(runs, study.frame.axes)
+    return Sample(values, len(slots), tuple(gaps), tuple(notes), tuple(runs))
+
+
+def difference(first: Sample, second: Sample, logged: Sample | None) -> Sample:
+    """First minus second for each seed that has both.
+
+    Args:
+        first: The minuend.
+        second: The subtrahend.
+        logged: The same difference as the runs logged it, to hold against it; None if they do not.
+    """
+    values = {
+        seed: first.values[seed] - second.values[seed]
+        for seed in first.values
+        if seed in second.values
+    }
+    notes = [*first.notes, *second.notes]
+    for seed, value in values.items():
+        stated = None if logged is None else logged.values.get(seed)
+        if stated is not None and abs(stated - value) > _SAME_ACCURACY:
+            who = "" if seed is None else f"seed {seed}: "
+            notes.append(f"{who}the run logged {stated:.2f}, the difference is {value:.2f}")
+    return Sample(
+        values=values,
+        n_planned=max(first.n_planned, second.n_planned),
+        gaps=_once([*first.gaps, *second.gaps]),
+        notes=tuple(dict.fromkeys(notes)),
+        runs=(*first.runs, *second.runs),
+    )
+
+
+def _over_draws(column: MeasuredColumn, identity: Identity, study: Measurements) -> Sample:
+    slots = study.places.get((column.stage, column.parameter, identity), ())
+    slot = next((slot for slot in slots if slot in study.frame.kept), None)
+    record = None if slot is None else study.frame.kept[slot]
+    history = () if record is None else study.histories.get((record.run_id, column.metric), ())
+    if slot is None or record is None or not history:
+        return measure_seeds(column, identity, study)
+    draws: dict[int, set[float]] = {}
+    for step, value in history:
+        draws.setdefault(step, set()).add(value)
+    flaws = {step: flaw for step, found in draws.items() if (flaw := _draw_flaw(found))}
+    planned = _planned_draws(record, len(draws))
+    few = [f"{len(draws)} of {planned} draws were logged"] if len(draws) < planned else []
+    name = study.frame.names.slot(slot)
+    return Sample(
+        values={step: next(iter(found)) for step, found in draws.items() if step not in flaws},
+        n_planned=planned,
+        gaps=tuple(
+            Gap(name, f"draw {step} of {column.metric} {flaw}") for step, flaw in flaws.items()
+        ),
+        notes=(
+            *(f"draw {step} {flaw}" for step, flaw in flaws.items()),
+            *few,
+            *_doubled(slot, study),
+        ),
+        runs=(record,),
+    )
+
+
+def _draw_flaw(found: set[float]) -> str:
+    if len(found) > 1:
+        return f"has {len(found)} different values"
+    (value,) = found
+    return "" if is_finite(value) else f"is {value}"
+
+
+def _planned_draws(record: RunRecord, logged: int) -> int:
+    text = record.params.get("draws", "")
+    return max(int(text), logged) if text.isdecimal() else logged
+
+
+def _flaw(slot: Slot, record: RunRecord | None, metric: str, study: Measurements) -> str | None:
+    if record is None:
+        return absence(slot, study.frame, study.attempts)
+    if metric not in record.metrics:
+        return f"has no metric {metric}"
+    value = record.metrics[metric]
+    return None if is_finite(value) else f"has {metric} = {value}"
+
+
+def _doubled(slot: Slot, study: Measurements) -> list[str]:
+    if slot not in study.doubled:
+        return []
+    runs = study.doubled[slot] + 1
+    return [f"{_who(slot)}{slot.stage_label()} has {runs} finished runs, the latest counts"]
+
+
+def _who(slot: Slot) -> str:
+    return "" if slot.seed is None else f"seed {slot.seed}: "
+
+
+def _mixed_settings(runs: Sequence[RunRecord], axes: Iterable[str]) -> list[str]:
+    """Names the params, seed aside, in which the runs of one cell differ."""
+    passed_over = {*axes, *schema.OWN_PARAMETER.values(), schema.SEED, "receptive_field"}
+    names = dict.fromkeys(name for record in runs for name in record.params)
+    notes = []
+    for name in names:
+        found = dict.fromkeys(record.params.get(name, "not recorded") for record in runs)
+        if name not in passed_over and len(found) > 1:
+            notes.append(f"the seeds differ in {name} ({', '.join(found)})")
+    return notes
+
+
+def _once(gaps: Iterable[Gap]) -> tuple[Gap, ...]:
+    return tuple(dict.fromkeys(gaps))

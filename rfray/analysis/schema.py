@@ -1,0 +1,58 @@
+"""The public schema of runs, as far as the analysis relies on it (`docs/mlflow.md`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+STAGES = ("train", "prune", "finetune", "hessian", "cka", "importance")
+"""Stages in the order in which a reader meets them."""
+
+STANDARD_AXES = ("dataset", "arch", "kernel_size", "width")
+"""Axes that belong to a cell's identity whether or not the study document names them."""
+
+SEED = "seed"
+"""The axis that tables average over."""
+
+OWN_PARAMETER: Mapping[str, str] = MappingProxyType(
+    {"prune": "rate", "finetune": "rate", "hessian": "at"}
+)
+"""The parameter by which a stage runs several times on one cell."""
+
+AXES_NOT_APPLYING: Mapping[str, frozenset[str]] = MappingProxyType(
+    {"cka": frozenset({SEED}), "importance": frozenset({"dataset", SEED})}
+)
+"""Axes that a stage's runs do not have: cka spans the seeds, importance needs no data."""
+
+NEEDS: Mapping[str, str] = MappingProxyType(
+    {"prune": "train", "finetune": "prune", "hessian": "train"}
+)
+"""The stage on the same cell whose result a stage works on."""
+
+METRICS: Mapping[str, frozenset[str]] = MappingProxyType(
+    {
+        "train": frozenset(
+            {
+                "train_loss",
+                "train_accuracy",
+                "test_loss",
+                "test_accuracy",
+                "learning_rate",
+                "epoch_seconds",
+            }
+        ),
+        "prune": frozenset({"test_accuracy", "accuracy_drop", "sparsity", "live_sparsity"}),
+        "finetune": frozenset({"test_accuracy", "accuracy_drop", "sparsity", "live_sparsity"}),
+        "hessian": frozenset({"eigenvalue", "residual", "trace"}),
+        "cka": frozenset({"cka_diagonal_mean"}),
+        "importance": frozenset({"max_importance", "max_importance_mean", "max_importance_std"}),
+    }
+)
+"""Metrics that each stage logs."""
+
+STAGE_TAG = "rfray.stage"
+KEY_TAG = "rfray.key"
+VERSION_TAG = "rfray.version"
+GIT_TAG = "rfray.git"
+ERROR_TAG = "rfray.error"
+PARENT_TAG = "mlflow.parentRunId"

@@ -1,0 +1,226 @@
+"""Which runs count: one finished run a slot, and the reason why each other run does not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal
+
+from rfray.analysis import schema
+from rfray.analysis.document import StudyDocument
+from rfray.analysis.slots import Slot
+from rfray.analysis.values import Scalar, agree, seed_list, typed
+
+if TYPE_CHECKING:
+    from rfray.tracking import RunRecord
+
+Kind = Literal["failed", "killed", "running", "duplicate", "stale", "unreadable", "foreign"]
+"""Why a run is left out; `foreign` is a run of some other program in the same experiment."""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A run that does not count.
+
+    Attributes:
+        record: The run.
+        slot: What it would have filled; None where its params do not tell.
+        kind: The rule that left it out.
+        reason: The same for a reader, in one line.
+    """
+
+    record: RunRecord
+    slot: Slot | None
+    kind: Kind
+    reason: str
+
+
+@dataclass(frozen=True)
+class Screening:
+    """The runs of a study, sorted by whether they count."""
+
+    kept: Mapping[Slot, RunRecord]
+    left_out: tuple[LeftOut, ...]
+
+
+def screen(records: Sequence[RunRecord], document: StudyDocument, axes: Sequence[str]) -> Screening:
+    """Keeps for each slot its latest finished run that was made with the study's settings.
+
+    Left out are runs that are not finished, whose params cannot be read, that were made with other
+    settings than the study document states or from a training run that does not count (`stale`),
+    and all but the latest finished run of a slot (`duplicate`).
+    """
+    by_id = {record.run_id: record for record in records}
+    candidates, left_out = _candidates(records, document, axes, by_id)
+    # Training runs first: whether a dependent run counts hangs on which training run does.
+    training = {slot: runs for slot, runs in candidates.items() if slot.stage == "train"}
+    kept, superseded = _latest(training, document)
+    left_out += superseded
+    dropped = {entry.record.run_id: entry for entry in left_out}
+    dependents: dict[Slot, list[RunRecord]] = {}
+    for slot, record in ((s, r) for s, runs in candidates.items() for r in runs):
+        reason = _lost_parent(by_id.get(record.tags.get(schema.PARENT_TAG, "")), dropped, kept)
+        if slot.stage != "train" and reason is None:
+            dependents.setdefault(slot, []).append(record)
+        elif slot.stage != "train" and reason is not None:
+            left_out.append(LeftOut(record, slot, "stale", reason))
+    kept_dependents, superseded = _latest(dependents, document)
+    return Screening({**kept, **kept_dependents}, (*left_out, *superseded))
+
+
+def read_slot(record: RunRecord, axes: Iterable[str], by_id: Mapping[str, RunRecord]) -> Slot:
+    """What a run fills, from its params and, for an axis it does not repeat, its parent's.
+
+    Raises:
+        ValueError: If a param that the schema asks for is absent or not of its type.
+    """
+    stage = record.tags[schema.STAGE_TAG]
+    parent = by_id.get(record.tags.get(schema.PARENT_TAG, ""))
+    params = {**(parent.params if parent else {}), **record.params}
+    not_applying = schema.AXES_NOT_APPLYING.get(stage, frozenset())
+    needed = {"arch", "kernel_size", "dataset", schema.SEED} - not_applying
+    absent = sorted(needed - set(params)) if stage in schema.STAGES else []
+    own = schema.OWN_PARAMETER.get(stage)
+    if own is not None and own not in record.params:
+        absent.append(own)
+    if absent:
+        raise ValueError(f"no param {', '.join(absent)}")
+    seed = params.get(schema.SEED) if schema.SEED not in not_applying else None
+    return Slot(
+        stage=stage,
+        identity=tuple(
+            (axis, _typed(axis, params[axis]))
+            for axis in axes
+            if axis in params and axis not in not_applying
+        ),
+        seed=None if seed is None else int(_typed(schema.SEED, seed)),
+        parameter=None if own is None else _typed(own, record.params[own]),
+    )
+
+
+def _candidates(
+    records: Sequence[RunRecord],
+    document: StudyDocument,
+    axes: Sequence[str],
+    by_id: Mapping[str, RunRecord],
+) -> tuple[dict[Slot, list[RunRecord]], list[LeftOut]]:
+    candidates: dict[Slot, list[RunRecord]] = {}
+    left_out: list[LeftOut] = []
+    for record in records:
+        if schema.STAGE_TAG not in record.tags:
+            left_out.append(LeftOut(record, None, "foreign", f"no tag {schema.STAGE_TAG}"))
+            continue
+        try:
+            slot = read_slot(record, axes, by_id)
+        except ValueError as error:
+            left_out.append(LeftOut(record, None, "unreadable", str(error)))
+            continue
+        verdict = _unfinished(record) or _other_settings(record, document)
+        if verdict is None:
+            candidates.setdefault(slot, []).append(record)
+        else:
+            left_out.append(LeftOut(record, slot, *verdict))
+    return candidates, left_out
+
+
+def _latest(
+    candidates: Mapping[Slot, Sequence[RunRecord]], document: StudyDocument
+) -> tuple[dict[Slot, RunRecord], list[LeftOut]]:
+    kept = {
+        slot: max(runs, key=lambda record: _rank(record, document))
+        for slot, runs in candidates.items()
+    }
+    superseded = [
+        LeftOut(record, slot, "duplicate", _superseded(record, kept[slot]))
+        for slot, runs in candidates.items()
+        for record in runs
+        if record is not kept[slot]
+    ]
+    return kept, superseded
+
+
+def moment(milliseconds: int) -> str:
+    """A time of MLflow's, milliseconds since the epoch, as a reader writes it, in UTC."""
+    return f"{datetime.fromtimestamp(milliseconds / 1000, UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def _typed(name: str, text: str) -> Scalar:
+    try:
+        return typed(name, text)
+    except ValueError:
+        raise ValueError(f"param {name} is '{text}'") from None
+
+
+def _unfinished(record: RunRecord) -> tuple[Kind, str] | None:
+    error = record.tags.get(schema.ERROR_TAG, "").strip().split("\n")[0]
+    match record.status:
+        case "FINISHED":
+            return None
+        case "FAILED":
+            return "failed", f"failed: {error or 'no reason recorded'}"
+        case "KILLED":
+            return "killed", f"killed{f': {error}' if error else ''}"
+        case _:
+            return "running", f"running since {moment(record.start_time)}"
+
+
+def _other_settings(record: RunRecord, document: StudyDocument) -> tuple[Kind, str] | None:
+    stage = record.tags[schema.STAGE_TAG]
+    planned = document.stages.get(stage, {})
+    passed_over = {*document.axes, schema.OWN_PARAMETER.get(stage, "")}
+    differences = [
+        f"{name}={record.params[name]}, the study says {planned[name]}"
+        for name in planned
+        if name in record.params
+        and name not in passed_over
+        and not agree(record.params[name], planned[name])
+    ]
+    return ("stale", f"made with {'; '.join(differences)}") if differences else None
+
+
+def _lost_parent(
+    parent: RunRecord | None, dropped: Mapping[str, LeftOut], kept: Mapping[Slot, RunRecord]
+) -> str | None:
+    if parent is None or parent.run_id not in dropped:
+        return None
+    entry = dropped[parent.run_id]
+    counting = kept.get(entry.slot) if entry.slot else None
+    if counting is None:
+        # A stage may well be done before its training run is closed; a stale one never counts.
+        return f"its run {parent.name} is {entry.kind}" if entry.kind == "stale" else None
+    key = parent.tags.get(schema.KEY_TAG)
+    if key and key == counting.tags.get(schema.KEY_TAG):
+        return None
+    return f"its run {parent.name} is {entry.kind}, a later one with another key counts"
+
+
+def _rank(record: RunRecord, document: StudyDocument) -> tuple[bool, int, int, str]:
+    return (
+        covered_seeds(record) in (None, planned_seeds(document)),
+        record.end_time or record.start_time,
+        record.start_time,
+        record.run_id,
+    )
+
+
+def covered_seeds(record: RunRecord) -> tuple[int, ...] | None:
+    """The seeds that a run over a group of seeds covers; None if it does not say or has none."""
+    return seed_list(record.params["seeds"]) if "seeds" in record.params else None
+
+
+def planned_seeds(document: StudyDocument) -> tuple[int, ...]:
+    """The study's seeds in ascending order."""
+    return tuple(sorted(int(seed) for seed in document.axes.get(schema.SEED, ())))
+
+
+def _superseded(record: RunRecord, latest: RunRecord) -> str:
+    names = sorted(set(record.params) & set(latest.params))
+    differences = [
+        f"{name} {record.params[name]}, not {latest.params[name]}"
+        for name in names
+        if record.params[name] != latest.params[name]
+    ]
+    settings = f"; it had {', '.join(differences)}" if differences else ""
+    ended = moment(latest.end_time or latest.start_time)
+    return f"a later run of the same stage counts (finished {ended}){settings}"

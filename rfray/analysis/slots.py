@@ -1,0 +1,90 @@
+"""Slots: the places in a study that one finished run each fills."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from rfray.analysis import schema
+from rfray.analysis.values import Scalar, show
+
+Identity = tuple[tuple[str, Scalar], ...]
+"""Axis and value pairs in the order of the study's axes: what makes two table rows different."""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One stage on one cell with its own parameter, such as finetune at 0.9 of one network.
+
+    Attributes:
+        stage: Name of the stage.
+        identity: The cell's axes other than the seed.
+        seed: The cell's seed; None for a stage that has none.
+        parameter: The stage's own parameter (`rate`, `at`); None for a stage that has none.
+    """
+
+    stage: str
+    identity: Identity
+    seed: int | None = None
+    parameter: Scalar | None = None
+
+    def stage_label(self) -> str:
+        """The stage with its parameter: `finetune 0.9`, `hessian init`."""
+        return self.stage if self.parameter is None else f"{self.stage} {show(self.parameter)}"
+
+    def on(self, stage: str) -> Slot:
+        """The slot of `stage`, a stage this one works on, with the parameter where both have it."""
+        own = schema.OWN_PARAMETER.get(stage)
+        shared = own is not None and own == schema.OWN_PARAMETER.get(self.stage)
+        return Slot(stage, self.identity, self.seed, self.parameter if shared else None)
+
+
+@dataclass(frozen=True)
+class CellNames:
+    """Names cells for a reader, in as few words as tell the cells of one study apart.
+
+    Attributes:
+        varying: Axes besides data set, network and kernel size that take more than one value.
+    """
+
+    varying: frozenset[str]
+
+    @classmethod
+    def of(cls, identities: Iterable[Identity]) -> CellNames:
+        """The namer for a study with these identities."""
+        seen: dict[str, set[Scalar]] = {}
+        for identity in identities:
+            for axis, value in identity:
+                seen.setdefault(axis, set()).add(value)
+        plain = {"dataset", "arch", "kernel_size"}
+        return cls(frozenset(a for a, values in seen.items() if len(values) > 1) - plain)
+
+    def cell(self, identity: Identity) -> str:
+        """`vgg19_rf digits k=3`, and the axes that vary besides: `width 0.5`."""
+        values = dict(identity)
+        words = [str(values[axis]) for axis in ("arch", "dataset") if axis in values]
+        if "kernel_size" in values:
+            words.append(f"k={values['kernel_size']}")
+        words += [f"{a} {show(value)}" for a, value in identity if a in self.varying]
+        return " ".join(words)
+
+    def slot(self, slot: Slot) -> str:
+        """`vgg19_rf digits k=3 seed 1: finetune 0.9`."""
+        seed = "" if slot.seed is None else f" seed {slot.seed}"
+        return f"{self.cell(slot.identity)}{seed}: {slot.stage_label()}"
+
+    def file_stem(self, identity: Identity) -> str:
+        """`vgg19_rf-digits`, with whatever else varies: part of a file name."""
+        words = self.cell(identity).replace("k=", "k").split(" ")
+        return "-".join(word.replace("/", "_") for word in words)
+
+
+def without(identity: Identity, axis: str) -> Identity:
+    """The identity less one axis."""
+    return tuple(pair for pair in identity if pair[0] != axis)
+
+
+def admits(where: Mapping[str, tuple[Scalar, ...]], identity: Identity) -> bool:
+    """Whether an identity has one of the wanted values on every axis that `where` names."""
+    values = dict(identity)
+    return all(values.get(axis) in wanted for axis, wanted in where.items())

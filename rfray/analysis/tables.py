@@ -1,0 +1,210 @@
+"""Tables: the report's layout filled with a study's samples. Pure: no store, no files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from rfray.analysis.expected import Gap
+from rfray.analysis.frame import StudyFrame, receptive_field
+from rfray.analysis.published import Published, PublishedValue
+from rfray.analysis.report_file import (
+    Column,
+    DifferenceColumn,
+    MeasuredColumn,
+    Quantity,
+    ReportSpec,
+    TableSpec,
+)
+from rfray.analysis.samples import Measurements, Sample, difference, measure, measure_seeds
+from rfray.analysis.slots import Identity, admits
+from rfray.analysis.statistics import Summary, summarize
+from rfray.analysis.values import Scalar, show
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One number of a table.
+
+    Attributes:
+        identity: The cell.
+        receptive_field: Its theoretical receptive field in pixels; None if no run records it.
+        column: The column it stands in.
+        summary: Mean, deviation and interval over its sample.
+        n_planned: How many values the sample should have.
+        published: Published values beside it, by source.
+        flaws: What is wrong with its sample, in words: each value that is missing, and why.
+        runs: Ids of the runs that were measured.
+    """
+
+    identity: Identity
+    receptive_field: int | None
+    column: Column
+    summary: Summary
+    n_planned: int
+    published: Mapping[str, PublishedValue]
+    flaws: tuple[str, ...]
+    runs: tuple[str, ...]
+
+    @property
+    def note(self) -> str:
+        """How many values are missing, then every flaw; empty if there is nothing to say."""
+        over_draws = isinstance(self.column, MeasuredColumn) and self.column.over == "draws"
+        unit = "draws" if over_draws else "seeds"
+        short = f"{self.summary.n} of {self.n_planned} {unit}"
+        count = "missing" if self.summary.n == 0 else short
+        complete = 0 < self.summary.n == self.n_planned
+        return "; ".join(self.flaws if complete else (count, *self.flaws))
+
+
+@dataclass(frozen=True)
+class Table:
+    """A filled table.
+
+    Attributes:
+        spec: Its layout.
+        axes: The axes of its cells.
+        sources: All sources of published values, whether or not this table has any.
+        entries: Its numbers, cell by cell and column by column.
+        gaps: What is missing in it, by name and reason.
+    """
+
+    spec: TableSpec
+    axes: tuple[str, ...]
+    sources: tuple[str, ...]
+    entries: tuple[Entry, ...]
+    gaps: tuple[Gap, ...]
+
+
+@dataclass(frozen=True)
+class NotInStudy:
+    """A table or figure of the report that the study has nothing for, not even planned."""
+
+    id: str
+    reason: str
+
+
+def build_tables(
+    report: ReportSpec, study: Measurements, published: Published
+) -> tuple[list[Table], list[NotInStudy]]:
+    """Every table of the report that the study plans or has runs for, and the others by name."""
+    tables: list[Table] = []
+    absent: list[NotInStudy] = []
+    for spec in report.tables:
+        reason = _not_in_study(spec, study)
+        if reason is None:
+            tables.append(build_table(spec, study, published))
+        else:
+            absent.append(NotInStudy(spec.id, reason))
+    return tables, absent
+
+
+def build_table(spec: TableSpec, study: Measurements, published: Published) -> Table:
+    """One table: a row for each cell that is planned or there, a number for each of its columns."""
+    entries: list[Entry] = []
+    gaps: dict[Gap, None] = {}
+    fields = _receptive_fields(study.frame)
+    cells = _cells(spec, study)
+    for identity in cells:
+        samples = {name: measure(column, identity, study) for name, column in spec.measured.items()}
+        for column in spec.columns:
+            sample = _sample(column, samples, identity, study)
+            gaps.update(dict.fromkeys(sample.gaps))
+            entries.append(_entry(column, identity, sample, fields, published))
+    axes = tuple(axis for axis in study.frame.axes if any(axis in dict(cell) for cell in cells))
+    return Table(spec, axes, published.sources, tuple(entries), tuple(gaps))
+
+
+def _sample(
+    column: Column, samples: Mapping[str, Sample], identity: Identity, study: Measurements
+) -> Sample:
+    if isinstance(column, MeasuredColumn):
+        return samples[column.name]
+    first, second = column.minus
+    logged = None if column.equals is None else measure_seeds(column.equals, identity, study)
+    return difference(samples[first], samples[second], logged)
+
+
+def _entry(
+    column: Column,
+    identity: Identity,
+    sample: Sample,
+    fields: Mapping[Identity, frozenset[int]],
+    published: Published,
+) -> Entry:
+    flaws = list(sample.notes)
+    field = fields.get(identity) or fields.get(_network(identity), frozenset())
+    if len(field) > 1:
+        flaws.append(f"the runs record different receptive fields: {sorted(field)}")
+    quantity = column.equals if isinstance(column, DifferenceColumn) else column
+    settings = [record.params for record in sample.runs]
+    return Entry(
+        identity=identity,
+        receptive_field=next(iter(field)) if len(field) == 1 else None,
+        column=column,
+        summary=summarize(list(sample.values.values())),
+        n_planned=sample.n_planned,
+        published={} if quantity is None else published.beside(quantity, identity, settings),
+        flaws=tuple(flaws),
+        runs=tuple(record.run_id for record in sample.runs),
+    )
+
+
+def _cells(spec: TableSpec, study: Measurements) -> list[Identity]:
+    """The cells of a table in the study's order of values, kernel size last."""
+    wanted = {(column.stage, column.parameter) for column in spec.measured.values()}
+    found = {
+        identity
+        for stage, parameter, identity in study.places
+        if (stage, parameter) in wanted and admits(spec.where, identity)
+    }
+    return sorted(found, key=lambda identity: _order(identity, study.frame))
+
+
+def _order(identity: Identity, frame: StudyFrame) -> list[tuple[int, str, Scalar]]:
+    positions = []
+    for axis, value in sorted(identity, key=lambda pair: pair[0] == "kernel_size"):
+        planned = frame.document.axes.get(axis, ()) if axis != "kernel_size" else ()
+        place = planned.index(value) if value in planned else len(planned)
+        positions.append((place, type(value).__name__ if isinstance(value, str) else "", value))
+    return positions
+
+
+def _not_in_study(spec: TableSpec, study: Measurements) -> str | None:
+    for column in spec.measured.values():
+        there = [
+            identity
+            for stage, parameter, identity in study.places
+            if (stage, parameter) == (column.stage, column.parameter)
+        ]
+        if not there:
+            return f"the study has no {_named(column)}"
+        if not any(admits(spec.where, identity) for identity in there):
+            wanted = ", ".join(
+                f"{axis} {' or '.join(show(v) for v in values)}"
+                for axis, values in spec.where.items()
+            )
+            return f"the study has no {wanted}"
+    return None
+
+
+def _named(quantity: Quantity) -> str:
+    return (
+        quantity.stage if quantity.parameter is None else f"{quantity.stage} {quantity.parameter}"
+    )
+
+
+def _receptive_fields(frame: StudyFrame) -> dict[Identity, frozenset[int]]:
+    """The receptive fields that runs record, by cell and, the data set aside, by network."""
+    fields: dict[Identity, set[int]] = {}
+    attempts = ((entry.slot, entry.record) for entry in frame.dropped if entry.slot is not None)
+    for slot, record in (*frame.kept.items(), *attempts):
+        field = receptive_field(record)
+        if field is not None:
+            for identity in {slot.identity, _network(slot.identity)}:
+                fields.setdefault(identity, set()).add(field)
+    return {identity: frozenset(found) for identity, found in fields.items()}
+
+
+def _network(identity: Identity) -> Identity:
+    return tuple(pair for pair in identity if pair[0] != "dataset")

@@ -1,0 +1,106 @@
+"""Typed values from the strings that MLflow keeps."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+Scalar = str | int | float | bool
+"""One value of an axis or a parameter."""
+
+_LARGEST = 1.7976931348623157e308
+
+
+def typed(name: str, value: object) -> Scalar:
+    """The value of axis or parameter `name` in its type, so that equal values compare equal.
+
+    Raises:
+        ValueError: If the value is not of the type that the public schema gives to `name`.
+    """
+    return _TYPES.get(name, _guess)(str(value))
+
+
+def is_finite(value: float) -> bool:
+    """Whether a logged metric is a number; MLflow's SQL store writes an infinity as ±1.797e308."""
+    return math.isfinite(value) and abs(value) < _LARGEST
+
+
+def agree(recorded: str, planned: object) -> bool:
+    """Whether a run's parameter, a string, can be the value that the study document holds.
+
+    Values of different kinds (a number against a word such as `auto`) are taken to agree: what a
+    program resolves between plan and run is no contradiction.
+    """
+    found = _parse(recorded)
+    if isinstance(planned, bool) or isinstance(found, bool):
+        return not (isinstance(planned, bool) and isinstance(found, bool)) or planned == found
+    if isinstance(planned, int | float) and isinstance(found, int | float):
+        return math.isclose(planned, found, rel_tol=1e-9)
+    if isinstance(planned, str) and isinstance(found, str):
+        return planned == found or "auto" in (planned, found)
+    return True
+
+
+def seed_list(text: str) -> tuple[int, ...] | None:
+    """The seeds in a parameter such as `[0, 1]`; None if it is no list of integers."""
+    try:
+        seeds = json.loads(text)
+    except json.JSONDecodeError:
+        return None
+    if not isinstance(seeds, list) or not all(isinstance(seed, int) for seed in seeds):
+        return None
+    return tuple(sorted(seeds))
+
+
+def show(value: Scalar) -> str:
+    """A value as a reader writes it: 0.9, 128, cifar10."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _integer(text: str) -> int:
+    number = float(text)
+    if not number.is_integer():
+        raise ValueError(f"'{text}' is not an integer")
+    return int(number)
+
+
+def _real(text: str) -> float:
+    number = round(float(text), 9)
+    if not math.isfinite(number):
+        raise ValueError(f"'{text}' is not a finite number")
+    return number
+
+
+def _guess(text: str) -> Scalar:
+    parsed = _parse(text)
+    return round(parsed, 9) if isinstance(parsed, float) else parsed
+
+
+def _parse(text: str) -> Scalar:
+    if text in ("True", "False", "true", "false"):
+        return text in ("True", "true")
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    return number if math.isfinite(number) else text
+
+
+_TYPES: Mapping[str, Callable[[str], Scalar]] = MappingProxyType(
+    {
+        "dataset": str,
+        "arch": str,
+        "at": str,
+        "kernel_size": _integer,
+        "receptive_field": _integer,
+        "seed": _integer,
+        "width": _real,
+        "rate": _real,
+    }
+)

@@ -1,0 +1,35 @@
+"""Data sets resident on the device that uses them, loaded once a process."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from rfray.data.dataset import Dataset, DatasetFacts, Split
+from rfray.data.registry import dataset_source
+
+
+@cache
+def resident(name: str, device: str) -> Dataset:
+    """The data set `name` on `device`, kept for the next stage that runs in this process."""
+    loaded = dataset_source(name).load()
+    return Dataset(loaded.facts, _moved(loaded.train, device), _moved(loaded.test, device))
+
+
+def _moved(split: Split, device: str) -> Split:
+    return Split(split.images.to(device), split.labels.to(device))
+
+
+def normalised(images: Tensor, facts: DatasetFacts) -> Tensor:
+    """Float32 images with the training split's mean and deviation removed, channels last.
+
+    Args:
+        images: uint8 (images, 3, height, width).
+        facts: Whose mean and deviation to remove.
+    """
+    mean = torch.tensor(facts.mean, device=images.device).view(1, 3, 1, 1)
+    deviation = torch.tensor(facts.deviation, device=images.device).view(1, 3, 1, 1)
+    scaled = images.float().div_(255).sub_(mean).div_(deviation)
+    return scaled.contiguous(memory_format=torch.channels_last)

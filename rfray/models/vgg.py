@@ -1,0 +1,48 @@
+"""VGG19 with a receptive-field pool (`vgg19_rf`)."""
+
+from __future__ import annotations
+
+from rfray.models.network import (
+    BatchNorm,
+    Convolution,
+    GlobalAveragePool,
+    Linear,
+    MaxPool,
+    Network,
+    Relu,
+    scaled,
+)
+from rfray.models.stem import receptive_field_pool
+
+_BLOCKS = ((64, 64), (128, 128), (256,) * 4, (512,) * 8)
+"""Output channels of the 3×3 convolutions between the three 2×2 max-pools."""
+
+
+def vgg19_rf(kernel_size: int, width: float, classes: int) -> Network:
+    """VGG19 for small images: 16 convolutions with bias, batch norm and ReLU, one linear layer.
+
+    The receptive-field pool stands after the first convolution, before its batch norm, as in the
+    study's code. Three 2×2 max-pools, then an adaptive average pool to 1×1.
+
+    Args:
+        kernel_size: Kernel of the receptive-field pool, at least 2.
+        width: Multiplier of every channel count.
+        classes: Number of logits.
+    """
+    network = Network()
+    channels = 3
+    for block, outputs in enumerate(_BLOCKS, start=1):
+        for position, output in enumerate(outputs, start=1):
+            name = f"block{block}_conv{position}"
+            out_channels = scaled(output, width)
+            network = network.then(name, Convolution(channels, out_channels, bias=True))
+            if name == "block1_conv1":
+                network = network.then("receptive_field_pool", receptive_field_pool(kernel_size))
+            network = network.then(f"block{block}_norm{position}", BatchNorm(out_channels))
+            network = network.then(f"block{block}_relu{position}", Relu())
+            channels = out_channels
+        if block < len(_BLOCKS):
+            network = network.then(f"block{block}_pool", MaxPool(2, stride=2))
+    return network.then("average_pool", GlobalAveragePool()).then(
+        "classifier", Linear(channels, classes)
+    )

@@ -1,0 +1,7 @@
+"""The one exception of `rfray.numerics`."""
+
+from __future__ import annotations
+
+
+class NumericsError(Exception):
+    """An input that the mathematics cannot take, or an operator that is not what it claims to be."""

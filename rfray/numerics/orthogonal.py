@@ -1,0 +1,96 @@
+"""Orthonormal rows: the inner loop of every Krylov method.
+
+Vectors are rows here, (b, dimension), because a basis that grows vector by vector is then one
+contiguous piece of memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+_RETAINED = 0.7
+"""A pass that leaves every vector at least this much of its length has removed all but rounding
+(Daniel, Gragg, Kaufman & Stewart 1976)."""
+
+_PASSES = 5
+
+
+@dataclass(frozen=True)
+class Orthogonalised:
+    """A block W written as W = Cᵀ·basis + Rᵀ·rows.
+
+    Attributes:
+        rows: (r, dimension) orthonormal and orthogonal to the basis, r ≤ b.
+        coefficients: (basis, b) float64 on the CPU, C.
+        remainder: (r, b) float64 on the CPU, R.
+    """
+
+    rows: Tensor
+    coefficients: Tensor
+    remainder: Tensor
+
+
+def orthogonalise(block: Tensor, basis: Tensor, recent: int, negligible: float) -> Orthogonalised:
+    """Splits each row of a block into its part in a basis and an orthonormal rest.
+
+    Block Gram-Schmidt: first against the `recent` last basis vectors, which in a Lanczos iteration
+    hold nearly all that there is to remove, then against the whole basis until a pass removes
+    nothing but rounding. In most steps that is one pass, and orthogonality is at the level of
+    rounding whatever the spectrum.
+
+    Args:
+        block: (b, dimension); overwritten.
+        basis: (j, dimension), orthonormal rows.
+        recent: Rows at the end of the basis to start with, at most j.
+        negligible: Directions of the rest no longer than this are dropped as zero.
+
+    Returns:
+        The split; it has fewer rows than the block where the rest is of lower rank.
+    """
+    coefficients = torch.zeros(len(basis), len(block), dtype=torch.float64)
+    coefficients[len(basis) - recent :] = _project_out(block, basis[len(basis) - recent :])
+    rows, remainder = orthonormalise(block, negligible)
+    for _ in range(_PASSES):
+        if len(rows) == 0:
+            break
+        coefficients += _project_out(rows, basis) @ remainder
+        rows, change = orthonormalise(rows, _smallest(rows.dtype))
+        remainder = change @ remainder
+        if len(change) == 0 or float(torch.linalg.svdvals(change)[-1]) > _RETAINED:
+            break
+    return Orthogonalised(rows, coefficients, remainder)
+
+
+def orthonormalise(block: Tensor, negligible: float) -> tuple[Tensor, Tensor]:
+    """Orthonormal rows that span those of a block, directions of negligible length left out.
+
+    By the eigenvectors of the Gram matrix in float64, so that it is one pass of matrix products.
+
+    Args:
+        block: (b, dimension).
+        negligible: Directions no longer than this are left out.
+
+    Returns:
+        Rows (r, dimension) and the float64 CPU matrix (r, b) R with block ≈ Rᵀ·rows.
+    """
+    double = block.double()
+    squares, directions = torch.linalg.eigh((double @ double.T).cpu())
+    lengths = squares.clamp(min=0).sqrt()
+    wanted = lengths > negligible
+    lengths, directions = lengths[wanted], directions[:, wanted]
+    rows = (directions / lengths).T.to(block) @ block
+    return rows, lengths[:, None] * directions.T
+
+
+def _project_out(block: Tensor, basis: Tensor) -> Tensor:
+    """Subtracts from `block`, in place, its part in `basis`; the coefficients (basis, b)."""
+    coefficients = basis @ block.T
+    block.addmm_(coefficients.T, basis, alpha=-1)
+    return coefficients.double().cpu()
+
+
+def _smallest(dtype: torch.dtype) -> float:
+    return 10 * torch.finfo(dtype).eps

@@ -1,0 +1,61 @@
+"""finetune: train a pruned network on, its pruned weights held at zero."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from rfray.stages.stage import Stage, StageContext
+from rfray.stages.train import training_work
+from rfray.training.protocol import Count, Positive, TrainingProtocol
+
+
+class FinetuneParameters(TrainingProtocol):
+    """The training protocol with the study's defaults for fine-tuning."""
+
+    epochs: Count = Field(default=10, description="Passes over the training images.")
+    learning_rate: Positive = Field(default=1e-4, description="At the first epoch.")
+
+
+def run(context: StageContext[FinetuneParameters]) -> None:
+    """Fine-tune on the training split, report every epoch, leave `model.safetensors`."""
+    from rfray.data.device import resident
+    from rfray.seeding import stream_seed
+    from rfray.training.evaluate import evaluate
+    from rfray.training.loop import optimizer_for, train_epochs
+    from rfray.training.pruning import hold_masks, live_sparsity, sparsity, zero_masks
+    from rfray.training.weights import load_module, save_module
+
+    cell, protocol = context.cell, context.parameters
+    dense, pruned = context.input("train"), context.input("prune")
+    dataset = resident(cell.dataset, context.device)
+    module = load_module(cell, pruned.artifact("model.safetensors"), context.device)
+    hold_masks(module, zero_masks(module, [layer.name for layer in cell.network.weight_layers]))
+    optimizer = optimizer_for(module, protocol)
+    for trained in train_epochs(
+        module, optimizer, dataset, protocol, stream_seed(cell.seed, "finetune")
+    ):
+        accuracy = evaluate(module, dataset.test, dataset.facts).accuracy
+        context.report(
+            trained.epoch,
+            {
+                "train_loss": trained.train_loss,
+                "train_accuracy": trained.train_accuracy,
+                "test_accuracy": accuracy,
+                "accuracy_drop": dense.metrics["test_accuracy"] - accuracy,
+                "sparsity": sparsity(module, cell.network),
+                "live_sparsity": live_sparsity(module, cell.network, cell.facts.image_size),
+            },
+        )
+    save_module(module, context.workspace / "model.safetensors")
+
+
+STAGE = Stage(
+    name="finetune",
+    version=1,
+    parameters=FinetuneParameters,
+    scope="cell",
+    reads=("prune", "train"),
+    run=run,
+    work=training_work,
+    summary="pruned, then fine-tuned with the pruned weights held at zero",
+)

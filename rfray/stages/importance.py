@@ -1,0 +1,126 @@
+"""importance: how strongly each input pixel of an untrained network reaches the last map's centre."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from rfray.cell import Cell
+from rfray.models.geometry import geometry
+from rfray.models.network import GlobalAveragePool
+from rfray.parameters import Parameters
+from rfray.stages.stage import Stage, StageContext
+from rfray.training.protocol import Count
+
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.figure import Figure
+    from torch import Tensor
+
+    from rfray.models.module import NetworkModule
+
+_CONSTANT_PIXEL = 3.0
+
+
+class ImportanceParameters(Parameters):
+    """Gradient of the centre of the last map with respect to the pixels (Luo et al. 2016)."""
+
+    draws: Annotated[int, Field(ge=2)] = Field(default=50, description="Fresh initialisations.")
+    image_size: Count = Field(default=64, description="Height and width of the input, pixels.")
+    backward: Literal["linear", "true"] = Field(
+        default="linear",
+        description="linear: ReLUs pass the gradient on, max-pools spread it evenly, the image is "
+        "constant, the first channel is read (the study's). true: the network as it is, at a "
+        "random image, averaged over channels.",
+    )
+
+
+def work(parameters: ImportanceParameters, cell: Cell) -> float:
+    """A forward and a backward pass a draw."""
+    shape = geometry(cell.network, parameters.image_size)
+    return float(parameters.draws * 3 * shape.multiplications)
+
+
+def run(context: StageContext[ImportanceParameters]) -> None:
+    """Draw networks, report each maximum, leave `pattern.npy` and `pattern.png`."""
+    import numpy as np
+
+    maps = [_importance(context, draw) for draw in range(context.parameters.draws)]
+    maxima = [float(pattern.max()) for pattern in maps]
+    for draw, maximum in enumerate(maxima):
+        context.report(draw, {"max_importance": maximum})
+    context.report(
+        0,
+        {
+            "max_importance_mean": float(np.mean(maxima)),
+            "max_importance_std": float(np.std(maxima, ddof=1)),
+        },
+    )
+    mean = np.mean(maps, axis=0)
+    np.save(context.workspace / "pattern.npy", mean)
+    _draw(mean, f"{context.cell.arch}, kernel_size {context.cell.kernel_size}").savefig(
+        context.workspace / "pattern.png"
+    )
+
+
+def _importance(context: StageContext[ImportanceParameters], draw: int) -> np.ndarray:
+    """|gradient| (height, width), float64, of one freshly initialised network."""
+    import torch
+
+    from rfray.models.linear_backward import LINEAR_BACKWARD_BUILDERS
+    from rfray.models.module import BUILDERS, build
+    from rfray.seeding import stream_seed
+
+    parameters = context.parameters
+    shape = (1, 3, parameters.image_size, parameters.image_size)
+    seed = stream_seed(draw, "importance")
+    if parameters.backward == "linear":
+        module = build(context.cell.network, seed, LINEAR_BACKWARD_BUILDERS)
+        image = torch.full(shape, _CONSTANT_PIXEL)
+        return _gradient(module.to(context.device), image.to(context.device))[0].abs().numpy()
+    module = build(context.cell.network, seed, BUILDERS)
+    noise = torch.Generator().manual_seed(stream_seed(draw, "importance image"))
+    image = torch.randn(shape, generator=noise)
+    return _gradient(module.to(context.device), image.to(context.device)).abs().mean(0).numpy()
+
+
+def _gradient(module: NetworkModule, image: Tensor) -> Tensor:
+    """Gradient (3, height, width), float64, for a 1 at the centre of all channels of the last map."""
+    import torch
+
+    last_maps: list[Tensor] = []
+    (pool,) = (layer for layer in module.network if isinstance(layer.operation, GlobalAveragePool))
+    module.get_submodule(pool.name).register_forward_pre_hook(
+        lambda _, inputs: last_maps.append(inputs[0])
+    )
+    module.eval().requires_grad_(requires_grad=False)
+    image.requires_grad_()
+    module(image)
+    (last,) = last_maps
+    centre = last[0, :, last.shape[2] // 2, last.shape[3] // 2]
+    (gradient,) = torch.autograd.grad(centre.sum(), image)
+    return gradient[0].double().cpu()
+
+
+def _draw(pattern: np.ndarray, title: str) -> Figure:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 4.2), layout="constrained", dpi=120)
+    axes = figure.subplots()
+    image = axes.imshow(pattern, cmap="viridis")
+    axes.set(title=title, xlabel="pixel", ylabel="pixel")
+    figure.colorbar(image, label="mean |gradient|")
+    return figure
+
+
+STAGE = Stage(
+    name="importance",
+    version=1,
+    parameters=ImportanceParameters,
+    scope="network",
+    reads=(),
+    run=run,
+    work=work,
+    summary="pixel importance of freshly initialised networks",
+)

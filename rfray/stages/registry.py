@@ -1,0 +1,34 @@
+"""Every stage by its name: each module of this package that declares a `STAGE`."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from functools import cache
+from types import MappingProxyType
+from typing import Any
+
+import rfray.stages
+from rfray.errors import UserError, nearest
+from rfray.stages.stage import Stage
+
+
+@cache
+def stages() -> Mapping[str, Stage[Any]]:
+    """The stages found in the package, by name, each after those that it reads."""
+    found: dict[str, Stage[Any]] = {}
+    for module in pkgutil.iter_modules(rfray.stages.__path__):
+        declared = getattr(importlib.import_module(f"rfray.stages.{module.name}"), "STAGE", None)
+        if declared is not None:
+            found[declared.name] = declared
+    ordered = sorted(found.values(), key=lambda stage: (len(stage.reads), stage.name))
+    return MappingProxyType({stage.name: stage for stage in ordered})
+
+
+def stage_named(name: str) -> Stage[Any]:
+    """The stage called `name`; UserError, naming the nearest, if there is none."""
+    known = stages()
+    if name not in known:
+        raise UserError(f"no stage is called '{name}'", do=nearest(name, known))
+    return known[name]

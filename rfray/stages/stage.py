@@ -1,0 +1,140 @@
+"""What a stage is: a pure function with typed parameters, and its place in the graph.
+
+A module in this package that holds a `STAGE` is a stage: there is nothing else to register. It
+declares itself without importing torch, since `rfray plan` reads the declarations; `run` imports
+what it computes with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, Literal, TypeVar
+
+from rfray.cell import Cell
+from rfray.parameters import Parameters
+
+P = TypeVar("P", bound=Parameters)
+
+Scope = Literal["cell", "seeds", "network"]
+"""What one node of a stage belongs to.
+
+cell: one trained network. seeds: all seeds of otherwise equal cells. network: an untrained network,
+whatever its data set and seed.
+"""
+
+Variant = Mapping[str, float | str]
+"""What tells two nodes of one stage and scope apart, such as `{"rate": 0.9}`; logged as params."""
+
+
+@dataclass(frozen=True)
+class Input:
+    """A finished stage that another one reads.
+
+    Attributes:
+        stage: Its stage's name.
+        cell: Its cell.
+        folder: Local folder that holds its artifacts.
+        metrics: The last value of each metric that it reported.
+    """
+
+    stage: str
+    cell: Cell
+    folder: Path
+    metrics: Mapping[str, float]
+
+    def artifact(self, name: str) -> Path:
+        """Path of one artifact; FileNotFoundError, naming it, if the run does not hold it."""
+        path = self.folder / name
+        if not path.is_file():
+            raise FileNotFoundError(f"the {self.stage} run holds no '{name}' (looked in {self.folder})")
+        return path
+
+
+Report = Callable[[int, Mapping[str, float]], None]
+"""Takes a step (an epoch, a rank, a draw) and the metrics measured at it."""
+
+
+@dataclass(frozen=True)
+class StageContext(Generic[P]):
+    """All that a stage may know when it runs.
+
+    Attributes:
+        parameters: The stage's own, as the sweep file gives them.
+        variant: Which node of the stage this is.
+        cells: Its cell; for scope "seeds", the cells of the group, by seed; for "network", a cell
+            that stands for all that share the network.
+        inputs: The finished stages that it reads, in the order of `cells`.
+        workspace: An empty folder; every file left in it becomes an artifact of the run.
+        checkpoint: A folder that outlives an interrupted attempt, for what a restart continues from.
+        device: "cpu" or "cuda".
+        report: Record metrics.
+    """
+
+    parameters: P
+    variant: Variant
+    cells: tuple[Cell, ...]
+    inputs: tuple[Input, ...]
+    workspace: Path
+    checkpoint: Path
+    device: str
+    report: Report
+
+    @property
+    def cell(self) -> Cell:
+        """The cell, where there is one."""
+        return self.cells[0]
+
+    def input(self, stage: str) -> Input:
+        """The one input that is of `stage`; LookupError if there is none."""
+        for candidate in self.inputs:
+            if candidate.stage == stage:
+                return candidate
+        raise LookupError(f"this stage reads no '{stage}'")
+
+
+@dataclass(frozen=True)
+class Fan:
+    """A list parameter that makes one node for each of its values.
+
+    Attributes:
+        parameter: The list in the stage's parameters, such as `rates`.
+        variant: What one value is called, such as `rate`.
+    """
+
+    parameter: str
+    variant: str
+
+
+@dataclass(frozen=True)
+class Stage(Generic[P]):
+    """The declaration of a stage.
+
+    Attributes:
+        name: Its name in sweep files, run names and tags.
+        version: Raise it when the same parameters no longer give the same numbers.
+        parameters: Its parameters' type.
+        scope: What one node belongs to.
+        reads: The stages that it follows, nearest first. A node follows each node of the nearest
+            one in its scope and inherits its variant; "train" is always at the end of the chain.
+        run: Computes one node.
+        work: Estimated multiply-accumulate operations of one node.
+        fan: The parameter that makes several nodes in each scope, if there is one.
+        summary: What a run of it is, to end the sentence "vgg19_rf on cifar10, …".
+    """
+
+    name: str
+    version: int
+    parameters: type[P]
+    scope: Scope
+    reads: tuple[str, ...]
+    run: Callable[[StageContext[P]], None]
+    work: Callable[[P, Cell], float]
+    summary: str
+    fan: Fan | None = None
+
+
+def label(stage: str, variant: Variant) -> str:
+    """`prune-0.9`, `hessian-init`, `train`: the last part of a run's name."""
+    return "-".join([stage, *(str(value) for value in variant.values())])

@@ -1,0 +1,205 @@
+"""A study: the sweep file as typed, validated data."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError, create_model, field_validator
+
+from rfray.cell import Cell
+from rfray.data.registry import DATASETS, dataset_source
+from rfray.errors import UserError, nearest
+from rfray.models.registry import ARCHITECTURES, architecture
+from rfray.parameters import Parameters
+from rfray.stages.registry import stages
+
+
+class Axes(Parameters):
+    """What the sweep varies: every combination of these is a cell."""
+
+    dataset: Annotated[list[str], Field(min_length=1)]
+    arch: Annotated[list[str], Field(min_length=1)]
+    kernel_size: Annotated[list[Annotated[int, Field(ge=2)]], Field(min_length=1)]
+    seed: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    width: Annotated[list[Annotated[float, Field(gt=0, le=8)]], Field(min_length=1)] = [1.0]
+
+    @field_validator("*")
+    @classmethod
+    def _nothing_twice(cls, values: list[Any]) -> list[Any]:
+        if len(set(values)) < len(values):
+            raise ValueError("a value is listed twice")
+        return values
+
+    @field_validator("dataset")
+    @classmethod
+    def _known_datasets(cls, names: list[str]) -> list[str]:
+        for name in names:
+            dataset_source(name)
+        return names
+
+    @field_validator("arch")
+    @classmethod
+    def _known_architectures(cls, names: list[str]) -> list[str]:
+        for name in names:
+            architecture(name)
+        return names
+
+
+class Request(Parameters):
+    """What one running stage occupies."""
+
+    cpus: Annotated[float, Field(gt=0)] = Field(
+        default=1, description="Processor cores; PyTorch runs as many threads, at least one."
+    )
+    gpus: Annotated[float, Field(ge=0)] | None = Field(
+        default=None,
+        description="Share of a GPU; null means 1 for train and a quarter for the others where "
+        "the cluster has GPUs, else 0.",
+    )
+    memory: Annotated[int, Field(gt=0)] | None = Field(
+        default=None, description="Bytes of main memory to reserve; null reserves none."
+    )
+
+
+StudyName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+
+
+class Study(Parameters):
+    """A sweep file: axes, protocol, the stages that follow training, resources."""
+
+    name: StudyName = Field(description="Name of the study, and of its MLflow experiment.")
+    axes: Axes
+    resources: dict[str, Request] = Field(
+        default={}, description="What a stage occupies, by the stage's name."
+    )
+
+    @field_validator("resources")
+    @classmethod
+    def _known_stages(cls, resources: dict[str, Request]) -> dict[str, Request]:
+        for name in resources:
+            if name not in stages():
+                raise ValueError(f"no stage is called '{name}' ({nearest(name, stages())})")
+        return resources
+
+    def stage_parameters(self) -> Mapping[str, Parameters]:
+        """The parameters of every stage that the study runs, in the order of the graph."""
+        present = {name: getattr(self, name) for name in stages()}
+        return {name: value for name, value in present.items() if value is not None}
+
+    def request(self, stage: str) -> Request:
+        """What one node of `stage` occupies."""
+        return self.resources.get(stage, Request())
+
+    def cells(self) -> Iterator[Cell]:
+        """Every combination of the axes, the last axis fastest."""
+        axes = {name: getattr(self.axes, name) for name in Axes.model_fields}
+        for values in itertools.product(*axes.values()):
+            yield Cell(**dict(zip(axes, values, strict=True)))
+
+    def document(self) -> dict[str, Any]:
+        """The study as JSON-ready data, with every default written out."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+
+@cache
+def study_model() -> type[Study]:
+    """`Study` with one field for each registered stage, so that a new stage needs no line here."""
+    fields: dict[str, Any] = {
+        stage.name: (stage.parameters | None, Field(default=None, description=stage.summary))
+        for stage in stages().values()
+    }
+    return create_model("Study", __base__=Study, **fields)
+
+
+def parse_study(
+    document: Mapping[str, Any], *, source: str, places: Mapping[str, str] | None = None
+) -> Study:
+    """Validate a document.
+
+    Args:
+        document: As read from a sweep file, overrides applied.
+        source: What to call it in a message, usually the file's path.
+        places: Where a dotted key was written, such as `sweep.yaml:7`; `source` where unknown.
+
+    Raises:
+        UserError: An unknown key, a wrong type, an impossible value; it names the key, the value
+            and the nearest valid name.
+    """
+    # A stage that is named without parameters (`cka:`) runs with its defaults.
+    filled = {
+        key: {} if value is None and key in stages() else value for key, value in document.items()
+    }
+    try:
+        study = study_model().model_validate(filled)
+    except ValidationError as error:
+        raise _user_error(error, source, places or {}) from error
+    _refuse_missing_inputs(study, source)
+    return study
+
+
+def _refuse_missing_inputs(study: Study, source: str) -> None:
+    present = study.stage_parameters()
+    for name in present:
+        for needed in stages()[name].reads:
+            if needed not in present:
+                raise UserError(
+                    f"the stage '{name}' reads '{needed}', which the study does not run",
+                    where=f"{source}: {name}",
+                    do=f"add a key '{needed}:'",
+                )
+    if not present:
+        raise UserError("the study runs no stage", where=source, do="add a key 'train:'")
+
+
+def _user_error(error: ValidationError, source: str, places: Mapping[str, str]) -> UserError:
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"]]
+    keys = [part for part in path if not part.isdigit()]
+    place = places.get(".".join(keys), source)
+    others = f"; {error.error_count() - 1} more below it" if error.error_count() > 1 else ""
+    return UserError(
+        f"{_sentence(first)}{others}", where=f"{place}: {'.'.join(path)}", do=_remedy(first)
+    )
+
+
+def _sentence(details: Any) -> str:
+    kind, value = details["type"], details["input"]
+    if kind == "extra_forbidden":
+        return f"unknown key '{details['loc'][-1]}'"
+    if kind == "missing":
+        return f"the key '{details['loc'][-1]}' is missing"
+    message = details["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    return message if kind == "value_error" else f"{message}, but it is {value!r}"
+
+
+def _remedy(details: Any) -> str:
+    if details["type"] == "extra_forbidden":
+        return nearest(str(details["loc"][-1]), _fields_at(details["loc"][:-1]))
+    if details["type"] == "list_type":
+        return f"write [{details['input']}]"
+    return ""
+
+
+def _fields_at(path: tuple[int | str, ...]) -> list[str]:
+    model: type[Parameters] = study_model()
+    for part in path:
+        if part == "resources":
+            model = Request
+        elif part == "axes":
+            model = Axes
+        elif str(part) in stages():
+            model = stages()[str(part)].parameters if model is not Request else Request
+    return list(model.model_fields)
+
+
+def known_names() -> dict[str, list[str]]:
+    """What may stand in a sweep file: names of data sets, networks and stages."""
+    return {
+        "dataset": sorted(DATASETS),
+        "arch": sorted(ARCHITECTURES),
+        "stage": list(stages()),
+    }

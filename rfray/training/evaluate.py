@@ -1,0 +1,37 @@
+"""Loss and accuracy of a network on a split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from rfray.data.dataset import DatasetFacts, Split
+from rfray.data.device import normalised
+
+_BATCH = 500
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Mean cross-entropy, and accuracy in percent (0 to 100)."""
+
+    loss: float
+    accuracy: float
+
+
+def evaluate(module: nn.Module, split: Split, facts: DatasetFacts) -> Evaluation:
+    """Evaluate `module` in eval mode on every image of `split`, the last partial batch included."""
+    module.eval()
+    loss = torch.zeros((), dtype=torch.float64)
+    correct = 0
+    with torch.inference_mode():
+        for images, labels in zip(
+            split.images.split(_BATCH), split.labels.split(_BATCH), strict=True
+        ):
+            logits = module(normalised(images, facts))
+            loss += F.cross_entropy(logits, labels, reduction="sum").double().cpu()
+            correct += int((logits.argmax(1) == labels).sum())
+    return Evaluation(loss=float(loss) / len(split), accuracy=100 * correct / len(split))

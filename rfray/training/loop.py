@@ -1,0 +1,140 @@
+"""The training loop: it knows nothing of evaluation, saving or logging.
+
+It yields after every epoch; whoever drives it decides what to do then.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rfray.data.dataset import Dataset
+from rfray.data.device import normalised
+from rfray.seeding import stream_seed
+from rfray.training.protocol import TrainingProtocol
+
+
+class LossNotFiniteError(Exception):
+    """The training loss became infinite or not a number."""
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """What one epoch of training measured.
+
+    Attributes:
+        epoch: 1 for the first.
+        train_loss: Mean cross-entropy over the epoch, as the weights changed.
+        train_accuracy: Percent, 0 to 100, over the epoch, as the weights changed.
+        learning_rate: The epoch's.
+        epoch_seconds: Wall time of the epoch, without evaluation.
+    """
+
+    epoch: int
+    train_loss: float
+    train_accuracy: float
+    learning_rate: float
+    epoch_seconds: float
+
+
+def optimizer_for(module: nn.Module, protocol: TrainingProtocol) -> torch.optim.SGD:
+    """The protocol's optimiser over every parameter of `module`."""
+    return torch.optim.SGD(
+        module.parameters(),
+        lr=protocol.learning_rate,
+        momentum=protocol.momentum,
+        weight_decay=protocol.weight_decay,
+    )
+
+
+def train_epochs(
+    module: nn.Module,
+    optimizer: torch.optim.SGD,
+    dataset: Dataset,
+    protocol: TrainingProtocol,
+    seed: int,
+    *,
+    first_epoch: int = 1,
+) -> Iterator[EpochResult]:
+    """Train `module` in place from `first_epoch` on, yielding after each epoch.
+
+    Everything random is drawn from (seed, epoch) alone, so an epoch is the same whether or not the
+    process was started anew before it.
+
+    Args:
+        module: On the device of `dataset`; put into training mode at the start of each epoch.
+        optimizer: Over the module's parameters, with the state that `first_epoch` finds.
+        dataset: Its training split is used.
+        protocol: Epochs, batch size, learning rate and so on.
+        seed: The cell's.
+        first_epoch: 1, or the epoch after the last one of an interrupted run.
+
+    Raises:
+        LossNotFiniteError: With epoch and step; the module is spoilt by then.
+    """
+    for epoch in range(first_epoch, protocol.epochs + 1):
+        started = time.perf_counter()
+        rate = learning_rate(protocol, epoch)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        losses, correct, count = _epoch(
+            module, optimizer, dataset, protocol, stream_seed(seed, "epoch", epoch)
+        )
+        _refuse_if_not_finite(losses, epoch)
+        yield EpochResult(
+            epoch=epoch,
+            train_loss=float(losses.sum()) / count,
+            train_accuracy=100 * correct / count,
+            learning_rate=rate,
+            epoch_seconds=time.perf_counter() - started,
+        )
+
+
+def learning_rate(protocol: TrainingProtocol, epoch: int) -> float:
+    """Learning rate of an epoch, 1 for the first: as PyTorch's CosineAnnealingLR(T_max=epochs)."""
+    if protocol.schedule == "constant":
+        return protocol.learning_rate
+    return protocol.learning_rate * (1 + math.cos(math.pi * (epoch - 1) / protocol.epochs)) / 2
+
+
+def _epoch(
+    module: nn.Module,
+    optimizer: torch.optim.SGD,
+    dataset: Dataset,
+    protocol: TrainingProtocol,
+    seed: int,
+) -> tuple[Tensor, int, int]:
+    """Summed loss of each step (steps,) on the CPU, images classified rightly, images seen."""
+    module.train()
+    split = dataset.train
+    # Drawn on the CPU: a permutation drawn on a GPU would differ from the CPU's.
+    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
+    order = order[: protocol.images_per_epoch].to(split.labels.device)
+    losses: list[Tensor] = []
+    correct = torch.zeros((), dtype=torch.int64, device=order.device)
+    for batch in order.split(protocol.batch_size):
+        images, labels = normalised(split.images[batch], dataset.facts), split.labels[batch]
+        logits = module(images)
+        loss = F.cross_entropy(logits, labels)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if protocol.gradient_clip is not None:
+            nn.utils.clip_grad_norm_(module.parameters(), protocol.gradient_clip)
+        optimizer.step()
+        losses.append(loss.detach() * len(labels))
+        correct += (logits.detach().argmax(1) == labels).sum()
+    # One synchronisation with the device an epoch, not one a step.
+    return torch.stack(losses).cpu(), int(correct), len(order)
+
+
+def _refuse_if_not_finite(losses: Tensor, epoch: int) -> None:
+    broken = torch.nonzero(~torch.isfinite(losses))
+    if len(broken):
+        step = int(broken[0]) + 1
+        raise LossNotFiniteError(f"the loss is {float(losses[step - 1])} at epoch {epoch}, step {step}")
