@@ -10,11 +10,18 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError, create_model, field_validator
 
 from rfray.cell import Cell
-from rfray.data.registry import DATASETS, dataset_source
+from rfray.data.registry import DATASETS
 from rfray.errors import UserError, nearest
-from rfray.models.registry import ARCHITECTURES, architecture
+from rfray.models.registry import ARCHITECTURES
 from rfray.parameters import Parameters
 from rfray.stages.registry import stages
+
+
+def _all_known(kind: str, names: list[str], known: Mapping[str, object]) -> list[str]:
+    for name in names:
+        if name not in known:
+            raise ValueError(f"no {kind} is called '{name}' ({nearest(name, known)})")
+    return names
 
 
 class Axes(Parameters):
@@ -36,16 +43,12 @@ class Axes(Parameters):
     @field_validator("dataset")
     @classmethod
     def _known_datasets(cls, names: list[str]) -> list[str]:
-        for name in names:
-            dataset_source(name)
-        return names
+        return _all_known("data set", names, DATASETS)
 
     @field_validator("arch")
     @classmethod
     def _known_architectures(cls, names: list[str]) -> list[str]:
-        for name in names:
-            architecture(name)
-        return names
+        return _all_known("network", names, ARCHITECTURES)
 
 
 class Request(Parameters):
@@ -79,9 +82,7 @@ class Study(Parameters):
     @field_validator("resources")
     @classmethod
     def _known_stages(cls, resources: dict[str, Request]) -> dict[str, Request]:
-        for name in resources:
-            if name not in stages():
-                raise ValueError(f"no stage is called '{name}' ({nearest(name, stages())})")
+        _all_known("stage", list(resources), stages())
         return resources
 
     def stage_parameters(self) -> Mapping[str, Parameters]:
@@ -194,12 +195,3 @@ def _fields_at(path: tuple[int | str, ...]) -> list[str]:
         elif str(part) in stages():
             model = stages()[str(part)].parameters if model is not Request else Request
     return list(model.model_fields)
-
-
-def known_names() -> dict[str, list[str]]:
-    """What may stand in a sweep file: names of data sets, networks and stages."""
-    return {
-        "dataset": sorted(DATASETS),
-        "arch": sorted(ARCHITECTURES),
-        "stage": list(stages()),
-    }

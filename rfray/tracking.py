@@ -8,23 +8,39 @@ described in `docs/mlflow.md`.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlparse
 
 from mlflow.artifacts import download_artifacts
-from mlflow.entities import Run
+from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from rfray.artifacts import local_path
 from rfray.errors import UserError, nearest
 
 STUDY_TAG = "rfray.study"
 """Experiment tag that holds the study document (JSON), so that the analysis knows what was planned."""
 
 _PAGE = 1000
+_METRICS_A_BATCH = 1000
+_PARAMS_A_BATCH = 100
+_LONGEST_TAG = 5000
+
+Measured = tuple[str, int, float, int]
+"""Metric, step, value, milliseconds since the epoch."""
+
+
+@dataclass(frozen=True)
+class RunOpening:
+    """What a run is made of before its stage starts."""
+
+    name: str
+    tags: Mapping[str, str]
+    params: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -107,6 +123,24 @@ class Ledger:
         history = self.client.get_metric_history(run_id, metric)
         return sorted((entry.step, entry.value) for entry in history)
 
+    def logged_steps(self, run: RunRecord) -> set[tuple[str, int]]:
+        """Every (metric, step) that an earlier attempt at `run` has logged."""
+        return {
+            (metric, step)
+            for metric in run.metrics
+            for step, _ in self.metric_history(run.run_id, metric)
+        }
+
+    def latest_study(self) -> str:
+        """The study whose run started last; UserError if the store holds no run."""
+        experiments = {e.experiment_id: e.name for e in self.client.search_experiments()}
+        found = self.client.search_runs(
+            list(experiments), max_results=1, order_by=["attributes.start_time DESC"]
+        )
+        if not found:
+            raise UserError("it holds no run yet", where=self.tracking_uri, do="run a sweep first")
+        return experiments[found[0].info.experiment_id]
+
     def artifact(self, run: RunRecord, name: str) -> Path | None:
         """A local path to the artifact `name` of `run`, fetched if it lies elsewhere; None if absent."""
         local = local_path(run.artifact_uri)
@@ -127,12 +161,92 @@ class Ledger:
         return experiment
 
 
-def local_path(uri: str) -> Path | None:
-    """The folder that a `file:` URI or a plain path means; None if the URI lies elsewhere."""
-    parsed = urlparse(uri)
-    if parsed.scheme in ("", "file"):
-        return Path(unquote(parsed.path))
-    return None
+class LedgerWriter(Ledger):
+    """Writes runs; only the driver holds one.
+
+    Args:
+        tracking_uri: As for `Ledger`.
+        study: Name of the study; its experiment is made if there is none.
+        document: The study as JSON-ready data.
+        artifact_root: URI of the folder for a new experiment's artifacts; None leaves the choice
+            to the tracking server.
+    """
+
+    def __init__(
+        self, tracking_uri: str, study: str, document: Mapping[str, Any], artifact_root: str | None
+    ) -> None:
+        super().__init__(tracking_uri)
+        experiment = self.client.get_experiment_by_name(study)
+        if experiment is None:
+            location = f"{artifact_root}/{study}" if artifact_root else None
+            self._id = self.client.create_experiment(study, artifact_location=location)
+        else:
+            self._id = experiment.experiment_id
+        self.client.set_experiment_tag(self._id, STUDY_TAG, json.dumps(document))
+
+    def open_run(self, opening: RunOpening) -> RunRecord:
+        """Create a run that is RUNNING, with its tags and params."""
+        run = self.client.create_run(self._id, run_name=opening.name, tags=dict(opening.tags))
+        params = [Param(name, str(value)) for name, value in opening.params.items()]
+        for start in range(0, len(params), _PARAMS_A_BATCH):
+            self.client.log_batch(run.info.run_id, params=params[start : start + _PARAMS_A_BATCH])
+        return _record(run)
+
+    def reopen_run(self, run: RunRecord, opening: RunOpening) -> RunRecord:
+        """Take up a run that an earlier attempt left unfinished; its params stay as they are."""
+        self.client.update_run(run.run_id, status="RUNNING")
+        self.client.log_batch(run.run_id, tags=_tags(opening.tags))
+        return replace(run, status="RUNNING", tags={**run.tags, **opening.tags})
+
+    def log_metrics(self, run_id: str, measurements: Sequence[Measured]) -> None:
+        """Write measurements, `(metric, step, value, milliseconds since the epoch)`, in batches."""
+        for start in range(0, len(measurements), _METRICS_A_BATCH):
+            batch = measurements[start : start + _METRICS_A_BATCH]
+            self.client.log_batch(
+                run_id, metrics=[Metric(name, value, time, step) for name, step, value, time in batch]
+            )
+
+    def end_run(self, run_id: str, status: str, tags: Mapping[str, str]) -> None:
+        """Write tags, then end the run as FINISHED, FAILED or KILLED."""
+        self.client.log_batch(run_id, tags=_tags(tags))
+        self.client.set_terminated(run_id, status=status)
+
+
+def initialise_store(tracking_uri: str) -> None:
+    """Make the tables of a new sqlite store; two processes must not do this at once.
+
+    Raises:
+        UserError: The store cannot be reached or made.
+    """
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    try:
+        MlflowClient(tracking_uri=tracking_uri).search_experiments(max_results=1)
+    except (MlflowException, OSError) as error:
+        raise UserError(
+            f"the tracking store does not answer: {first_line(error)}",
+            where=tracking_uri,
+            do="check the address, and that the server runs",
+        ) from error
+
+
+def fetch_artifacts(artifact_uri: str, tracking_uri: str) -> Path:
+    """Download a run's artifacts to a new local folder."""
+    return Path(download_artifacts(artifact_uri, tracking_uri=tracking_uri))
+
+
+def send_artifacts(folder: Path, run_id: str, tracking_uri: str) -> None:
+    """Upload every file of a local folder to a run's artifact location."""
+    MlflowClient(tracking_uri=tracking_uri).log_artifacts(run_id, str(folder))
+
+
+def first_line(error: Exception) -> str:
+    """An exception's first line, or its type where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _tags(tags: Mapping[str, str]) -> list[RunTag]:
+    return [RunTag(name, value[:_LONGEST_TAG]) for name, value in tags.items()]
 
 
 def _record(run: Run) -> RunRecord:

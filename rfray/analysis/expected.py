@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
 
 from rfray.analysis import schema
 from rfray.analysis.frame import StudyFrame
-from rfray.analysis.screening import LeftOut, covered_seeds, planned_seeds
+from rfray.analysis.screening import covered_seeds, planned_seeds
 from rfray.analysis.slots import Slot
 from rfray.analysis.values import Scalar
 
@@ -69,23 +69,17 @@ def expected_slots(frame: StudyFrame) -> Expected:
 
 def missing(frame: StudyFrame, expected: Expected) -> list[Gap]:
     """A gap for each planned slot that no run fills, and for each group of seeds half covered."""
-    attempts = latest_attempts(frame)
     gaps = [
-        Gap(frame.names.slot(slot), absence(slot, frame, attempts))
+        Gap(frame.names.slot(slot), absence(slot, frame))
         for slot in expected.planned
         if slot not in frame.kept
     ]
     return gaps + _half_covered(frame)
 
 
-def latest_attempts(frame: StudyFrame) -> dict[Slot, LeftOut]:
-    """The latest run that was left out of each slot."""
-    ordered = sorted(frame.dropped, key=lambda entry: entry.record.start_time)
-    return {entry.slot: entry for entry in ordered if entry.slot is not None}
-
-
-def absence(slot: Slot, frame: StudyFrame, attempts: Mapping[Slot, LeftOut]) -> str:
+def absence(slot: Slot, frame: StudyFrame) -> str:
     """Why no run fills `slot`."""
+    attempts = frame.attempts
     if slot in attempts:
         return attempts[slot].reason
     needed = schema.NEEDS.get(slot.stage)
@@ -99,17 +93,16 @@ def absence(slot: Slot, frame: StudyFrame, attempts: Mapping[Slot, LeftOut]) -> 
 
 def progress(frame: StudyFrame, expected: Expected) -> list[Progress]:
     """How far each planned stage is."""
-    attempts = latest_attempts(frame)
     return [
-        _progress([slot for slot in expected.planned if slot.stage == stage], frame, attempts)
+        _progress([slot for slot in expected.planned if slot.stage == stage], frame)
         for stage in frame.document.stages
         if any(slot.stage == stage for slot in expected.planned)
     ]
 
 
-def _progress(slots: list[Slot], frame: StudyFrame, attempts: Mapping[Slot, LeftOut]) -> Progress:
+def _progress(slots: list[Slot], frame: StudyFrame) -> Progress:
     done = [slot for slot in slots if slot in frame.kept]
-    kinds = [attempts[s].kind for s in slots if s not in frame.kept and s in attempts]
+    kinds = [frame.attempts[s].kind for s in slots if s not in frame.kept and s in frame.attempts]
     running = kinds.count("running")
     failed = kinds.count("failed") + kinds.count("killed")
     other = len(slots) - len(done) - running - failed

@@ -78,6 +78,12 @@ class StudyFrame:
         planned = [((axis, v),) for axis in self.axes for v in self.document.axes.get(axis, ())]
         return CellNames.of([*(slot.identity for slot in (*self.kept, *attempted)), *planned])
 
+    @cached_property
+    def attempts(self) -> Mapping[Slot, LeftOut]:
+        """The latest run that was left out of each slot."""
+        ordered = sorted(self.dropped, key=lambda entry: entry.record.start_time)
+        return {entry.slot: entry for entry in ordered if entry.slot is not None}
+
 
 def read_frame(ledger: Ledger, study: str) -> StudyFrame:
     """Reads a study's runs; no request a run, so that thousands take seconds.

@@ -8,10 +8,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from rfray.analysis import schema
-from rfray.analysis.expected import Expected, Gap, absence, latest_attempts
+from rfray.analysis.expected import Expected, Gap, absence
 from rfray.analysis.frame import StudyFrame
 from rfray.analysis.report_file import MeasuredColumn, Quantity, ReportSpec
-from rfray.analysis.screening import LeftOut
 from rfray.analysis.slots import Identity, Slot
 from rfray.analysis.values import Scalar, is_finite
 
@@ -66,11 +65,6 @@ class Measurements:
             place = (slot.stage, slot.parameter, slot.identity)
             grouped.setdefault(place, []).append(slot)
         return {place: tuple(slots) for place, slots in grouped.items()}
-
-    @cached_property
-    def attempts(self) -> Mapping[Slot, LeftOut]:
-        """The latest run that was left out of each slot."""
-        return latest_attempts(self.frame)
 
     @cached_property
     def doubled(self) -> Mapping[Slot, int]:
@@ -193,7 +187,7 @@ def _planned_draws(record: RunRecord, logged: int) -> int:
 
 def _flaw(slot: Slot, record: RunRecord | None, metric: str, study: Measurements) -> str | None:
     if record is None:
-        return absence(slot, study.frame, study.attempts)
+        return absence(slot, study.frame)
     if metric not in record.metrics:
         return f"has no metric {metric}"
     value = record.metrics[metric]

@@ -51,7 +51,7 @@ class KrylovDecomposition:
 
     Attributes:
         operator: H, its products counted.
-        products: How many products were taken.
+        capacity: The largest size of the basis.
         size: Columns of V.
         width: Columns of Q; 0 where V spans an invariant subspace.
     """
@@ -63,6 +63,7 @@ class KrylovDecomposition:
         widest: int,
         generator: torch.Generator,
     ) -> None:
+        self.capacity = capacity
         self._counter = ProductCounter()
         self.operator = counted(operator, self._counter)
         self.size = 0
@@ -82,13 +83,28 @@ class KrylovDecomposition:
         return self._counter.products
 
     @property
+    def dtype(self) -> torch.dtype:
+        """Of V and Q."""
+        return self.operator.dtype
+
+    @property
+    def complete(self) -> bool:
+        """Whether V is a basis of the whole space, so that nothing is left to find."""
+        return self.size == self.operator.dimension
+
+    @property
+    def full(self) -> bool:
+        """Whether the next block has no room in the basis."""
+        return self.size + max(self.width, 1) > self.capacity
+
+    @property
     def basis(self) -> Tensor:
         """V, (dimension, size), in the memory of the decomposition."""
         return self._rows[: self.size].T
 
     def reseed(self, width: int) -> None:
-        """Replaces Q by random directions orthogonal to V, as many as `width` and H allow."""
-        width = min(width, self.operator.dimension - self.size)
+        """Replaces Q by random directions orthogonal to V: `width`, or as many as have room."""
+        width = min(width, self.capacity - self.size)
         draws = gaussian_block(self.operator, width, self._generator).T.contiguous()
         with full_precision(self.operator.device):
             fresh = orthogonalise(draws, self._rows[: self.size], recent=0, negligible=0.0)

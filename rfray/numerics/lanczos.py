@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,13 +14,14 @@ from rfray.numerics.krylov import KrylovDecomposition, RitzPairs
 from rfray.numerics.operator import SymmetricOperator
 
 Progress = Callable[[int, int], None]
-"""Called with the products taken and the eigenvalues converged so far."""
+"""Called with the products taken and the number of wanted eigenvalues converged so far."""
 
 _MARGIN = 0.8
-"""Iterate to this part of the tolerance, so that rounding does not undo the verdict."""
+"""The part of the tolerance iterated to, so that rounding does not overturn the final verdict."""
 
 _PROBE_STEPS = 20
-_PROBE_SHARE = 0.1
+_PROBE_RESOLUTION = 0.01
+_PROBE_DOUBT = 0.01
 
 
 @dataclass(frozen=True)
@@ -28,13 +30,12 @@ class Eigenpairs:
 
     Attributes:
         values: (count,) float64 on the CPU, λ.
-        vectors: (dimension, count) orthonormal columns, where and in the dtype the operator takes
-            them.
-        residuals: (count,) float64 on the CPU, ‖Hv - λv‖₂ from a product with each v. Within this
-            distance of λ there is an eigenvalue of H.
+        vectors: (dimension, count) orthonormal columns v, as the operator takes them.
+        residuals: (count,) float64 on the CPU, ‖Hv - λv‖₂, from one more product with each v. No
+            further than this from λ there is an eigenvalue of H.
         converged: (count,) bool, residual ≤ tolerance · max(|λ|, eps^(2/3)·‖H‖).
         products: Vectors that were multiplied with H, those of the residuals included.
-        restarts: How often the basis was reduced to its Ritz vectors.
+        restarts: How often the basis was reduced to Ritz vectors.
     """
 
     values: Tensor
@@ -45,6 +46,23 @@ class Eigenpairs:
     restarts: int
 
 
+@dataclass(frozen=True)
+class _Target:
+    """What is wanted, and at what cost."""
+
+    count: int
+    tolerance: float
+    max_products: int
+    block_size: int
+    progress: Progress | None
+
+
+@dataclass(frozen=True)
+class _Probe:
+    """A search among the vectors orthogonal to `locked` eigenvectors, for copies not yet seen."""
+
+    locked: Tensor
+    first_product: int
 
 
 def largest_eigenvalues(
@@ -58,52 +76,152 @@ def largest_eigenvalues(
     basis_size: int | None = None,
     progress: Progress | None = None,
 ) -> Eigenpairs:
-    """The `count` algebraically largest eigenvalues of a symmetric operator.
+    """The `count` algebraically largest eigenvalues of a symmetric operator, with multiplicity.
+
+    Thick-restart block Lanczos (Wu & Simon 2000, SIAM J. Matrix Anal. Appl. 22, 602) with full
+    reorthogonalisation. When all wanted pairs have converged, a probe follows: Lanczos from random
+    vectors orthogonal to them, which finds copies of multiple eigenvalues that a Krylov space
+    cannot hold. What it finds joins the wanted pairs, and the iteration goes on until a probe
+    finds nothing. By Kuczyński & Woźniakowski (1992, theorem 4.2) an eigenvalue that exceeds the
+    last one returned by 1 % of the spread of those left out escapes with a probability below 1 %.
+
+    Args:
+        operator: Deterministic and symmetric: see `check_operator`.
+        count: How many eigenvalues, at most the dimension.
+        generator: Draws the starting vectors.
+        tolerance: Largest residual of a converged pair, relative to its eigenvalue.
+        max_products: Stop after so many products, those of the residuals included; at least
+            2·count + block_size, by default 300 + 30·count.
+        block_size: Vectors multiplied at once. 1 needs the fewest products; more pay where an
+            operator shares work between the columns of a block, or where eigenvalues are multiple.
+        basis_size: Vectors held, by default 2·count + 20·block_size. More need fewer products.
+            Memory is (basis_size + block_size) · dimension numbers of the operator's dtype.
+        progress: Called at every look at the convergence.
+
+    Returns:
+        The eigenpairs; after `max_products` some of them are not converged, and say so.
+
+    Raises:
+        NumericsError: The numbers asked for are impossible, or a product is not finite.
     """
-    from types import SimpleNamespace
-    capacity = min(operator.dimension, basis_size or default_basis_size(count, block_size))
-    budget = max_products or 10**9
-    widest = max(block_size, (capacity - count) // 2 if capacity<operator.dimension else block_size)
-    k = KrylovDecomposition(operator, capacity, widest, generator)
-    k.reseed(block_size)
-    floor=None; start=0; width=block_size; restarts=0; interval=1+count//8; last=-10**9
+    basis_size = min(operator.dimension, basis_size or 2 * count + 20 * block_size)
+    max_products = 300 + 30 * count if max_products is None else max_products
+    _refuse(operator.dimension, count, tolerance, max_products, block_size, basis_size)
+    krylov = KrylovDecomposition(operator, basis_size, block_size, generator)
+    restarts = _iterate(krylov, _Target(count, tolerance, max_products, block_size, progress))
+    return _certified(krylov, count, tolerance, block_size, restarts)
+
+
+def _iterate(krylov: KrylovDecomposition, target: _Target) -> int:
+    """Brings the wanted Ritz pairs to convergence, or uses up the products; counts restarts."""
+    probe: _Probe | None = None
+    restarts = 0
+    krylov.reseed(target.block_size)
     while True:
-        room = min(k.width, capacity-k.size)
-        if k.size + k.width > capacity or k.products + k.width > budget - count:
-            pass
-        k.grow()
-        full = k.size + k.width > capacity
-        if k.width and not full and k.products - last < interval and k.products + k.width + count <= budget:
-            continue
-        last = k.products
-        p = k.ritz_pairs()
-        goal = _goal(p.values, count, tolerance, operator.dtype)
-        done = p.residuals[:count] <= goal[:len(p.residuals)]
-        if progress: progress(k.products, int(done.sum()))
-        if k.size == operator.dimension: break
-        if k.products + k.width + count > budget: break
-        if k.size >= count and bool(done.all()):
-            top = p.values[:count]
-            if floor is not None and k.products - start < max(_PROBE_STEPS, _PROBE_SHARE*start):
-                pass
-            elif floor is not None and not bool((top > floor + goal/_MARGIN).any()):
-                break
-            else:
-                if floor is not None: width = min(2*width, widest)
-                floor = top; start = k.products; k.shrink(p, count); k.reseed(width); restarts+=1
+        _grow(krylov, target)
+        pairs = krylov.ritz_pairs()
+        converged = pairs.residuals <= _MARGIN * _allowance(pairs.values, target, krylov.dtype)
+        if target.progress is not None:
+            target.progress(krylov.products, int(converged[: target.count].sum()))
+        if krylov.complete or not _affordable(krylov, target):
+            return restarts
+        if krylov.size >= target.count and bool(converged[: target.count].all()):
+            if probe is None or _found_more(probe, pairs, target, krylov.dtype):
+                probe = _Probe(pairs.values[: target.count], krylov.products)
+                krylov.shrink(pairs, target.count)
+                krylov.reseed(target.block_size)
+                restarts += 1
                 continue
-        if k.width == 0: k.reseed(width)
-        elif full:
-            keep = count + int((capacity-count)*KEEP); 
-            k.shrink(p, min(keep,k.size)); restarts+=1
-    k.shrink(p, min(count,k.size)); 
-    vec = k.basis
-    res = torch.cat([(k.operator.apply(v) - v*l).norm(dim=0).double().cpu() for v,l in zip(vec.split(1,dim=1), p.values[:count].tolist())])
-    rule = tolerance*_scale(p.values,count,operator.dtype)
-    return Eigenpairs(p.values[:count], vec, res, res<=rule, k.products, restarts)
-KEEP=0.3
-def default_basis_size(count, block): return max(2*count, count+20)
-def _scale(values,count,dtype):
-    return values[:count].abs().clamp(min=torch.finfo(dtype).eps**(2/3)*float(values.abs().max()))
-def _goal(values, count, tolerance, dtype):
-    return (_MARGIN*tolerance*_scale(values,count,dtype)).clamp(min=torch.finfo(dtype).eps*float(values.abs().max()))
+            if _thorough(probe, pairs, krylov, target):
+                return restarts
+        if krylov.full:
+            krylov.shrink(pairs, target.count + (krylov.capacity - target.count) // 3)
+            restarts += 1
+        if krylov.width == 0:
+            krylov.reseed(target.block_size)
+
+
+def _grow(krylov: KrylovDecomposition, target: _Target) -> None:
+    """Takes products until it is worth looking at the Ritz pairs again."""
+    stop = krylov.products + 1 + target.count // 8
+    while True:
+        krylov.grow()
+        due = krylov.products >= stop and krylov.size >= target.count
+        if due or krylov.full or krylov.width == 0 or not _affordable(krylov, target):
+            return
+
+
+def _affordable(krylov: KrylovDecomposition, target: _Target) -> bool:
+    return krylov.products + krylov.width + target.count <= target.max_products
+
+
+def _allowance(values: Tensor, target: _Target, dtype: torch.dtype) -> Tensor:
+    """The residual to iterate to: the tolerance, but no less than rounding leaves of a product."""
+    eps = torch.finfo(dtype).eps
+    return _permitted(values, target.tolerance, eps).clamp(min=eps * float(values.abs().max()))
+
+
+def _permitted(values: Tensor, tolerance: float, eps: float) -> Tensor:
+    """The residual at which a pair counts as converged (ARPACK's rule); largest |λ| as ‖H‖."""
+    sizes = values.abs()
+    return tolerance * sizes.clamp(min=eps ** (2 / 3) * float(sizes.max()))
+
+
+def _found_more(probe: _Probe, pairs: RitzPairs, target: _Target, dtype: torch.dtype) -> bool:
+    rise = pairs.values[: target.count] - probe.locked
+    return bool((rise > _allowance(pairs.values, target, dtype)[: target.count]).any())
+
+
+def _thorough(
+    probe: _Probe, pairs: RitzPairs, krylov: KrylovDecomposition, target: _Target
+) -> bool:
+    """Whether the probe has gone on long enough to trust that it finds nothing."""
+    steps = (krylov.products - probe.first_product) / target.block_size
+    if steps < _PROBE_STEPS:
+        return False
+    ceiling = (pairs.values + pairs.residuals)[target.count :].max()
+    doubt = math.log(1.648 * math.sqrt(krylov.operator.dimension) / _PROBE_DOUBT)
+    enough = (1 + doubt / math.sqrt(_PROBE_RESOLUTION)) / 2
+    return steps >= enough or bool(ceiling < pairs.values[target.count - 1])
+
+
+def _certified(
+    krylov: KrylovDecomposition, count: int, tolerance: float, block_size: int, restarts: int
+) -> Eigenpairs:
+    """The wanted pairs with residuals that owe nothing to the recurrence."""
+    pairs = krylov.ritz_pairs()
+    krylov.shrink(pairs, count)
+    values, vectors = pairs.values[:count], krylov.basis
+    parts = zip(values.split(block_size), vectors.split(block_size, dim=1), strict=True)
+    residuals = torch.cat(
+        [
+            (krylov.operator.apply(part) - part * numbers.to(part)).double().norm(dim=0).cpu()
+            for numbers, part in parts
+        ]
+    )
+    eps = torch.finfo(krylov.dtype).eps
+    converged = residuals <= _permitted(pairs.values, tolerance, eps)[:count]
+    return Eigenpairs(values, vectors, residuals, converged, krylov.products, restarts)
+
+
+def _refuse(
+    dimension: int,
+    count: int,
+    tolerance: float,
+    max_products: int,
+    block_size: int,
+    basis_size: int,
+) -> None:
+    if not 1 <= count <= dimension:
+        raise NumericsError(f"{count} eigenvalues of an operator of dimension {dimension}")
+    if not 1 <= block_size <= dimension:
+        raise NumericsError(f"a block of {block_size} vectors in dimension {dimension}")
+    if not tolerance > 0:
+        raise NumericsError(f"the tolerance must be positive, not {tolerance}")
+    smallest = min(dimension, count + 2 * block_size + 1)
+    if basis_size < smallest:
+        raise NumericsError(f"a basis of {basis_size} vectors; this needs at least {smallest}")
+    if max_products < 2 * count + block_size:
+        raise NumericsError(
+            f"max_products is {max_products}; {2 * count + block_size} are the least"
+        )

@@ -58,4 +58,5 @@ STAGE = Stage(
     run=run,
     work=training_work,
     summary="pruned, then fine-tuned with the pruned weights held at zero",
+    headline="test_accuracy",
 )

@@ -123,4 +123,5 @@ STAGE = Stage(
     run=run,
     work=work,
     summary="pixel importance of freshly initialised networks",
+    headline="max_importance_mean",
 )

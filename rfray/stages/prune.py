@@ -82,4 +82,5 @@ STAGE = Stage(
     work=work,
     fan=Fan(parameter="rates", variant="rate"),
     summary="pruned by global magnitude, not retrained",
+    headline="test_accuracy",
 )

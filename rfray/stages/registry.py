@@ -6,6 +6,7 @@ import importlib
 import pkgutil
 from collections.abc import Mapping
 from functools import cache
+from graphlib import TopologicalSorter
 from types import MappingProxyType
 from typing import Any
 
@@ -22,8 +23,8 @@ def stages() -> Mapping[str, Stage[Any]]:
         declared = getattr(importlib.import_module(f"rfray.stages.{module.name}"), "STAGE", None)
         if declared is not None:
             found[declared.name] = declared
-    ordered = sorted(found.values(), key=lambda stage: (len(stage.reads), stage.name))
-    return MappingProxyType({stage.name: stage for stage in ordered})
+    graph = TopologicalSorter({name: found[name].reads for name in sorted(found)})
+    return MappingProxyType({name: found[name] for name in graph.static_order()})
 
 
 def stage_named(name: str) -> Stage[Any]:

@@ -122,6 +122,7 @@ class Stage(Generic[P]):
         work: Estimated multiply-accumulate operations of one node.
         fan: The parameter that makes several nodes in each scope, if there is one.
         summary: What a run of it is, to end the sentence "vgg19_rf on cifar10, …".
+        headline: The metric that says in one number how it went.
     """
 
     name: str
@@ -132,6 +133,7 @@ class Stage(Generic[P]):
     run: Callable[[StageContext[P]], None]
     work: Callable[[P, Cell], float]
     summary: str
+    headline: str
     fan: Fan | None = None
 
 

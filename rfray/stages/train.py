@@ -61,4 +61,5 @@ STAGE = Stage(
     run=run,
     work=training_work,
     summary="trained from its initialisation",
+    headline="test_accuracy",
 )

@@ -1,0 +1,94 @@
+"""Figure of the alignment between the layers of networks that differ by seed alone."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+
+from rfray.analysis.artifacts import Alignment, Floats
+from rfray.analysis.figures.panels import Drawing, Panel
+from rfray.analysis.figures.style import look, say_absent
+
+_MIDDLE = "#D6002A"
+_UNDEFINED = "#9A9A9A"
+_LABELS = 9
+
+
+def mean_over_pairs(alignment: Alignment) -> Floats:
+    """Mean CKA over the pairs of seeds, (L, L); NaN where it is undefined for any pair."""
+    mean: Floats = alignment.matrices.mean(axis=0)
+    return mean
+
+
+def middle_layer(count: int) -> int:
+    """Index of the middle one of `count` layers; the later one of two."""
+    return count // 2
+
+
+def draw_cka(title: str, drawing: Drawing[Alignment]) -> Figure:
+    """One heat map a receptive field, all on one scale from 0 to 1, the middle layer in red."""
+    columns = min(2, len(drawing.panels))
+    rows = -(-len(drawing.panels) // columns)
+    with look():
+        figure = Figure(figsize=(4.1 * columns + 0.9, 4.0 * rows + 0.6))
+        figure.set_layout_engine("constrained")
+        figure.suptitle(title)
+        places = figure.subplots(rows, columns, squeeze=False).ravel()
+        image: AxesImage | None = None
+        for axes, panel in zip(places, drawing.panels, strict=False):
+            image = _heat_map(axes, panel) or image
+        for axes in places[len(drawing.panels) :]:
+            axes.set_axis_off()
+        if image is not None:
+            bar = figure.colorbar(image, ax=list(places), shrink=0.6, aspect=30)
+            bar.set_label("linear CKA, mean over pairs of seeds")
+            bar.outline.set_visible(False)
+    return figure
+
+
+def _heat_map(axes: Axes, panel: Panel[Alignment]) -> AxesImage | None:
+    axes.set_title(panel.title)
+    if not panel.contents:
+        say_absent(axes, [gap.reason for gap in panel.gaps])
+        return None
+    alignment = panel.contents[0]
+    mean = mean_over_pairs(alignment)
+    image = axes.imshow(
+        np.ma.masked_invalid(mean),
+        cmap=colormaps["viridis"].with_extremes(bad=_UNDEFINED),
+        vmin=0.0,
+        vmax=1.0,
+        origin="lower",
+        interpolation="nearest",
+    )
+    axes.spines[:].set_visible(False)
+    undefined = int(np.isnan(mean).sum())
+    pairs = len(alignment.pairs)
+    said = f"{pairs} pair{'s' if pairs != 1 else ''}"
+    said += f", grey: {undefined} undefined" if undefined else ""
+    axes.set_title(f"{panel.title}, {said}")
+    _mark_layers(axes, alignment.layers)
+    return image
+
+
+def _mark_layers(axes: Axes, layers: tuple[str, ...]) -> None:
+    count = len(layers)
+    middle = middle_layer(count)
+    ticks = [t for t in _spread(count) if t == middle or abs(t - middle) > count / (2 * _LABELS)]
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_ticks(ticks, [layers[tick] for tick in ticks], fontsize=7)
+        axis.get_ticklabels()[ticks.index(middle)].set_color(_MIDDLE)
+    axes.tick_params(axis="x", labelrotation=90, length=2)
+    axes.tick_params(axis="y", length=2)
+    axes.axhline(middle, color=_MIDDLE, lw=0.9)
+    axes.axvline(middle, color=_MIDDLE, lw=0.9)
+    axes.set_xlabel("layer, second seed")
+    axes.set_ylabel("layer, first seed")
+
+
+def _spread(count: int) -> list[int]:
+    even = np.linspace(0, count - 1, min(count, _LABELS)).round().astype(int)
+    return sorted({*(int(tick) for tick in even), middle_layer(count)})

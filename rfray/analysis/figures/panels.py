@@ -1,0 +1,149 @@
+"""Panels: what one figure shows, kernel size by kernel size, with what is missing in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from rfray.analysis.artifacts import ArtifactError
+from rfray.analysis.expected import Expected, Gap, absence
+from rfray.analysis.frame import StudyFrame, receptive_field
+from rfray.analysis.slots import Identity, Slot, admits, without
+from rfray.analysis.values import Scalar
+
+if TYPE_CHECKING:
+    from rfray.tracking import Ledger
+
+Content = TypeVar("Content")
+_Place = tuple[int, Scalar | None]
+
+
+@dataclass(frozen=True)
+class Panel(Generic[Content]):
+    """One kernel size, and one value of the stage's own parameter, of one figure.
+
+    Attributes:
+        kernel_size: Kernel size of the pool.
+        receptive_field: Theoretical receptive field; None if no run records it.
+        parameter: The stage's own parameter, such as `init`; None if it has none.
+        contents: What the runs left, in the order of their seeds.
+        gaps: What is missing, by name and reason.
+    """
+
+    kernel_size: int
+    receptive_field: int | None
+    parameter: Scalar | None
+    contents: tuple[Content, ...]
+    gaps: tuple[Gap, ...]
+
+    @property
+    def title(self) -> str:
+        """`RF 181 (k = 2)`, and how much of it is there if not all is."""
+        there = len(self.contents)
+        planned = there + len(self.gaps)
+        few = f", {there} of {planned}" if 0 < there < planned else ""
+        return f"{self.label}{few}"
+
+    @property
+    def label(self) -> str:
+        """`RF 181 (k = 2)`, or `k = 2` where no run records the receptive field."""
+        size = f"k = {self.kernel_size}"
+        return size if self.receptive_field is None else f"RF {self.receptive_field} ({size})"
+
+
+@dataclass(frozen=True)
+class Drawing(Generic[Content]):
+    """The panels of one figure.
+
+    Attributes:
+        identity: What the figure is of: the axes of its cells but the kernel size.
+        panels: Its panels by kernel size, then parameter in the study's order.
+    """
+
+    identity: Identity
+    panels: tuple[Panel[Content], ...]
+
+    @property
+    def gaps(self) -> list[Gap]:
+        """What is missing in any panel."""
+        return [gap for panel in self.panels for gap in panel.gaps]
+
+
+@dataclass(frozen=True)
+class StudyFiles:
+    """A study with the ledger that hands out its artifacts.
+
+    Attributes:
+        ledger: The ledger.
+        frame: The study's frame.
+        expected: The study's slots.
+    """
+
+    ledger: Ledger
+    frame: StudyFrame
+    expected: Expected
+
+
+@dataclass(frozen=True)
+class Source(Generic[Content]):
+    """Where a figure's contents come from: a stage, its artifact and the reader of that."""
+
+    stage: str
+    artifact: str
+    read: Callable[[Path], Content]
+
+
+def collect(
+    source: Source[Content], where: Mapping[str, tuple[Scalar, ...]], study: StudyFiles
+) -> list[Drawing[Content]]:
+    """Reads a figure's artifacts: one drawing for each cell, kernel sizes and seeds aside."""
+    grouped: dict[Identity, dict[_Place, list[Slot]]] = {}
+    for slot in study.expected.slots:
+        if slot.stage == source.stage and admits(where, slot.identity):
+            places = grouped.setdefault(without(slot.identity, "kernel_size"), {})
+            place = (int(dict(slot.identity)["kernel_size"]), slot.parameter)
+            places.setdefault(place, []).append(slot)
+    return [
+        Drawing(
+            identity,
+            tuple(
+                _panel(source, place, places[place], study)
+                for place in sorted(places, key=lambda place: place[0])
+            ),
+        )
+        for identity, places in grouped.items()
+    ]
+
+
+def _panel(
+    source: Source[Content], place: _Place, slots: Sequence[Slot], study: StudyFiles
+) -> Panel[Content]:
+    ordered = sorted(slots, key=lambda slot: slot.seed or 0)
+    found: dict[Slot, Content] = {}
+    gaps: list[Gap] = []
+    for slot in ordered:
+        try:
+            found[slot] = _content(source, slot, study)
+        except ArtifactError as error:
+            gaps.append(Gap(study.frame.names.slot(slot), str(error)))
+    records = [study.frame.kept[slot] for slot in ordered if slot in study.frame.kept]
+    fields = {field for record in records if (field := receptive_field(record)) is not None}
+    return Panel(
+        kernel_size=place[0],
+        receptive_field=fields.pop() if len(fields) == 1 else None,
+        parameter=place[1],
+        contents=tuple(found.values()),
+        gaps=tuple(gaps),
+    )
+
+
+def _content(source: Source[Content], slot: Slot, study: StudyFiles) -> Content:
+    record = study.frame.kept.get(slot)
+    if record is None:
+        raise ArtifactError(absence(slot, study.frame))
+    path = study.ledger.artifact(record, source.artifact)
+    if path is None:
+        raise ArtifactError(f"has no artifact {source.artifact}")
+    return source.read(path)

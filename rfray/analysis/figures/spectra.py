@@ -1,0 +1,152 @@
+"""Figures of the Hessian: its spectral density, and its largest eigenvalues by rank."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from rfray.analysis.artifacts import Density, Spectrum
+from rfray.analysis.figures.panels import Drawing, Panel
+from rfray.analysis.figures.style import colour, look, say_absent
+from rfray.analysis.values import Scalar
+
+_MOMENTS = {"init": "at initialisation", "trained": "after training"}
+_DECADES = 7
+"""Decades of density shown below the peak: what lies lower is the estimator's own tail."""
+
+
+def draw_density(title: str, drawing: Drawing[Density]) -> Figure:
+    """λ against P(λ): one row a moment, one column a receptive field, one line a seed.
+
+    The density axis is shared along a row; each panel has the λ axis that its spectrum needs.
+    """
+    moments = list(dict.fromkeys(panel.parameter for panel in drawing.panels))
+    sizes = list(dict.fromkeys(panel.kernel_size for panel in drawing.panels))
+    with look():
+        figure = Figure(figsize=(2.2 * len(sizes) + 1.0, 2.3 * len(moments) + 0.9))
+        figure.set_layout_engine("constrained")
+        figure.suptitle(title)
+        grid = figure.subplots(len(moments), len(sizes), squeeze=False)
+        for row, moment in zip(grid, moments, strict=True):
+            mine = [panel for panel in drawing.panels if panel.parameter == moment]
+            _density_row(dict(zip(sizes, row, strict=True)), mine)
+            row[0].set_ylabel(f"{_name(moment)}\ndensity P(λ)")
+        for axes in grid[-1]:
+            axes.set_xlabel("eigenvalue λ")
+    return figure
+
+
+def draw_eigenvalues(title: str, drawing: Drawing[Spectrum]) -> Figure:
+    """Eigenvalue against rank: one panel a moment, one colour a receptive field, one line a seed.
+
+    An eigenvalue that has not converged has a hollow marker.
+    """
+    moments = list(dict.fromkeys(panel.parameter for panel in drawing.panels))
+    with look():
+        figure = Figure(figsize=(4.3 * len(moments) + 0.4, 4.2))
+        figure.set_layout_engine("constrained")
+        figure.suptitle(title)
+        row = figure.subplots(1, len(moments), squeeze=False)[0]
+        for axes, moment in zip(row, moments, strict=True):
+            panels = [panel for panel in drawing.panels if panel.parameter == moment]
+            _rank_panel(axes, panels)
+            axes.set_title(_name(moment))
+            axes.set_xlabel("rank")
+        row[0].set_ylabel("eigenvalue λ")
+        figure.legend(handles=_legend(drawing.panels), loc="outside lower center", ncols=6)
+    return figure
+
+
+def _name(moment: Scalar | None) -> str:
+    return _MOMENTS.get(str(moment), str(moment))
+
+
+def _density_row(places: dict[int, Axes], panels: Sequence[Panel[Density]]) -> None:
+    drawn = [content for panel in panels for content in panel.contents]
+    peak = max((float(content.density.max()) for content in drawn), default=1.0)
+    floor = peak * 10.0**-_DECADES
+    for panel in panels:
+        axes = places[panel.kernel_size]
+        axes.set_title(panel.title)
+        if not panel.contents:
+            say_absent(axes, [gap.reason for gap in panel.gaps])
+            continue
+        for content in panel.contents:
+            above = np.where(content.density > floor, content.density, np.nan)
+            axes.plot(
+                content.eigenvalues, above, color=colour(panel.kernel_size), lw=1.0, alpha=0.8
+            )
+        axes.set_yscale("log")
+        axes.set_ylim(floor, peak * 4)
+        axes.set_xlim(*_extent(panel.contents, floor))
+        axes.axvline(0.0, color="#999999", lw=0.6, zorder=0)
+        if axes is not next(iter(places.values())):
+            axes.tick_params(labelleft=False)
+
+
+def _extent(densities: Sequence[Density], floor: float) -> tuple[float, float]:
+    """Where the densities of one panel stand above the floor: receptive fields differ by decades.
+
+    The axis is linear, as the field draws it, so that the outliers stand apart from the bulk.
+    """
+    above = [density.eigenvalues[density.density > floor] for density in densities]
+    visible = np.concatenate([*above, np.zeros(1)])
+    margin = 0.04 * float(np.ptp(visible)) or 1.0
+    return float(visible.min()) - margin, float(visible.max()) + margin
+
+
+def _rank_panel(axes: Axes, panels: Sequence[Panel[Spectrum]]) -> None:
+    drawn = [content for panel in panels for content in panel.contents]
+    if not drawn:
+        say_absent(axes, [gap.reason for panel in panels for gap in panel.gaps])
+        return
+    values = np.concatenate([content.eigenvalues for content in drawn])
+    if (values > 0).all():
+        axes.set_yscale("log")
+    else:
+        axes.set_yscale("symlog", linthresh=float(np.quantile(np.abs(values), 0.1)) or 1e-12)
+    _say_missing(axes, panels)
+    for panel in panels:
+        ink = colour(panel.kernel_size)
+        for content in panel.contents:
+            axes.plot(content.ranks, content.eigenvalues, color=ink, lw=0.6, alpha=0.6, zorder=1)
+            for mask, fill in ((content.converged, ink), (~content.converged, "white")):
+                axes.scatter(
+                    content.ranks[mask],
+                    content.eigenvalues[mask],
+                    s=9,
+                    facecolors=fill,
+                    edgecolors=ink,
+                    linewidths=0.7,
+                    zorder=2,
+                )
+
+
+def _say_missing(axes: Axes, panels: Sequence[Panel[Spectrum]]) -> None:
+    """Names in a corner what an overlay cannot show to be missing."""
+    lines = [
+        f"{panel.title} seeds" if panel.contents else f"{panel.label}: {panel.gaps[0].reason}"
+        for panel in panels
+        if panel.gaps
+    ]
+    text = "\n".join(textwrap.shorten(line, 48, placeholder=" …") for line in lines)
+    axes.text(0.98, 0.98, text, transform=axes.transAxes, ha="right", va="top", fontsize=7.5)
+
+
+def _legend(panels: Sequence[Panel[Spectrum]]) -> list[Line2D]:
+    labels: dict[int, str] = {}
+    for panel in panels:
+        labels[panel.kernel_size] = max(labels.get(panel.kernel_size, ""), panel.label, key=len)
+    handles = [
+        Line2D([], [], color=colour(size), marker="o", ms=4, label=label)
+        for size, label in sorted(labels.items())
+    ]
+    hollow = Line2D(
+        [], [], color="#444444", marker="o", ms=4, mfc="white", ls="", label="not converged"
+    )
+    return [*handles, hollow]

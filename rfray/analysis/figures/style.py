@@ -1,0 +1,82 @@
+"""The look that all figures share: fonts, one colour a kernel size, where a panel has no data."""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+# Okabe and Ito's colour-blind safe palette, less the yellow, which is too pale for lines.
+_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000")
+_SMALLEST_KERNEL = 2
+
+_LOOK: Any = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9.0,
+    "axes.titlesize": 9.5,
+    "axes.labelsize": 9.0,
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.labelsize": 8.0,
+    "ytick.labelsize": 8.0,
+    "legend.fontsize": 8.5,
+    "legend.frameon": False,
+    "figure.titlesize": 11.0,
+    "figure.dpi": 100,
+    "pdf.fonttype": 42,
+}
+
+
+def colour(kernel_size: int) -> str:
+    """The colour of a kernel size, hence of a receptive field, the same in every figure."""
+    return _COLOURS[(kernel_size - _SMALLEST_KERNEL) % len(_COLOURS)]
+
+
+@contextmanager
+def look() -> Iterator[None]:
+    """The shared look, for the time in which a figure is made or rendered."""
+    with mpl.rc_context(_LOOK):
+        yield
+
+
+def say_absent(axes: Axes, reasons: Sequence[str]) -> None:
+    """Writes into an empty panel why it is empty."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+    shown = [*reasons[:3], *(["…"] if len(reasons) > 3 else [])]
+    text = "\n".join(textwrap.fill(reason, 26) for reason in shown)
+    axes.text(
+        0.5,
+        0.5,
+        text,
+        transform=axes.transAxes,
+        ha="center",
+        va="center",
+        fontsize=7.5,
+        color="#666666",
+    )
+
+
+def rendered(figure: Figure) -> dict[str, bytes]:
+    """The figure as the bytes of a `png` and a `pdf` file, the same for the same figure."""
+    with look():
+        # The layout takes longer than the drawing, and is the same for both formats.
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+        return {
+            "png": _saved(figure, "png", {"Software": None}),
+            "pdf": _saved(figure, "pdf", {"CreationDate": None}),
+        }
+
+
+def _saved(figure: Figure, file_format: str, metadata: dict[str, None]) -> bytes:
+    stream = io.BytesIO()
+    figure.savefig(stream, format=file_format, dpi=200, metadata=metadata)
+    return stream.getvalue()

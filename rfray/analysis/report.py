@@ -1,0 +1,112 @@
+"""From a study in MLflow to files: the one entry point of `rfray analyze`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rfray.analysis.expected import Gap, Progress, expected_slots, missing, progress
+from rfray.analysis.figures import DrawnFigure, draw_figures
+from rfray.analysis.figures.panels import StudyFiles
+from rfray.analysis.figures.style import rendered
+from rfray.analysis.formats import csv_text, markdown_text
+from rfray.analysis.frame import StudyFrame, finished, read_frame
+from rfray.analysis.published import load_published
+from rfray.analysis.report_file import ReportSpec, check_names, load_report
+from rfray.analysis.samples import Measurements, read_histories
+from rfray.analysis.summary import Contents, summary_text
+from rfray.analysis.tables import NotInStudy, build_tables
+from rfray.analysis.writing import write_all
+
+if TYPE_CHECKING:
+    from rfray.tracking import Ledger
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What an analysis wrote and what it found missing.
+
+    Attributes:
+        study: Name of the study.
+        out: Folder of the files.
+        written: Their paths.
+        progress: How far each stage is.
+        gaps: Everything that is missing, by name and reason.
+        left_out: How many runs do not count.
+        not_in_study: Tables and figures of the report that the study has nothing for.
+    """
+
+    study: str
+    out: Path
+    written: tuple[Path, ...]
+    progress: tuple[Progress, ...]
+    gaps: tuple[Gap, ...]
+    left_out: int
+    not_in_study: tuple[NotInStudy, ...]
+
+
+def analyze(ledger: Ledger, study: str, report: Path, out: Path) -> Analysis:
+    """Writes a report's tables, figures and summary on a study, done or half done.
+
+    Everything is made before the first file is written, so that a failed analysis leaves the
+    folder as it was.
+
+    Args:
+        ledger: The tracking store.
+        study: Name of the study in it.
+        report: The report file.
+        out: Folder for `tables/`, `figures/` and `summary.md`; made if it is not there.
+
+    Raises:
+        UserError: If the study is unknown or has no finished run, the report file is not one or
+            names what does not exist, or the folder cannot be written.
+    """
+    layout = load_report(report)
+    published = load_published(layout.published, report.parent)
+    frame = finished(read_frame(ledger, study))
+    check_names(layout, report, frame.axes, _metrics(frame))
+    expected = expected_slots(frame)
+    measurements = Measurements(frame, expected, read_histories(ledger, frame, layout))
+    tables, absent = build_tables(layout, measurements, published)
+    figures, undrawn = _figures(layout, StudyFiles(ledger, frame, expected))
+    found = [gap for t in tables for gap in t.gaps] + [gap for f in figures for gap in f.gaps]
+    gaps = tuple(dict.fromkeys([*missing(frame, expected), *found]))
+    not_in_study = (*absent, *undrawn)
+    files: dict[str, bytes] = {}
+    for table in tables:
+        files[f"tables/{table.spec.id}.csv"] = csv_text(table).encode()
+        files[f"tables/{table.spec.id}.md"] = markdown_text(table).encode()
+    for figure in figures:
+        for suffix, content in rendered(figure.figure).items():
+            files[f"figures/{figure.id}.{suffix}"] = content
+    contents = Contents(layout.title, frame, expected, tables, figures, not_in_study, gaps)
+    files["summary.md"] = summary_text(contents).encode()
+    return Analysis(
+        study=study,
+        out=out,
+        written=tuple(write_all(out, files)),
+        progress=tuple(progress(frame, expected)),
+        gaps=gaps,
+        left_out=len(frame.dropped),
+        not_in_study=not_in_study,
+    )
+
+
+def _metrics(frame: StudyFrame) -> dict[str, frozenset[str]]:
+    metrics: dict[str, frozenset[str]] = {}
+    for slot, record in frame.kept.items():
+        metrics[slot.stage] = metrics.get(slot.stage, frozenset()) | frozenset(record.metrics)
+    return metrics
+
+
+def _figures(layout: ReportSpec, study: StudyFiles) -> tuple[list[DrawnFigure], list[NotInStudy]]:
+    drawn: list[DrawnFigure] = []
+    absent: list[NotInStudy] = []
+    for spec in layout.figures:
+        result = draw_figures(spec, study)
+        if isinstance(result, NotInStudy):
+            absent.append(result)
+        else:
+            drawn += result
+    return drawn, absent

@@ -1,0 +1,59 @@
+"""Writes a report so that no file is ever half there, nor one of an earlier report left over."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from rfray.errors import UserError
+
+_LIST = ".rfray-files"
+
+
+def write_all(out: Path, files: Mapping[str, bytes]) -> list[Path]:
+    """Writes every file into `out`, and removes those that an earlier call wrote and this does not.
+
+    Each file is written beside its place and then moved into it. What else lies in `out` stays.
+
+    Args:
+        out: Folder; made if it is not there.
+        files: Contents by path relative to `out`.
+
+    Returns:
+        The paths in the order of `files`.
+
+    Raises:
+        UserError: If the folder cannot be written.
+    """
+    try:
+        earlier = _earlier(out)
+        paths = [_write(out / name, content) for name, content in files.items()]
+        _write(out / _LIST, "".join(f"{name}\n" for name in files).encode())
+        for name in earlier - set(files):
+            (out / name).unlink(missing_ok=True)
+    except OSError as error:
+        what = f"the report cannot be written: {error.strerror or error}"
+        raise UserError(
+            what, where=str(error.filename or out), do="choose another --out"
+        ) from error
+    return paths
+
+
+def _earlier(out: Path) -> set[str]:
+    listed = out / _LIST
+    if not listed.is_file():
+        return set()
+    names = listed.read_text(encoding="utf-8").splitlines()
+    return {name for name in names if (out / name).resolve().is_relative_to(out.resolve())}
+
+
+def _write(path: Path, content: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        draft.write_bytes(content)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+    return path

@@ -1,0 +1,91 @@
+"""Where jobs run: one interface for Ray and for this very process."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Protocol
+
+from rfray.engine.frontier import Occupancy
+from rfray.engine.job import Job, Measurement, Outcome
+from rfray.engine.worker import run_job
+
+
+@dataclass(frozen=True)
+class Progressed:
+    """A running job has measured something."""
+
+    key: str
+    measurements: tuple[Measurement, ...]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A job has ended, and what it occupied is free."""
+
+    outcome: Outcome
+
+
+Event = Progressed | Ended
+
+
+class Executor(Protocol):
+    """Runs jobs side by side and tells what becomes of them."""
+
+    @property
+    def capacity(self) -> Occupancy:
+        """What there is to run on."""
+        ...
+
+    def submit(self, job: Job, occupancy: Occupancy, memory: int | None) -> None:
+        """Start a job; returns at once."""
+        ...
+
+    def no_more(self, stage: str) -> None:
+        """Say that no further job of `stage` will come, so that what waits for them may end."""
+        ...
+
+    def events(self, timeout: float) -> list[Event]:
+        """What has happened since the last call; waits up to `timeout` seconds for something."""
+        ...
+
+    def close(self) -> None:
+        """Stop whatever runs and let go of the workers."""
+        ...
+
+
+class InProcessExecutor:
+    """One job at a time in this process: for tests, and for a debugger."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[Job] = deque()
+
+    @property
+    def capacity(self) -> Occupancy:
+        """One core."""
+        return Occupancy(cpus=1, gpus=0)
+
+    def submit(self, job: Job, occupancy: Occupancy, memory: int | None) -> None:
+        """Queue a job; `events` runs it."""
+        del occupancy, memory
+        self._waiting.append(job)
+
+    def no_more(self, stage: str) -> None:
+        """Nothing waits here."""
+        del stage
+
+    def events(self, timeout: float) -> list[Event]:
+        """Run the next job, if there is one, and tell all that happened."""
+        del timeout
+        if not self._waiting:
+            return []
+        job = self._waiting.popleft()
+        progress: list[Event] = []
+        outcome = run_job(
+            job, lambda measured: progress.append(Progressed(job.key, tuple(measured)))
+        )
+        return [*progress, Ended(outcome)]
+
+    def close(self) -> None:
+        """Forget what waits."""
+        self._waiting.clear()

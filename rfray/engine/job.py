@@ -1,0 +1,100 @@
+"""What the driver sends to a worker, and what comes back: plain data, JSON both ways."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from rfray.cell import Cell
+from rfray.parameters import Parameters
+
+
+class JobInput(Parameters):
+    """A finished stage that the job reads: where its artifacts lie, and its last metrics."""
+
+    stage: str
+    cell: Cell
+    run_id: str
+    artifact_uri: str
+    metrics: dict[str, float]
+
+
+class Job(Parameters):
+    """One node of the plan, ready to run.
+
+    Attributes:
+        key: The node's content key.
+        name: The run's name.
+        stage: The stage's name.
+        variant: Which of the stage's nodes it is.
+        parameters: The stage's parameters.
+        cells: The node's cells.
+        inputs: What it reads.
+        run_id: The MLflow run that the driver opened for it.
+        artifact_uri: Where its artifacts go.
+        checkpoint: Folder for what an interrupted attempt leaves to the next.
+        tracking_uri: Of the MLflow store, for artifacts that lie behind a server.
+        threads: Threads that PyTorch may use.
+        device: "cpu" or "cuda".
+    """
+
+    key: str
+    name: str
+    stage: str
+    variant: dict[str, float | str]
+    parameters: dict[str, Any]
+    cells: list[Cell]
+    inputs: list[JobInput]
+    run_id: str
+    artifact_uri: str
+    checkpoint: str
+    tracking_uri: str
+    threads: int
+    device: Literal["cpu", "cuda"]
+
+
+class Measurement(Parameters):
+    """One value of one metric, as MLflow keeps it."""
+
+    metric: str
+    step: int
+    value: float
+    timestamp: int
+
+    model_config = {"allow_inf_nan": True}
+
+
+class Outcome(Parameters):
+    """How a job ended.
+
+    Attributes:
+        key: The job's.
+        status: Whether it ended well.
+        measurements: Everything that it reported, in order.
+        seconds: Wall time of the stage itself.
+        reason: Why it failed, in one line; empty if it did not.
+        traceback: Where it failed; empty if it did not.
+        host: The machine that ran it.
+        hardware: The processor or GPU.
+        digests: SHA-256 of each artifact.
+    """
+
+    key: str
+    status: Literal["finished", "failed"]
+    measurements: list[Measurement] = []
+    seconds: float = 0
+    reason: str = ""
+    traceback: str = ""
+    host: str = ""
+    hardware: str = ""
+    digests: dict[str, str] = {}
+
+    @property
+    def last_metrics(self) -> Mapping[str, float]:
+        """The last value of each metric."""
+        return {entry.metric: entry.value for entry in self.measurements}
+
+
+def lost(key: str, reason: str) -> Outcome:
+    """The outcome of a job whose process died without giving one."""
+    return Outcome(key=key, status="failed", reason=reason)

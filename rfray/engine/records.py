@@ -1,0 +1,59 @@
+"""What a node's run says of itself: tags, params and a sentence. Pure."""
+
+from __future__ import annotations
+
+from rfray import __version__
+from rfray.engine.job import Outcome
+from rfray.plan import Node
+from rfray.stages.registry import stages
+from rfray.stages.stage import label
+from rfray.tracking import RunOpening, RunRecord
+
+_TRACEBACK_CHARACTERS = 4000
+
+
+def run_opening(
+    node: Node, parent_run: str | None, git: str, earlier: RunRecord | None
+) -> RunOpening:
+    """The run of a node before its stage starts; `earlier` is the unfinished run it takes up."""
+    tags = {
+        "rfray.stage": node.stage,
+        "rfray.key": node.key,
+        "rfray.version": __version__,
+        "rfray.git": git,
+        "mlflow.note.content": describe(node),
+    }
+    if parent_run is not None:
+        tags["mlflow.parentRunId"] = parent_run
+    if earlier is not None:
+        tags["rfray.attempt"] = str(int(earlier.tags.get("rfray.attempt", "1")) + 1)
+        if "rfray.error" in earlier.tags:
+            tags["rfray.previous_error"] = earlier.tags["rfray.error"]
+            tags["rfray.error"] = ""
+    return RunOpening(name=node.name, tags=tags, params=node.params)
+
+
+def closing_tags(outcome: Outcome) -> dict[str, str]:
+    """What an ended run says of how it ended."""
+    tags = {
+        "rfray.seconds": f"{outcome.seconds:.3f}",
+        "rfray.host": outcome.host,
+        "rfray.hardware": outcome.hardware,
+    }
+    if outcome.status == "failed":
+        tags["rfray.error"] = outcome.reason
+        tags["rfray.traceback"] = outcome.traceback[-_TRACEBACK_CHARACTERS:]
+    return tags
+
+
+def describe(node: Node) -> str:
+    """A sentence that says what the run is."""
+    params = node.params
+    where = f" on {params['dataset']}" if "dataset" in params else ""
+    who = (
+        f"{params['arch']} with a receptive field of {params['receptive_field']} pixels "
+        f"(kernel_size {params['kernel_size']}, width {params['width']:g}){where}"
+    )
+    seeds = f", seed {params['seed']}" if "seed" in params else ""
+    seeds = f", seeds {params['seeds']}" if "seeds" in params else seeds
+    return f"{label(node.stage, node.variant)}: {who}{seeds}, {stages()[node.stage].summary}."

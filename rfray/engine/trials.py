@@ -1,0 +1,183 @@
+"""Training cells as Ray Tune trials.
+
+The driver decides when a cell may start; Tune makes it a trial. A search algorithm that hands out
+what the driver has released, and nothing while there is nothing, joins the two: so no pending trial
+ever competes with the stages that follow training for a slot.
+
+Tune pickles searchers and callbacks into its state, so neither may hold a queue: they find the one
+of their sweep by name in this process.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+from ray import tune
+from ray.tune.search import Searcher
+
+from rfray.engine.executor import Ended, Event, Progressed
+from rfray.engine.frontier import Occupancy
+from rfray.engine.job import Job, Measurement, Outcome, lost
+from rfray.engine.worker import run_job
+
+_FINISHED = "FINISHED"  # what Tune takes from a searcher as the end of the search
+
+
+@dataclass
+class _Exchange:
+    """What the driver's thread and Tune's thread share."""
+
+    events: SimpleQueue[Event]
+    released: deque[Job] = field(default_factory=deque)
+    closed: threading.Event = field(default_factory=threading.Event)
+
+
+_EXCHANGES: dict[str, _Exchange] = {}
+
+
+def run_trial(config: dict[str, Any]) -> None:
+    """The trainable: run one job, report each epoch, and last of all the outcome."""
+    job = Job.model_validate_json(config["job"])
+
+    def report(measured: list[Measurement]) -> None:
+        tune.report({"measured": [entry.model_dump() for entry in measured]})
+
+    tune.report({"outcome": run_job(job, report).model_dump_json()})
+
+
+class _Releases(Searcher):  # type: ignore[misc]
+    """Hands Tune the cells that the driver has released, in their order."""
+
+    def __init__(self, exchange: str) -> None:
+        super().__init__()
+        self.exchange = exchange
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The next cell's configuration, nothing for now, or the end of the search."""
+        del trial_id
+        shared = _EXCHANGES[self.exchange]
+        # Read before the queue: a job released just before closing must not be left behind.
+        closed = shared.closed.is_set()
+        if shared.released:
+            job = shared.released.popleft()
+            return {"name": job.name, "key": job.key, "job": job.model_dump_json()}
+        return _FINISHED if closed else None
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Nothing to learn from a result: this search has no objective."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to save: MLflow is the ledger."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing to restore."""
+
+
+class _Reports(tune.Callback):  # type: ignore[misc]
+    """Passes on what trials report; never blocks Tune's loop, never raises into it."""
+
+    def __init__(self, exchange: str) -> None:
+        self.exchange = exchange
+
+    def _tell(self, event: Event) -> None:
+        _EXCHANGES[self.exchange].events.put(event)
+
+    def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: Any, **_: Any) -> None:
+        """An epoch was measured."""
+        measured = result.get("measured")
+        if measured:
+            entries = tuple(Measurement.model_validate(entry) for entry in measured)
+            self._tell(Progressed(trial.config["key"], entries))
+
+    def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
+        """A trial has returned."""
+        text = (trial.last_result or {}).get("outcome")
+        key = trial.config["key"]
+        self._tell(
+            Ended(Outcome.model_validate_json(text) if text else lost(key, "the trial gave no outcome"))
+        )
+
+    def on_trial_error(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
+        """A trial's process has died more often than it may."""
+        message = str(trial.get_pickled_error() or trial.get_error() or "").strip().splitlines()
+        reason = message[-1] if message else "its process died"
+        self._tell(Ended(lost(trial.config["key"], f"the trial's process was lost: {reason}")))
+
+
+class TrialLane:
+    """A running Tune experiment, fed trial by trial from the driver's thread.
+
+    Args:
+        name: Of the study.
+        storage: Folder for Tune's own records.
+        occupancy: What each trial takes.
+        events: Where to tell what happens.
+        attempts: How often a trial is started anew when its process dies.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        storage: Path,
+        occupancy: Occupancy,
+        events: SimpleQueue[Event],
+        attempts: int,
+    ) -> None:
+        self._name = name
+        self._exchange = _EXCHANGES[name] = _Exchange(events)
+        os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+        os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
+        os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # whose banner `verbose=0` does not silence
+        bundle = {"CPU": occupancy.cpus, "GPU": occupancy.gpus}
+        self._tuner = tune.Tuner(
+            tune.with_resources(run_trial, tune.PlacementGroupFactory([bundle])),
+            tune_config=tune.TuneConfig(
+                search_alg=_Releases(name),
+                num_samples=-1,
+                reuse_actors=False,
+                trial_name_creator=_trial_name,
+                trial_dirname_creator=_trial_name,
+            ),
+            run_config=tune.RunConfig(
+                name=name,
+                storage_path=str(storage),
+                verbose=0,
+                callbacks=[_Reports(name)],
+                failure_config=tune.FailureConfig(max_failures=attempts),
+            ),
+        )
+        self._thread = threading.Thread(target=self._fit, name="rfray-tune", daemon=True)
+        self._failure: Exception | None = None
+
+    def release(self, job: Job) -> None:
+        """Let Tune start a cell."""
+        self._exchange.released.append(job)
+        if not self._thread.is_alive():
+            self._thread.start()
+
+    def close(self) -> None:
+        """No cell will follow: Tune ends with the last trial."""
+        self._exchange.closed.set()
+
+    @property
+    def failure(self) -> Exception | None:
+        """What stopped Tune itself, if anything did."""
+        return self._failure
+
+    def _fit(self) -> None:
+        try:
+            self._tuner.fit()
+        except Exception as error:  # noqa: BLE001 (told to the driver's thread, which raises it)
+            self._failure = error
+
+
+def _trial_name(trial: Any) -> str:
+    return str(trial.config["name"]).replace("/", "-")

@@ -1,0 +1,138 @@
+"""Running one job in whatever process it landed in: the same for Tune, Ray tasks and in-process."""
+
+from __future__ import annotations
+
+import platform
+import socket
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from rfray.artifacts import RESULT, file_digests, local_path, publish, write_atomically
+from rfray.engine.job import Job, JobInput, Measurement, Outcome
+from rfray.stages.registry import stages
+from rfray.stages.stage import Input, StageContext
+
+Progress = Callable[[list[Measurement]], None]
+"""Takes what a running stage has just measured."""
+
+
+def run_job(job: Job, progress: Progress) -> Outcome:
+    """Run a job to its end and publish its artifacts; a failing stage gives a failed outcome.
+
+    A job whose artifacts are complete already (its process died after the work was done) is not
+    computed again.
+    """
+    finished = published_outcome(job.artifact_uri, job.key)
+    if finished is not None:
+        return finished
+    started = time.perf_counter()
+    measurements: list[Measurement] = []
+
+    def report(step: int, metrics: Mapping[str, float]) -> None:
+        now = time.time_ns() // 1_000_000
+        new = [
+            Measurement(metric=name, step=step, value=float(value), timestamp=now)
+            for name, value in metrics.items()
+        ]
+        measurements.extend(new)
+        progress(new)
+
+    outcome = Outcome(key=job.key, status="finished", host=socket.gethostname(), hardware=_hardware(job))
+    try:
+        with tempfile.TemporaryDirectory(prefix="rfray-") as scratch:
+            workspace = Path(scratch)
+            _run_stage(job, workspace, report)
+            outcome = outcome.model_copy(
+                update={
+                    "measurements": measurements,
+                    "seconds": time.perf_counter() - started,
+                    "digests": file_digests(workspace),
+                }
+            )
+            _publish(job, workspace, outcome)
+    except Exception as error:  # noqa: BLE001 (this is where any stage's failure becomes its outcome)
+        return outcome.model_copy(
+            update={
+                "status": "failed",
+                "measurements": measurements,
+                "seconds": time.perf_counter() - started,
+                "reason": f"{type(error).__name__}: {error}".splitlines()[0],
+                "traceback": traceback.format_exc(),
+            }
+        )
+    return outcome
+
+
+def run_task(job: str) -> str:
+    """Run a job given as JSON, without a progress report; its outcome as JSON."""
+    return run_job(Job.model_validate_json(job), _nobody_watches).model_dump_json()
+
+
+def published_outcome(artifact_uri: str, key: str) -> Outcome | None:
+    """The outcome that a finished job left with its artifacts; None if it left none for `key`."""
+    folder = local_path(artifact_uri)
+    if folder is None or not (folder / RESULT).is_file():
+        return None
+    outcome = Outcome.model_validate_json((folder / RESULT).read_text(encoding="utf-8"))
+    return outcome if outcome.key == key else None
+
+
+def _nobody_watches(measurements: list[Measurement]) -> None:
+    """What a task measures comes back with its outcome."""
+
+
+def _run_stage(job: Job, workspace: Path, report: Callable[[int, Mapping[str, float]], None]) -> None:
+    import torch
+
+    torch.set_num_threads(job.threads)
+    stage = stages()[job.stage]
+    checkpoint = Path(job.checkpoint)
+    checkpoint.mkdir(parents=True, exist_ok=True)
+    stage.run(
+        StageContext(
+            parameters=stage.parameters.model_validate(job.parameters),
+            variant=job.variant,
+            cells=tuple(job.cells),
+            inputs=tuple(_input(job, source) for source in job.inputs),
+            workspace=workspace,
+            checkpoint=checkpoint,
+            device=job.device,
+            report=report,
+        )
+    )
+
+
+def _input(job: Job, source: JobInput) -> Input:
+    folder = local_path(source.artifact_uri)
+    if folder is None:
+        from rfray.tracking import fetch_artifacts
+
+        folder = fetch_artifacts(source.artifact_uri, job.tracking_uri)
+    return Input(stage=source.stage, cell=source.cell, folder=folder, metrics=source.metrics)
+
+
+def _publish(job: Job, workspace: Path, outcome: Outcome) -> None:
+    text = outcome.model_dump_json(indent=1)
+    folder = local_path(job.artifact_uri)
+    if folder is not None:
+        publish(workspace, folder)
+        write_atomically(folder / RESULT, text)
+        return
+    from rfray.tracking import send_artifacts
+
+    send_artifacts(workspace, job.run_id, job.tracking_uri)
+    for path in workspace.iterdir():
+        path.unlink()
+    write_atomically(workspace / RESULT, text)
+    send_artifacts(workspace, job.run_id, job.tracking_uri)
+
+
+def _hardware(job: Job) -> str:
+    if job.device == "cuda":
+        import torch
+
+        return str(torch.cuda.get_device_name())
+    return f"{platform.machine()} CPU, {job.threads} threads"

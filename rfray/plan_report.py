@@ -1,0 +1,95 @@
+"""A plan in words, tables and JSON."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection
+from datetime import timedelta
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from rfray.cost import core_seconds
+from rfray.plan import CellPlan, Plan
+from rfray.stages.stage import label
+
+
+def plan_json(plan: Plan, done: Collection[str]) -> dict[str, Any]:
+    """The plan as JSON-ready data: `study`, `cells`, `totals`."""
+    missing = [node for node in plan.nodes.values() if node.key not in done]
+    return {
+        "study": plan.study.name,
+        "cells": [_cell_json(plan, cell, done) for cell in plan.cells],
+        "totals": {
+            "cells": len(plan.cells),
+            "runs": len(plan.nodes),
+            "done": len(plan.nodes) - len(missing),
+            "to_do": len(missing),
+            "core_hours_to_do": sum(core_seconds(node) for node in missing) / 3600,
+        },
+        "findings": list(plan.findings),
+    }
+
+
+def plan_text(plan: Plan, done: Collection[str]) -> RenderableType:
+    """The plan as a person reads it: cells, stages, findings, cost."""
+    missing = [node for node in plan.nodes.values() if node.key not in done]
+    hours = timedelta(seconds=round(sum(core_seconds(node) for node in missing)))
+    return Group(
+        Text(f"{plan.study.name}: {len(plan.cells)} networks, {len(plan.nodes)} runs", style="bold"),
+        _cell_table(plan, done),
+        Text(),
+        _stage_table(plan, done),
+        Text(),
+        *(Text(f"note: {finding}", style="yellow") for finding in plan.findings),
+        Text(f"to do: {len(missing)} runs, about {hours} of one CPU core (estimated, not measured)"),
+    )
+
+
+def _cell_json(plan: Plan, cell: CellPlan, done: Collection[str]) -> dict[str, Any]:
+    choices = cell.cell.model_dump()
+    return {
+        **choices,
+        "name": cell.name,
+        "receptive_field": cell.geometry.receptive_field,
+        "map_sizes": list(cell.geometry.map_sizes),
+        "parameters": cell.geometry.parameters,
+        "live_parameters": cell.geometry.live_parameters,
+        "stages": {
+            label(plan.nodes[key].stage, plan.nodes[key].variant): (
+                "done" if key in done else "to do"
+            )
+            for key in cell.keys
+        },
+    }
+
+
+def _cell_table(plan: Plan, done: Collection[str]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for heading in ("cell", "receptive field", "map sizes", "parameters", "live", "done", "to do"):
+        table.add_column(heading, justify="left" if heading in ("cell", "map sizes") else "right")
+    for cell in plan.cells:
+        finished = sum(key in done for key in cell.keys)
+        table.add_row(
+            cell.name,
+            str(cell.geometry.receptive_field),
+            " ".join(map(str, cell.geometry.map_sizes)),
+            f"{cell.geometry.parameters:,}",
+            f"{cell.geometry.live_parameters / cell.geometry.parameters:.1%}",
+            str(finished),
+            str(len(cell.keys) - finished),
+        )
+    return table
+
+
+def _stage_table(plan: Plan, done: Collection[str]) -> Table:
+    runs = Counter(node.stage for node in plan.nodes.values())
+    finished = Counter(node.stage for node in plan.nodes.values() if node.key in done)
+    table = Table(box=None, pad_edge=False)
+    for heading in ("stage", "runs", "done", "to do"):
+        table.add_column(heading, justify="left" if heading == "stage" else "right")
+    for stage, count in runs.items():
+        table.add_row(stage, str(count), str(finished[stage]), str(count - finished[stage]))
+    return table

@@ -1,0 +1,86 @@
+"""Where a sweep keeps things: the one place that knows the paths."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from rfray.errors import UserError
+
+DEFAULT_FOLDER = "rfray-results"
+TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
+
+
+@dataclass(frozen=True)
+class Storage:
+    """The storage folder, and the tracking store that goes with it.
+
+    Attributes:
+        root: Absolute folder.
+        tracking_uri: Absolute MLflow tracking URI.
+        artifact_root: URI under which a new experiment's artifacts go; None leaves it to the server.
+    """
+
+    root: Path
+    tracking_uri: str
+    artifact_root: str | None
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of what interrupted training leaves."""
+        return self.root / "checkpoints"
+
+    @property
+    def tune(self) -> Path:
+        """Folder of Ray Tune's own records."""
+        return self.root / "tune"
+
+    @property
+    def database(self) -> Path:
+        """The embedded MLflow database."""
+        return self.root / "mlflow.db"
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the tracking store is the database in this folder."""
+        return self.tracking_uri == _sqlite(self.root)
+
+    def make(self) -> None:
+        """Make the folder; UserError if it cannot be written."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            probe = self.root / ".rfray-can-write"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise UserError(
+                f"the storage folder cannot be written: {error.strerror}",
+                where=str(self.root),
+                do="choose another with --storage DIR",
+            ) from error
+
+
+def storage_at(folder: str | None, tracking_uri: str | None) -> Storage:
+    """The storage that the command line means.
+
+    Args:
+        folder: `--storage`; None takes `./rfray-results`.
+        tracking_uri: `--tracking-uri`; None takes MLFLOW_TRACKING_URI, else a sqlite database in
+            the folder.
+    """
+    root = Path(folder or DEFAULT_FOLDER).expanduser().resolve()
+    uri = tracking_uri or os.environ.get(TRACKING_VARIABLE)
+    if uri:
+        return Storage(root, _absolute(uri), artifact_root=None)
+    return Storage(root, _sqlite(root), artifact_root=(root / "artifacts").as_uri())
+
+
+def _absolute(uri: str) -> str:
+    """A sqlite URI whose path does not depend on the working directory; others as they are."""
+    scheme = "sqlite:///"
+    return scheme + str(Path(uri[len(scheme) :]).resolve()) if uri.startswith(scheme) else uri
+
+
+def _sqlite(root: Path) -> str:
+    return f"sqlite:///{root / 'mlflow.db'}"

@@ -1,0 +1,10 @@
+"""`python -m rfray.sweep`: the same as `rfray sweep`."""
+
+from __future__ import annotations
+
+import sys
+
+from rfray.cli import main
+
+if __name__ == "__main__":
+    main(["sweep", *sys.argv[1:]])

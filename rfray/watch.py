@@ -1,0 +1,125 @@
+"""What a person sees while a sweep runs: a live table on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from rfray.engine.drive import Ending, View, Watcher
+from rfray.engine.frontier import State
+from rfray.plan import Plan
+from rfray.stages.registry import stages
+
+_LAST_RESULTS = 6
+_LINE_SECONDS = 30.0
+_COLUMNS = (State.DONE, State.RUNNING, State.WAITING, State.FAILED, State.SKIPPED)
+_STYLES = {
+    State.DONE: "green",
+    State.RUNNING: "cyan",
+    State.WAITING: "",
+    State.FAILED: "bold red",
+    State.SKIPPED: "yellow",
+}
+
+
+@contextmanager
+def watching(plan: Plan, console: Console) -> Iterator[Watcher]:
+    """A watcher that suits where the output goes."""
+    if not console.is_terminal:
+        yield _plain(console)
+        return
+    endings: deque[Ending] = deque(maxlen=_LAST_RESULTS)
+    with Live(console=console, refresh_per_second=4, transient=False) as live:
+        yield Watcher(
+            ended=endings.append,
+            looked=lambda view: live.update(live_screen(plan.study.name, view, endings)),
+        )
+
+
+def live_screen(study: str, view: View, endings: deque[Ending]) -> Group:
+    """The live display: states by stage, time, the last results."""
+    return Group(_header(study, view), stage_table(view), *(_result(ending) for ending in endings))
+
+
+def stage_table(view: View) -> Table:
+    """How many nodes of each stage stand where."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("stage")
+    for state in _COLUMNS:
+        table.add_column(state.value, justify="right")
+    for stage, counts in view.frontier.counts().items():
+        cells = [
+            Text(str(counts[state]) if counts[state] else "·", style=_STYLES[state])
+            for state in _COLUMNS
+        ]
+        table.add_row(stage, *cells)
+    return table
+
+
+def _header(study: str, view: View) -> Text:
+    return Text(f"{study}: {progress_words(view)}", style="bold")
+
+
+def progress_words(view: View) -> str:
+    """Runs done, time spent and time expected, with what the expectation rests on."""
+    states = list(view.frontier.states.values())
+    done = sum(state is State.DONE for state in states)
+    words = f"{done} of {len(states)} runs done, {_duration(view.seconds)} spent"
+    left = expected_seconds(view)
+    if left is None:
+        return words
+    return f"{words}, about {_duration(left)} left at the pace so far"
+
+
+def expected_seconds(view: View) -> float | None:
+    """Time left if the work goes on at the pace so far; None before anything has finished."""
+    if view.work_done == 0:
+        return None
+    return view.seconds * view.work_left / view.work_done
+
+
+def result_words(ending: Ending) -> str:
+    """One ended run in one line."""
+    if ending.outcome.status == "failed":
+        skipped = f"; {ending.skipped} runs that follow it are skipped" if ending.skipped else ""
+        return f"{ending.node.name} failed: {ending.outcome.reason}{skipped}"
+    headline = stages()[ending.node.stage].headline
+    value = ending.outcome.last_metrics.get(headline)
+    shown = f"{headline} {value:.4g}" if value is not None else "done"
+    return f"{ending.node.name}: {shown} in {ending.outcome.seconds:.1f} s"
+
+
+def _result(ending: Ending) -> Text:
+    style = "bold red" if ending.outcome.status == "failed" else "dim"
+    return Text(result_words(ending), style=style, overflow="ellipsis", no_wrap=True)
+
+
+def _plain(console: Console) -> Watcher:
+    """A line for each ending, and one now and then that says how far the sweep is."""
+    last = time.monotonic()
+
+    def looked(view: View) -> None:
+        nonlocal last
+        if time.monotonic() - last > _LINE_SECONDS:
+            last = time.monotonic()
+            _line(console, progress_words(view))
+
+    return Watcher(ended=lambda ending: _line(console, result_words(ending)), looked=looked)
+
+
+def _line(console: Console, words: str) -> None:
+    console.print(f"{time.strftime('%H:%M:%S')} {words}", soft_wrap=True, highlight=False, markup=False)
+    sys.stdout.flush()
+
+
+def _duration(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))
