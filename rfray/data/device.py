@@ -7,6 +7,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from rfray.data.cache import prepared
 from rfray.data.dataset import Dataset, DatasetFacts, Split
 from rfray.data.registry import dataset_source
 
@@ -14,7 +15,7 @@ from rfray.data.registry import dataset_source
 @cache
 def resident(name: str, device: str) -> Dataset:
     """The data set `name` on `device`, kept for the next stage that runs in this process."""
-    loaded = dataset_source(name).load()
+    loaded = prepared(dataset_source(name))
     return Dataset(loaded.facts, _moved(loaded.train, device), _moved(loaded.test, device))
 
 

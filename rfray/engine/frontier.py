@@ -21,6 +21,13 @@ class State(Enum):
     SKIPPED = "skipped"
 
 
+TRAIN = "train"
+"""The stage whose nodes are the study's training cells."""
+
+_Entry = tuple[float, int, str]
+"""Minus the rank, the place in the plan, the key: what the ready nodes are ordered by."""
+
+
 @dataclass(frozen=True)
 class Occupancy:
     """Processor cores and GPUs, taken or free; shares of a GPU count."""
@@ -47,6 +54,9 @@ class Frontier:
     A node's rank is the work of the longest chain that begins with it (the upward rank of list
     scheduling, Topcuoglu, Hariri & Wu 2002): cells with small kernels, whose maps are largest,
     come first, and a hessian that nothing waits for does not hold up a network that much waits for.
+
+    While training cells remain, one of them is always running: the stages that fill the slots come
+    out of them, and a trial's process that is never idle is never started anew.
     """
 
     def __init__(self, plan: Plan, done: Collection[str], capacity: Occupancy) -> None:
@@ -56,7 +66,8 @@ class Frontier:
         self._dependents = plan.dependents()
         self._missing = {key: set(node.inputs) for key, node in plan.nodes.items()}
         self._ranks = upward_ranks(plan)
-        self._ready: list[tuple[float, int, str]] = []
+        self._ready: list[_Entry] = []
+        self._training = 0
         self._order = {key: place for place, key in enumerate(plan.nodes)}
         self._open = len(plan.nodes)
         for key in plan.nodes:
@@ -83,10 +94,10 @@ class Frontier:
         The first one that does not fit keeps what it lacks reserved: a lighter node must not take
         it away again and again.
         """
-        held: list[tuple[float, int, str]] = []
+        held: list[_Entry] = []
         open_to = self.free
         while self._ready and open_to.cpus > 0:
-            entry = heapq.heappop(self._ready)
+            entry = self._next()
             node = self.plan.nodes[entry[2]]
             need = demand(node)
             if not open_to.holds(need):
@@ -94,6 +105,7 @@ class Frontier:
                 open_to -= need
                 continue
             self.states[node.key] = State.RUNNING
+            self._training += node.stage == TRAIN
             self.free -= need
             open_to -= need
             yield node
@@ -103,6 +115,7 @@ class Frontier:
     def end(self, key: str, released: Occupancy, *, well: bool) -> list[str]:
         """Record a running node's end; keys of the nodes that are skipped because it failed."""
         self.free += released
+        self._training -= self.plan.nodes[key].stage == TRAIN
         if well:
             self._close(key, State.DONE)
             for reader in self._dependents[key]:
@@ -115,6 +128,17 @@ class Frontier:
     def _close(self, key: str, state: State) -> None:
         self.states[key] = state
         self._open -= 1
+
+    def _next(self) -> _Entry:
+        """Take the heaviest ready node, or the heaviest training cell where none is running."""
+        if self._training == 0:
+            cells = [entry for entry in self._ready if self.plan.nodes[entry[2]].stage == TRAIN]
+            if cells:
+                chosen = min(cells)
+                self._ready.remove(chosen)
+                heapq.heapify(self._ready)
+                return chosen
+        return heapq.heappop(self._ready)
 
     def _offer(self, key: str) -> None:
         if not self._missing[key] and self.states[key] is State.WAITING:

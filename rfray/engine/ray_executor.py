@@ -12,14 +12,13 @@ from typing import Any
 import ray
 
 from rfray.engine.executor import Ended, Event
-from rfray.engine.frontier import Occupancy
+from rfray.engine.frontier import TRAIN, Occupancy
 from rfray.engine.job import Job, Outcome, lost
 from rfray.engine.trials import TrialLane
 from rfray.engine.worker import run_task
 from rfray.errors import UserError
 
 _ATTEMPTS = 3
-_TRIAL_STAGE = "train"
 
 
 def start_ray(address: str | None) -> None:
@@ -79,13 +78,15 @@ class RayExecutor:
 
     def submit(self, job: Job, occupancy: Occupancy, memory: int | None) -> None:
         """Start a job as a trial or as a task."""
-        if job.stage == _TRIAL_STAGE:
+        if job.stage == TRAIN:
             if self._lane is None:
                 self._lane = TrialLane(
                     self._study, self._storage, occupancy, self._events, _ATTEMPTS - 1
                 )
             self._lane.release(job)
             return
+        if self._lane is not None:
+            self._lane.give_up_idle_slot()
         options = self._task.options(  # type: ignore[attr-defined]
             name=job.name,
             num_cpus=occupancy.cpus,
@@ -99,7 +100,7 @@ class RayExecutor:
 
     def no_more(self, stage: str) -> None:
         """Tune may end once its trials have."""
-        if stage == _TRIAL_STAGE and self._lane is not None:
+        if stage == TRAIN and self._lane is not None:
             self._lane.close()
 
     def events(self, timeout: float) -> list[Event]:
@@ -116,7 +117,7 @@ class RayExecutor:
 
     def close(self) -> None:
         """Stop whatever runs and leave the cluster."""
-        self.no_more(_TRIAL_STAGE)
+        self.no_more(TRAIN)
         ray.shutdown()
 
     def _ended(self, key: str, future: Any) -> None:

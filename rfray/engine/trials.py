@@ -4,6 +4,11 @@ The driver decides when a cell may start; Tune makes it a trial. A search algori
 what the driver has released, and nothing while there is nothing, joins the two: so no pending trial
 ever competes with the stages that follow training for a slot.
 
+A trial's process is kept for the next trial, for starting one costs seconds. It keeps its slot with
+it, so when the driver gives the slot to another stage instead, the process has to go. Tune drops
+the process that it keeps once its search is over; the search algorithm here therefore says that it
+is over, for the time being, while the driver wants the slot and another trial keeps Tune running.
+
 Tune pickles searchers and callbacks into its state, so neither may hold a queue: they find the one
 of their sweep by name in this process.
 """
@@ -20,22 +25,30 @@ from typing import Any
 
 from ray import tune
 from ray.tune.search import Searcher
+from ray.tune.search.search_generator import SearchGenerator
 
 from rfray.engine.executor import Ended, Event, Progressed
 from rfray.engine.frontier import Occupancy
 from rfray.engine.job import Job, Measurement, Outcome, lost
 from rfray.engine.worker import run_job
 
-_FINISHED = "FINISHED"  # what Tune takes from a searcher as the end of the search
-
-
 @dataclass
 class _Exchange:
-    """What the driver's thread and Tune's thread share."""
+    """What the driver's thread and Tune's thread share.
+
+    Attributes:
+        events: From Tune to the driver.
+        released: Cells that may start.
+        closed: No cell will be released any more.
+        slot_wanted: An idle trial's slot is to be given up.
+        live: Trials that Tune was given and has not ended; Tune's thread alone changes it.
+    """
 
     events: SimpleQueue[Event]
     released: deque[Job] = field(default_factory=deque)
     closed: threading.Event = field(default_factory=threading.Event)
+    slot_wanted: threading.Event = field(default_factory=threading.Event)
+    live: int = 0
 
 
 _EXCHANGES: dict[str, _Exchange] = {}
@@ -58,16 +71,15 @@ class _Releases(Searcher):  # type: ignore[misc]
         super().__init__()
         self.exchange = exchange
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """The next cell's configuration, nothing for now, or the end of the search."""
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+        """The next cell's configuration, or nothing for now."""
         del trial_id
         shared = _EXCHANGES[self.exchange]
-        # Read before the queue: a job released just before closing must not be left behind.
-        closed = shared.closed.is_set()
-        if shared.released:
-            job = shared.released.popleft()
-            return {"name": job.name, "key": job.key, "job": job.model_dump_json()}
-        return _FINISHED if closed else None
+        if not shared.released:
+            return None
+        job = shared.released.popleft()
+        shared.live += 1
+        return {"name": job.name, "key": job.key, "job": job.model_dump_json()}
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -79,6 +91,17 @@ class _Releases(Searcher):  # type: ignore[misc]
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing to restore."""
+
+
+class _Search(SearchGenerator):  # type: ignore[misc]
+    """Tune's wrapper around `_Releases`, which also decides when the search is over."""
+
+    def is_finished(self) -> bool:
+        """Whether Tune may end, or may drop the idle process that it keeps for a next trial."""
+        shared = _EXCHANGES[self.searcher.exchange]
+        # Read before the queue: a job released just before closing must not be left behind.
+        over = shared.closed.is_set() or (shared.slot_wanted.is_set() and shared.live > 0)
+        return over and not shared.released
 
 
 class _Reports(tune.Callback):  # type: ignore[misc]
@@ -99,6 +122,7 @@ class _Reports(tune.Callback):  # type: ignore[misc]
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
         """A trial has returned."""
+        _EXCHANGES[self.exchange].live -= 1
         text = (trial.last_result or {}).get("outcome")
         key = trial.config["key"]
         self._tell(
@@ -107,6 +131,7 @@ class _Reports(tune.Callback):  # type: ignore[misc]
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
         """A trial's process has died more often than it may."""
+        _EXCHANGES[self.exchange].live -= 1
         message = str(trial.get_pickled_error() or trial.get_error() or "").strip().splitlines()
         reason = message[-1] if message else "its process died"
         self._tell(Ended(lost(trial.config["key"], f"the trial's process was lost: {reason}")))
@@ -140,9 +165,9 @@ class TrialLane:
         self._tuner = tune.Tuner(
             tune.with_resources(run_trial, tune.PlacementGroupFactory([bundle])),
             tune_config=tune.TuneConfig(
-                search_alg=_Releases(name),
+                search_alg=_Search(_Releases(name)),
                 num_samples=-1,
-                reuse_actors=False,
+                reuse_actors=True,
                 trial_name_creator=_trial_name,
                 trial_dirname_creator=_trial_name,
             ),
@@ -159,9 +184,14 @@ class TrialLane:
 
     def release(self, job: Job) -> None:
         """Let Tune start a cell."""
+        self._exchange.slot_wanted.clear()
         self._exchange.released.append(job)
         if not self._thread.is_alive():
             self._thread.start()
+
+    def give_up_idle_slot(self) -> None:
+        """Have Tune drop the process that it keeps for a next trial, if it keeps one."""
+        self._exchange.slot_wanted.set()
 
     def close(self) -> None:
         """No cell will follow: Tune ends with the last trial."""

@@ -14,7 +14,10 @@ from rfray.analysis.figures.style import look, say_absent
 
 _MIDDLE = "#D6002A"
 _UNDEFINED = "#9A9A9A"
-_LABELS = 9
+_ALL_NAMED = 20
+"""Networks with so few layers have all of them named on the axes."""
+_NAMED = 9
+"""How many layers of a deeper network are named."""
 
 
 def mean_over_pairs(alignment: Alignment) -> Floats:
@@ -75,9 +78,8 @@ def _heat_map(axes: Axes, panel: Panel[Alignment]) -> AxesImage | None:
 
 
 def _mark_layers(axes: Axes, layers: tuple[str, ...]) -> None:
-    count = len(layers)
-    middle = middle_layer(count)
-    ticks = [t for t in _spread(count) if t == middle or abs(t - middle) > count / (2 * _LABELS)]
+    middle = middle_layer(len(layers))
+    ticks = _named_layers(len(layers))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_ticks(ticks, [layers[tick] for tick in ticks], fontsize=7)
         axis.get_ticklabels()[ticks.index(middle)].set_color(_MIDDLE)
@@ -89,6 +91,10 @@ def _mark_layers(axes: Axes, layers: tuple[str, ...]) -> None:
     axes.set_ylabel("layer, first seed")
 
 
-def _spread(count: int) -> list[int]:
-    even = np.linspace(0, count - 1, min(count, _LABELS)).round().astype(int)
-    return sorted({*(int(tick) for tick in even), middle_layer(count)})
+def _named_layers(count: int) -> list[int]:
+    if count <= _ALL_NAMED:
+        return list(range(count))
+    middle = middle_layer(count)
+    even = (round(index * (count - 1) / (_NAMED - 1)) for index in range(_NAMED))
+    clear_of_middle = [tick for tick in even if abs(tick - middle) > count / (2 * _NAMED)]
+    return sorted([*clear_of_middle, middle])

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import NullLocator
 
 from rfray.analysis.artifacts import Density, Spectrum
 from rfray.analysis.figures.panels import Drawing, Panel
@@ -82,6 +83,7 @@ def _density_row(places: dict[int, Axes], panels: Sequence[Panel[Density]]) -> N
                 content.eigenvalues, above, color=colour(panel.kernel_size), lw=1.0, alpha=0.8
             )
         axes.set_yscale("log")
+        axes.yaxis.set_minor_locator(NullLocator())
         axes.set_ylim(floor, peak * 4)
         axes.set_xlim(*_extent(panel.contents, floor))
         axes.axvline(0.0, color="#999999", lw=0.6, zorder=0)

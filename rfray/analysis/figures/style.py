@@ -20,6 +20,8 @@ _LOOK: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 9.0,
     "axes.titlesize": 9.5,
+    # A fixed height: matplotlib otherwise measures every tick label to find one.
+    "axes.titley": 1.0,
     "axes.labelsize": 9.0,
     "axes.linewidth": 0.7,
     "axes.spines.top": False,
