@@ -43,7 +43,10 @@ Arguments = Annotated[
 StorageOption = Annotated[
     str | None,
     typer.Option(
-        "--storage", metavar="DIR", help="Folder for results (default: ./rfray-results).", show_default=False
+        "--storage",
+        metavar="DIR",
+        help="Folder for results (default: ./rfray-results).",
+        show_default=False,
     ),
 ]
 TrackingOption = Annotated[
@@ -118,7 +121,9 @@ def sweep(
                 )
     except KeyboardInterrupt:
         console.print("\ninterrupted: what was finished is kept. To resume:")
-        console.print(f"  {_resume_command(arguments, storage, tracking_uri, address)}", markup=False)
+        console.print(
+            f"  {_resume_command(arguments, storage, tracking_uri, address)}", markup=False
+        )
         raise Exit(INTERRUPTED) from None
     states = list(frontier.states.values())
     failed, skipped = states.count(State.FAILED), states.count(State.SKIPPED)
@@ -158,16 +163,25 @@ def status(
 def analyze(
     report: Annotated[
         str | None,
-        typer.Argument(metavar="[REPORT]", help="A report file (default: the shipped paper.yaml).", show_default=False),
+        typer.Argument(
+            metavar="[REPORT]",
+            help="A report file (default: the shipped paper.yaml).",
+            show_default=False,
+        ),
     ] = None,
     study: Annotated[
         str | None,
-        typer.Option("--study", metavar="NAME", help="Study (default: the one run last).", show_default=False),
+        typer.Option(
+            "--study", metavar="NAME", help="Study (default: the one run last).", show_default=False
+        ),
     ] = None,
     out: Annotated[
         str | None,
         typer.Option(
-            "--out", metavar="DIR", help="Folder to write to (default: STORAGE/analysis/STUDY).", show_default=False
+            "--out",
+            metavar="DIR",
+            help="Folder to write to (default: STORAGE/analysis/STUDY).",
+            show_default=False,
         ),
     ] = None,
     storage: StorageOption = None,
@@ -228,7 +242,9 @@ def _plan(arguments: Sequence[str] | None) -> Plan:
 def _ledger(place: Storage) -> Ledger:
     if place.embedded and not place.database.is_file():
         raise UserError(
-            "there are no results here", where=str(place.root), do="run a sweep first, or name --storage"
+            "there are no results here",
+            where=str(place.root),
+            do="run a sweep first, or name --storage",
         )
     from rfray.tracking import Ledger, initialise_store
 
@@ -260,7 +276,10 @@ def _ray_executor(planned: Plan, place: Storage, address: str | None):  # type: 
 
 
 def _resume_command(
-    arguments: Sequence[str] | None, storage: str | None, tracking_uri: str | None, address: str | None
+    arguments: Sequence[str] | None,
+    storage: str | None,
+    tracking_uri: str | None,
+    address: str | None,
 ) -> str:
     options = {"--storage": storage, "--tracking-uri": tracking_uri, "--address": address}
     given = [f"{name} {value}" for name, value in options.items() if value]
@@ -270,8 +289,16 @@ def _resume_command(
 def _print_next_steps(console: Console, place: Storage, study: str) -> None:
     folder = f" --storage {place.root}"
     uri = "" if place.embedded else f" --tracking-uri {place.tracking_uri}"
-    console.print(f"compare the runs:  mlflow ui --backend-store-uri {place.tracking_uri}", soft_wrap=True, highlight=False)
-    console.print(f"build the tables:  rfray analyze --study {study}{folder}{uri}", soft_wrap=True, highlight=False)
+    console.print(
+        f"compare the runs:  mlflow ui --backend-store-uri {place.tracking_uri}",
+        soft_wrap=True,
+        highlight=False,
+    )
+    console.print(
+        f"build the tables:  rfray analyze --study {study}{folder}{uri}",
+        soft_wrap=True,
+        highlight=False,
+    )
 
 
 if __name__ == "__main__":

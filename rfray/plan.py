@@ -9,6 +9,7 @@ from itertools import groupby
 from typing import Any
 
 from rfray.cell import Cell
+from rfray.errors import UserError
 from rfray.keys import digest
 from rfray.models.geometry import Geometry
 from rfray.models.network import GlobalAveragePool, Network
@@ -86,9 +87,11 @@ def make_plan(study: Study) -> Plan:
     """Expand a study into its graph.
 
     Raises:
-        UserError: A network's map collapses to nothing at the data set's image size.
+        UserError: A network's map collapses to nothing at the data set's image size, or a stage
+            cannot run on a cell.
     """
     cells = tuple(study.cells())
+    _refuse_impossible(study, cells)
     nodes: dict[str, Node] = {}
     of_cell: dict[Cell, list[Node]] = {cell: [] for cell in cells}
     for name, parameters in study.stage_parameters().items():
@@ -107,6 +110,14 @@ def make_plan(study: Study) -> Plan:
         nodes=nodes,
         findings=tuple(_findings(study, cells)),
     )
+
+
+def _refuse_impossible(study: Study, cells: Sequence[Cell]) -> None:
+    for name, parameters in study.stage_parameters().items():
+        for cell in cells:
+            problem = stages()[name].check(parameters, cell)
+            if problem:
+                raise UserError(problem, where=study.name, do="ask for less")
 
 
 def _groups(stage: Stage[Any], cells: Sequence[Cell]) -> Iterator[tuple[Cell, ...]]:
@@ -157,9 +168,7 @@ def _nodes(
         yield _node(study, stage, parameters, variant, group, inputs)
 
 
-def _variants(
-    stage: Stage[Any], parameters: Parameters, inputs: Iterable[Node]
-) -> list[Variant]:
+def _variants(stage: Stage[Any], parameters: Parameters, inputs: Iterable[Node]) -> list[Variant]:
     """A stage's own fan, or the variants of the stage that it follows."""
     if stage.fan is not None:
         values = getattr(parameters, stage.fan.parameter)

@@ -38,13 +38,17 @@ def plan_text(plan: Plan, done: Collection[str]) -> RenderableType:
     missing = [node for node in plan.nodes.values() if node.key not in done]
     hours = timedelta(seconds=round(sum(core_seconds(node) for node in missing)))
     return Group(
-        Text(f"{plan.study.name}: {len(plan.cells)} networks, {len(plan.nodes)} runs", style="bold"),
+        Text(
+            f"{plan.study.name}: {len(plan.cells)} networks, {len(plan.nodes)} runs", style="bold"
+        ),
         _cell_table(plan, done),
         Text(),
         _stage_table(plan, done),
         Text(),
         *(Text(f"note: {finding}", style="yellow") for finding in plan.findings),
-        Text(f"to do: {len(missing)} runs, about {hours} of one CPU core (estimated, not measured)"),
+        Text(
+            f"to do: {len(missing)} runs, about {hours} of one CPU core (estimated, not measured)"
+        ),
     )
 
 

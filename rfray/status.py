@@ -15,7 +15,12 @@ from rfray.plan import Plan
 from rfray.tracking import RunRecord
 
 STATES = ("done", "running", "failed", "interrupted", "missing")
-_OF_STATUS = {"RUNNING": "running", "SCHEDULED": "running", "FAILED": "failed", "KILLED": "interrupted"}
+_OF_STATUS = {
+    "RUNNING": "running",
+    "SCHEDULED": "running",
+    "FAILED": "failed",
+    "KILLED": "interrupted",
+}
 
 
 def status_counts(plan: Plan, runs: Iterable[RunRecord]) -> dict[str, Counter[str]]:

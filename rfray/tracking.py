@@ -139,7 +139,7 @@ class Ledger:
         )
         if not found:
             raise UserError("it holds no run yet", where=self.tracking_uri, do="run a sweep first")
-        return experiments[found[0].info.experiment_id]
+        return str(experiments[found[0].info.experiment_id])
 
     def artifact(self, run: RunRecord, name: str) -> Path | None:
         """A local path to the artifact `name` of `run`, fetched if it lies elsewhere; None if absent."""
@@ -148,7 +148,9 @@ class Ledger:
             path = local / name
             return path if path.is_file() else None
         try:
-            return Path(download_artifacts(f"{run.artifact_uri}/{name}", tracking_uri=self.tracking_uri))
+            return Path(
+                download_artifacts(f"{run.artifact_uri}/{name}", tracking_uri=self.tracking_uri)
+            )
         except (MlflowException, OSError):
             return None
 
@@ -203,7 +205,8 @@ class LedgerWriter(Ledger):
         for start in range(0, len(measurements), _METRICS_A_BATCH):
             batch = measurements[start : start + _METRICS_A_BATCH]
             self.client.log_batch(
-                run_id, metrics=[Metric(name, value, time, step) for name, step, value, time in batch]
+                run_id,
+                metrics=[Metric(name, value, time, step) for name, step, value, time in batch],
             )
 
     def end_run(self, run_id: str, status: str, tags: Mapping[str, str]) -> None:

@@ -117,7 +117,9 @@ def _plain(console: Console) -> Watcher:
 
 
 def _line(console: Console, words: str) -> None:
-    console.print(f"{time.strftime('%H:%M:%S')} {words}", soft_wrap=True, highlight=False, markup=False)
+    console.print(
+        f"{time.strftime('%H:%M:%S')} {words}", soft_wrap=True, highlight=False, markup=False
+    )
     sys.stdout.flush()
 
 

@@ -15,7 +15,7 @@ from rfray.errors import UserError
 class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader, with YAML 1.2 floats and duplicate keys refused."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
@@ -64,9 +64,7 @@ def read_mapping(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     if document is None:
         raise UserError("the file is empty", where=str(path))
     if not isinstance(document, dict):
-        raise UserError(
-            f"holds a {type(document).__name__}, not keys with values", where=str(path)
-        )
+        raise UserError(f"holds a {type(document).__name__}, not keys with values", where=str(path))
     return document, _lines(tree, "")
 
 

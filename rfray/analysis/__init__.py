@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rfray.analysis.expected import Expected, Gap, Progress, expected_slots, missing, progress
     from rfray.analysis.frame import StudyFrame, read_frame
-    from rfray.analysis.report import Analysis, analyze
-    from rfray.analysis.report_file import ReportSpec, load_report
+    from rfray.analysis.report import Analysis, Report, analyze, load_report
     from rfray.analysis.tables import Table, build_tables
 
 __all__ = [
@@ -25,7 +24,7 @@ __all__ = [
     "Expected",
     "Gap",
     "Progress",
-    "ReportSpec",
+    "Report",
     "StudyFrame",
     "Table",
     "analyze",
@@ -38,10 +37,9 @@ __all__ = [
 ]
 
 _HOMES = {
-    "report": ("Analysis", "analyze"),
+    "report": ("Analysis", "Report", "analyze", "load_report"),
     "expected": ("Expected", "Gap", "Progress", "expected_slots", "missing", "progress"),
     "frame": ("StudyFrame", "read_frame"),
-    "report_file": ("ReportSpec", "load_report"),
     "tables": ("Table", "build_tables"),
 }
 

@@ -32,8 +32,13 @@ class StudyDocument:
     inferred: bool
 
 
-def parse_document(document: Mapping[str, Any]) -> StudyDocument:
+def parse_document(document: Mapping[str, Any], seen: Iterable[str]) -> StudyDocument:
     """The study document as typed data.
+
+    Args:
+        document: The document.
+        seen: Stages that the runs show, so that a stage unknown to the schema is told from the
+            document's other sections.
 
     Raises:
         UserError: If the document is not of the public form.
@@ -45,7 +50,7 @@ def parse_document(document: Mapping[str, Any]) -> StudyDocument:
         typed_axes = {axis: _values(axis, values) for axis, values in axes.items()}
         stages = {
             stage: document[stage]
-            for stage in schema.STAGES
+            for stage in dict.fromkeys((*schema.STAGES, *sorted(seen)))
             if isinstance(document.get(stage), Mapping)
         }
         parameters = {

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import product
 
 from rfray.analysis import schema
 from rfray.analysis.frame import StudyFrame
-from rfray.analysis.screening import covered_seeds, planned_seeds
+from rfray.analysis.screening import Kind, covered_seeds, planned_seeds
 from rfray.analysis.slots import Slot
 from rfray.analysis.values import Scalar
+
+_STATE: Mapping[Kind, str] = {
+    "failed": "failed",
+    "killed": "was killed",
+    "running": "is still running",
+    "stale": "is stale",
+    "duplicate": "is a duplicate",
+}
 
 
 @dataclass(frozen=True)
@@ -86,7 +94,7 @@ def absence(slot: Slot, frame: StudyFrame) -> str:
     while needed is not None:
         source = slot.on(needed)
         if source in attempts and source not in frame.kept:
-            return f"not run: its {source.stage_label()} is {attempts[source].kind}"
+            return f"not run: its {source.stage_label()} {_STATE[attempts[source].kind]}"
         needed = schema.NEEDS.get(needed)
     return "not run yet"
 

@@ -42,7 +42,11 @@ def markdown_text(table: Table) -> str:
     parts = [f"**{table.spec.title}**"]
     for block, entries in groupby(table.entries, key=lambda entry: _block(entry.identity)):
         parts += [_heading(block), _block_table(table, list(entries))]
-    flaws = [f"- {_cell(entry)}: {flaw}" for entry in table.entries for flaw in entry.flaws]
+    flaws = [
+        f"- {table.names.cell(entry.identity)}: {flaw}"
+        for entry in table.entries
+        for flaw in entry.flaws
+    ]
     parts.append("\n".join(dict.fromkeys(flaws)))
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -124,12 +128,3 @@ def _has(entries: Iterable[Entry], column: str, source: str) -> bool:
 
 def _published(value: PublishedValue | None, spec: str) -> str:
     return _NOTHING if value is None else _plus_minus(value.mean, value.std, spec)
-
-
-def _cell(entry: Entry) -> str:
-    values = dict(entry.identity)
-    words = [str(values[axis]) for axis in ("arch", "dataset") if axis in values]
-    words += [f"k={values['kernel_size']}"] if "kernel_size" in values else []
-    plain = ("arch", "dataset", "kernel_size")
-    words += [f"{axis} {show(v)}" for axis, v in entry.identity if axis not in plain]
-    return " ".join(words)

@@ -17,7 +17,7 @@ from rfray.analysis.document import (
     parse_document,
 )
 from rfray.analysis.screening import LeftOut, screen
-from rfray.analysis.slots import CellNames, Slot
+from rfray.analysis.slots import CellNames, Identity, Slot, without
 from rfray.analysis.values import is_finite, typed
 from rfray.errors import UserError
 
@@ -84,6 +84,26 @@ class StudyFrame:
         ordered = sorted(self.dropped, key=lambda entry: entry.record.start_time)
         return {entry.slot: entry for entry in ordered if entry.slot is not None}
 
+    def receptive_fields(self, identity: Identity) -> frozenset[int]:
+        """What runs record as the receptive field of a cell, or else of its network on any data.
+
+        One value where all is well, several where runs contradict each other, none where no run
+        records it.
+        """
+        fields = self._receptive_fields
+        return fields.get(identity) or fields.get(without(identity, "dataset"), frozenset())
+
+    @cached_property
+    def _receptive_fields(self) -> dict[Identity, frozenset[int]]:
+        fields: dict[Identity, set[int]] = {}
+        attempts = ((entry.slot, entry.record) for entry in self.dropped if entry.slot is not None)
+        for slot, record in (*self.kept.items(), *attempts):
+            field = receptive_field(record)
+            if field is not None:
+                for identity in {slot.identity, without(slot.identity, "dataset")}:
+                    fields.setdefault(identity, set()).add(field)
+        return {identity: frozenset(found) for identity, found in fields.items()}
+
 
 def read_frame(ledger: Ledger, study: str) -> StudyFrame:
     """Reads a study's runs; no request a run, so that thousands take seconds.
@@ -93,7 +113,8 @@ def read_frame(ledger: Ledger, study: str) -> StudyFrame:
     """
     records = list(ledger.runs(study))
     stated = ledger.study_document(study)
-    document = infer_document(records) if stated is None else parse_document(stated)
+    seen = {record.tags[schema.STAGE_TAG] for record in records if schema.STAGE_TAG in record.tags}
+    document = infer_document(records) if stated is None else parse_document(stated, seen)
     axes = identity_axes(document, records)
     screening = screen(records, document, axes)
     return StudyFrame(
@@ -117,10 +138,9 @@ def finished(frame: StudyFrame) -> StudyFrame:
     if frame.kept:
         return frame
     counts = frame.left_out["kind"].value_counts()
-    there = ", ".join(f"{count} {kind}" for kind, count in counts.items()) or "it has no run at all"
-    raise UserError(
-        f"study '{frame.study}' has no finished run", where=frame.tracking_uri, do=there
-    )
+    there = ", ".join(f"{count} {kind}" for kind, count in counts.items()) or "no run at all"
+    what = f"study '{frame.study}' has no finished run"
+    raise UserError(what, where=frame.tracking_uri, do=f"it has {there}")
 
 
 def not_finite(frame: StudyFrame) -> list[tuple[Slot, str, float]]:

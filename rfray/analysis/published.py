@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rfray.analysis.report_file import PublishedSpec, Quantity
 from rfray.analysis.slots import Identity
-from rfray.analysis.values import Scalar, agree, typed
+from rfray.analysis.values import Scalar, same, typed
 from rfray.errors import UserError, nearest
 
 _FIXED = ("source", "stage", "rate", "at", "metric", "mean", "std", "n")
@@ -65,7 +65,7 @@ class Published:
         if any(self.holds_for.get(axis) != value for axis, value in others):
             return {}
         for params in settings:
-            if any(not agree(params[k], v) for k, v in self.holds_for.items() if k in params):
+            if any(not same(k, params[k], v) for k, v in self.holds_for.items() if k in params):
                 return {}
         key = frozenset((axis, value) for axis, value in cell if axis in self.axes)
         bare = Quantity(

@@ -12,8 +12,8 @@ from rfray.analysis.figures.panels import StudyFiles
 from rfray.analysis.figures.style import rendered
 from rfray.analysis.formats import csv_text, markdown_text
 from rfray.analysis.frame import StudyFrame, finished, read_frame
-from rfray.analysis.published import load_published
-from rfray.analysis.report_file import ReportSpec, check_names, load_report
+from rfray.analysis.published import Published, load_published
+from rfray.analysis.report_file import ReportSpec, check_names, read_layout
 from rfray.analysis.samples import Measurements, read_histories
 from rfray.analysis.summary import Contents, summary_text
 from rfray.analysis.tables import NotInStudy, build_tables
@@ -21,6 +21,21 @@ from rfray.analysis.writing import write_all
 
 if TYPE_CHECKING:
     from rfray.tracking import Ledger
+
+
+@dataclass(frozen=True)
+class Report:
+    """A report file with all that it refers to.
+
+    Attributes:
+        path: The file.
+        layout: Its tables and figures.
+        published: The values that stand beside a study's own.
+    """
+
+    path: Path
+    layout: ReportSpec
+    published: Published
 
 
 @dataclass(frozen=True)
@@ -46,7 +61,17 @@ class Analysis:
     not_in_study: tuple[NotInStudy, ...]
 
 
-def analyze(ledger: Ledger, study: str, report: Path, out: Path) -> Analysis:
+def load_report(path: Path) -> Report:
+    """Reads a report file and the published values that it names.
+
+    Raises:
+        UserError: If one of them is absent or not what it should be.
+    """
+    layout = read_layout(path)
+    return Report(path, layout, load_published(layout.published, path.parent))
+
+
+def analyze(ledger: Ledger, study: str, report: Report, out: Path) -> Analysis:
     """Writes a report's tables, figures and summary on a study, done or half done.
 
     Everything is made before the first file is written, so that a failed analysis leaves the
@@ -55,20 +80,19 @@ def analyze(ledger: Ledger, study: str, report: Path, out: Path) -> Analysis:
     Args:
         ledger: The tracking store.
         study: Name of the study in it.
-        report: The report file.
+        report: The report.
         out: Folder for `tables/`, `figures/` and `summary.md`; made if it is not there.
 
     Raises:
-        UserError: If the study is unknown or has no finished run, the report file is not one or
-            names what does not exist, or the folder cannot be written.
+        UserError: If the study is unknown or has no finished run, the report names what does not
+            exist, or the folder cannot be written.
     """
-    layout = load_report(report)
-    published = load_published(layout.published, report.parent)
+    layout = report.layout
     frame = finished(read_frame(ledger, study))
-    check_names(layout, report, frame.axes, _metrics(frame))
+    check_names(layout, report.path, frame.axes, _metrics(frame))
     expected = expected_slots(frame)
     measurements = Measurements(frame, expected, read_histories(ledger, frame, layout))
-    tables, absent = build_tables(layout, measurements, published)
+    tables, absent = build_tables(layout, measurements, report.published)
     figures, undrawn = _figures(layout, StudyFiles(ledger, frame, expected))
     found = [gap for t in tables for gap in t.gaps] + [gap for f in figures for gap in f.gaps]
     gaps = tuple(dict.fromkeys([*missing(frame, expected), *found]))

@@ -220,7 +220,7 @@ class ReportSpec(_Model):
         return self
 
 
-def load_report(path: Path) -> ReportSpec:
+def read_layout(path: Path) -> ReportSpec:
     """Reads a report file; an entry with `each: {name: [values]}` stands for one entry a value.
 
     Raises:
@@ -334,7 +334,8 @@ _MODELS: Mapping[str, type[BaseModel]] = {
 
 
 def _user_error(error: ValidationError, raw: Mapping[str, Any], path: Path) -> UserError:
-    first = error.errors()[0]
+    # A misspelt key is also a missing one: the misspelling is what the reader should hear of.
+    first = min(error.errors(), key=lambda entry: entry["type"] != "extra_forbidden")
     location = list(first["loc"])
     places = [str(path)]
     if len(location) > 1 and location[0] in ("tables", "figures"):

@@ -148,9 +148,9 @@ def _over_draws(column: MeasuredColumn, identity: Identity, study: Measurements)
     slots = study.places.get((column.stage, column.parameter, identity), ())
     slot = next((slot for slot in slots if slot in study.frame.kept), None)
     record = None if slot is None else study.frame.kept[slot]
-    history = () if record is None else study.histories.get((record.run_id, column.metric), ())
-    if slot is None or record is None or not history:
+    if slot is None or record is None or column.metric not in record.metrics:
         return measure_seeds(column, identity, study)
+    history = study.histories[record.run_id, column.metric]
     draws: dict[int, set[float]] = {}
     for step, value in history:
         draws.setdefault(step, set()).add(value)

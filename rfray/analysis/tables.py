@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rfray.analysis.expected import Gap
-from rfray.analysis.frame import StudyFrame, receptive_field
+from rfray.analysis.frame import StudyFrame
 from rfray.analysis.published import Published, PublishedValue
 from rfray.analysis.report_file import (
     Column,
@@ -17,7 +17,7 @@ from rfray.analysis.report_file import (
     TableSpec,
 )
 from rfray.analysis.samples import Measurements, Sample, difference, measure, measure_seeds
-from rfray.analysis.slots import Identity, admits
+from rfray.analysis.slots import CellNames, Identity, admits
 from rfray.analysis.statistics import Summary, summarize
 from rfray.analysis.values import Scalar, show
 
@@ -67,6 +67,7 @@ class Table:
         sources: All sources of published values, whether or not this table has any.
         entries: Its numbers, cell by cell and column by column.
         gaps: What is missing in it, by name and reason.
+        names: The namer of its cells.
     """
 
     spec: TableSpec
@@ -74,6 +75,7 @@ class Table:
     sources: tuple[str, ...]
     entries: tuple[Entry, ...]
     gaps: tuple[Gap, ...]
+    names: CellNames
 
 
 @dataclass(frozen=True)
@@ -103,16 +105,15 @@ def build_table(spec: TableSpec, study: Measurements, published: Published) -> T
     """One table: a row for each cell that is planned or there, a number for each of its columns."""
     entries: list[Entry] = []
     gaps: dict[Gap, None] = {}
-    fields = _receptive_fields(study.frame)
     cells = _cells(spec, study)
     for identity in cells:
         samples = {name: measure(column, identity, study) for name, column in spec.measured.items()}
         for column in spec.columns:
             sample = _sample(column, samples, identity, study)
             gaps.update(dict.fromkeys(sample.gaps))
-            entries.append(_entry(column, identity, sample, fields, published))
+            entries.append(_entry(column, identity, sample, study.frame, published))
     axes = tuple(axis for axis in study.frame.axes if any(axis in dict(cell) for cell in cells))
-    return Table(spec, axes, published.sources, tuple(entries), tuple(gaps))
+    return Table(spec, axes, published.sources, tuple(entries), tuple(gaps), study.frame.names)
 
 
 def _sample(
@@ -129,11 +130,11 @@ def _entry(
     column: Column,
     identity: Identity,
     sample: Sample,
-    fields: Mapping[Identity, frozenset[int]],
+    frame: StudyFrame,
     published: Published,
 ) -> Entry:
     flaws = list(sample.notes)
-    field = fields.get(identity) or fields.get(_network(identity), frozenset())
+    field = frame.receptive_fields(identity)
     if len(field) > 1:
         flaws.append(f"the runs record different receptive fields: {sorted(field)}")
     quantity = column.equals if isinstance(column, DifferenceColumn) else column
@@ -192,19 +193,3 @@ def _named(quantity: Quantity) -> str:
     return (
         quantity.stage if quantity.parameter is None else f"{quantity.stage} {quantity.parameter}"
     )
-
-
-def _receptive_fields(frame: StudyFrame) -> dict[Identity, frozenset[int]]:
-    """The receptive fields that runs record, by cell and, the data set aside, by network."""
-    fields: dict[Identity, set[int]] = {}
-    attempts = ((entry.slot, entry.record) for entry in frame.dropped if entry.slot is not None)
-    for slot, record in (*frame.kept.items(), *attempts):
-        field = receptive_field(record)
-        if field is not None:
-            for identity in {slot.identity, _network(slot.identity)}:
-                fields.setdefault(identity, set()).add(field)
-    return {identity: frozenset(found) for identity, found in fields.items()}
-
-
-def _network(identity: Identity) -> Identity:
-    return tuple(pair for pair in identity if pair[0] != "dataset")

@@ -30,17 +30,25 @@ def is_finite(value: float) -> bool:
 def agree(recorded: str, planned: object) -> bool:
     """Whether a run's parameter, a string, can be the value that the study document holds.
 
-    Values of different kinds (a number against a word such as `auto`) are taken to agree: what a
-    program resolves between plan and run is no contradiction.
+    What a program may resolve between plan and run is no contradiction: a planned `auto`, or a
+    number or truth value that became a word.
     """
     found = _parse(recorded)
-    if isinstance(planned, bool) or isinstance(found, bool):
-        return not (isinstance(planned, bool) and isinstance(found, bool)) or planned == found
-    if isinstance(planned, int | float) and isinstance(found, int | float):
-        return math.isclose(planned, found, rel_tol=1e-9)
-    if isinstance(planned, str) and isinstance(found, str):
-        return planned == found or "auto" in (planned, found)
+    if isinstance(planned, str):
+        return planned in {recorded, "auto"} or _parse(planned) == found
+    if isinstance(planned, bool) and isinstance(found, bool):
+        return planned == found
+    if _is_number(planned) and _is_number(found):
+        return math.isclose(float(str(planned)), float(found), rel_tol=1e-9)
     return True
+
+
+def same(name: str, recorded: str, wanted: Scalar) -> bool:
+    """Whether a run's parameter is exactly the wanted value."""
+    try:
+        return typed(name, recorded) == wanted
+    except ValueError:
+        return False
 
 
 def seed_list(text: str) -> tuple[int, ...] | None:
@@ -57,6 +65,10 @@ def seed_list(text: str) -> tuple[int, ...] | None:
 def show(value: Scalar) -> str:
     """A value as a reader writes it: 0.9, 128, cifar10."""
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _integer(text: str) -> int:

@@ -1,0 +1,1 @@
+"""Data sets: facts, loading, the copy on the device."""

@@ -255,7 +255,9 @@ def _count_waiting(frontier: Frontier) -> dict[str, int]:
     return {stage: counts[State.WAITING] for stage, counts in frontier.counts().items()}
 
 
-def _new_measurements(measurements: tuple[Measurement, ...], logged: set[tuple[str, int]]) -> list[Measured]:
+def _new_measurements(
+    measurements: tuple[Measurement, ...], logged: set[tuple[str, int]]
+) -> list[Measured]:
     """Those whose metric and step were not logged yet; they count as logged from now on."""
     new: list[Measured] = []
     for entry in measurements:

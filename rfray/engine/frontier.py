@@ -62,7 +62,7 @@ class Frontier:
     def __init__(self, plan: Plan, done: Collection[str], capacity: Occupancy) -> None:
         self.plan = plan
         self.free = capacity
-        self.states = {key: State.WAITING for key in plan.nodes}
+        self.states = dict.fromkeys(plan.nodes, State.WAITING)
         self._dependents = plan.dependents()
         self._missing = {key: set(node.inputs) for key, node in plan.nodes.items()}
         self._ranks = upward_ranks(plan)

@@ -50,7 +50,9 @@ def largest_node() -> tuple[Occupancy, str]:
         cpus=max((node.get("CPU", 0.0) for node in nodes), default=0.0),
         gpus=max((node.get("GPU", 0.0) for node in nodes), default=0.0),
     )
-    words = ", ".join(f"{node.get('CPU', 0):g} CPUs and {node.get('GPU', 0):g} GPUs" for node in nodes)
+    words = ", ".join(
+        f"{node.get('CPU', 0):g} CPUs and {node.get('GPU', 0):g} GPUs" for node in nodes
+    )
     return most, words
 
 

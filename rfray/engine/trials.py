@@ -32,6 +32,7 @@ from rfray.engine.frontier import Occupancy
 from rfray.engine.job import Job, Measurement, Outcome, lost
 from rfray.engine.worker import run_job
 
+
 @dataclass
 class _Exchange:
     """What the driver's thread and Tune's thread share.
@@ -113,7 +114,9 @@ class _Reports(tune.Callback):  # type: ignore[misc]
     def _tell(self, event: Event) -> None:
         _EXCHANGES[self.exchange].events.put(event)
 
-    def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: Any, **_: Any) -> None:
+    def on_trial_result(
+        self, iteration: int, trials: Any, trial: Any, result: Any, **_: Any
+    ) -> None:
         """An epoch was measured."""
         measured = result.get("measured")
         if measured:
@@ -126,7 +129,11 @@ class _Reports(tune.Callback):  # type: ignore[misc]
         text = (trial.last_result or {}).get("outcome")
         key = trial.config["key"]
         self._tell(
-            Ended(Outcome.model_validate_json(text) if text else lost(key, "the trial gave no outcome"))
+            Ended(
+                Outcome.model_validate_json(text)
+                if text
+                else lost(key, "the trial gave no outcome")
+            )
         )
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:

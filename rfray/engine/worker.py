@@ -40,7 +40,9 @@ def run_job(job: Job, progress: Progress) -> Outcome:
         measurements.extend(new)
         progress(new)
 
-    outcome = Outcome(key=job.key, status="finished", host=socket.gethostname(), hardware=_hardware(job))
+    outcome = Outcome(
+        key=job.key, status="finished", host=socket.gethostname(), hardware=_hardware(job)
+    )
     try:
         with tempfile.TemporaryDirectory(prefix="rfray-") as scratch:
             workspace = Path(scratch)
@@ -84,7 +86,9 @@ def _nobody_watches(measurements: list[Measurement]) -> None:
     """What a task measures comes back with its outcome."""
 
 
-def _run_stage(job: Job, workspace: Path, report: Callable[[int, Mapping[str, float]], None]) -> None:
+def _run_stage(
+    job: Job, workspace: Path, report: Callable[[int, Mapping[str, float]], None]
+) -> None:
     import torch
 
     torch.set_num_threads(job.threads)

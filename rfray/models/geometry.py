@@ -86,12 +86,13 @@ class Geometry:
 
     @property
     def map_sizes(self) -> tuple[int, ...]:
-        """The trace of map sizes: each size once where it changes, first to last."""
+        """The trace of map sizes up to the last convolution: each size once where it changes."""
         trace: list[int] = []
         for layer in self.layers:
-            if layer.name in self.convolution_names or layer.name.endswith("pool"):
-                if not trace or trace[-1] != layer.map_size:
-                    trace.append(layer.map_size)
+            if trace[-1:] != [layer.map_size]:
+                trace.append(layer.map_size)
+            if layer.name == self.convolution_names[-1]:
+                break
         return tuple(trace)
 
     @property

@@ -44,6 +44,10 @@ class AverageBackwardMaxPool(nn.Module):
 
 
 LINEAR_BACKWARD_BUILDERS: Mapping[type, Builder] = MappingProxyType(
-    {**BUILDERS, layers.Relu: lambda _: StraightThroughRelu(), layers.MaxPool: AverageBackwardMaxPool}
+    {
+        **BUILDERS,
+        layers.Relu: lambda _: StraightThroughRelu(),
+        layers.MaxPool: AverageBackwardMaxPool,
+    }
 )
 """The builders of `rfray.models.module.build` for a network with a linear backward pass."""

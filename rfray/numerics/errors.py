@@ -4,4 +4,4 @@ from __future__ import annotations
 
 
 class NumericsError(Exception):
-    """An input that the mathematics cannot take, or an operator that is not what it claims to be."""
+    """An input that the mathematics cannot take, or an operator that breaks its promise."""

@@ -158,5 +158,5 @@ def _rotate(rows: Tensor, rotation: Tensor) -> None:
     """Replaces the first rows by their combinations, (size, keep), piece by piece."""
     size, keep = rotation.shape
     combine = rotation.T.to(rows)
-    for piece in rows.split(_CHUNK, dim=1):
+    for piece in torch.split(rows, _CHUNK, dim=1):
         piece[:keep] = combine @ piece[:size]

@@ -80,10 +80,12 @@ def largest_eigenvalues(
 
     Thick-restart block Lanczos (Wu & Simon 2000, SIAM J. Matrix Anal. Appl. 22, 602) with full
     reorthogonalisation. When all wanted pairs have converged, a probe follows: Lanczos from random
-    vectors orthogonal to them, which finds copies of multiple eigenvalues that a Krylov space
-    cannot hold. What it finds joins the wanted pairs, and the iteration goes on until a probe
-    finds nothing. By Kuczyński & Woźniakowski (1992, theorem 4.2) an eigenvalue that exceeds the
-    last one returned by 1 % of the spread of those left out escapes with a probability below 1 %.
+    vectors orthogonal to them, which finds the copies of a multiple eigenvalue that one Krylov
+    space cannot hold. What it finds joins the wanted pairs, and all goes on until a probe finds
+    nothing. A probe ends after 20 steps if all it met lies below the wanted eigenvalues by more
+    than its residual, and otherwise after as many as leave a chance of 1 % to overlook one that
+    exceeds the last wanted by 1 % of the spread of the others (Kuczyński & Woźniakowski 1992, SIAM
+    J. Matrix Anal. Appl. 13, 1094, theorem 4.2): 57 steps in 2e5 dimensions, 68 in 2e7.
 
     Args:
         operator: Deterministic and symmetric: see `check_operator`.
@@ -106,10 +108,11 @@ def largest_eigenvalues(
     """
     basis_size = min(operator.dimension, basis_size or 2 * count + 20 * block_size)
     max_products = 300 + 30 * count if max_products is None else max_products
-    _refuse(operator.dimension, count, tolerance, max_products, block_size, basis_size)
+    target = _Target(count, tolerance, max_products, block_size, progress)
+    _refuse(target, operator.dimension, basis_size)
     krylov = KrylovDecomposition(operator, basis_size, block_size, generator)
-    restarts = _iterate(krylov, _Target(count, tolerance, max_products, block_size, progress))
-    return _certified(krylov, count, tolerance, block_size, restarts)
+    restarts = _iterate(krylov, target)
+    return _certified(krylov, target, restarts)
 
 
 def _iterate(krylov: KrylovDecomposition, target: _Target) -> int:
@@ -152,7 +155,7 @@ def _grow(krylov: KrylovDecomposition, target: _Target) -> None:
 
 
 def _affordable(krylov: KrylovDecomposition, target: _Target) -> bool:
-    return krylov.products + krylov.width + target.count <= target.max_products
+    return krylov.products + target.block_size + target.count <= target.max_products
 
 
 def _allowance(values: Tensor, target: _Target, dtype: torch.dtype) -> Tensor:
@@ -185,43 +188,39 @@ def _thorough(
     return steps >= enough or bool(ceiling < pairs.values[target.count - 1])
 
 
-def _certified(
-    krylov: KrylovDecomposition, count: int, tolerance: float, block_size: int, restarts: int
-) -> Eigenpairs:
+def _certified(krylov: KrylovDecomposition, target: _Target, restarts: int) -> Eigenpairs:
     """The wanted pairs with residuals that owe nothing to the recurrence."""
     pairs = krylov.ritz_pairs()
-    krylov.shrink(pairs, count)
-    values, vectors = pairs.values[:count], krylov.basis
-    parts = zip(values.split(block_size), vectors.split(block_size, dim=1), strict=True)
+    krylov.shrink(pairs, target.count)
+    values, vectors = pairs.values[: target.count], krylov.basis
+    parts = zip(
+        torch.split(values, target.block_size),
+        torch.split(vectors, target.block_size, dim=1),
+        strict=True,
+    )
     residuals = torch.cat(
         [
             (krylov.operator.apply(part) - part * numbers.to(part)).double().norm(dim=0).cpu()
             for numbers, part in parts
         ]
     )
-    eps = torch.finfo(krylov.dtype).eps
-    converged = residuals <= _permitted(pairs.values, tolerance, eps)[:count]
+    permitted = _permitted(pairs.values, target.tolerance, torch.finfo(krylov.dtype).eps)
+    converged = residuals <= permitted[: target.count]
     return Eigenpairs(values, vectors, residuals, converged, krylov.products, restarts)
 
 
-def _refuse(
-    dimension: int,
-    count: int,
-    tolerance: float,
-    max_products: int,
-    block_size: int,
-    basis_size: int,
-) -> None:
+def _refuse(target: _Target, dimension: int, basis_size: int) -> None:
+    count, block_size = target.count, target.block_size
     if not 1 <= count <= dimension:
         raise NumericsError(f"{count} eigenvalues of an operator of dimension {dimension}")
     if not 1 <= block_size <= dimension:
         raise NumericsError(f"a block of {block_size} vectors in dimension {dimension}")
-    if not tolerance > 0:
-        raise NumericsError(f"the tolerance must be positive, not {tolerance}")
+    if not target.tolerance > 0:
+        raise NumericsError(f"the tolerance must be positive, not {target.tolerance}")
     smallest = min(dimension, count + 2 * block_size + 1)
     if basis_size < smallest:
         raise NumericsError(f"a basis of {basis_size} vectors; this needs at least {smallest}")
-    if max_products < 2 * count + block_size:
+    if target.max_products < 2 * count + block_size:
         raise NumericsError(
-            f"max_products is {max_products}; {2 * count + block_size} are the least"
+            f"max_products is {target.max_products}; {2 * count + block_size} are the least"
         )

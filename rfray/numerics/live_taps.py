@@ -22,7 +22,7 @@ class LiveTaps(TorchFunctionMode):
     are left alone.
     """
 
-    def __torch_function__(  # noqa: D105
+    def __torch_function__(
         self,
         func: Callable[..., Any],
         types: Sequence[type],
@@ -59,7 +59,7 @@ def dead_border(size: int, kernel: int, stride: int, padding: int, dilation: int
     return min(border, padding // dilation)
 
 
-def _convolve(
+def _convolve(  # noqa: PLR0917 - the signature of conv2d
     image: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,

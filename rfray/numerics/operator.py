@@ -1,4 +1,4 @@
-"""A symmetric linear operator: all that the eigenvalue and quadrature algorithms know of a matrix."""
+"""A symmetric linear operator: all that eigenvalue and quadrature algorithms know of a matrix."""
 
 from __future__ import annotations
 

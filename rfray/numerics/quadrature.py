@@ -57,7 +57,8 @@ def spectral_density(
         generator: Draws the probes.
 
     Returns:
-        The density. A probe whose Krylov space is exhausted early has nodes of weight 0 at its end.
+        The density. A probe whose Krylov space is exhausted early has nodes 0 of weight 0 for the
+        steps that it did not take.
 
     Raises:
         NumericsError: The numbers asked for are impossible, or a product is not finite.
@@ -113,16 +114,30 @@ def _tridiagonals(
     beside = torch.zeros(steps, probes, dtype=torch.float64)
     current = _rademacher(operator, probes, generator)
     previous = torch.zeros_like(current)
+    norm = torch.zeros(probes, dtype=torch.float64)
     for step in range(steps):
-        image = operator.apply(current)
-        if step > 0:
-            image = image - previous * beside[step - 1].to(image)
-        diagonal[step] = _dot(image, current)
+        image = operator.apply(current) - previous * beside[step - 1].to(current)
+        diagonal[step] = _column_products(image, current)
         image = image - current * diagonal[step].to(image)
-        beside[step] = _dot(image, image).sqrt()
-        # An exhausted probe has a rest of rounding alone; it ends there, with no way further.
-        floor = torch.finfo(image.dtype).eps * diagonal[: step + 1].abs().amax(dim=0)
-        ended = beside[step] <= 10 * floor
-        beside[step, ended] = 0
-        previous, current = current, image / beside[step].clamp(min=1e-300).to(image)
+        length = _column_products(image, image).sqrt()
+        # The rest of an exhausted probe is rounding alone: it goes on as zero, with weight zero.
+        norm = torch.stack([norm, diagonal[step].abs(), length]).amax(dim=0)
+        goes_on = length > 10 * torch.finfo(image.dtype).eps * norm
+        beside[step] = torch.where(goes_on, length, 0.0)
+        scale = torch.where(goes_on, 1 / length, 0.0)
+        previous, current = current, image * scale.to(image)
     return diagonal.T, beside[:-1].T
+
+
+def _rademacher(operator: SymmetricOperator, probes: int, generator: torch.Generator) -> Tensor:
+    """Columns of unit length whose entries differ in sign alone: (dimension, probes)."""
+    shape = (probes, operator.dimension)
+    signs = torch.randint(0, 2, shape, generator=generator, device=generator.device)
+    rows = (2 * signs - 1).to(operator.dtype) / math.sqrt(operator.dimension)
+    return rows.to(operator.device).T
+
+
+def _column_products(first: Tensor, second: Tensor) -> Tensor:
+    """Scalar products of corresponding columns, (b,) float64 on the CPU."""
+    products: Tensor = torch.linalg.vecdot(first.T, second.T)
+    return products.double().cpu()

@@ -48,7 +48,9 @@ class Input:
         """Path of one artifact; FileNotFoundError, naming it, if the run does not hold it."""
         path = self.folder / name
         if not path.is_file():
-            raise FileNotFoundError(f"the {self.stage} run holds no '{name}' (looked in {self.folder})")
+            raise FileNotFoundError(
+                f"the {self.stage} run holds no '{name}' (looked in {self.folder})"
+            )
         return path
 
 
@@ -107,6 +109,12 @@ class Fan:
     variant: str
 
 
+def nothing_to_refuse(parameters: Parameters, cell: Cell) -> str | None:
+    """The check of a stage that can run on every cell."""
+    del parameters, cell
+    return None
+
+
 @dataclass(frozen=True)
 class Stage(Generic[P]):
     """The declaration of a stage.
@@ -120,6 +128,7 @@ class Stage(Generic[P]):
             one in its scope and inherits its variant; "train" is always at the end of the chain.
         run: Computes one node.
         work: Estimated multiply-accumulate operations of one node.
+        check: What makes the stage impossible on a cell, in a sentence; None if nothing does.
         fan: The parameter that makes several nodes in each scope, if there is one.
         summary: What a run of it is, to end the sentence "vgg19_rf on cifar10, …".
         headline: The metric that says in one number how it went.
@@ -134,6 +143,7 @@ class Stage(Generic[P]):
     work: Callable[[P, Cell], float]
     summary: str
     headline: str
+    check: Callable[[P, Cell], str | None] = nothing_to_refuse
     fan: Fan | None = None
 
 

@@ -1,0 +1,1 @@
+"""Training, evaluating and pruning a network: what several stages share."""

@@ -43,9 +43,7 @@ def save_checkpoint(
     os.replace(temporary, path)  # noqa: PTH105 (Path.replace is the same call; this one says atomic)
 
 
-def load_checkpoint(
-    path: Path, module: nn.Module, optimizer: torch.optim.SGD
-) -> list[EpochRecord]:
+def load_checkpoint(path: Path, module: nn.Module, optimizer: torch.optim.SGD) -> list[EpochRecord]:
     """Put `module` and `optimizer` where the checkpoint left them; the epochs that it finished.
 
     An absent file means that nothing was finished: both stay as they are, and the list is empty.
@@ -61,5 +59,7 @@ def load_checkpoint(
     for name, parameter in module.named_parameters():
         momentum = tensors.get(_MOMENTUM + name)
         if momentum is not None:
-            optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(momentum)
+            optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(
+                momentum
+            )
     return [EpochRecord(**record) for record in history]

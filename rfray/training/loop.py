@@ -137,4 +137,6 @@ def _refuse_if_not_finite(losses: Tensor, epoch: int) -> None:
     broken = torch.nonzero(~torch.isfinite(losses))
     if len(broken):
         step = int(broken[0]) + 1
-        raise LossNotFiniteError(f"the loss is {float(losses[step - 1])} at epoch {epoch}, step {step}")
+        raise LossNotFiniteError(
+            f"the loss is {float(losses[step - 1])} at epoch {epoch}, step {step}"
+        )

@@ -28,7 +28,9 @@ def load_module(cell: Cell, path: Path, device: str) -> NetworkModule:
 def save_module(module: nn.Module, path: Path) -> None:
     """Write every parameter and buffer of `module`, under the layers' names."""
     # Dense rows: how the device lays channels out must not decide what the file holds.
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+    state = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()
+    }
     save_file(state, path)
 
 

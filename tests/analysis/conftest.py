@@ -1,5 +1,7 @@
 """One MLflow store on sqlite for all tests of the analysis: each test has a study of its own."""
 
+from pathlib import Path
+
 import pytest
 from mlflow.tracking import MlflowClient
 from written_study import Writer, study_document, write_realistic
@@ -36,9 +38,13 @@ def write(client, store, request):
 
 @pytest.fixture(scope="session")
 def realistic(client, store):
-    """Name of a finished study of two networks with every stage."""
-    document = study_document(
-        arch=["vgg19_rf", "resnet50"], kernel_size=[2, 5], prune={"rates": [0.9]}
-    )
+    """Name of a finished study with every stage."""
+    document = study_document(kernel_size=[2, 5])
     write_realistic(Writer(client, "realistic", document, store), document)
     return "realistic"
+
+
+@pytest.fixture(scope="session")
+def shipped():
+    """The shipped report file."""
+    return Path(__file__).parents[2] / "analysis" / "paper.yaml"

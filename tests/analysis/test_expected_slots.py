@@ -33,9 +33,9 @@ def test_gaps_have_names_and_reasons(write, ledger):
 
     assert found == [
         "vgg19_rf digits k=3 seed 1: train: failed: no memory",
-        "vgg19_rf digits k=3 seed 1: prune 0.9: not run: its train is failed",
+        "vgg19_rf digits k=3 seed 1: prune 0.9: not run: its train failed",
         "vgg19_rf digits k=3 seed 0: finetune 0.9: failed: NaN loss",
-        "vgg19_rf digits k=3 seed 1: finetune 0.9: not run: its train is failed",
+        "vgg19_rf digits k=3 seed 1: finetune 0.9: not run: its train failed",
     ]
 
 
@@ -111,6 +111,18 @@ def test_runs_beyond_the_plan_are_known_as_such(write, ledger):
     frame = read_frame(ledger, writer.study)
 
     assert [slot.seed for slot in expected_slots(frame).beyond] == [7]
+
+
+def test_stage_that_the_schema_does_not_know_is_expected_on_every_cell(write, ledger):
+    document = study_document(kernel_size=[2], **NOTHING_ELSE)
+    writer = write({**document, "distil": {"epochs": 1}, "resources": {"cpus": 2}})
+    writer.run("train", cell(seed=0), {"test_accuracy": 90.0})
+    writer.run("train", cell(seed=1), {"test_accuracy": 90.0})
+    writer.run("distil", {**cell(seed=0), "epochs": 1}, {"gap": 1.0})
+
+    assert gaps(read_frame(ledger, writer.study)) == [
+        "vgg19_rf digits k=2 seed 1: distil: not run yet"
+    ]
 
 
 NOTHING_ELSE = dict.fromkeys(("prune", "finetune", "hessian", "cka", "importance"))

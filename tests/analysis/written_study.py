@@ -9,9 +9,14 @@ import numpy as np
 from mlflow.entities import Metric, Param
 from mlflow.tracking import MlflowClient
 
-FIELDS = {"vgg19_rf": {2: 181, 3: 359, 4: 537, 5: 715}, "resnet50": {2: 108, 3: 213, 4: 318, 5: 423}}
+FIELDS = {
+    "vgg19_rf": {2: 181, 3: 359, 4: 537, 5: 715},
+    "resnet50": {2: 108, 3: 213, 4: 318, 5: 423},
+}
 LAYERS = {
-    "vgg19_rf": [f"features.{i}" for i in (0, 4, 8, 11, 15, 18, 21, 24, 28, 31, 34, 37, 40, 43, 46, 49)],
+    "vgg19_rf": [
+        f"features.{i}" for i in (0, 4, 8, 11, 15, 18, 21, 24, 28, 31, 34, 37, 40, 43, 46, 49)
+    ],
     "resnet50": [
         "conv1",
         *(
@@ -59,7 +64,12 @@ class Writer:
         }
         name = "-".join(
             f"{prefix}{params[key]}"
-            for key, prefix in (("arch", ""), ("dataset", ""), ("kernel_size", "k"), ("seed", "seed"))
+            for key, prefix in (
+                ("arch", ""),
+                ("dataset", ""),
+                ("kernel_size", "k"),
+                ("seed", "seed"),
+            )
             if key in params
         )
         name += "/" + "-".join([stage, *(str(value) for value in own.values())])
@@ -162,7 +172,9 @@ def _write_cell(writer, document, params):
     rng = np.random.default_rng([params["kernel_size"], params["seed"], len(params["arch"])])
     dense = 97.5 - 2.2 * params["kernel_size"] + rng.normal(0, 0.4)
     train = writer.run(
-        "train", {**params, "epochs": 2}, {"test_accuracy": [dense - 9, dense], "train_loss": [1.2, 0.3]}
+        "train",
+        {**params, "epochs": 2},
+        {"test_accuracy": [dense - 9, dense], "train_loss": [1.2, 0.3]},
     )
     for rate in document["prune"]["rates"]:
         lost = (rate**8) * 90 / (params["kernel_size"] - 1) ** 2 + abs(rng.normal(0, 0.3))

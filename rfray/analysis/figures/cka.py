@@ -56,6 +56,7 @@ def _heat_map(axes: Axes, panel: Panel[Alignment]) -> AxesImage | None:
     axes.set_title(panel.title)
     if not panel.contents:
         say_absent(axes, [gap.reason for gap in panel.gaps])
+        axes.set_box_aspect(1)
         return None
     alignment = panel.contents[0]
     mean = mean_over_pairs(alignment)

@@ -51,6 +51,7 @@ def _map(axes: Axes, panel: Panel[Floats], norm: LogNorm) -> None:
     axes.set_title(panel.title)
     if not panel.contents:
         say_absent(axes, [gap.reason for gap in panel.gaps])
+        axes.set_box_aspect(1)
         return
     palette = colormaps["cividis"]
     axes.imshow(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from rfray.analysis.artifacts import ArtifactError
 from rfray.analysis.expected import Expected, Gap, absence
-from rfray.analysis.frame import StudyFrame, receptive_field
+from rfray.analysis.frame import StudyFrame
 from rfray.analysis.slots import Identity, Slot, admits, without
 from rfray.analysis.values import Scalar
 
@@ -128,11 +128,10 @@ def _panel(
             found[slot] = _content(source, slot, study)
         except ArtifactError as error:
             gaps.append(Gap(study.frame.names.slot(slot), str(error)))
-    records = [study.frame.kept[slot] for slot in ordered if slot in study.frame.kept]
-    fields = {field for record in records if (field := receptive_field(record)) is not None}
+    fields = study.frame.receptive_fields(ordered[0].identity)
     return Panel(
         kernel_size=place[0],
-        receptive_field=fields.pop() if len(fields) == 1 else None,
+        receptive_field=next(iter(fields)) if len(fields) == 1 else None,
         parameter=place[1],
         contents=tuple(found.values()),
         gaps=tuple(gaps),

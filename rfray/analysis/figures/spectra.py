@@ -37,7 +37,7 @@ def draw_density(title: str, drawing: Drawing[Density]) -> Figure:
             mine = [panel for panel in drawing.panels if panel.parameter == moment]
             _density_row(dict(zip(sizes, row, strict=True)), mine)
             row[0].set_ylabel(f"{_name(moment)}\ndensity P(λ)")
-        for axes in grid[-1]:
+        for axes in (axes for axes in grid[-1] if axes.lines):
             axes.set_xlabel("eigenvalue λ")
     return figure
 
@@ -141,9 +141,7 @@ def _say_missing(axes: Axes, panels: Sequence[Panel[Spectrum]]) -> None:
 
 
 def _legend(panels: Sequence[Panel[Spectrum]]) -> list[Line2D]:
-    labels: dict[int, str] = {}
-    for panel in panels:
-        labels[panel.kernel_size] = max(labels.get(panel.kernel_size, ""), panel.label, key=len)
+    labels = {panel.kernel_size: panel.label for panel in panels if panel.contents}
     handles = [
         Line2D([], [], color=colour(size), marker="o", ms=4, label=label)
         for size, label in sorted(labels.items())

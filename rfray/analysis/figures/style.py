@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -48,11 +48,13 @@ def look() -> Iterator[None]:
         yield
 
 
-def say_absent(axes: Axes, reasons: Sequence[str]) -> None:
+def say_absent(axes: Axes, reasons: Iterable[str]) -> None:
     """Writes into an empty panel why it is empty."""
     axes.set_xticks([])
     axes.set_yticks([])
-    shown = [*reasons[:3], *(["…"] if len(reasons) > 3 else [])]
+    axes.spines[:].set(visible=True, color="#CCCCCC")
+    distinct = list(dict.fromkeys(reasons))
+    shown = [*distinct[:3], *(["…"] if len(distinct) > 3 else [])]
     text = "\n".join(textwrap.fill(reason, 26) for reason in shown)
     axes.text(
         0.5,

@@ -1,0 +1,47 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from rfray.analysis.statistics import summarize
+
+NUMBERS = st.floats(-1e6, 1e6)
+
+
+def test_known_sample():
+    summary = summarize([90.0, 92.0, 94.0])
+
+    assert (summary.mean, summary.std, summary.n) == (92.0, 2.0, 3)
+    assert summary.ci_low == pytest.approx(87.03172, abs=1e-5)
+    assert summary.ci_high == pytest.approx(96.96828, abs=1e-5)
+
+
+@given(st.lists(NUMBERS, min_size=2, max_size=12))
+def test_interval_is_students(values):
+    summary = summarize(values)
+
+    error = stats.sem(np.array(values))
+    margin = stats.t.ppf(0.975, len(values) - 1) * error
+    assert summary.ci_high - summary.mean == pytest.approx(margin, rel=1e-6, abs=1e-6)
+    assert summary.mean - summary.ci_low == pytest.approx(margin, rel=1e-6, abs=1e-6)
+
+
+def test_one_value_has_no_deviation():
+    summary = summarize([3.0])
+
+    assert (summary.mean, summary.n) == (3.0, 1)
+    assert math.isnan(summary.std)
+    assert math.isnan(summary.ci_low)
+
+
+def test_no_value_has_no_mean():
+    assert math.isnan(summarize([]).mean)
+
+
+@pytest.mark.parametrize("odd", [math.nan, math.inf])
+def test_what_is_not_finite_is_never_averaged(odd):
+    with pytest.raises(ValueError, match="not finite"):
+        summarize([1.0, odd])
