@@ -34,7 +34,7 @@ def file_digests(folder: Path) -> dict[str, str]:
 
 
 def publish(workspace: Path, folder: Path) -> None:
-    """Move every file of `workspace` into `folder`, each whole or not at all, replacing old ones."""
+    """Move every file of `workspace` into `folder`, each whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     for path in sorted(workspace.iterdir()):
         # Copied under a temporary name first: the two may lie on different file systems.

@@ -16,7 +16,7 @@ from rfray.parameters import Parameters
 
 
 class Cell(Parameters):
-    """One trained network: the data set, the network and the seed. Its fields are a sweep's axes."""
+    """One trained network: data set, architecture, seed. Its fields are a sweep's axes."""
 
     dataset: str
     arch: str

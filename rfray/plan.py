@@ -213,7 +213,7 @@ def _node(
 
 
 def _settings(stage: Stage[Any], parameters: Parameters) -> dict[str, Any]:
-    """A node's own parameters: the list that fans out is left out, for it says nothing of one node."""
+    """A node's own parameters, without the list that fans out: it says nothing of one node."""
     fanned = {stage.fan.parameter} if stage.fan else set()
     return parameters.model_dump(exclude=fanned)
 

@@ -129,9 +129,11 @@ def parse_study(
         UserError: An unknown key, a wrong type, an impossible value; it names the key, the value
             and the nearest valid name.
     """
-    # A stage that is named without parameters (`cka:`) runs with its defaults.
+    # A stage named without parameters (`cka:`) runs with its defaults, one set to false not at all.
     filled = {
-        key: {} if value is None and key in stages() else value for key, value in document.items()
+        key: {} if value is None and key in stages() else value
+        for key, value in document.items()
+        if not (value is False and key in stages())
     }
     try:
         study = study_model().model_validate(filled)

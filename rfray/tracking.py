@@ -23,7 +23,7 @@ from rfray.artifacts import local_path
 from rfray.errors import UserError, nearest
 
 STUDY_TAG = "rfray.study"
-"""Experiment tag that holds the study document (JSON), so that the analysis knows what was planned."""
+"""Experiment tag that holds the study document (JSON): what was planned."""
 
 _PAGE = 1000
 _METRICS_A_BATCH = 1000
@@ -93,7 +93,7 @@ class Ledger:
                 return sorted(names)
 
     def study_document(self, study: str) -> dict[str, Any] | None:
-        """The study as the driver recorded it (`name`, `axes`, `train`, …), or None if it did not."""
+        """The study as the driver recorded it (`name`, `axes`, …), or None if it did not."""
         text = self._experiment(study).tags.get(STUDY_TAG)
         return json.loads(text) if text else None
 
@@ -142,7 +142,7 @@ class Ledger:
         return str(experiments[found[0].info.experiment_id])
 
     def artifact(self, run: RunRecord, name: str) -> Path | None:
-        """A local path to the artifact `name` of `run`, fetched if it lies elsewhere; None if absent."""
+        """Local path of the artifact `name`, fetched if it lies elsewhere; None if absent."""
         local = local_path(run.artifact_uri)
         if local is not None:
             path = local / name

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import product
+from typing import TYPE_CHECKING
 
 from rfray.analysis import schema
 from rfray.analysis.frame import StudyFrame
 from rfray.analysis.screening import Kind, covered_seeds, planned_seeds
-from rfray.analysis.slots import Slot
+from rfray.analysis.slots import Identity, Slot
 from rfray.analysis.values import Scalar
+
+if TYPE_CHECKING:
+    from rfray.tracking import RunRecord
 
 _STATE: Mapping[Kind, str] = {
     "failed": "failed",
@@ -76,13 +80,13 @@ def expected_slots(frame: StudyFrame) -> Expected:
 
 
 def missing(frame: StudyFrame, expected: Expected) -> list[Gap]:
-    """A gap for each planned slot that no run fills, and for each group of seeds half covered."""
+    """A gap for each planned slot that no run fills, and for each group of seeds in doubt."""
     gaps = [
         Gap(frame.names.slot(slot), absence(slot, frame))
         for slot in expected.planned
         if slot not in frame.kept
     ]
-    return gaps + _half_covered(frame)
+    return gaps + _doubtful_groups(frame)
 
 
 def absence(slot: Slot, frame: StudyFrame) -> str:
@@ -161,12 +165,28 @@ def _parameters(frame: StudyFrame, stage: str, seen: list[Slot]) -> tuple[Scalar
     return tuple(dict.fromkeys(slot.parameter for slot in seen if slot.stage == stage))
 
 
-def _half_covered(frame: StudyFrame) -> list[Gap]:
+def _doubtful_groups(frame: StudyFrame) -> list[Gap]:
+    """Runs over a group of seeds that do not cover the study's seeds as they are now trained."""
     planned = planned_seeds(frame.document)
     gaps = []
     for slot, record in frame.kept.items():
         covered = covered_seeds(record)
-        if slot.stage == "cka" and covered is not None and covered != planned:
+        if slot.stage != "cka" or covered is None:
+            continue
+        name = frame.names.slot(slot)
+        if covered != planned:
             reason = f"covers the seeds {list(covered)}, the study has {list(planned)}"
-            gaps.append(Gap(frame.names.slot(slot), reason))
+            gaps.append(Gap(name, reason))
+        retrained = [s for s in covered if _trained_after(record, slot.identity, s, frame)]
+        if retrained:
+            reason = (
+                f"is older than the training of seed {retrained[0]}, so maybe of other networks"
+            )
+            gaps.append(Gap(name, reason))
     return gaps
+
+
+def _trained_after(record: RunRecord, identity: Identity, seed: int, frame: StudyFrame) -> bool:
+    training = frame.kept.get(Slot("train", identity, seed))
+    ended = record.end_time or record.start_time
+    return training is not None and training.start_time > ended

@@ -1,4 +1,4 @@
-"""What the ledger already holds of a plan: which nodes are done, and which runs to take up again."""
+"""What the ledger already holds of a plan: nodes that are done, runs to take up again."""
 
 from __future__ import annotations
 

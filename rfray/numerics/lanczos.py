@@ -34,6 +34,8 @@ class Eigenpairs:
         residuals: (count,) float64 on the CPU, ‖Hv - λv‖₂, from one more product with each v. No
             further than this from λ there is an eigenvalue of H.
         converged: (count,) bool, residual ≤ tolerance · max(|λ|, eps^(2/3)·‖H‖).
+        probed: Whether the search for copies not yet seen came to its end; if not, an eigenvalue
+            larger than the last one may be missing although all have converged.
         products: Vectors that were multiplied with H, those of the residuals included.
         restarts: How often the basis was reduced to Ritz vectors.
     """
@@ -42,6 +44,7 @@ class Eigenpairs:
     vectors: Tensor
     residuals: Tensor
     converged: Tensor
+    probed: bool
     products: int
     restarts: int
 
@@ -101,7 +104,7 @@ def largest_eigenvalues(
         progress: Called at every look at the convergence.
 
     Returns:
-        The eigenpairs; after `max_products` some of them are not converged, and say so.
+        The eigenpairs; where `max_products` ended the search, they say what is not certain.
 
     Raises:
         NumericsError: The numbers asked for are impossible, or a product is not finite.
@@ -111,12 +114,15 @@ def largest_eigenvalues(
     target = _Target(count, tolerance, max_products, block_size, progress)
     _refuse(target, operator.dimension, basis_size)
     krylov = KrylovDecomposition(operator, basis_size, block_size, generator)
-    restarts = _iterate(krylov, target)
-    return _certified(krylov, target, restarts)
+    restarts, probed = _iterate(krylov, target)
+    return _certified(krylov, target, restarts, probed)
 
 
-def _iterate(krylov: KrylovDecomposition, target: _Target) -> int:
-    """Brings the wanted Ritz pairs to convergence, or uses up the products; counts restarts."""
+def _iterate(krylov: KrylovDecomposition, target: _Target) -> tuple[int, bool]:
+    """Brings the wanted Ritz pairs to convergence, or uses up the products.
+
+    Returns the number of restarts, and whether nothing is left to find.
+    """
     probe: _Probe | None = None
     restarts = 0
     krylov.reseed(target.block_size)
@@ -127,7 +133,7 @@ def _iterate(krylov: KrylovDecomposition, target: _Target) -> int:
         if target.progress is not None:
             target.progress(krylov.products, int(converged[: target.count].sum()))
         if krylov.complete or not _affordable(krylov, target):
-            return restarts
+            return restarts, krylov.complete
         if krylov.size >= target.count and bool(converged[: target.count].all()):
             if probe is None or _found_more(probe, pairs, target, krylov.dtype):
                 probe = _Probe(pairs.values[: target.count], krylov.products)
@@ -136,7 +142,7 @@ def _iterate(krylov: KrylovDecomposition, target: _Target) -> int:
                 restarts += 1
                 continue
             if _thorough(probe, pairs, krylov, target):
-                return restarts
+                return restarts, True
         if krylov.full:
             krylov.shrink(pairs, target.count + (krylov.capacity - target.count) // 3)
             restarts += 1
@@ -188,7 +194,9 @@ def _thorough(
     return steps >= enough or bool(ceiling < pairs.values[target.count - 1])
 
 
-def _certified(krylov: KrylovDecomposition, target: _Target, restarts: int) -> Eigenpairs:
+def _certified(
+    krylov: KrylovDecomposition, target: _Target, restarts: int, probed: bool
+) -> Eigenpairs:
     """The wanted pairs with residuals that owe nothing to the recurrence."""
     pairs = krylov.ritz_pairs()
     krylov.shrink(pairs, target.count)
@@ -206,7 +214,7 @@ def _certified(krylov: KrylovDecomposition, target: _Target, restarts: int) -> E
     )
     permitted = _permitted(pairs.values, target.tolerance, torch.finfo(krylov.dtype).eps)
     converged = residuals <= permitted[: target.count]
-    return Eigenpairs(values, vectors, residuals, converged, krylov.products, restarts)
+    return Eigenpairs(values, vectors, residuals, converged, probed, krylov.products, restarts)
 
 
 def _refuse(target: _Target, dimension: int, basis_size: int) -> None:

@@ -28,7 +28,7 @@ class LiveTaps(TorchFunctionMode):
         types: Sequence[type],
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401
+    ) -> Any:
         if func is torch.conv2d and not kwargs:
             return _convolve(*args)
         return func(*args, **(kwargs or {}))
@@ -59,7 +59,7 @@ def dead_border(size: int, kernel: int, stride: int, padding: int, dilation: int
     return min(border, padding // dilation)
 
 
-def _convolve(  # noqa: PLR0917 - the signature of conv2d
+def _convolve(
     image: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,

@@ -1,4 +1,4 @@
-"""importance: how strongly each input pixel of an untrained network reaches the last map's centre."""
+"""importance: how strongly each pixel reaches the centre of an untrained network's last map."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def _importance(context: StageContext[ImportanceParameters], draw: int) -> np.nd
 
 
 def _gradient(module: NetworkModule, image: Tensor) -> Tensor:
-    """Gradient (3, height, width), float64, for a 1 at the centre of all channels of the last map."""
+    """Gradient (3, height, width), float64, of the sum of the last map's central units."""
     import torch
 
     last_maps: list[Tensor] = []

@@ -69,7 +69,7 @@ class StageContext(Generic[P]):
             that stands for all that share the network.
         inputs: The finished stages that it reads, in the order of `cells`.
         workspace: An empty folder; every file left in it becomes an artifact of the run.
-        checkpoint: A folder that outlives an interrupted attempt, for what a restart continues from.
+        checkpoint: A folder that outlives an interrupted attempt: a restart continues from it.
         device: "cpu" or "cuda".
         report: Record metrics.
     """

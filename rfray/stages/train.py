@@ -11,7 +11,7 @@ BACKWARD_TO_FORWARD = 2
 
 
 def training_work(protocol: TrainingProtocol, cell: Cell) -> float:
-    """Estimated multiply-accumulate operations of a protocol, evaluation after each epoch included."""
+    """Estimated multiply-accumulate operations of a protocol, evaluations included."""
     images = protocol.images_seen(cell.facts.train_images) * (1 + BACKWARD_TO_FORWARD)
     images += protocol.epochs * cell.facts.test_images
     return float(images * cell.geometry.multiplications)

@@ -12,7 +12,7 @@ from rfray.models.network import Convolution, Network
 
 
 def prunable_layers(network: Network, *, first_convolution: bool, classifier: bool) -> list[str]:
-    """Names of the convolutions and linear layers, with or without the first and the last of them."""
+    """Names of the convolutions and linear layers, with or without the first and last one."""
     names = [layer.name for layer in network.weight_layers]
     return names[0 if first_convolution else 1 : None if classifier else -1]
 
@@ -65,7 +65,7 @@ def sparsity(module: nn.Module, network: Network) -> float:
 
 
 def live_sparsity(module: nn.Module, network: Network, image_size: int) -> float:
-    """Share of exactly zero weights among those that can meet a real pixel at `image_size`, 0 to 1."""
+    """Share of exactly zero weights among those that can meet a real pixel, 0 to 1."""
     taps = live_taps(network, image_size)
     zeros = total = 0
     for layer in network.weight_layers:

@@ -82,6 +82,18 @@ def test_cka_of_the_planned_seeds_counts_though_a_later_run_has_others(write, le
     assert frame.left_out["reason"][0].endswith("it had seeds [0, 1], not [0, 1, 2]")
 
 
+def test_cka_that_is_older_than_a_training_run_is_in_doubt(write, ledger):
+    writer = write(study_document(kernel_size=[2], **{**NOTHING_ELSE, "cka": {}}))
+    writer.run("train", cell(seed=0), {"test_accuracy": 90.0})
+    group = {key: value for key, value in cell().items() if key != "seed"}
+    writer.run("cka", {**group, "seeds": "[0, 1]"}, {"cka_diagonal_mean": 0.5})
+    writer.run("train", cell(seed=1), {"test_accuracy": 90.0})
+
+    assert gaps(read_frame(ledger, writer.study)) == [
+        "vgg19_rf digits k=2: cka: is older than the training of seed 1, so maybe of other networks"
+    ]
+
+
 def test_one_seed_plans_no_cka(write, ledger):
     writer = write(study_document(seed=[0], kernel_size=[2], **{**NOTHING_ELSE, "cka": {}}))
     writer.run("train", cell(), {"test_accuracy": 90.0})

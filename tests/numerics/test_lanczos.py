@@ -44,6 +44,7 @@ def assert_right(found, matrix, count, tolerance):
     eps = torch.finfo(matrix.dtype).eps
     norm = np.abs(truth).max()
     allowed = tolerance * np.maximum(np.abs(truth[:count]), eps ** (2 / 3) * norm)
+    assert found.probed
     assert np.all(np.abs(found.values.numpy() - truth[:count]) <= allowed + 20 * eps * norm)
     significant = np.abs(truth[:count]) > 1e-3 * norm
     assert found.converged.numpy()[significant].all()
@@ -122,9 +123,20 @@ def test_a_spent_budget_is_reported():
     found = solve(matrix, 10, max_products=45)
     assert found.products <= 45
     assert not found.converged.all()
+    assert not found.probed
     explicit = (matrix @ found.vectors - found.vectors * found.values).norm(dim=0)
     torch.testing.assert_close(found.residuals, explicit, atol=1e-13, rtol=0)
     torch.testing.assert_close(found.converged, explicit <= 1e-6 * found.values.abs())
+
+
+def test_a_budget_that_ends_between_convergence_and_probe_is_reported():
+    """One Krylov space holds one copy of 3: the second is missing, and that is said."""
+    matrix = matrix_with([3.0, 3.0, 2.0, 1.0, *np.linspace(-0.1, 0.1, 196)])
+    found = solve(matrix, 3, tolerance=1e-3, max_products=10)
+    assert found.values.numpy() == pytest.approx([3, 2, 1], rel=1e-3)
+    assert found.converged.all()
+    assert not found.probed
+    assert solve(matrix, 3).values.numpy() == pytest.approx([3, 3, 2])
 
 
 @pytest.mark.parametrize("name", SPECTRA)

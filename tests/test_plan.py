@@ -1,0 +1,136 @@
+"""The plan is a keyed graph: equal work has an equal key, and growth keeps what is done."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from conftest import TINY_RUNS
+
+from rfray import keys
+from rfray.plan import make_plan
+from rfray.plan_report import plan_json
+from rfray.sweep_file import load_study
+
+
+@pytest.fixture
+def plan_of(tiny_sweep):
+    return lambda *overrides: make_plan(load_study(str(tiny_sweep), overrides))
+
+
+def names(plan, keys_of):
+    return {plan.nodes[key].name for key in keys_of}
+
+
+def test_the_quickstart_has_every_run_of_the_study():
+    plan = make_plan(load_study("quickstart"))
+    assert len(plan.cells) == 16
+    assert Counter(node.stage for node in plan.nodes.values()) == {
+        "train": 16, "prune": 80, "finetune": 80, "hessian": 32, "cka": 8, "importance": 8,
+    }  # fmt: skip
+
+
+def test_runs_are_named_as_the_schema_says(plan_of):
+    plan = plan_of("axes.seed=[0, 1]", "hessian.at=[init, trained]")
+    assert {
+        "vgg19_rf-digits-k5-seed0/train",
+        "vgg19_rf-digits-k5-seed0/prune-0.9",
+        "vgg19_rf-digits-k5-seed1/finetune-0.9",
+        "vgg19_rf-digits-k5-seed0/hessian-init",
+        "vgg19_rf-digits-k5-seed0/hessian-trained",
+        "vgg19_rf-digits-k5/cka",
+        "vgg19_rf-k5/importance",
+    } <= names(plan, plan.nodes)
+
+
+def test_names_tell_widths_apart_where_there_are_several(plan_of):
+    plan = plan_of("axes.width=[0.0625, 0.125]")
+    assert len(names(plan, plan.nodes)) == len(plan.nodes) == 2 * TINY_RUNS
+
+
+def test_every_input_stands_before_its_reader_and_reads_the_right_node(plan_of):
+    plan = plan_of()
+    seen = set()
+    for node in plan.nodes.values():
+        assert set(node.inputs) <= seen
+        seen.add(node.key)
+        for key in node.inputs:
+            source = plan.nodes[key]
+            assert source.variant.items() <= node.variant.items()
+            assert source.cells[0] in node.cells
+    finetunes = [node for node in plan.nodes.values() if node.stage == "finetune"]
+    assert all([plan.nodes[k].stage for k in node.inputs].count("prune") == 1 for node in finetunes)
+
+
+def test_children_stand_under_their_train_run(plan_of):
+    plan = plan_of()
+    for node in plan.nodes.values():
+        if node.stage in ("prune", "finetune", "hessian"):
+            parent = plan.nodes[node.parent]
+            assert parent.stage == "train"
+            assert parent.cells == node.cells
+        else:
+            assert node.parent is None
+
+
+def test_one_more_seed_adds_its_own_runs_and_the_group_it_enters(plan_of):
+    before, after = plan_of(), plan_of("axes.seed=[0, 1, 2]")
+    new = names(after, set(after.nodes) - set(before.nodes))
+    assert set(before.nodes) - set(after.nodes) == {
+        key for key, node in before.nodes.items() if node.stage == "cka"
+    }
+    assert all("seed2" in name or name.endswith("/cka") for name in new)
+    assert len(new) == 7
+
+
+def test_one_more_rate_adds_that_rate_alone(plan_of):
+    before, after = plan_of(), plan_of("prune.rates=[0.5, 0.7, 0.9]")
+    assert set(before.nodes) < set(after.nodes)
+    assert all("-0.7" in name for name in names(after, set(after.nodes) - set(before.nodes)))
+
+
+def test_the_study_and_its_order_do_not_enter_a_key(plan_of):
+    assert set(plan_of().nodes) == set(plan_of("name=other", "axes.seed=[1, 0]").nodes)
+
+
+def test_a_parameter_of_training_changes_all_that_follows_it(plan_of):
+    before, after = plan_of(), plan_of("train.momentum=0.8")
+    kept = set(before.nodes) & set(after.nodes)
+    assert {before.nodes[key].stage for key in kept} == {"importance"}
+
+
+def test_a_parameter_at_its_default_leaves_keys_alone(plan_of):
+    assert set(plan_of().nodes) == set(plan_of("train.momentum=0.9").nodes)
+
+
+def test_importance_is_shared_by_data_sets_and_seeds():
+    plan = make_plan(load_study("quickstart"))
+    importance = [node for node in plan.nodes.values() if node.stage == "importance"]
+    assert all("dataset" not in node.params and "seed" not in node.params for node in importance)
+
+
+def test_one_seed_has_no_alignment_and_the_plan_says_so(plan_of):
+    plan = plan_of("axes.seed=[0]")
+    assert not any(node.stage == "cka" for node in plan.nodes.values())
+    assert any("cka compares seeds" in finding for finding in plan.findings)
+
+
+def test_dead_taps_are_a_finding(plan_of):
+    assert any("only ever meet padding" in finding for finding in plan_of().findings)
+
+
+def test_the_plan_as_json_has_the_promised_fields(plan_of):
+    plan = plan_of()
+    report = plan_json(plan, done=set(list(plan.nodes)[:3]))
+    assert report["study"] == "tiny"
+    assert report["totals"]["runs"] == TINY_RUNS
+    assert report["totals"]["done"] == 3
+    promised = "arch dataset kernel_size seed receptive_field map_sizes parameters live_parameters"
+    assert {*promised.split(), "stages"} <= set(report["cells"][0])
+
+
+def test_a_digest_depends_on_content_alone():
+    assert keys.digest({"a": 1, "b": [1.0, 2.5]}) == keys.digest({"b": (1, 2.5), "a": 1})
+    assert keys.digest({"a": 1}) != keys.digest({"a": 2})
+    with pytest.raises(TypeError, match="canonical"):
+        keys.digest(object())

@@ -1,0 +1,315 @@
+"""A sweep, in this process, on a real MLflow: what it records, and that it computes nothing twice."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import TINY_RUNS
+from mlflow.tracking import MlflowClient
+from safetensors.torch import load_file
+
+from rfray.artifacts import RESULT, file_digests, local_path
+from rfray.engine.drive import Watcher
+from rfray.engine.executor import InProcessExecutor
+from rfray.engine.frontier import Occupancy, State
+from rfray.engine.standing import standing
+from rfray.engine.worker import run_job
+from rfray.errors import UserError
+from rfray.plan import make_plan
+from rfray.status import status_counts
+from rfray.storage import storage_at
+from rfray.sweep_file import load_study
+from rfray.sweep_run import prepared, refuse_what_never_fits, run_sweep
+from rfray.tracking import Ledger, initialise_store
+
+
+@dataclass
+class Recorder:
+    """Who is told, and what was."""
+
+    endings: list = field(default_factory=list)
+
+    @property
+    def watcher(self):
+        return Watcher(ended=self.endings.append, looked=lambda view: None)
+
+    @property
+    def names(self):
+        return [ending.node.name for ending in self.endings]
+
+
+def sweep(sweep_file, folder, *overrides, executor=InProcessExecutor):
+    plan = make_plan(load_study(str(sweep_file), overrides))
+    recorder = Recorder()
+    storage = storage_at(str(folder), None)
+    with prepared(plan, storage) as ready:
+        frontier = run_sweep(ready, storage, executor, recorder.watcher)
+    return frontier, recorder
+
+
+def runs_of(folder, study="tiny"):
+    return list(Ledger(storage_at(str(folder), None).tracking_uri).runs(study))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """One finished tiny sweep; tests that change it take a copy."""
+    from conftest import TINY_SWEEP
+
+    folder = tmp_path_factory.mktemp("finished")
+    path = folder / "tiny.yaml"
+    path.write_text(TINY_SWEEP)
+    frontier, _ = sweep(path, folder / "results")
+    assert set(frontier.states.values()) == {State.DONE}
+    return folder
+
+
+@pytest.fixture
+def empty_store(tmp_path):
+    folder = tmp_path / "results"
+    storage = storage_at(str(folder), None)
+    storage.make()
+    initialise_store(storage.tracking_uri)
+    return folder
+
+
+def by_name(folder):
+    return {run.name: run for run in runs_of(folder)}
+
+
+def test_each_stage_leaves_one_finished_run_with_the_promised_tags_and_params(finished):
+    runs = runs_of(finished / "results")
+    assert len(runs) == TINY_RUNS
+    assert {run.status for run in runs} == {"FINISHED"}
+    for run in runs:
+        assert {"rfray.stage", "rfray.key", "rfray.version", "rfray.git"} <= set(run.tags)
+        assert {"arch", "kernel_size", "receptive_field", "width"} <= set(run.params)
+        assert run.params["receptive_field"] == "715"
+        assert run.tags["mlflow.note.content"].endswith(".")
+    assert by_name(finished / "results")["vgg19_rf-digits-k5/cka"].params["seeds"] == "[0, 1]"
+
+
+def test_children_stand_under_their_training_run(finished):
+    runs = by_name(finished / "results")
+    for seed in (0, 1):
+        parent = runs[f"vgg19_rf-digits-k5-seed{seed}/train"].run_id
+        for child in ("prune-0.5", "prune-0.9", "finetune-0.5", "finetune-0.9", "hessian-init"):
+            run = runs[f"vgg19_rf-digits-k5-seed{seed}/{child}"]
+            assert run.tags["mlflow.parentRunId"] == parent
+
+
+def test_metrics_and_artifacts_are_those_of_the_schema(finished):
+    client = MlflowClient(storage_at(str(finished / "results"), None).tracking_uri)
+    runs = by_name(finished / "results")
+    train = runs["vgg19_rf-digits-k5-seed0/train"]
+    promised = "train_loss train_accuracy test_loss test_accuracy learning_rate epoch_seconds"
+    assert set(train.metrics) == set(promised.split())
+    assert [m.step for m in client.get_metric_history(train.run_id, "test_accuracy")] == [1]
+    prune = runs["vgg19_rf-digits-k5-seed0/prune-0.9"]
+    assert set(prune.metrics) == {"test_accuracy", "accuracy_drop", "sparsity", "live_sparsity"}
+    drop = train.metrics["test_accuracy"] - prune.metrics["test_accuracy"]
+    assert prune.metrics["accuracy_drop"] == pytest.approx(drop)
+    assert prune.metrics["sparsity"] == pytest.approx(0.9, abs=0.02)
+    hessian = runs["vgg19_rf-digits-k5-seed0/hessian-init"]
+    values = [m.value for m in client.get_metric_history(hessian.run_id, "eigenvalue")]
+    assert len(values) == 2
+    assert {"eigenvalue", "residual", "trace"} <= set(hessian.metrics)
+    artifacts = {name: {a.path for a in client.list_artifacts(r.run_id)} for name, r in runs.items()}
+    assert {"init.safetensors", "model.safetensors"} <= artifacts[train.name]
+    assert "model.safetensors" in artifacts["vgg19_rf-digits-k5-seed0/finetune-0.9"]
+    assert {"spectrum.csv", "density.csv"} <= artifacts[hessian.name]
+    assert "cka.npz" in artifacts["vgg19_rf-digits-k5/cka"]
+    assert {"pattern.npy", "pattern.png"} <= artifacts["vgg19_rf-k5/importance"]
+
+
+def artifact_of(finished, run, name):
+    record = by_name(finished / "results")[run]
+    return Ledger(storage_at(str(finished / "results"), None).tracking_uri).artifact(record, name)
+
+
+def test_artifacts_hold_what_they_promise(finished):
+    cell = "vgg19_rf-digits-k5"
+    with np.load(artifact_of(finished, f"{cell}/cka", "cka.npz")) as cka:
+        assert cka["matrices"].shape == (1, 17, 17)
+        assert cka["layers"][0] == "block1_conv1"
+        assert cka["layers"][-1] == "classifier"
+        assert cka["pairs"].tolist() == [[0, 1]]
+    spectrum = pd.read_csv(artifact_of(finished, f"{cell}-seed0/hessian-init", "spectrum.csv"))
+    assert list(spectrum.columns) == ["rank", "eigenvalue", "residual", "converged"]
+    density = pd.read_csv(artifact_of(finished, f"{cell}-seed0/hessian-init", "density.csv"))
+    area = np.trapezoid(density["density"], density["eigenvalue"])
+    assert area == pytest.approx(1, abs=0.02)
+    pattern = np.load(artifact_of(finished, "vgg19_rf-k5/importance", "pattern.npy"))
+    assert pattern.shape == (32, 32)
+    pruned = load_file(artifact_of(finished, f"{cell}-seed0/prune-0.9", "model.safetensors"))
+    tuned = load_file(artifact_of(finished, f"{cell}-seed0/finetune-0.9", "model.safetensors"))
+    for name, weight in pruned.items():
+        if name.endswith("conv3.weight"):
+            assert bool((tuned[name][weight == 0] == 0).all())
+
+
+def test_results_name_their_artifacts_by_digest(finished):
+    for run in runs_of(finished / "results"):
+        folder = local_path(run.artifact_uri)
+        digests = json.loads((folder / RESULT).read_text())["digests"]
+        assert digests == {k: v for k, v in file_digests(folder).items() if k != RESULT}
+
+
+def test_a_second_run_touches_nothing(finished, tmp_path):
+    before = runs_of(finished / "results")
+    frontier, recorder = sweep(finished / "tiny.yaml", finished / "results")
+    assert recorder.endings == []
+    assert set(frontier.states.values()) == {State.DONE}
+    assert runs_of(finished / "results") == before
+
+
+def test_status_counts_what_is_there(finished):
+    plan = make_plan(load_study(str(finished / "tiny.yaml"), ["axes.seed=[0, 1, 2]"]))
+    counts = status_counts(plan, runs_of(finished / "results"))
+    assert counts["train"] == Counter(done=2, missing=1)
+    assert counts["cka"] == Counter(missing=1)
+
+
+def test_one_more_seed_runs_that_seed_and_its_groups_alone(finished, tmp_path):
+    shutil.copytree(finished / "results", tmp_path / "grown")
+    # The copied database still names the artifacts of the original, which stay where they are.
+    _, recorder = sweep(finished / "tiny.yaml", tmp_path / "grown", "axes.seed=[0, 1, 2]")
+    assert len(recorder.names) == 7
+    assert all("seed2" in name or name.endswith("/cka") for name in recorder.names)
+
+
+class FailsAt(InProcessExecutor):
+    """Makes the stage of one run raise."""
+
+    def __init__(self, name):
+        super().__init__()
+        self.name = name
+
+    def submit(self, job, occupancy, memory):
+        if job.name == self.name:
+            job = job.model_copy(update={"parameters": {"epochs": "broken"}})
+        super().submit(job, occupancy, memory)
+
+
+def test_a_failed_stage_skips_its_dependents_and_the_next_start_tries_again(tiny_sweep, empty_store):
+    broken = "vgg19_rf-digits-k5-seed1/train"
+    frontier, _ = sweep(tiny_sweep, empty_store, executor=lambda: FailsAt(broken))
+    states = Counter(frontier.states.values())
+    assert states == {State.DONE: 7, State.FAILED: 1, State.SKIPPED: 6}
+    failed = by_name(empty_store)[broken]
+    assert failed.status == "FAILED"
+    assert "epochs" in failed.tags["rfray.traceback"]
+    _, recorder = sweep(tiny_sweep, empty_store)
+    assert len(recorder.endings) == 7
+    runs = runs_of(empty_store)
+    assert len(runs) == TINY_RUNS
+    assert {run.status for run in runs} == {"FINISHED"}
+    again = by_name(empty_store)[broken]
+    assert again.tags["rfray.attempt"] == "2"
+    assert again.tags["rfray.error"] == ""
+
+
+class DiesAfter(InProcessExecutor):
+    """The driver dies when so many jobs have been computed; the last outcome never arrives."""
+
+    def __init__(self, jobs):
+        super().__init__()
+        self.left = jobs
+
+    def events(self, timeout):
+        happened = super().events(timeout)
+        self.left -= 1
+        if self.left == 0:
+            raise RuntimeError("the driver dies here")
+        return happened
+
+
+@pytest.mark.parametrize("jobs", [1, 4, 9])
+def test_work_whose_driver_died_before_recording_it_is_not_lost(tiny_sweep, empty_store, jobs):
+    with pytest.raises(RuntimeError, match="dies here"):
+        sweep(tiny_sweep, empty_store, executor=lambda: DiesAfter(jobs))
+    assert Counter(run.status for run in runs_of(empty_store))["RUNNING"] == 1
+    frontier, recorder = sweep(tiny_sweep, empty_store)
+    assert len(recorder.endings) == TINY_RUNS - jobs
+    assert set(frontier.states.values()) == {State.DONE}
+    runs = runs_of(empty_store)
+    assert len(runs) == TINY_RUNS
+    assert {run.status for run in runs} == {"FINISHED"}
+    assert all(run.metrics for run in runs)
+
+
+class Interrupted(InProcessExecutor):
+    """Control-C while the second job runs."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = 0
+
+    def events(self, timeout):
+        self.calls += 1
+        if self.calls == 2:
+            raise KeyboardInterrupt
+        return super().events(timeout)
+
+
+def test_an_interrupted_sweep_ends_its_open_runs_as_killed_and_resumes_in_them(
+    tiny_sweep, empty_store
+):
+    with pytest.raises(KeyboardInterrupt):
+        sweep(tiny_sweep, empty_store, executor=Interrupted)
+    assert Counter(run.status for run in runs_of(empty_store)) == {"FINISHED": 1, "KILLED": 1}
+    sweep(tiny_sweep, empty_store)
+    assert Counter(run.status for run in runs_of(empty_store)) == {"FINISHED": TINY_RUNS}
+
+
+def test_a_job_whose_artifacts_are_complete_is_not_computed_again(finished, monkeypatch):
+    plan = make_plan(load_study(str(finished / "tiny.yaml")))
+    stands = standing(plan, runs_of(finished / "results"))
+    jobs = []
+
+    class Catches(InProcessExecutor):
+        def submit(self, job, occupancy, memory):
+            jobs.append(job)
+
+        def events(self, timeout):
+            raise RuntimeError("caught")
+
+    other = finished / "other"
+    with pytest.raises(RuntimeError, match="caught"):
+        sweep(finished / "tiny.yaml", other, executor=Catches)
+    job = jobs[0]
+    done = stands.finished[job.key]
+    monkeypatch.setattr("rfray.engine.worker._run_stage", None)
+    outcome = run_job(job.model_copy(update={"artifact_uri": done.artifact_uri}), lambda _: None)
+    assert outcome.status == "finished"
+
+
+def test_a_second_driver_on_the_study_is_refused(tiny_sweep, empty_store):
+    plan = make_plan(load_study(str(tiny_sweep)))
+    storage = storage_at(str(empty_store), None)
+    with prepared(plan, storage), pytest.raises(UserError, match="already runs on .* since"):  # noqa: SIM117
+        with prepared(plan, storage):
+            pass
+
+
+def test_a_request_that_no_node_can_meet_is_refused(tiny_sweep):
+    plan = make_plan(load_study(str(tiny_sweep), ["resources.hessian.gpus=2"]))
+    with pytest.raises(UserError, match=r"resources\.hessian: asks for 1 CPUs and 2 GPUs"):
+        refuse_what_never_fits(plan, Occupancy(4, 1), "4 CPUs and 1 GPUs")
+
+
+def test_a_storage_folder_that_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written"):
+        storage_at(str(tmp_path / "file" / "below"), None).make()
+
+
+def test_relative_sqlite_addresses_do_not_depend_on_the_folder(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert storage_at(None, "sqlite:///here.db").tracking_uri == f"sqlite:///{tmp_path}/here.db"

@@ -1,0 +1,186 @@
+"""Training is deterministic in its seed, survives an interruption bit for bit, and fails honestly."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn.utils import prune as torch_prune
+
+from rfray.cell import Cell
+from rfray.data.cache import prepared
+from rfray.data.device import normalised, resident
+from rfray.data.registry import DATASETS, dataset_source
+from rfray.models.geometry import geometry
+from rfray.training.checkpoint import EpochRecord, load_checkpoint, save_checkpoint
+from rfray.training.evaluate import evaluate
+from rfray.training.loop import LossNotFiniteError, learning_rate, optimizer_for, train_epochs
+from rfray.training.protocol import TrainingProtocol
+from rfray.training.pruning import (
+    apply_masks,
+    hold_masks,
+    live_sparsity,
+    magnitude_masks,
+    prunable_layers,
+    sparsity,
+)
+from rfray.training.weights import initial_module, load_module, save_module
+
+CELL = Cell(dataset="digits", arch="vgg19_rf", kernel_size=5, seed=3, width=0.0625)
+PROTOCOL = TrainingProtocol(epochs=3, batch_size=32, images_per_epoch=80, gradient_clip=1.0)
+
+
+def trained(protocol, module=None, optimizer=None, **options):
+    module = module or initial_module(CELL, "cpu")
+    optimizer = optimizer or optimizer_for(module, protocol)
+    data = resident("digits", "cpu")
+    return module, optimizer, train_epochs(module, optimizer, data, protocol, CELL.seed, **options)
+
+
+def same_weights(first, second):
+    pairs = zip(first.state_dict().values(), second.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_a_data_set_is_what_its_facts_say(name):
+    data = prepared(dataset_source(name))
+    facts = data.facts
+    assert (len(data.train), len(data.test)) == (facts.train_images, facts.test_images)
+    assert data.train.images.dtype == torch.uint8
+    assert data.train.images.shape[1:] == (3, facts.image_size, facts.image_size)
+    assert set(data.train.labels.tolist()) == set(range(facts.classes))
+    pixels = normalised(data.train.images, facts)
+    assert pixels.mean().abs() < 1e-3
+    assert (pixels.std() - 1).abs() < 1e-3
+
+
+def test_no_digit_is_in_both_splits():
+    data = prepared(dataset_source("digits"))
+    train = {image.numpy().tobytes() for image in data.train.images}
+    assert not any(image.numpy().tobytes() in train for image in data.test.images)
+
+
+def test_equal_seeds_train_to_equal_bits_whatever_was_drawn_before():
+    first, _, epochs = trained(PROTOCOL)
+    losses = [epoch.train_loss for epoch in epochs]
+    torch.rand(11)
+    second, _, epochs = trained(PROTOCOL)
+    assert [epoch.train_loss for epoch in epochs] == losses
+    assert same_weights(first, second)
+
+
+@pytest.mark.parametrize("interrupted_after", [1, 2])
+def test_an_interrupted_run_ends_in_the_very_same_weights(tmp_path, interrupted_after):
+    whole, _, epochs = trained(PROTOCOL)
+    list(epochs)
+    path = tmp_path / "train.safetensors"
+    module, optimizer, epochs = trained(PROTOCOL)
+    history = []
+    for _ in range(interrupted_after):
+        epoch = next(epochs)
+        history.append(EpochRecord(epoch.epoch, {"train_loss": epoch.train_loss}))
+        save_checkpoint(path, module, optimizer, history)
+    module = initial_module(CELL, "cpu")
+    optimizer = optimizer_for(module, PROTOCOL)
+    assert load_checkpoint(path, module, optimizer) == history
+    _, _, rest = trained(PROTOCOL, module, optimizer, first_epoch=interrupted_after + 1)
+    assert [epoch.epoch for epoch in rest] == list(range(interrupted_after + 1, 4))
+    assert same_weights(whole, module)
+
+
+def test_without_a_checkpoint_training_starts_at_the_beginning(tmp_path):
+    module = initial_module(CELL, "cpu")
+    untouched = initial_module(CELL, "cpu")
+    optimizer = optimizer_for(module, PROTOCOL)
+    assert load_checkpoint(tmp_path / "none.safetensors", module, optimizer) == []
+    assert same_weights(module, untouched)
+
+
+def test_the_learning_rate_is_pytorchs_cosine():
+    protocol = TrainingProtocol(epochs=7, learning_rate=0.3)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.3)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=7)
+    for epoch in range(1, 8):
+        assert learning_rate(protocol, epoch) == pytest.approx(scheduler.get_last_lr()[0])
+        optimizer.step()
+        scheduler.step()
+
+
+def test_the_last_partial_batch_is_not_lost():
+    seen = []
+    module = initial_module(CELL, "cpu")
+    module.register_forward_pre_hook(lambda _m, inputs: seen.append(len(inputs[0])))
+    protocol = TrainingProtocol(epochs=1, batch_size=32, images_per_epoch=80)
+    list(trained(protocol, module)[2])
+    assert seen == [32, 32, 16]
+
+
+def test_a_loss_that_is_not_finite_fails_with_epoch_and_step():
+    protocol = PROTOCOL.model_copy(update={"learning_rate": 1e30, "gradient_clip": None})
+    _, _, epochs = trained(protocol)
+    with pytest.raises(LossNotFiniteError, match=r"epoch 1, step \d"):
+        list(epochs)
+
+
+def test_evaluation_counts_every_image():
+    data = resident("digits", "cpu")
+    module = initial_module(CELL, "cpu")
+    module.eval()
+    with torch.no_grad():
+        logits = module(normalised(data.test.images, data.facts))
+    expected = 100 * (logits.argmax(1) == data.test.labels).double().mean().item()
+    assert evaluate(module, data.test, data.facts).accuracy == pytest.approx(expected)
+
+
+def test_weights_on_disk_are_the_weights(tmp_path):
+    module = initial_module(CELL, "cpu")
+    save_module(module, tmp_path / "w.safetensors")
+    assert same_weights(module, load_module(CELL, tmp_path / "w.safetensors", "cpu"))
+
+
+@pytest.mark.parametrize("rate", [0.5, 0.73, 0.9])
+def test_pruning_is_pytorchs_global_magnitude_pruning(rate):
+    module = initial_module(CELL, "cpu")
+    oracle = initial_module(CELL, "cpu").to(memory_format=torch.contiguous_format)
+    layers = prunable_layers(CELL.network, first_convolution=False, classifier=False)
+    assert "block1_conv1" not in layers
+    assert "classifier" not in layers
+    masks = magnitude_masks(module, layers, rate)
+    torch_prune.global_unstructured(
+        [(oracle.get_submodule(name), "weight") for name in layers],
+        pruning_method=torch_prune.L1Unstructured,
+        amount=rate,
+    )
+    for name in layers:
+        assert torch.equal(masks[name], oracle.get_submodule(name).weight_mask.bool())
+
+
+def test_sparsity_counts_all_weights_and_live_ones():
+    module = initial_module(CELL, "cpu")
+    assert sparsity(module, CELL.network) == 0
+    layers = [layer.name for layer in CELL.network.weight_layers]
+    apply_masks(module, magnitude_masks(module, layers, 0.5))
+    assert sparsity(module, CELL.network) == pytest.approx(0.5, abs=1e-4)
+    shape = geometry(CELL.network, 32)
+    weights = sum(layer.weights for layer in shape.layers)
+    live = sum(layer.live_weights for layer in shape.layers)
+    assert live < weights / 2
+    for layer in CELL.network.convolutions:
+        weight = module.get_parameter(f"{layer.name}.weight").data
+        if shape.layer(layer.name).live_weights * 9 == weight.numel():
+            weight[:, :, 1, 1] = 1.0  # the one live tap of a padded 3×3 kernel on a 1×1 map
+    assert live_sparsity(module, CELL.network, 32) < sparsity(module, CELL.network)
+
+
+def test_pruned_weights_stay_exactly_zero_while_the_others_train():
+    module = initial_module(CELL, "cpu")
+    layers = [layer.name for layer in CELL.network.weight_layers]
+    masks = magnitude_masks(module, layers, 0.8)
+    apply_masks(module, masks)
+    before = {name: module.get_parameter(f"{name}.weight").clone() for name in layers}
+    hold_masks(module, masks)
+    list(trained(PROTOCOL, module)[2])
+    for name in layers:
+        after = module.get_parameter(f"{name}.weight")
+        assert bool((after[~masks[name]] == 0).all())
+        assert not torch.equal(after, before[name])
