@@ -1,193 +1,157 @@
-"""The command line: plan, sweep, status, analyze."""
+"""The command line: plan, sweep, status, analyze. Heavy imports wait until they are needed."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import typer
-from click import ClickException
-from click.exceptions import Abort, Exit
-from rich.console import Console
+import click
 
+from rfray import __version__
 from rfray.errors import UserError
 from rfray.storage import Storage, storage_at
 
 if TYPE_CHECKING:
+    from rfray.engine.ray_executor import RayExecutor
     from rfray.plan import Plan
-    from rfray.tracking import Ledger
+    from rfray.tracking import Ledger, RunRecord
 
 DONE, SOME_FAILED, USAGE_ERROR, INTERRUPTED = 0, 1, 2, 130
 
-app = typer.Typer(
-    name="rfray",
-    help="Sweeps over a network's receptive field, on Ray, tracked in MLflow.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
+C = TypeVar("C", bound=Callable[..., Any])
 
-Arguments = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="[SWEEP] [KEY=VALUE]…",
-        help="A sweep file or the name of a shipped one (default: RFRAY_SWEEP, else quickstart), "
-        "and overrides such as axes.seed=[0,1] train.epochs=5",
-        show_default=False,
-    ),
-]
-StorageOption = Annotated[
-    str | None,
-    typer.Option(
-        "--storage",
-        metavar="DIR",
-        help="Folder for results (default: ./rfray-results).",
-        show_default=False,
-    ),
-]
-TrackingOption = Annotated[
-    str | None,
-    typer.Option(
+
+def _study_arguments(command: C) -> C:
+    return click.argument("arguments", nargs=-1, metavar="[SWEEP] [KEY=VALUE]...")(command)
+
+
+def _storage_options(command: C) -> C:
+    command = click.option(
         "--tracking-uri",
         metavar="URI",
-        help="MLflow tracking store (default: MLFLOW_TRACKING_URI, else sqlite in the folder).",
-        show_default=False,
-    ),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+        help="MLflow tracking store; default MLFLOW_TRACKING_URI, else sqlite in the folder.",
+    )(command)
+    return click.option(
+        "--storage", metavar="DIR", help="Folder for results; default ./rfray-results."
+    )(command)
 
 
-@app.command()
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="rfray")
+def rfray() -> None:
+    """Sweeps over a network's receptive field, on Ray, tracked in MLflow.
+
+    SWEEP is a sweep file or the name of a shipped one; without it RFRAY_SWEEP, else quickstart.
+    KEY=VALUE overrides what stands in it, as in axes.seed=[0,1] train.epochs=5 hessian=false.
+    """
+
+
+@rfray.command()
+@_study_arguments
+@_storage_options
+@_json_option
 def plan(
-    arguments: Arguments = None,
-    storage: StorageOption = None,
-    tracking_uri: TrackingOption = None,
-    as_json: JsonOption = False,
+    arguments: tuple[str, ...], storage: str | None, tracking_uri: str | None, as_json: bool
 ) -> None:
-    """What would run, and what is wrong with it. Starts nothing."""
+    r"""Show what would run, and what is wrong with it. Starts nothing.
+
+    \b
+    rfray plan
+    rfray plan quickstart axes.seed=[0,1,2]
+    """
     from rfray.plan_report import plan_json, plan_text
 
     planned = _plan(arguments)
     done = _done(planned, storage_at(storage, tracking_uri))
     if as_json:
-        print(json.dumps(plan_json(planned, done), indent=1))  # noqa: T201
-        return
-    Console().print(plan_text(planned, done))
+        click.echo(json.dumps(plan_json(planned, done), indent=1))
+    else:
+        _console().print(plan_text(planned, done))
 
 
-@app.command()
+@rfray.command()
+@_study_arguments
+@_storage_options
+@click.option(
+    "--address",
+    metavar="ADDRESS",
+    help="Join a running Ray cluster, `auto` for this machine's; default: start Ray here.",
+)
 def sweep(
-    arguments: Arguments = None,
-    storage: StorageOption = None,
-    tracking_uri: TrackingOption = None,
-    address: Annotated[
-        str | None,
-        typer.Option(
-            "--address",
-            metavar="ADDRESS",
-            help="Join a running Ray cluster, `auto` for the one on this machine "
-            "(default: start Ray here).",
-            show_default=False,
-        ),
-    ] = None,
+    arguments: tuple[str, ...], storage: str | None, tracking_uri: str | None, address: str | None
 ) -> None:
-    """Run what is missing of a study; run it again to resume or to extend it."""
-    from rfray.engine.frontier import State
-    from rfray.sweep_run import prepared, run_sweep
-    from rfray.watch import watching
+    r"""Run what is missing of a study; run it again to resume or to extend it.
+
+    Exit codes: 0 all done; 1 some stage failed, all others ran; 2 a usage or study error, nothing
+    ran; 130 interrupted, what was finished is kept.
+
+    \b
+    rfray sweep
+    rfray sweep quickstart axes.seed=[0,1,2]
+    rfray sweep my-sweep.yaml --address auto --tracking-uri http://127.0.0.1:5000
+    """
+    from rfray.sweep_run import sweep_study
 
     planned = _plan(arguments)
     place = storage_at(storage, tracking_uri)
-    console = Console()
-    for finding in planned.findings:
-        console.print(f"note: {finding}", highlight=False, markup=False)
+    options = {"--storage": storage, "--tracking-uri": tracking_uri, "--address": address}
     try:
-        with prepared(planned, place) as ready:
-            if ready.missing == 0:
-                console.print(f"{planned.study.name}: all {len(planned.nodes)} runs are done")
-                _print_next_steps(console, place, planned.study.name)
-                return
-            console.print(
-                f"{planned.study.name}: {ready.missing} of {len(planned.nodes)} runs to do, "
-                f"{len(planned.nodes) - ready.missing} done"
-            )
-            with watching(planned, console) as watcher:
-                frontier = run_sweep(
-                    ready, place, lambda: _ray_executor(planned, place, address), watcher
-                )
+        all_done = sweep_study(
+            planned, place, lambda: _ray_executor(planned, place, address), _console()
+        )
     except KeyboardInterrupt:
-        console.print("\ninterrupted: what was finished is kept. To resume:")
-        console.print(
-            f"  {_resume_command(arguments, storage, tracking_uri, address)}", markup=False
-        )
-        raise Exit(INTERRUPTED) from None
-    states = list(frontier.states.values())
-    failed, skipped = states.count(State.FAILED), states.count(State.SKIPPED)
-    if failed:
-        console.print(
-            f"{planned.study.name}: {failed} runs failed, {skipped} that follow them were skipped, "
-            f"{states.count(State.DONE)} are done; the reason stands in each run's tag rfray.error. "
-            "Run the same command again to try them again."
-        )
-    else:
-        console.print(f"{planned.study.name}: all {len(states)} runs are done")
-    _print_next_steps(console, place, planned.study.name)
-    if failed:
-        raise Exit(SOME_FAILED)
+        click.echo("\ninterrupted: what was finished is kept. To resume:")
+        click.echo(f"  {_command_again(arguments, options)}")
+        raise click.exceptions.Exit(INTERRUPTED) from None
+    _say_next_steps(place, planned.study.name)
+    if not all_done:
+        raise click.exceptions.Exit(SOME_FAILED)
 
 
-@app.command()
+@rfray.command()
+@_study_arguments
+@_storage_options
+@_json_option
 def status(
-    arguments: Arguments = None,
-    storage: StorageOption = None,
-    tracking_uri: TrackingOption = None,
-    as_json: JsonOption = False,
+    arguments: tuple[str, ...], storage: str | None, tracking_uri: str | None, as_json: bool
 ) -> None:
-    """Done, running, failed and missing runs of a study, per stage; also while it runs."""
+    """Count done, running, failed and missing runs of a study, per stage; also while it runs."""
     from rfray.status import status_counts, status_json, status_text
 
     planned = _plan(arguments)
-    place = storage_at(storage, tracking_uri)
-    counts = status_counts(planned, _runs(planned, place))
+    counts = status_counts(planned, _runs(planned, storage_at(storage, tracking_uri)))
     if as_json:
-        print(json.dumps(status_json(planned, counts), indent=1))  # noqa: T201
-        return
-    Console().print(status_text(planned, counts))
+        click.echo(json.dumps(status_json(planned, counts), indent=1))
+    else:
+        _console().print(status_text(planned, counts))
 
 
-@app.command()
+@rfray.command()
+@click.argument("report", required=False)
+@click.option("--study", metavar="NAME", help="Study; default: the one that ran last.")
+@click.option("--out", metavar="DIR", help="Where to write; default STORAGE/analysis/STUDY.")
+@_storage_options
 def analyze(
-    report: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[REPORT]",
-            help="A report file (default: the shipped paper.yaml).",
-            show_default=False,
-        ),
-    ] = None,
-    study: Annotated[
-        str | None,
-        typer.Option(
-            "--study", metavar="NAME", help="Study (default: the one run last).", show_default=False
-        ),
-    ] = None,
-    out: Annotated[
-        str | None,
-        typer.Option(
-            "--out",
-            metavar="DIR",
-            help="Folder to write to (default: STORAGE/analysis/STUDY).",
-            show_default=False,
-        ),
-    ] = None,
-    storage: StorageOption = None,
-    tracking_uri: TrackingOption = None,
+    report: str | None,
+    study: str | None,
+    out: str | None,
+    storage: str | None,
+    tracking_uri: str | None,
 ) -> None:
-    """Build the tables and figures of a study from MLflow alone."""
+    r"""Build the tables and figures of a study from MLflow alone.
+
+    REPORT is a file that lays them out; default: the shipped paper.yaml.
+
+    \b
+    rfray analyze --out out
+    """
     from rfray.analysis import analyze as build
     from rfray.analysis import load_report
     from rfray.sweep_file import shipped_folder
@@ -198,23 +162,20 @@ def analyze(
     name = study or ledger.latest_study()
     folder = Path(out) if out else place.root / "analysis" / name
     analysis = build(ledger, name, layout, folder)
-    console = Console()
-    console.print(f"{name}: wrote {len(analysis.written)} files to {folder}", highlight=False)
     for gap in analysis.gaps:
-        console.print(f"missing: {gap}", highlight=False, markup=False)
+        click.echo(f"missing: {gap}")
+    click.echo(f"{name}: wrote {len(analysis.written)} files; start with {folder / 'summary.md'}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and leave with its exit code."""
+    """Run the command line and leave with its exit code; a user's mistake is one line."""
     try:
-        code = app(args=arguments, standalone_mode=False)
+        code = rfray.main(args=arguments, prog_name="rfray", standalone_mode=False)
     except UserError as error:
-        _complain(str(error))
-        sys.exit(USAGE_ERROR)
-    except ClickException as error:
-        _complain(error.format_message())
-        sys.exit(USAGE_ERROR)
-    except (KeyboardInterrupt, Abort):
+        _leave_with(str(error))
+    except click.ClickException as error:
+        _leave_with(error.format_message())
+    except (KeyboardInterrupt, click.Abort):
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         # The reader, such as `head`, has seen enough.
@@ -223,17 +184,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(code if isinstance(code, int) else DONE)
 
 
-def _complain(message: str) -> None:
-    print(f"rfray: {message}", file=sys.stderr)  # noqa: T201
+def _leave_with(message: str) -> None:
+    click.echo(f"rfray: {' '.join(message.split())}", err=True)
+    sys.exit(USAGE_ERROR)
 
 
-def _plan(arguments: Sequence[str] | None) -> Plan:
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console()
+
+
+def _plan(arguments: Sequence[str]) -> Plan:
     from rfray.plan import make_plan
     from rfray.sweep_file import load_study
 
-    given = arguments or []
-    overrides = [argument for argument in given if "=" in argument]
-    names = [argument for argument in given if "=" not in argument]
+    overrides = [argument for argument in arguments if "=" in argument]
+    names = [argument for argument in arguments if "=" not in argument]
     if len(names) > 1:
         raise UserError(f"two sweeps are named, '{names[0]}' and '{names[1]}'", do="name one")
     return make_plan(load_study(names[0] if names else None, overrides))
@@ -244,7 +211,7 @@ def _ledger(place: Storage) -> Ledger:
         raise UserError(
             "there are no results here",
             where=str(place.root),
-            do="run a sweep first, or name --storage",
+            do="run a sweep first, or name another folder with --storage DIR",
         )
     from rfray.tracking import Ledger, initialise_store
 
@@ -252,7 +219,8 @@ def _ledger(place: Storage) -> Ledger:
     return Ledger(place.tracking_uri)
 
 
-def _runs(planned: Plan, place: Storage) -> list:  # type: ignore[type-arg]
+def _runs(planned: Plan, place: Storage) -> list[RunRecord]:
+    """The study's runs; none where the storage or the study is not there yet."""
     if place.embedded and not place.database.is_file():
         return []
     ledger = _ledger(place)
@@ -266,7 +234,7 @@ def _done(planned: Plan, place: Storage) -> set[str]:
     return set(standing(planned, _runs(planned, place)).finished)
 
 
-def _ray_executor(planned: Plan, place: Storage, address: str | None):  # type: ignore[no-untyped-def]  # noqa: ANN202
+def _ray_executor(planned: Plan, place: Storage, address: str | None) -> RayExecutor:
     from rfray.engine.ray_executor import RayExecutor, largest_node, start_ray
     from rfray.sweep_run import refuse_what_never_fits
 
@@ -275,30 +243,16 @@ def _ray_executor(planned: Plan, place: Storage, address: str | None):  # type: 
     return RayExecutor(planned.study.name, place.tune)
 
 
-def _resume_command(
-    arguments: Sequence[str] | None,
-    storage: str | None,
-    tracking_uri: str | None,
-    address: str | None,
-) -> str:
-    options = {"--storage": storage, "--tracking-uri": tracking_uri, "--address": address}
+def _command_again(arguments: Sequence[str], options: dict[str, str | None]) -> str:
     given = [f"{name} {value}" for name, value in options.items() if value]
-    return " ".join(["python -m rfray.sweep", *(arguments or []), *given])
+    return " ".join(["python -m rfray.sweep", *arguments, *given])
 
 
-def _print_next_steps(console: Console, place: Storage, study: str) -> None:
-    folder = f" --storage {place.root}"
-    uri = "" if place.embedded else f" --tracking-uri {place.tracking_uri}"
-    console.print(
-        f"compare the runs:  mlflow ui --backend-store-uri {place.tracking_uri}",
-        soft_wrap=True,
-        highlight=False,
-    )
-    console.print(
-        f"build the tables:  rfray analyze --study {study}{folder}{uri}",
-        soft_wrap=True,
-        highlight=False,
-    )
+def _say_next_steps(place: Storage, study: str) -> None:
+    where = f" --storage {place.root}"
+    where += "" if place.embedded else f" --tracking-uri {place.tracking_uri}"
+    click.echo(f"compare the runs:  mlflow ui --backend-store-uri {place.tracking_uri}")
+    click.echo(f"build the tables:  rfray analyze --study {study}{where}")
 
 
 if __name__ == "__main__":

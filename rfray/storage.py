@@ -19,7 +19,7 @@ class Storage:
     Attributes:
         root: Absolute folder.
         tracking_uri: Absolute MLflow tracking URI.
-        artifact_root: URI of the folder for a new experiment's artifacts; None: the server's choice.
+        artifact_root: URI of the folder for new experiments' artifacts; None: the server's choice.
     """
 
     root: Path

@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import subprocess
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,11 +14,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+from rich.console import Console
 
 from rfray.artifacts import write_atomically
 from rfray.engine.drive import Driver, Watcher, demand
 from rfray.engine.executor import Executor
-from rfray.engine.frontier import Frontier, Occupancy
+from rfray.engine.frontier import Frontier, Occupancy, State
 from rfray.engine.records import closing_tags
 from rfray.engine.standing import Standing, standing
 from rfray.engine.worker import published_outcome
@@ -25,6 +27,7 @@ from rfray.errors import UserError
 from rfray.plan import Plan
 from rfray.storage import Storage
 from rfray.tracking import LedgerWriter, initialise_store
+from rfray.watch import say, watching
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,33 @@ def run_sweep(
         executor.close()
 
 
+def sweep_study(
+    plan: Plan, storage: Storage, make_executor: Callable[[], Executor], console: Console
+) -> bool:
+    """Run what is missing of a plan in front of a person; whether every run is done at the end."""
+    for finding in plan.findings:
+        say(console, f"note: {finding}")
+    name, total = plan.study.name, len(plan.nodes)
+    with prepared(plan, storage) as ready:
+        if ready.missing == 0:
+            say(console, f"{name}: all {total} runs are done")
+            return True
+        say(console, f"{name}: {ready.missing} of {total} runs to do, {total - ready.missing} done")
+        with watching(plan, console) as watcher:
+            frontier = run_sweep(ready, storage, make_executor, watcher)
+    states = Counter(frontier.states.values())
+    if states[State.DONE] == total:
+        say(console, f"{name}: all {total} runs are done")
+        return True
+    say(
+        console,
+        f"{name}: {states[State.FAILED]} runs failed, {states[State.SKIPPED]} that follow them "
+        f"were skipped, {states[State.DONE]} are done. Each failed run names its reason in the tag "
+        "rfray.error. The same command tries them again.",
+    )
+    return False
+
+
 def refuse_what_never_fits(plan: Plan, most: Occupancy, nodes: str) -> None:
     """UserError if a stage asks for more than any one node has; `nodes` says what there is."""
     for stage in plan.study.stage_parameters():
@@ -99,7 +129,7 @@ def refuse_what_never_fits(plan: Plan, most: Occupancy, nodes: str) -> None:
 
 
 def git_state() -> str:
-    """Commit of the checkout that rfray runs from, `-dirty` behind it if changed; else `unknown`."""
+    """Commit of rfray's checkout, `-dirty` behind it if changed; `unknown` outside one."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
     try:
         answer = subprocess.run(

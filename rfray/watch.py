@@ -116,11 +116,14 @@ def _plain(console: Console) -> Watcher:
     return Watcher(ended=lambda ending: _line(console, result_words(ending)), looked=looked)
 
 
-def _line(console: Console, words: str) -> None:
-    console.print(
-        f"{time.strftime('%H:%M:%S')} {words}", soft_wrap=True, highlight=False, markup=False
-    )
+def say(console: Console, words: str) -> None:
+    """Print a sentence as it is: not wrapped, coloured or read as markup."""
+    console.print(words, soft_wrap=True, highlight=False, markup=False)
     sys.stdout.flush()
+
+
+def _line(console: Console, words: str) -> None:
+    say(console, f"{time.strftime('%H:%M:%S')} {words}")
 
 
 def _duration(seconds: float) -> str:

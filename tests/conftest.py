@@ -1,4 +1,4 @@
-"""What tests share: a tiny study, and a folder for prepared data that no user's cache is mixed with."""
+"""What tests share: a tiny study, and a folder of their own for prepared data."""
 
 from __future__ import annotations
 

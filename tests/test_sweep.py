@@ -1,4 +1,4 @@
-"""A sweep, in this process, on a real MLflow: what it records, and that it computes nothing twice."""
+"""A sweep in this process, on a real MLflow: what it records, and nothing computed twice."""
 
 from __future__ import annotations
 
@@ -120,7 +120,9 @@ def test_metrics_and_artifacts_are_those_of_the_schema(finished):
     values = [m.value for m in client.get_metric_history(hessian.run_id, "eigenvalue")]
     assert len(values) == 2
     assert {"eigenvalue", "residual", "trace"} <= set(hessian.metrics)
-    artifacts = {name: {a.path for a in client.list_artifacts(r.run_id)} for name, r in runs.items()}
+    artifacts = {
+        name: {a.path for a in client.list_artifacts(r.run_id)} for name, r in runs.items()
+    }
     assert {"init.safetensors", "model.safetensors"} <= artifacts[train.name]
     assert "model.safetensors" in artifacts["vgg19_rf-digits-k5-seed0/finetune-0.9"]
     assert {"spectrum.csv", "density.csv"} <= artifacts[hessian.name]
@@ -197,7 +199,9 @@ class FailsAt(InProcessExecutor):
         super().submit(job, occupancy, memory)
 
 
-def test_a_failed_stage_skips_its_dependents_and_the_next_start_tries_again(tiny_sweep, empty_store):
+def test_a_failed_stage_skips_its_dependents_and_the_next_start_tries_again(
+    tiny_sweep, empty_store
+):
     broken = "vgg19_rf-digits-k5-seed1/train"
     frontier, _ = sweep(tiny_sweep, empty_store, executor=lambda: FailsAt(broken))
     states = Counter(frontier.states.values())
@@ -293,7 +297,7 @@ def test_a_job_whose_artifacts_are_complete_is_not_computed_again(finished, monk
 def test_a_second_driver_on_the_study_is_refused(tiny_sweep, empty_store):
     plan = make_plan(load_study(str(tiny_sweep)))
     storage = storage_at(str(empty_store), None)
-    with prepared(plan, storage), pytest.raises(UserError, match="already runs on .* since"):  # noqa: SIM117
+    with prepared(plan, storage), pytest.raises(UserError, match=r"already runs on .* since"):  # noqa: SIM117
         with prepared(plan, storage):
             pass
 

@@ -1,4 +1,4 @@
-"""Training is deterministic in its seed, survives an interruption bit for bit, and fails honestly."""
+"""Training is deterministic in its seed, survives an interruption, and fails honestly."""
 
 from __future__ import annotations
 

@@ -129,6 +129,7 @@ def _report(
     summary = {
         "trace": density.trace,
         "converged_eigenvalues": int(eigenpairs.converged.sum()),
+        "searched_for_missed_copies": int(eigenpairs.probed),
         "products": eigenpairs.products + density.products,
     }
     if context.parameters.probes > 1:

@@ -76,7 +76,7 @@ def test_deep_network_has_a_readable_number_of_layers_named():
 
 
 def test_unconverged_eigenvalues_are_hollow():
-    spectrum = Spectrum(np.arange(3), np.array([3.0, 2.0, 1.0]), np.array([True, True, False]))
+    spectrum = Spectrum(np.arange(3), np.array([30.0, 2.0, 1.0]), np.array([True, True, False]))
 
     (axes,) = draw_eigenvalues("E", drawing(panel(spectrum, parameter="init"))).axes
 

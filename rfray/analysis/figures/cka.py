@@ -10,7 +10,7 @@ from matplotlib.image import AxesImage
 
 from rfray.analysis.artifacts import Alignment, Floats
 from rfray.analysis.figures.panels import Drawing, Panel
-from rfray.analysis.figures.style import look, say_absent
+from rfray.analysis.figures.style import headed, look, say_absent
 
 _MIDDLE = "#D6002A"
 _UNDEFINED = "#9A9A9A"
@@ -38,7 +38,7 @@ def draw_cka(title: str, drawing: Drawing[Alignment]) -> Figure:
     with look():
         figure = Figure(figsize=(4.1 * columns + 0.9, 4.0 * rows + 0.6))
         figure.set_layout_engine("constrained")
-        figure.suptitle(title)
+        headed(figure, title)
         places = figure.subplots(rows, columns, squeeze=False).ravel()
         image: AxesImage | None = None
         for axes, panel in zip(places, drawing.panels, strict=False):

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from rfray.analysis.artifacts import Floats
 from rfray.analysis.figures.panels import Drawing, Panel
-from rfray.analysis.figures.style import colour, look, say_absent
+from rfray.analysis.figures.style import colour, headed, look, say_absent
 
 _DECADES = 4
 """Decades shown below the largest value of the smallest map."""
@@ -23,9 +23,9 @@ def draw_importance(title: str, drawing: Drawing[Floats]) -> Figure:
     panels = drawing.panels
     norm = _scale([panel.contents[0] for panel in panels if panel.contents])
     with look():
-        figure = Figure(figsize=(2.3 * len(panels) + 1.2, 5.4))
+        figure = Figure(figsize=(max(2.3 * len(panels) + 1.2, 5.0), 5.4))
         figure.set_layout_engine("constrained")
-        figure.suptitle(title)
+        headed(figure, title)
         grid = figure.add_gridspec(2, len(panels), height_ratios=(1.0, 0.85))
         places = [figure.add_subplot(grid[0, column]) for column in range(len(panels))]
         for axes, panel in zip(places, panels, strict=True):

@@ -9,16 +9,16 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from rfray.analysis.artifacts import Density, Spectrum
 from rfray.analysis.figures.panels import Drawing, Panel
-from rfray.analysis.figures.style import colour, look, say_absent
+from rfray.analysis.figures.style import colour, headed, look, say_absent
 from rfray.analysis.values import Scalar
 
 _MOMENTS = {"init": "at initialisation", "trained": "after training"}
-_DECADES = 7
-"""Decades of density shown below the peak: what lies lower is the estimator's own tail."""
+_DECADES = 10
+"""Decades of density shown below the peak: one eigenvalue of 10⁷ stands some 8 below the bulk."""
 
 
 def draw_density(title: str, drawing: Drawing[Density]) -> Figure:
@@ -31,7 +31,7 @@ def draw_density(title: str, drawing: Drawing[Density]) -> Figure:
     with look():
         figure = Figure(figsize=(2.2 * len(sizes) + 1.0, 2.3 * len(moments) + 0.9))
         figure.set_layout_engine("constrained")
-        figure.suptitle(title)
+        headed(figure, title)
         grid = figure.subplots(len(moments), len(sizes), squeeze=False)
         for row, moment in zip(grid, moments, strict=True):
             mine = [panel for panel in drawing.panels if panel.parameter == moment]
@@ -51,13 +51,14 @@ def draw_eigenvalues(title: str, drawing: Drawing[Spectrum]) -> Figure:
     with look():
         figure = Figure(figsize=(4.3 * len(moments) + 0.4, 4.2))
         figure.set_layout_engine("constrained")
-        figure.suptitle(title)
+        headed(figure, title)
         row = figure.subplots(1, len(moments), squeeze=False)[0]
         for axes, moment in zip(row, moments, strict=True):
             panels = [panel for panel in drawing.panels if panel.parameter == moment]
             _rank_panel(axes, panels)
             axes.set_title(_name(moment))
-            axes.set_xlabel("rank")
+            axes.set_xlabel("rank, largest first")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         row[0].set_ylabel("eigenvalue λ")
         figure.legend(handles=_legend(drawing.panels), loc="outside lower center", ncols=6)
     return figure
@@ -108,7 +109,10 @@ def _rank_panel(axes: Axes, panels: Sequence[Panel[Spectrum]]) -> None:
         say_absent(axes, [gap.reason for panel in panels for gap in panel.gaps])
         return
     values = np.concatenate([content.eigenvalues for content in drawn])
-    if (values > 0).all():
+    if values.min() > 0 and values.max() < 10 * values.min():
+        # Within less than a decade a logarithmic axis has no tick to read.
+        axes.set_yscale("linear")
+    elif values.min() > 0:
         axes.set_yscale("log")
     else:
         axes.set_yscale("symlog", linthresh=float(np.quantile(np.abs(values), 0.1)) or 1e-12)

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 # Okabe and Ito's colour-blind safe palette, less the yellow, which is too pale for lines.
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000")
 _SMALLEST_KERNEL = 2
+_TITLE_CHARACTERS_AN_INCH = 11
 
 _LOOK: Any = {
     "font.family": "DejaVu Sans",
@@ -46,6 +47,12 @@ def look() -> Iterator[None]:
     """The shared look, for the time in which a figure is made or rendered."""
     with mpl.rc_context(_LOOK):
         yield
+
+
+def headed(figure: Figure, title: str) -> Figure:
+    """The figure with its title, in as many lines as its width asks for."""
+    figure.suptitle(textwrap.fill(title, int(figure.get_figwidth() * _TITLE_CHARACTERS_AN_INCH)))
+    return figure
 
 
 def say_absent(axes: Axes, reasons: Iterable[str]) -> None:

@@ -1,0 +1,149 @@
+"""The command line as a person uses it: a real process, real Ray, real MLflow, real exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import pytest
+from conftest import TINY_RUNS
+from mlflow.tracking import MlflowClient
+
+from rfray.storage import storage_at
+
+
+def rfray(*arguments, cwd, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "rfray.cli", *map(str, arguments)],
+        cwd=cwd, capture_output=True, text=True, timeout=300, check=False, **options,
+    )  # fmt: skip
+
+
+def runs_of(folder, study="tiny"):
+    client = MlflowClient(storage_at(str(folder), None).tracking_uri)
+    experiment = client.get_experiment_by_name(study)
+    return client.search_runs([experiment.experiment_id]) if experiment else []
+
+
+USAGE_ERRORS = [
+    (["sweep", "nowhere.yaml"], "nowhere.yaml"),
+    (["sweep", "quikstart"], "did you mean 'quickstart'?"),
+    (["sweep", "trian.epochs=1"], "did you mean 'train'?"),
+    (["sweep", "quickstart", "importance", "axes.seed=[0]"], "two sweeps are named"),
+    (["sweep", "--storge", "x"], "--storage"),
+    (["sweep", "--storage", "/proc/nowhere"], "cannot be written"),
+    (["sweep", "--tracking-uri", "http://127.0.0.1:9"], "does not answer"),
+    (["sweep", "--address", "127.0.0.1:9"], "no Ray cluster answers"),
+    (["sweep", "resources.train.cpus=4096"], "asks for 4096 CPUs"),
+    (["plan", "axes.arch=[]"], "at least 1 item"),
+    (["status", "axes.seed=[one]"], "valid integer"),
+    (["analyze", "--storage", "empty"], "no results here"),
+    (["analyse"], "analyze"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "says"), USAGE_ERRORS, ids=lambda v: str(v)[:50])
+def test_a_mistake_gives_one_line_exit_code_2_and_starts_nothing(tmp_path, arguments, says):
+    environment = {**os.environ, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+    result = rfray(*arguments, cwd=tmp_path, env=environment)
+    assert result.returncode == 2, result.stderr
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("rfray: ")
+    assert says in lines[0]
+    assert runs_of(tmp_path / "rfray-results", "quickstart") == []
+
+
+def test_help_names_every_command(tmp_path):
+    result = rfray("--help", cwd=tmp_path)
+    assert result.returncode == 0
+    assert all(command in result.stdout for command in ("plan", "sweep", "status", "analyze"))
+
+
+def test_the_plan_is_printed_and_starts_nothing(tmp_path):
+    result = rfray("plan", "--json", cwd=tmp_path)
+    assert json.loads(result.stdout)["totals"]["runs"] == 224
+    assert "715" in rfray("plan", cwd=tmp_path).stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.ray
+def test_a_sweep_through_ray_and_mlflow_killed_resumed_grown_and_analysed(tiny_sweep, tmp_path):
+    results = tmp_path / "results"
+    command = [sys.executable, "-m", "rfray.sweep", str(tiny_sweep), "--storage", str(results)]
+
+    # Killed with SIGKILL as soon as something is finished.
+    driver = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    finished = wait_for_finished(results, driver, at_least=3)
+    os.killpg(driver.pid, signal.SIGKILL)
+    driver.wait()
+    before = {run.info.run_id: run for run in runs_of(results) if run.info.status == "FINISHED"}
+    assert finished <= len(before) < TINY_RUNS
+
+    # Resumed: what was finished is not touched, and every stage has one finished run.
+    resumed = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    assert "mlflow ui --backend-store-uri sqlite:////" in resumed.stdout
+    assert "rfray analyze" in resumed.stdout
+    runs = runs_of(results)
+    assert Counter(run.info.status for run in runs) == {"FINISHED": TINY_RUNS}
+    assert len({run.data.tags["rfray.key"] for run in runs}) == TINY_RUNS
+    after = {run.info.run_id: run for run in runs}
+    for run_id, run in before.items():
+        assert after[run_id].info.end_time == run.info.end_time
+
+    # Again: nothing to do, no run touched.
+    again = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert again.returncode == 0
+    assert f"all {TINY_RUNS} runs are done" in again.stdout
+    assert {r.info.run_id: r.info.end_time for r in runs_of(results)} == {
+        run_id: run.info.end_time for run_id, run in after.items()
+    }
+
+    # Status and analysis read it.
+    status = rfray("status", tiny_sweep, "--storage", results, "--json", cwd=tmp_path)
+    assert json.loads(status.stdout)["totals"]["done"] == TINY_RUNS
+    analysis = rfray(
+        "analyze", "--study", "tiny", "--storage", results, "--out", "out", cwd=tmp_path
+    )
+    assert analysis.returncode == 0, analysis.stderr
+    assert (tmp_path / "out" / "summary.md").is_file()
+
+    # Interrupted with Control-C while it grows by a seed: exit 130, and how to resume.
+    grown = [*command, "axes.seed=[0,1,2]"]
+    driver = subprocess.Popen(
+        grown, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+    wait_for_running(results, driver)
+    driver.send_signal(signal.SIGINT)
+    output, _ = driver.communicate(timeout=60)
+    assert driver.returncode == 130, output
+    assert f"{tiny_sweep} axes.seed=[0,1,2] --storage {results}" in " ".join(output.split())
+    assert not any(run.info.status == "RUNNING" for run in runs_of(results))
+
+
+def wait_for_finished(results, driver, at_least):
+    return wait_for(results, driver, "FINISHED", at_least)
+
+
+def wait_for_running(results, driver):
+    return wait_for(results, driver, "RUNNING", 1)
+
+
+def wait_for(results, driver, status, at_least):
+    deadline = time.monotonic() + 200
+    while time.monotonic() < deadline:
+        assert driver.poll() is None, "the driver ended too soon"
+        if (results / "mlflow.db").is_file():
+            found = sum(run.info.status == status for run in runs_of(results))
+            if found >= at_least:
+                return found
+        time.sleep(0.2)
+    raise AssertionError(f"never {at_least} runs {status}")
