@@ -213,9 +213,9 @@ def _ledger(place: Storage) -> Ledger:
             where=str(place.root),
             do="run a sweep first, or name another folder with --storage DIR",
         )
-    from rfray.tracking import Ledger, initialise_store
+    from rfray.tracking import Ledger, check_store
 
-    initialise_store(place.tracking_uri)
+    check_store(place.tracking_uri)
     return Ledger(place.tracking_uri)
 
 

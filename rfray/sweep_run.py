@@ -26,7 +26,7 @@ from rfray.engine.worker import published_outcome
 from rfray.errors import UserError
 from rfray.plan import Plan
 from rfray.storage import Storage
-from rfray.tracking import LedgerWriter, initialise_store
+from rfray.tracking import LedgerWriter, check_store, make_database
 from rfray.watch import say, watching
 
 
@@ -54,8 +54,9 @@ def prepared(plan: Plan, storage: Storage) -> Iterator[Prepared]:
     """
     storage.make()
     with _alone(storage, plan.study.name):
-        with FileLock(storage.root / "mlflow.lock"):
-            initialise_store(storage.tracking_uri)
+        if storage.embedded:
+            make_database(storage.database)
+        check_store(storage.tracking_uri)
         ledger = LedgerWriter(
             storage.tracking_uri, plan.study.name, plan.study.document(), storage.artifact_root
         )

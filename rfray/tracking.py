@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from mlflow.artifacts import download_artifacts
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
@@ -215,14 +216,25 @@ class LedgerWriter(Ledger):
         self.client.set_terminated(run_id, status=status)
 
 
-def initialise_store(tracking_uri: str) -> None:
-    """Make the tables of a new sqlite store; two processes must not do this at once.
+def make_database(path: Path) -> None:
+    """Make the embedded sqlite store at `path` if there is none, whole or not at all.
 
-    Raises:
-        UserError: The store cannot be reached or made.
+    MLflow's own first start is not atomic: two processes that race, or one that is killed, leave
+    tables that no later start can use. So it starts on a file of another name.
     """
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    with FileLock(path.with_suffix(".lock")):
+        if path.is_file():
+            return
+        partial = path.with_suffix(".partial")
+        partial.unlink(missing_ok=True)
+        _quiet()
+        MlflowClient(tracking_uri=f"sqlite:///{partial}").search_experiments(max_results=1)
+        partial.replace(path)
+
+
+def check_store(tracking_uri: str) -> None:
+    """UserError if the tracking store does not answer."""
+    _quiet()
     try:
         MlflowClient(tracking_uri=tracking_uri).search_experiments(max_results=1)
     except (MlflowException, OSError) as error:
@@ -231,6 +243,12 @@ def initialise_store(tracking_uri: str) -> None:
             where=tracking_uri,
             do="check the address, and that the server runs",
         ) from error
+
+
+def _quiet() -> None:
+    """MLflow and alembic tell of every table that they make."""
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
 
 
 def fetch_artifacts(artifact_uri: str, tracking_uri: str) -> Path:

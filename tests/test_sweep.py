@@ -26,7 +26,7 @@ from rfray.status import status_counts
 from rfray.storage import storage_at
 from rfray.sweep_file import load_study
 from rfray.sweep_run import prepared, refuse_what_never_fits, run_sweep
-from rfray.tracking import Ledger, initialise_store
+from rfray.tracking import Ledger, make_database
 
 
 @dataclass
@@ -75,7 +75,7 @@ def empty_store(tmp_path):
     folder = tmp_path / "results"
     storage = storage_at(str(folder), None)
     storage.make()
-    initialise_store(storage.tracking_uri)
+    make_database(storage.database)
     return folder
 
 

@@ -32,7 +32,7 @@ def draw_importance(title: str, drawing: Drawing[Floats]) -> Figure:
             _map(axes, panel, norm)
         drawn = [axes.images[0] for axes in places if axes.images]
         if drawn:
-            bar = figure.colorbar(drawn[0], ax=places, aspect=15, extend="min")
+            bar = figure.colorbar(drawn[0], ax=places, aspect=15, extend="min", panchor=False)
             bar.set_label("mean |gradient|")
         _profiles(figure.add_subplot(grid[1, :]), panels, norm)
     return figure
