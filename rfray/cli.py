@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from rfray.tracking import Ledger, RunRecord
 
 DONE, SOME_FAILED, USAGE_ERROR, INTERRUPTED = 0, 1, 2, 130
+
+_GAPS_SHOWN = 10
 
 C = TypeVar("C", bound=Callable[..., Any])
 
@@ -99,6 +102,8 @@ def sweep(
     """
     from rfray.sweep_run import sweep_study
 
+    # A cluster's job manager stops what it runs with SIGTERM: the same as Control-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     planned = _plan(arguments)
     place = storage_at(storage, tracking_uri)
     options = {"--storage": storage, "--tracking-uri": tracking_uri, "--address": address}
@@ -162,8 +167,10 @@ def analyze(
     name = study or ledger.latest_study()
     folder = Path(out) if out else place.root / "analysis" / name
     analysis = build(ledger, name, layout, folder)
-    for gap in analysis.gaps:
+    for gap in analysis.gaps[:_GAPS_SHOWN]:
         click.echo(f"missing: {gap}")
+    if len(analysis.gaps) > _GAPS_SHOWN:
+        click.echo(f"missing: {len(analysis.gaps) - _GAPS_SHOWN} more, all named in summary.md")
     click.echo(f"{name}: wrote {len(analysis.written)} files; start with {folder / 'summary.md'}")
 
 

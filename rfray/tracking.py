@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -246,7 +247,8 @@ def check_store(tracking_uri: str) -> None:
 
 
 def _quiet() -> None:
-    """MLflow and alembic tell of every table that they make."""
+    """MLflow and alembic tell of every table that they make; MLflow also tells its makers."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow").setLevel(logging.ERROR)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rfray.engine.executor import Ended, Executor, Progressed
+from rfray.engine.executor import Event, Executor, Progressed
 from rfray.engine.frontier import Frontier, Occupancy, State
 from rfray.engine.job import Job, JobInput, Measurement, Outcome
 from rfray.engine.records import closing_tags, run_opening
@@ -122,15 +122,14 @@ class Driver:
 
     def run(self) -> Frontier:
         """Run every node that is not done; where each one stands at the end."""
+        self._start_ready()
         while not self._frontier.finished:
-            self._start_ready()
             self._watcher.looked(self._view())
-            for event in self._executor.events(_WAIT_SECONDS):
-                match event:
-                    case Progressed(key, measurements):
-                        self._record(key, measurements)
-                    case Ended(outcome):
-                        self._end(outcome)
+            ended = [self._take(event) for event in self._executor.events(_WAIT_SECONDS)]
+            # Slots first, records second: what ended lies complete among its artifacts already.
+            self._start_ready()
+            for ending in filter(None, ended):
+                self._write(ending)
             self._flush_old()
         self._watcher.looked(self._view())
         return self._frontier
@@ -206,26 +205,35 @@ class Driver:
                 entry.buffer = []
                 entry.flushed = now
 
-    def _end(self, outcome: Outcome) -> None:
-        entry = self._open.pop(outcome.key)
-        entry.buffer += _new_measurements(tuple(outcome.measurements), entry.logged)
-        self._ledger.log_metrics(entry.run.run_id, entry.buffer)
+    def _take(self, event: Event) -> Ending | None:
+        """Let an event change where nodes stand; the ending that is still to be written, if any."""
+        if isinstance(event, Progressed):
+            self._record(event.key, event.measurements)
+            return None
+        outcome, entry = event.outcome, self._open[event.outcome.key]
         well = outcome.status == "finished"
-        self._ledger.end_run(
-            entry.run.run_id, "FINISHED" if well else "FAILED", closing_tags(outcome)
-        )
         if well:
             self._done[outcome.key] = Finished(
                 entry.run.run_id, entry.run.artifact_uri, outcome.last_metrics
             )
             self._work_done += entry.node.work
-            shutil.rmtree(self._checkpoints / outcome.key, ignore_errors=True)
         skipped = self._frontier.end(outcome.key, entry.occupancy, well=well)
         for key in skipped:
             stage = self._plan.nodes[key].stage
             self._waiting_by_stage[stage] -= 1
             self._tell_if_no_more(stage)
-        self._watcher.ended(Ending(entry.node, outcome, len(skipped)))
+        return Ending(entry.node, outcome, len(skipped))
+
+    def _write(self, ending: Ending) -> None:
+        outcome, entry = ending.outcome, self._open[ending.node.key]
+        entry.buffer += _new_measurements(tuple(outcome.measurements), entry.logged)
+        self._ledger.log_metrics(entry.run.run_id, entry.buffer)
+        status = "FINISHED" if outcome.status == "finished" else "FAILED"
+        self._ledger.end_run(entry.run.run_id, status, closing_tags(outcome))
+        del self._open[ending.node.key]
+        if outcome.status == "finished":
+            shutil.rmtree(self._checkpoints / outcome.key, ignore_errors=True)
+        self._watcher.ended(ending)
 
     def _tell_if_no_more(self, stage: str) -> None:
         if self._waiting_by_stage[stage] == 0:

@@ -27,6 +27,7 @@ def start_ray(address: str | None) -> None:
     Raises:
         UserError: There is no cluster at `address`.
     """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's coming default
     try:
         ray.init(

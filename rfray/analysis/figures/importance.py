@@ -76,4 +76,5 @@ def _profiles(axes: Axes, panels: Sequence[Panel[Floats]], norm: LogNorm) -> Non
     axes.set_xlabel("pixels from the centre, along the central row")
     axes.set_ylabel("mean |gradient|")
     if any(panel.contents for panel in panels):
-        axes.legend(loc="upper right")
+        # The profiles fall towards the borders of the image: below them there is always room.
+        axes.legend(loc="lower center", ncols=4)
