@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 DONE, SOME_FAILED, USAGE_ERROR, INTERRUPTED = 0, 1, 2, 130
 
 _GAPS_SHOWN = 10
+_WIDTH_OF_FILES = 120
 
 C = TypeVar("C", bound=Callable[..., Any])
 
@@ -199,7 +200,8 @@ def _leave_with(message: str) -> None:
 def _console() -> Any:
     from rich.console import Console
 
-    return Console()
+    # Where no terminal sets a width, tables take what they need.
+    return Console(width=None if sys.stdout.isatty() else _WIDTH_OF_FILES)
 
 
 def _plan(arguments: Sequence[str]) -> Plan:

@@ -72,8 +72,11 @@ def _cell_json(plan: Plan, cell: CellPlan, done: Collection[str]) -> dict[str, A
 
 def _cell_table(plan: Plan, done: Collection[str]) -> Table:
     table = Table(box=None, pad_edge=False)
-    for heading in ("cell", "receptive field", "map sizes", "parameters", "live", "done", "to do"):
-        table.add_column(heading, justify="left" if heading in ("cell", "map sizes") else "right")
+    table.add_column("cell", min_width=max(len(cell.name) for cell in plan.cells))
+    table.add_column("receptive field", justify="right")
+    table.add_column("map sizes")
+    for heading in ("parameters", "live", "done", "to do"):
+        table.add_column(heading, justify="right")
     for cell in plan.cells:
         finished = sum(key in done for key in cell.keys)
         table.add_row(

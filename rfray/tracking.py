@@ -27,6 +27,9 @@ from rfray.errors import UserError, nearest
 STUDY_TAG = "rfray.study"
 """Experiment tag that holds the study document (JSON): what was planned."""
 
+_EXPERIMENT_KIND = ("mlflow.experimentKind", "custom_model_development")
+"""Has MLflow's pages show training runs, not the traces of language models."""
+
 _PAGE = 1000
 _METRICS_A_BATCH = 1000
 _PARAMS_A_BATCH = 100
@@ -187,6 +190,7 @@ class LedgerWriter(Ledger):
         else:
             self._id = experiment.experiment_id
         self.client.set_experiment_tag(self._id, STUDY_TAG, json.dumps(document))
+        self.client.set_experiment_tag(self._id, *_EXPERIMENT_KIND)
 
     def open_run(self, opening: RunOpening) -> RunRecord:
         """Create a run that is RUNNING, with its tags and params."""

@@ -9,11 +9,18 @@ from torch.nn.utils import prune as torch_prune
 from rfray.cell import Cell
 from rfray.data.cache import prepared
 from rfray.data.device import normalised, resident
-from rfray.data.registry import DATASETS, dataset_source
+from rfray.data.registry import dataset_source
 from rfray.models.geometry import geometry
 from rfray.training.checkpoint import EpochRecord, load_checkpoint, save_checkpoint
 from rfray.training.evaluate import evaluate
-from rfray.training.loop import LossNotFiniteError, learning_rate, optimizer_for, train_epochs
+from rfray.training.loop import (
+    LossNotFiniteError,
+    autocast_dtype,
+    learning_rate,
+    optimizer_for,
+    train_epochs,
+    train_with_frozen_batch_norms,
+)
 from rfray.training.protocol import TrainingProtocol
 from rfray.training.pruning import (
     apply_masks,
@@ -41,9 +48,8 @@ def same_weights(first, second):
     return all(torch.equal(a, b) for a, b in pairs)
 
 
-@pytest.mark.parametrize("name", DATASETS)
-def test_a_data_set_is_what_its_facts_say(name):
-    data = prepared(dataset_source(name))
+def test_the_digits_are_what_their_facts_say():
+    data = prepared(dataset_source("digits"))
     facts = data.facts
     assert (len(data.train), len(data.test)) == (facts.train_images, facts.test_images)
     assert data.train.images.dtype == torch.uint8
@@ -184,3 +190,36 @@ def test_pruned_weights_stay_exactly_zero_while_the_others_train():
         after = module.get_parameter(f"{name}.weight")
         assert bool((after[~masks[name]] == 0).all())
         assert not torch.equal(after, before[name])
+
+
+def test_frozen_batch_norms_keep_their_statistics():
+    module = initial_module(CELL, "cpu")
+    norms = [part for part in module.modules() if isinstance(part, torch.nn.BatchNorm2d)]
+    before = [norm.running_mean.clone() for norm in norms]
+    weight = module.get_parameter("block4_conv1.weight").clone()
+    list(trained(PROTOCOL, module, enter_training=train_with_frozen_batch_norms)[2])
+    assert all(torch.equal(norm.running_mean, b) for norm, b in zip(norms, before, strict=True))
+    assert not torch.equal(module.get_parameter("block4_conv1.weight"), weight)
+
+
+def test_bfloat16_trains_float32_weights_to_about_the_same_loss():
+    losses = {}
+    for precision in ("float32", "bfloat16"):
+        module, _, epochs = trained(PROTOCOL.model_copy(update={"precision": precision}))
+        losses[precision] = next(epochs).train_loss
+        assert {parameter.dtype for parameter in module.parameters()} == {torch.float32}
+    assert losses["bfloat16"] != losses["float32"]
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.05)
+
+
+def test_precision_is_chosen_by_the_device():
+    assert autocast_dtype(PROTOCOL, "cuda") is torch.bfloat16
+    assert autocast_dtype(PROTOCOL, "cpu") is torch.float32
+
+
+def test_the_memory_layout_changes_speed_and_nothing_else():
+    losses = []
+    for channels_last in (True, False):
+        protocol = PROTOCOL.model_copy(update={"channels_last": channels_last})
+        losses.append(next(trained(protocol)[2]).train_loss)  # rounding grows from epoch to epoch
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)

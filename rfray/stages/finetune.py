@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from rfray.stages.stage import Stage, StageContext
@@ -14,14 +16,21 @@ class FinetuneParameters(TrainingProtocol):
 
     epochs: Count = Field(default=10, description="Passes over the training images.")
     learning_rate: Positive = Field(default=1e-4, description="At the first epoch.")
+    batch_norm: Literal["update", "freeze"] = Field(
+        default="update",
+        description="update: running statistics follow the pruned network (as the author's code "
+        "does). freeze: those of the dense network stay, and are what the batches are normed with.",
+    )
 
 
 def run(context: StageContext[FinetuneParameters]) -> None:
     """Fine-tune on the training split, report every epoch, leave `model.safetensors`."""
+    from torch import nn
+
     from rfray.data.device import resident
     from rfray.seeding import stream_seed
     from rfray.training.evaluate import evaluate
-    from rfray.training.loop import optimizer_for, train_epochs
+    from rfray.training.loop import optimizer_for, train_epochs, train_with_frozen_batch_norms
     from rfray.training.pruning import hold_masks, live_sparsity, sparsity, zero_masks
     from rfray.training.weights import load_module, save_module
 
@@ -31,8 +40,14 @@ def run(context: StageContext[FinetuneParameters]) -> None:
     module = load_module(cell, pruned.artifact("model.safetensors"), context.device)
     hold_masks(module, zero_masks(module, [layer.name for layer in cell.network.weight_layers]))
     optimizer = optimizer_for(module, protocol)
+    frozen = protocol.batch_norm == "freeze"
     for trained in train_epochs(
-        module, optimizer, dataset, protocol, stream_seed(cell.seed, "finetune")
+        module,
+        optimizer,
+        dataset,
+        protocol,
+        stream_seed(cell.seed, "finetune"),
+        enter_training=train_with_frozen_batch_norms if frozen else nn.Module.train,
     ):
         accuracy = evaluate(module, dataset.test, dataset.facts).accuracy
         context.report(

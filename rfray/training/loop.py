@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -53,6 +53,14 @@ def optimizer_for(module: nn.Module, protocol: TrainingProtocol) -> torch.optim.
     )
 
 
+def train_with_frozen_batch_norms(module: nn.Module) -> None:
+    """Put `module` into training mode, but have its batch norms use their running statistics."""
+    module.train()
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.eval()
+
+
 def train_epochs(
     module: nn.Module,
     optimizer: torch.optim.SGD,
@@ -61,6 +69,7 @@ def train_epochs(
     seed: int,
     *,
     first_epoch: int = 1,
+    enter_training: Callable[[nn.Module], object] = nn.Module.train,
 ) -> Iterator[EpochResult]:
     """Train `module` in place from `first_epoch` on, yielding after each epoch.
 
@@ -68,23 +77,27 @@ def train_epochs(
     process was started anew before it.
 
     Args:
-        module: On the device of `dataset`; put into training mode at the start of each epoch.
+        module: On the device of `dataset`.
         optimizer: Over the module's parameters, with the state that `first_epoch` finds.
         dataset: Its training split is used.
         protocol: Epochs, batch size, learning rate and so on.
         seed: The cell's.
         first_epoch: 1, or the epoch after the last one of an interrupted run.
+        enter_training: Puts the module into training mode, at the start of each epoch.
 
     Raises:
         LossNotFiniteError: With epoch and step; the module is spoilt by then.
     """
+    module.to(memory_format=_memory_format(protocol))
+    forward = torch.compile(module) if protocol.compile else module
     for epoch in range(first_epoch, protocol.epochs + 1):
         started = time.perf_counter()
         rate = learning_rate(protocol, epoch)
         for group in optimizer.param_groups:
             group["lr"] = rate
+        enter_training(module)
         losses, correct, count = _epoch(
-            module, optimizer, dataset, protocol, stream_seed(seed, "epoch", epoch)
+            forward, optimizer, dataset, protocol, stream_seed(seed, "epoch", epoch)
         )
         _refuse_if_not_finite(losses, epoch)
         yield EpochResult(
@@ -103,16 +116,28 @@ def learning_rate(protocol: TrainingProtocol, epoch: int) -> float:
     return protocol.learning_rate * (1 + math.cos(math.pi * (epoch - 1) / protocol.epochs)) / 2
 
 
+def autocast_dtype(protocol: TrainingProtocol, device: str) -> torch.dtype:
+    """Of the forward and backward pass on a device, "cpu" or "cuda"."""
+    if protocol.precision == "auto":
+        return torch.bfloat16 if device == "cuda" else torch.float32
+    return torch.bfloat16 if protocol.precision == "bfloat16" else torch.float32
+
+
+def _memory_format(protocol: TrainingProtocol) -> torch.memory_format:
+    return torch.channels_last if protocol.channels_last else torch.contiguous_format
+
+
 def _epoch(
-    module: nn.Module,
+    forward: Callable[[Tensor], Tensor],
     optimizer: torch.optim.SGD,
     dataset: Dataset,
     protocol: TrainingProtocol,
     seed: int,
 ) -> tuple[Tensor, int, int]:
     """Summed loss of each step (steps,) on the CPU, images classified rightly, images seen."""
-    module.train()
     split = dataset.train
+    device = split.labels.device.type
+    dtype = autocast_dtype(protocol, device)
     # Drawn on the CPU: a permutation drawn on a GPU would differ from the CPU's.
     order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
     order = order[: protocol.images_per_epoch].to(split.labels.device)
@@ -120,17 +145,23 @@ def _epoch(
     correct = torch.zeros((), dtype=torch.int64, device=order.device)
     for batch in order.split(protocol.batch_size):
         images, labels = normalised(split.images[batch], dataset.facts), split.labels[batch]
-        logits = module(images)
-        loss = F.cross_entropy(logits, labels)
+        images = images.contiguous(memory_format=_memory_format(protocol))
+        with torch.autocast(device, dtype=dtype, enabled=dtype != torch.float32):
+            logits = forward(images)
+            loss = F.cross_entropy(logits, labels)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if protocol.gradient_clip is not None:
-            nn.utils.clip_grad_norm_(module.parameters(), protocol.gradient_clip)
+            nn.utils.clip_grad_norm_(_parameters(optimizer), protocol.gradient_clip)
         optimizer.step()
         losses.append(loss.detach() * len(labels))
         correct += (logits.detach().argmax(1) == labels).sum()
     # One synchronisation with the device an epoch, not one a step.
     return torch.stack(losses).cpu(), int(correct), len(order)
+
+
+def _parameters(optimizer: torch.optim.SGD) -> list[Tensor]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
 def _refuse_if_not_finite(losses: Tensor, epoch: int) -> None:

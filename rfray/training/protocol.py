@@ -28,6 +28,17 @@ class TrainingProtocol(Parameters):
     gradient_clip: Positive | None = Field(
         default=0.1, description="Largest L2 norm of the whole gradient; null does not clip."
     )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto",
+        description="Of the forward and backward pass (torch.autocast); weights stay float32. "
+        "auto: bfloat16 on a GPU, float32 on a CPU.",
+    )
+    channels_last: bool = Field(
+        default=True, description="Memory layout of images, maps and weights: NHWC, else NCHW."
+    )
+    compile: bool = Field(
+        default=False, description="torch.compile the network; pays for itself in long training."
+    )
     images_per_epoch: Count | None = Field(
         default=None,
         description="Images drawn without repetition for each epoch; null takes them all.",
