@@ -205,6 +205,7 @@ def _console() -> Any:
 
 
 def _plan(arguments: Sequence[str]) -> Plan:
+    from rfray.data.folders import use_data_root
     from rfray.plan import make_plan
     from rfray.sweep_file import load_study
 
@@ -212,7 +213,9 @@ def _plan(arguments: Sequence[str]) -> Plan:
     names = [argument for argument in arguments if "=" not in argument]
     if len(names) > 1:
         raise UserError(f"two sweeps are named, '{names[0]}' and '{names[1]}'", do="name one")
-    return make_plan(load_study(names[0] if names else None, overrides))
+    study = load_study(names[0] if names else None, overrides)
+    use_data_root(study.data.root)  # before the plan: what an imagefolder holds, its files say
+    return make_plan(study)
 
 
 def _ledger(place: Storage) -> Ledger:

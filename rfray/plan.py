@@ -11,7 +11,7 @@ from typing import Any
 from rfray.cell import Cell
 from rfray.errors import UserError
 from rfray.keys import digest
-from rfray.models.geometry import Geometry
+from rfray.models.geometry import Geometry, geometry
 from rfray.models.network import GlobalAveragePool, Network
 from rfray.parameters import Parameters
 from rfray.stages.registry import stages
@@ -113,6 +113,12 @@ def make_plan(study: Study) -> Plan:
 
 
 def _refuse_impossible(study: Study, cells: Sequence[Cell]) -> None:
+    for cell in cells:
+        try:
+            geometry(cell.network, cell.facts.image_size)
+        except UserError as error:
+            where = f"{cell.arch} at kernel_size {cell.kernel_size} on {cell.dataset}"
+            raise UserError(error.what, where=where, do=error.do) from error
     for name, parameters in study.stage_parameters().items():
         for cell in cells:
             problem = stages()[name].check(parameters, cell)

@@ -67,6 +67,14 @@ class Request(Parameters):
     )
 
 
+class DataPlace(Parameters):
+    """Where data sets lie; it enters no key."""
+
+    root: str | None = Field(
+        default=None, description="Folder of their files; null takes RFRAY_DATA or ~/.cache/rfray."
+    )
+
+
 StudyName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 
 
@@ -75,6 +83,7 @@ class Study(Parameters):
 
     name: StudyName = Field(description="Name of the study, and of its MLflow experiment.")
     axes: Axes
+    data: DataPlace = Field(default=DataPlace(), description="Where data sets lie.")
     resources: dict[str, Request] = Field(
         default={}, description="What a stage occupies, by the stage's name."
     )
@@ -194,6 +203,8 @@ def _fields_at(path: tuple[int | str, ...]) -> list[str]:
             model = Request
         elif part == "axes":
             model = Axes
+        elif part == "data":
+            model = DataPlace
         elif str(part) in stages():
             model = stages()[str(part)].parameters if model is not Request else Request
     return list(model.model_fields)

@@ -11,8 +11,8 @@ import time
 from collections import Counter
 
 import pytest
-from conftest import TINY_RUNS
 from mlflow.tracking import MlflowClient
+from tiny_study import TINY_RUNS
 
 from rfray.storage import storage_at
 

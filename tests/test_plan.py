@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from conftest import TINY_RUNS
+from tiny_study import TINY_RUNS
 
 from rfray import keys
 from rfray.plan import make_plan

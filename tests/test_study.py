@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import TINY_SWEEP
+from tiny_study import TINY_SWEEP
 
 from rfray.errors import UserError
 from rfray.plan import make_plan

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import TINY_RUNS
 from mlflow.tracking import MlflowClient
 from safetensors.torch import load_file
+from tiny_study import TINY_RUNS
 
 from rfray.artifacts import RESULT, file_digests, local_path
 from rfray.engine.drive import Watcher
@@ -60,7 +60,7 @@ def runs_of(folder, study="tiny"):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """One finished tiny sweep; tests that change it take a copy."""
-    from conftest import TINY_SWEEP
+    from tiny_study import TINY_SWEEP
 
     folder = tmp_path_factory.mktemp("finished")
     path = folder / "tiny.yaml"

@@ -223,3 +223,15 @@ def test_the_memory_layout_changes_speed_and_nothing_else():
         protocol = PROTOCOL.model_copy(update={"channels_last": channels_last})
         losses.append(next(trained(protocol)[2]).train_loss)  # rounding grows from epoch to epoch
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+def test_augmentation_is_drawn_from_seed_and_epoch_alone():
+    losses = {}
+    for augmentation in ("none", "crop_flip", "resized_crop_flip"):
+        protocol = PROTOCOL.model_copy(update={"augmentation": augmentation})
+        first = [epoch.train_loss for epoch in trained(protocol)[2]]
+        assert first == [epoch.train_loss for epoch in trained(protocol)[2]]
+        losses[augmentation] = first[0]
+    assert len(set(losses.values())) == 3
+    plain = next(trained(PROTOCOL)[2]).train_loss
+    assert plain == losses["none"], "the digits are not augmented unless asked"

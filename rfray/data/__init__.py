@@ -1,1 +1,1 @@
-"""Data sets: facts, loading, the copy on the device."""
+"""Data sets: facts, loading, the prepared copy, the copy on the device, augmentation."""

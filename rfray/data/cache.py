@@ -2,40 +2,58 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from filelock import FileLock
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from rfray.data.dataset import Dataset, DatasetSource, Split
-
-DATA_VARIABLE = "RFRAY_DATA"
-
-
-def data_folder() -> Path:
-    """RFRAY_DATA, else `~/.cache/rfray`: where prepared data sets lie on this machine."""
-    return Path(os.environ.get(DATA_VARIABLE) or Path.home() / ".cache" / "rfray")
+from rfray.data.dataset import Dataset, DatasetSource, Split, checked, problem_with
+from rfray.data.folders import prepared_folder
 
 
 def prepared(source: DatasetSource) -> Dataset:
     """A data set on the CPU, read from its source the first time, then from the prepared file.
 
     The file is written under a temporary name and renamed, by one process at a time, so that no
-    other ever reads half of it. Its pages are shared by all processes that map it.
+    other ever reads half of it. It is mapped, not read: its pages exist once a node, however many
+    processes use them. A prepared file that is truncated or holds something else is made anew.
+
+    Raises:
+        UserError: The source's files are missing, damaged or not what its facts say.
     """
-    path = data_folder() / "prepared" / f"{source.facts.fingerprint}.safetensors"
-    if not path.is_file():
+    path = prepared_path(source)
+    dataset = _mapped(path, source)
+    if dataset is None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_suffix(".lock")):
-            if not path.is_file():
-                _write(path, source.load())
-    tensors = load_file(path)
-    return Dataset(
-        source.facts,
-        train=Split(tensors["train_images"], tensors["train_labels"]),
-        test=Split(tensors["test_images"], tensors["test_labels"]),
-    )
+            dataset = _mapped(path, source)
+            if dataset is None:
+                _write(path, checked(source.load()))
+                dataset = _mapped(path, source)
+    if dataset is None:
+        raise RuntimeError(f"{path} cannot be read although it was just written")
+    return dataset
+
+
+def prepared_path(source: DatasetSource) -> Path:
+    """The prepared file of a data set on this machine, whether or not it is there."""
+    return prepared_folder() / f"{source.facts.fingerprint}.safetensors"
+
+
+def _mapped(path: Path, source: DatasetSource) -> Dataset | None:
+    """The data set in a prepared file; None if the file is missing, truncated or another's."""
+    try:
+        # On the CPU safetensors maps the file privately: what nobody writes to is shared.
+        tensors = load_file(path)
+        dataset = Dataset(
+            source.facts,
+            train=Split(tensors["train_images"], tensors["train_labels"]),
+            test=Split(tensors["test_images"], tensors["test_labels"]),
+        )
+    except (FileNotFoundError, SafetensorError, KeyError):
+        return None
+    return None if problem_with(dataset) else dataset
 
 
 def _write(path: Path, dataset: Dataset) -> None:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
+
+from rfray.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+AugmentationName = Literal["none", "crop_flip", "resized_crop_flip"]
+"""A policy of `rfray.data.augment`."""
 
 
 @dataclass(frozen=True)
@@ -16,14 +21,16 @@ class DatasetFacts:
 
     Attributes:
         name: Name in the registry.
-        fingerprint: Identity of its content and split; it enters the key of every stage, so it
-            must change whenever a single pixel, label or split does.
+        fingerprint: Identity of its content, split, normalisation and default augmentation; it
+            enters the key of every stage and names the prepared file, so it must change whenever a
+            single pixel, label or split does, and hold only letters, digits, `.`, `_` and `-`.
         classes: Number of classes.
         image_size: Height and width in pixels.
         train_images: Size of the training split.
         test_images: Size of the test split.
         mean: Per-channel mean of the training pixels, of 0 to 1.
         deviation: Per-channel standard deviation of the training pixels, of 0 to 1.
+        augmentation: How its training images are usually augmented.
     """
 
     name: str
@@ -34,6 +41,7 @@ class DatasetFacts:
     test_images: int
     mean: tuple[float, float, float]
     deviation: tuple[float, float, float]
+    augmentation: AugmentationName = "none"
 
 
 @dataclass(frozen=True)
@@ -62,3 +70,33 @@ class DatasetSource:
 
     facts: DatasetFacts
     load: Callable[[], Dataset]
+
+
+def problem_with(dataset: Dataset) -> str | None:
+    """What a loaded data set holds that its facts do not say, in words; None if they agree."""
+    facts = dataset.facts
+    for name, split, count in (
+        ("training", dataset.train, facts.train_images),
+        ("test", dataset.test, facts.test_images),
+    ):
+        expected = (count, 3, facts.image_size, facts.image_size)
+        found = tuple(split.images.shape)
+        if found != expected:
+            return f"its {name} images have the shape {found}, expected {expected}"
+        if len(split) != count:
+            return f"it has {len(split)} {name} labels, expected {count}"
+        if count and not 0 <= int(split.labels.min()) <= int(split.labels.max()) < facts.classes:
+            return f"a {name} label is not one of its {facts.classes} classes"
+    return None
+
+
+def checked(dataset: Dataset) -> Dataset:
+    """`dataset` itself.
+
+    Raises:
+        UserError: It is not what its facts say; expected and found are named.
+    """
+    problem = problem_with(dataset)
+    if problem is not None:
+        raise UserError(problem, where=dataset.facts.name, do="put its published files in place")
+    return dataset

@@ -27,10 +27,10 @@ def normalised(images: Tensor, facts: DatasetFacts) -> Tensor:
     """Float32 images with the training split's mean and deviation removed, channels last.
 
     Args:
-        images: uint8 (images, 3, height, width).
+        images: uint8, or floating of 0 to 255 (images, 3, height, width); left as they are.
         facts: Whose mean and deviation to remove.
     """
     mean = torch.tensor(facts.mean, device=images.device).view(1, 3, 1, 1)
     deviation = torch.tensor(facts.deviation, device=images.device).view(1, 3, 1, 1)
-    scaled = images.float().div_(255).sub_(mean).div_(deviation)
+    scaled = images.div(255).sub_(mean).div_(deviation)
     return scaled.contiguous(memory_format=torch.channels_last)

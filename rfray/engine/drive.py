@@ -187,6 +187,8 @@ class Driver:
             run_id=run.run_id,
             artifact_uri=run.artifact_uri,
             checkpoint=str(self._checkpoints / node.key),
+            data_root=self._plan.study.data.root,
+            fingerprint=node.cells[0].facts.fingerprint,
             tracking_uri=self._ledger.tracking_uri,
             threads=max(1, min(int(occupancy.cpus), _MOST_CPU_THREADS)),
             device="cuda" if occupancy.gpus > 0 else "cpu",

@@ -33,6 +33,8 @@ class Job(Parameters):
         run_id: The MLflow run that the driver opened for it.
         artifact_uri: Where its artifacts go.
         checkpoint: Folder for what an interrupted attempt leaves to the next.
+        data_root: Folder of the data sets; None leaves it to the worker's RFRAY_DATA.
+        fingerprint: Of the data set as it was planned; a worker that finds another one refuses.
         tracking_uri: Of the MLflow store, for artifacts that lie behind a server.
         threads: Threads that PyTorch may use.
         device: "cpu" or "cuda".
@@ -48,6 +50,8 @@ class Job(Parameters):
     run_id: str
     artifact_uri: str
     checkpoint: str
+    data_root: str | None
+    fingerprint: str
     tracking_uri: str
     threads: int
     device: Literal["cpu", "cuda"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -19,6 +20,7 @@ from rfray.engine.worker import run_task
 from rfray.errors import UserError
 
 _ATTEMPTS = 3
+_CONNECT_SECONDS = 10
 
 
 def start_ray(address: str | None) -> None:
@@ -27,6 +29,8 @@ def start_ray(address: str | None) -> None:
     Raises:
         UserError: There is no cluster at `address`.
     """
+    if address:
+        _refuse_unreachable(address)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's coming default
     try:
@@ -41,6 +45,21 @@ def start_ray(address: str | None) -> None:
             f"no Ray cluster answers: {str(error).splitlines()[0]}",
             where=f"--address {address}" if address else "this machine",
             do="leave --address out to start Ray here" if address else "",
+        ) from error
+
+
+def _refuse_unreachable(address: str) -> None:
+    """Ray itself tries for minutes where nothing listens."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
+    except OSError as error:
+        raise UserError(
+            f"no Ray cluster answers: {error.strerror or error}",
+            where=f"--address {address}",
+            do="leave --address out to start Ray here",
         ) from error
 
 

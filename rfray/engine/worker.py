@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from rfray.artifacts import RESULT, file_digests, local_path, publish, write_atomically
+from rfray.data.folders import use_data_root
 from rfray.engine.job import Job, JobInput, Measurement, Outcome
+from rfray.errors import UserError
 from rfray.stages.registry import stages
 from rfray.stages.stage import Input, StageContext
 
@@ -92,6 +94,8 @@ def _run_stage(
     import torch
 
     torch.set_num_threads(job.threads)
+    use_data_root(job.data_root)
+    _refuse_other_data(job)
     stage = stages()[job.stage]
     checkpoint = Path(job.checkpoint)
     checkpoint.mkdir(parents=True, exist_ok=True)
@@ -107,6 +111,17 @@ def _run_stage(
             report=report,
         )
     )
+
+
+def _refuse_other_data(job: Job) -> None:
+    """A worker must read what was planned: pictures in a folder may have changed since."""
+    facts = job.cells[0].facts
+    if facts.fingerprint != job.fingerprint:
+        raise UserError(
+            f"the data set '{facts.name}' here is {facts.fingerprint}, "
+            f"but {job.fingerprint} was planned",
+            do="give every machine the same files",
+        )
 
 
 def _input(job: Job, source: JobInput) -> Input:

@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rfray.data.dataset import Dataset
+from rfray.data.augment import POLICIES, Augmentation, apply, draw
+from rfray.data.dataset import Dataset, DatasetFacts
 from rfray.data.device import normalised
 from rfray.seeding import stream_seed
 from rfray.training.protocol import TrainingProtocol
@@ -123,6 +124,11 @@ def autocast_dtype(protocol: TrainingProtocol, device: str) -> torch.dtype:
     return torch.bfloat16 if protocol.precision == "bfloat16" else torch.float32
 
 
+def _augmentation(protocol: TrainingProtocol, facts: DatasetFacts) -> Augmentation:
+    chosen = protocol.augmentation
+    return POLICIES[facts.augmentation if chosen == "dataset" else chosen]
+
+
 def _memory_format(protocol: TrainingProtocol) -> torch.memory_format:
     return torch.channels_last if protocol.channels_last else torch.contiguous_format
 
@@ -143,9 +149,16 @@ def _epoch(
     order = order[: protocol.images_per_epoch].to(split.labels.device)
     losses: list[Tensor] = []
     correct = torch.zeros((), dtype=torch.int64, device=order.device)
-    for batch in order.split(protocol.batch_size):
-        images, labels = normalised(split.images[batch], dataset.facts), split.labels[batch]
-        images = images.contiguous(memory_format=_memory_format(protocol))
+    policy = _augmentation(protocol, dataset.facts)
+    generator = torch.Generator().manual_seed(stream_seed(seed, "augmentation"))
+    crops = draw(policy, len(order), dataset.facts.image_size, generator).to(order.device)
+    batches = zip(order.split(protocol.batch_size), crops.split(protocol.batch_size), strict=True)
+    for batch, batch_crops in batches:
+        labels = split.labels[batch]
+        pixels = apply(split.images.index_select(0, batch), batch_crops, policy)
+        images = normalised(pixels, dataset.facts).contiguous(
+            memory_format=_memory_format(protocol)
+        )
         with torch.autocast(device, dtype=dtype, enabled=dtype != torch.float32):
             logits = forward(images)
             loss = F.cross_entropy(logits, labels)

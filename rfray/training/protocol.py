@@ -28,6 +28,12 @@ class TrainingProtocol(Parameters):
     gradient_clip: Positive | None = Field(
         default=0.1, description="Largest L2 norm of the whole gradient; null does not clip."
     )
+    augmentation: Literal["dataset", "none", "crop_flip", "resized_crop_flip"] = Field(
+        default="dataset",
+        description="crop_flip: padded by 4 pixels, cropped, mirrored at random. "
+        "resized_crop_flip: a random rectangle at the image's size, mirrored at random. "
+        "dataset: what is usual for the data set.",
+    )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto",
         description="Of the forward and backward pass (torch.autocast); weights stay float32. "

@@ -1,0 +1,172 @@
+"""python benchmarks/train.py: rfray's training loop beside a plain one of the same network.
+
+The plain loop is what most people write: a DataLoader with two workers, torchvision transforms
+on each picture, the same batches, optimiser, clipping and threads. Both see the same pictures
+(random uint8 of CIFAR-10's shape, padded crop and flip). Epochs alternate between the two, the
+first of each is not counted, medians are printed. The last column is the share of rfray's epoch that is
+spent outside forward, backward and optimiser step, from the same steps on one batch that is ready.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from torchvision import transforms
+
+from rfray.data.dataset import Dataset, Split
+from rfray.data.device import normalised
+from rfray.data.registry import dataset_source
+from rfray.models.module import build
+from rfray.models.registry import ARCHITECTURES, architecture
+from rfray.training.loop import optimizer_for, train_epochs
+from rfray.training.protocol import TrainingProtocol
+
+FACTS = dataset_source("cifar10").facts
+RESULTS = Path(__file__).parent / "results" / "train.md"
+
+
+class Pictures(torch.utils.data.Dataset):
+    """What torchvision's CIFAR10 gives: one transformed picture and its label."""
+
+    def __init__(self, split: Split) -> None:
+        self.pictures = split.images.permute(0, 2, 3, 1).numpy()
+        self.labels = split.labels.tolist()
+        self.transform = transforms.Compose(
+            [
+                transforms.ToPILImage(),
+                transforms.RandomCrop(FACTS.image_size, padding=4),
+                transforms.RandomHorizontalFlip(),
+                transforms.ToTensor(),
+                transforms.Normalize(FACTS.mean, FACTS.deviation),
+            ]
+        )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.transform(self.pictures[index]), self.labels[index]
+
+
+def step(
+    module: nn.Module, optimizer: torch.optim.SGD, images: Tensor, labels: Tensor, clip: float
+) -> None:
+    loss = F.cross_entropy(module(images), labels)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    nn.utils.clip_grad_norm_(module.parameters(), clip)
+    optimizer.step()
+    loss.item()
+
+
+def plain_epoch(module: nn.Module, protocol: TrainingProtocol, split: Split) -> Callable[[], None]:
+    optimizer = optimizer_for(module, protocol)
+    loader = DataLoader(
+        Pictures(split), protocol.batch_size, shuffle=True, num_workers=2, persistent_workers=True
+    )
+
+    def epoch() -> None:
+        module.train()
+        for images, labels in loader:
+            step(module, optimizer, images, labels, protocol.gradient_clip)
+
+    return epoch
+
+
+def rfray_epoch(
+    module: nn.Module, protocol: TrainingProtocol, dataset: Dataset
+) -> Callable[[], None]:
+    epochs = train_epochs(module, optimizer_for(module, protocol), dataset, protocol, seed=0)
+    return lambda: next(epochs)
+
+
+def bare_steps(module: nn.Module, protocol: TrainingProtocol, split: Split) -> Callable[[], None]:
+    module = module.to(memory_format=torch.channels_last)
+    optimizer = optimizer_for(module, protocol)
+    images = normalised(split.images[: protocol.batch_size], FACTS)
+    labels = split.labels[: protocol.batch_size]
+
+    def epoch() -> None:
+        module.train()
+        for _ in range(len(split) // protocol.batch_size):
+            step(module, optimizer, images, labels, protocol.gradient_clip)
+
+    return epoch
+
+
+def seconds(call: Callable[[], None]) -> float:
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+def measure(
+    arch: str, width: float, kernel_size: int, images: int, batch: int, repeats: int
+) -> str:
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (images, 3, FACTS.image_size, FACTS.image_size), dtype=np.uint8)
+    split = Split(torch.from_numpy(pixels), torch.from_numpy(rng.integers(0, 10, images)))
+    dataset = Dataset(FACTS, train=split, test=split)
+    protocol = TrainingProtocol(epochs=repeats + 1, batch_size=batch, learning_rate=0.01)
+    network = architecture(arch)(kernel_size, width, FACTS.classes)
+    contestants = {
+        "plain": plain_epoch(build(network, 0), protocol, split),
+        "rfray": rfray_epoch(build(network, 0), protocol, dataset),
+        "bare": bare_steps(build(network, 0), protocol, split),
+    }
+    times: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(repeats + 1):
+        for name, call in contestants.items():
+            times[name].append(seconds(call))
+    median = {name: statistics.median(taken[1:]) for name, taken in times.items()}
+    ratios = [p / r for p, r in zip(times["plain"][1:], times["rfray"][1:], strict=True)]
+    outside = max(0.0, 1 - median["bare"] / median["rfray"])
+    return (
+        f"| {arch} | {width:g} | {kernel_size} | {batch} | {images / median['plain']:.1f} | "
+        f"{images / median['rfray']:.1f} | {statistics.median(ratios):.2f} | "
+        f"{min(ratios):.2f} to {max(ratios):.2f} | {outside:.1%} |"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    lines = [
+        "# Training: rfray's loop against a plain PyTorch loop",
+        "",
+        f"`python benchmarks/train.py --repeats {options.repeats} --threads {options.threads}`; "
+        f"torch {torch.__version__}, torchvision {torchvision.__version__}, "
+        f"Python {platform.python_version()}, {platform.machine()}, {options.threads} threads, "
+        "DataLoader with 2 workers; medians of alternating epochs, the first not counted.",
+        "",
+        "| network | width | k | batch | plain, img/s | rfray, img/s | ratio | range "
+        "| outside steps |",
+        "|---|--:|--:|--:|--:|--:|--:|---|--:|",
+    ]
+    for line in lines:
+        print(line, flush=True)
+    for width, images, batch in ((0.125, 1024, 128), (1.0, 64, 32)):
+        for arch in ARCHITECTURES:
+            for kernel_size in (2, 5):
+                lines.append(measure(arch, width, kernel_size, images, batch, options.repeats))
+                print(lines[-1], flush=True)
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()

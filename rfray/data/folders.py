@@ -1,0 +1,35 @@
+"""Where data lies on this machine."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+DATA_VARIABLE = "RFRAY_DATA"
+
+
+def data_folder() -> Path:
+    """RFRAY_DATA, else `~/.cache/rfray`: where the files of data sets lie on this machine."""
+    root = os.environ.get(DATA_VARIABLE)
+    return Path(root).expanduser() if root else _own_folder()
+
+
+def prepared_folder() -> Path:
+    """Where prepared copies lie: in the data folder, or in the user's own if it is read-only."""
+    root = data_folder()
+    read_only = root.is_dir() and not os.access(root, os.W_OK)
+    return (_own_folder() if read_only else root) / "prepared"
+
+
+def use_data_root(root: str | None) -> None:
+    """Make `root` the data folder of this process and of those that it starts; None changes none.
+
+    Args:
+        root: A folder; `~` is the user's home, and a relative path starts at the working directory.
+    """
+    if root is not None:
+        os.environ[DATA_VARIABLE] = str(Path(root).expanduser().resolve())
+
+
+def _own_folder() -> Path:
+    return Path.home() / ".cache" / "rfray"
