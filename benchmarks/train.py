@@ -3,8 +3,9 @@
 The plain loop is what most people write: a DataLoader with two workers, torchvision transforms
 on each picture, the same batches, optimiser, clipping and threads. Both see the same pictures
 (random uint8 of CIFAR-10's shape, padded crop and flip). Epochs alternate between the two, the
-first of each is not counted, medians are printed. The last column is the share of rfray's epoch that is
-spent outside forward, backward and optimiser step, from the same steps on one batch that is ready.
+first of each is not counted, medians are printed. The last column is the share of rfray's epoch
+that is spent outside forward, backward and optimiser step, from the same steps on one batch that
+is ready.
 """
 
 from __future__ import annotations
