@@ -30,7 +30,8 @@ def normalised(images: Tensor, facts: DatasetFacts) -> Tensor:
         images: uint8, or floating of 0 to 255 (images, 3, height, width); left as they are.
         facts: Whose mean and deviation to remove.
     """
-    mean = torch.tensor(facts.mean, device=images.device).view(1, 3, 1, 1)
+    # (x / 255 - mean) / deviation in two passes, and bytes are laid out anew rather than floats.
     deviation = torch.tensor(facts.deviation, device=images.device).view(1, 3, 1, 1)
-    scaled = images.div(255).sub_(mean).div_(deviation)
-    return scaled.contiguous(memory_format=torch.channels_last)
+    mean = torch.tensor(facts.mean, device=images.device).view(1, 3, 1, 1)
+    laid_out = images.contiguous(memory_format=torch.channels_last)
+    return laid_out.to(torch.float32, copy=True).mul_(1 / (255 * deviation)).sub_(mean / deviation)
