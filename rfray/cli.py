@@ -263,7 +263,9 @@ def _command_again(arguments: Sequence[str], options: dict[str, str | None]) -> 
 def _say_next_steps(place: Storage, study: str) -> None:
     where = f" --storage {place.root}"
     where += "" if place.embedded else f" --tracking-uri {place.tracking_uri}"
-    click.echo(f"compare the runs:  mlflow ui --backend-store-uri {place.tracking_uri}")
+    served = place.tracking_uri.startswith("http")
+    ui = "open" if served else "mlflow ui --backend-store-uri"
+    click.echo(f"compare the runs:  {ui} {place.tracking_uri}")
     click.echo(f"build the tables:  rfray analyze --study {study}{where}")
 
 

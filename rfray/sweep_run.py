@@ -145,7 +145,7 @@ def _settle(plan: Plan, ledger: LedgerWriter) -> None:
     """End the runs that a dead driver left RUNNING: FINISHED where the work was done."""
     before = standing(plan, ledger.runs(plan.study.name))
     for key, run in before.unfinished.items():
-        outcome = published_outcome(run.artifact_uri, key)
+        outcome = published_outcome(run.artifact_uri, key, ledger.tracking_uri)
         if outcome is not None:
             logged = ledger.logged_steps(run)
             ledger.log_metrics(

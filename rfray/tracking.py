@@ -148,16 +148,7 @@ class Ledger:
 
     def artifact(self, run: RunRecord, name: str) -> Path | None:
         """Local path of the artifact `name`, fetched if it lies elsewhere; None if absent."""
-        local = local_path(run.artifact_uri)
-        if local is not None:
-            path = local / name
-            return path if path.is_file() else None
-        try:
-            return Path(
-                download_artifacts(f"{run.artifact_uri}/{name}", tracking_uri=self.tracking_uri)
-            )
-        except (MlflowException, OSError):
-            return None
+        return fetch_artifact(run.artifact_uri, name, self.tracking_uri)
 
     def _experiment(self, study: str) -> Any:
         experiment = self.client.get_experiment_by_name(study)
@@ -253,8 +244,20 @@ def check_store(tracking_uri: str) -> None:
 def _quiet() -> None:
     """MLflow and alembic tell of every table that they make; MLflow also tells its makers."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow").setLevel(logging.ERROR)
+
+
+def fetch_artifact(artifact_uri: str, name: str, tracking_uri: str) -> Path | None:
+    """Local path of one artifact of a run, downloaded if it lies elsewhere; None if absent."""
+    local = local_path(artifact_uri)
+    if local is not None:
+        return local / name if (local / name).is_file() else None
+    try:
+        return Path(download_artifacts(f"{artifact_uri}/{name}", tracking_uri=tracking_uri))
+    except (MlflowException, OSError):
+        return None
 
 
 def fetch_artifacts(artifact_uri: str, tracking_uri: str) -> Path:

@@ -27,7 +27,7 @@ def run_job(job: Job, progress: Progress) -> Outcome:
     A job whose artifacts are complete already (its process died after the work was done) is not
     computed again.
     """
-    finished = published_outcome(job.artifact_uri, job.key)
+    finished = published_outcome(job.artifact_uri, job.key, job.tracking_uri)
     if finished is not None:
         return finished
     started = time.perf_counter()
@@ -75,13 +75,23 @@ def run_task(job: str) -> str:
     return run_job(Job.model_validate_json(job), _nobody_watches).model_dump_json()
 
 
-def published_outcome(artifact_uri: str, key: str) -> Outcome | None:
+def published_outcome(artifact_uri: str, key: str, tracking_uri: str) -> Outcome | None:
     """The outcome that a finished job left with its artifacts; None if it left none for `key`."""
-    folder = local_path(artifact_uri)
-    if folder is None or not (folder / RESULT).is_file():
+    path = _result_file(artifact_uri, tracking_uri)
+    if path is None:
         return None
-    outcome = Outcome.model_validate_json((folder / RESULT).read_text(encoding="utf-8"))
+    outcome = Outcome.model_validate_json(path.read_text(encoding="utf-8"))
     return outcome if outcome.key == key else None
+
+
+def _result_file(artifact_uri: str, tracking_uri: str) -> Path | None:
+    folder = local_path(artifact_uri)
+    if folder is not None:
+        return folder / RESULT if (folder / RESULT).is_file() else None
+    # Imported where artifacts lie behind a server alone: MLflow takes seconds to import.
+    from rfray.tracking import fetch_artifact
+
+    return fetch_artifact(artifact_uri, RESULT, tracking_uri)
 
 
 def _nobody_watches(measurements: list[Measurement]) -> None:

@@ -1,0 +1,84 @@
+"""A sweep against a real MLflow server, artifacts behind it, as on a cluster."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+from rfray.engine.drive import Watcher
+from rfray.engine.executor import InProcessExecutor
+from rfray.engine.frontier import State
+from rfray.plan import make_plan
+from rfray.storage import storage_at
+from rfray.sweep_file import load_study
+from rfray.sweep_run import prepared, run_sweep
+
+
+@pytest.fixture
+def server(tmp_path):
+    """The address of an MLflow server that keeps artifacts in a folder of its own."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [
+        sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port),
+        "--backend-store-uri", f"sqlite:///{tmp_path}/server.db", "--workers", "1",
+        "--artifacts-destination", str(tmp_path / "served"),
+    ]  # fmt: skip
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    address = f"http://127.0.0.1:{port}"
+    wait_until_healthy(address, process)
+    yield address
+    os.killpg(process.pid, signal.SIGTERM)
+    process.wait(timeout=30)
+
+
+def wait_until_healthy(address, process):
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        assert process.poll() is None, "the server ended"
+        try:
+            with urllib.request.urlopen(f"{address}/health", timeout=5):
+                return
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            time.sleep(0.3)
+    raise AssertionError("the server never answered")
+
+
+def test_results_lie_behind_the_server_and_are_found_there_again(tiny_sweep, tmp_path, server):
+    storage = storage_at(str(tmp_path / "results"), server)
+    fewer = ["axes.seed=[0]", "hessian=false", "importance=false", "prune.rates=[0.9]"]
+    plan = make_plan(load_study(str(tiny_sweep), fewer))
+    endings = []
+    watcher = Watcher(ended=endings.append, looked=lambda view: None)
+
+    def sweep():
+        with prepared(plan, storage) as ready:
+            return run_sweep(ready, storage, InProcessExecutor, watcher)
+
+    assert set(sweep().states.values()) == {State.DONE}
+    assert len(endings) == 3
+    client = MlflowClient(server)
+    experiment = client.get_experiment_by_name("tiny").experiment_id
+    runs = {run.info.run_name: run for run in client.search_runs([experiment])}
+    train = runs["vgg19_rf-digits-k5-seed0/train"].info
+    assert train.artifact_uri.startswith("mlflow-artifacts:")
+    names = {artifact.path for artifact in client.list_artifacts(train.run_id)}
+    assert {"init.safetensors", "model.safetensors", "result.json"} <= names
+
+    # The driver died before it could end a run whose work was done: it is taken from the server.
+    client.update_run(train.run_id, status="RUNNING")
+    assert set(sweep().states.values()) == {State.DONE}
+    assert len(endings) == 3
+    assert client.get_run(train.run_id).info.status == "FINISHED"
