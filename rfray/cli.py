@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -256,8 +257,8 @@ def _ray_executor(planned: Plan, place: Storage, address: str | None) -> RayExec
 
 
 def _command_again(arguments: Sequence[str], options: dict[str, str | None]) -> str:
-    given = [f"{name} {value}" for name, value in options.items() if value]
-    return " ".join(["python -m rfray.sweep", *arguments, *given])
+    given = [part for name, value in options.items() if value for part in (name, value)]
+    return shlex.join(["python", "-m", "rfray.sweep", *arguments, *given])
 
 
 def _say_next_steps(place: Storage, study: str) -> None:

@@ -125,7 +125,7 @@ def test_a_sweep_through_ray_and_mlflow_killed_resumed_grown_and_analysed(tiny_s
     driver.send_signal(signal.SIGINT)
     output, _ = driver.communicate(timeout=60)
     assert driver.returncode == 130, output
-    assert f"{tiny_sweep} axes.seed=[0,1,2] --storage {results}" in " ".join(output.split())
+    assert f"{tiny_sweep} 'axes.seed=[0,1,2]' --storage {results}" in output
     assert not any(run.info.status == "RUNNING" for run in runs_of(results))
 
 
