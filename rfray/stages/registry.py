@@ -11,7 +11,6 @@ from types import MappingProxyType
 from typing import Any
 
 import rfray.stages
-from rfray.errors import UserError, nearest
 from rfray.stages.stage import Stage
 
 
@@ -25,11 +24,3 @@ def stages() -> Mapping[str, Stage[Any]]:
             found[declared.name] = declared
     graph = TopologicalSorter({name: found[name].reads for name in sorted(found)})
     return MappingProxyType({name: found[name] for name in graph.static_order()})
-
-
-def stage_named(name: str) -> Stage[Any]:
-    """The stage called `name`; UserError, naming the nearest, if there is none."""
-    known = stages()
-    if name not in known:
-        raise UserError(f"no stage is called '{name}'", do=nearest(name, known))
-    return known[name]
