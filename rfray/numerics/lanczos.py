@@ -109,13 +109,25 @@ def largest_eigenvalues(
     Raises:
         NumericsError: The numbers asked for are impossible, or a product is not finite.
     """
-    basis_size = min(operator.dimension, basis_size or 2 * count + 20 * block_size)
+    basis_size = min(
+        operator.dimension, basis_size or usual_basis_size(operator.dimension, count, block_size)
+    )
     max_products = 300 + 30 * count if max_products is None else max_products
     target = _Target(count, tolerance, max_products, block_size, progress)
     _refuse(target, operator.dimension, basis_size)
     krylov = KrylovDecomposition(operator, basis_size, block_size, generator)
     restarts, probed = _iterate(krylov, target)
     return _certified(krylov, target, restarts, probed)
+
+
+def usual_basis_size(dimension: int, count: int, block_size: int) -> int:
+    """Vectors held by default; more hardly save a product."""
+    return min(dimension, 2 * count + 20 * block_size)
+
+
+def least_basis_size(dimension: int, count: int, block_size: int) -> int:
+    """The fewest vectors that leave a restart room to go on."""
+    return min(dimension, count + 2 * block_size + 1)
 
 
 def _iterate(krylov: KrylovDecomposition, target: _Target) -> tuple[int, bool]:
@@ -166,14 +178,22 @@ def _affordable(krylov: KrylovDecomposition, target: _Target) -> bool:
 
 def _allowance(values: Tensor, target: _Target, dtype: torch.dtype) -> Tensor:
     """The residual to iterate to: the tolerance, but no less than rounding leaves of a product."""
-    eps = torch.finfo(dtype).eps
-    return _permitted(values, target.tolerance, eps).clamp(min=eps * float(values.abs().max()))
+    rounding = torch.finfo(dtype).eps * float(values.abs().max())
+    return permitted_residuals(values, target.tolerance, dtype).clamp(min=rounding)
 
 
-def _permitted(values: Tensor, tolerance: float, eps: float) -> Tensor:
-    """The residual at which a pair counts as converged (ARPACK's rule); largest |λ| as ‖H‖."""
+def permitted_residuals(values: Tensor, tolerance: float, dtype: torch.dtype) -> Tensor:
+    """The residual at which a pair counts as converged: tolerance · max(|λ|, eps^(2/3)·‖H‖).
+
+    ARPACK's rule (Lehoucq, Sorensen & Yang 1998, section 4.6), with the largest |λ| known for ‖H‖.
+
+    Args:
+        values: (n,) eigenvalues, the largest among them.
+        tolerance: Relative to the eigenvalue.
+        dtype: Of the products, whose rounding eps is.
+    """
     sizes = values.abs()
-    return tolerance * sizes.clamp(min=eps ** (2 / 3) * float(sizes.max()))
+    return tolerance * sizes.clamp(min=torch.finfo(dtype).eps ** (2 / 3) * float(sizes.max()))
 
 
 def _found_more(probe: _Probe, pairs: RitzPairs, target: _Target, dtype: torch.dtype) -> bool:
@@ -212,7 +232,7 @@ def _certified(
             for numbers, part in parts
         ]
     )
-    permitted = _permitted(pairs.values, target.tolerance, torch.finfo(krylov.dtype).eps)
+    permitted = permitted_residuals(pairs.values, target.tolerance, krylov.dtype)
     converged = residuals <= permitted[: target.count]
     return Eigenpairs(values, vectors, residuals, converged, probed, krylov.products, restarts)
 
@@ -225,7 +245,7 @@ def _refuse(target: _Target, dimension: int, basis_size: int) -> None:
         raise NumericsError(f"a block of {block_size} vectors in dimension {dimension}")
     if not target.tolerance > 0:
         raise NumericsError(f"the tolerance must be positive, not {target.tolerance}")
-    smallest = min(dimension, count + 2 * block_size + 1)
+    smallest = least_basis_size(dimension, count, block_size)
     if basis_size < smallest:
         raise NumericsError(f"a basis of {basis_size} vectors; this needs at least {smallest}")
     if target.max_products < 2 * count + block_size:

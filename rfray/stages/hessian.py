@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, field_validator
 
 from rfray.cell import Cell
 from rfray.parameters import Parameters
+from rfray.stages.hessian_methods import METHODS, Found, Problem, Settings
 from rfray.stages.stage import Fan, Stage, StageContext
 from rfray.training.protocol import Count, Positive
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from rfray.numerics.lanczos import Eigenpairs
-    from rfray.numerics.operator import SymmetricOperator
     from rfray.numerics.quadrature import SpectralDensity
 
 _PRODUCT_TO_FORWARD = 6
@@ -36,8 +36,24 @@ class HessianParameters(Parameters):
     images: Count = Field(
         default=1000, description="Training images, a random subset that is the same in every run."
     )
+    method: Literal["lanczos", "ritz", "pyhessian"] = Field(
+        default="lanczos",
+        description="lanczos: iterate until all n are converged. ritz: n Lanczos steps and all of "
+        "their n Ritz values, converged or not, as the author's code does with 90. pyhessian: that "
+        "library's power iteration, which finds the largest in magnitude.",
+    )
     tolerance: Positive = Field(
         default=1e-3, description="Largest residual of a converged eigenvalue, relative to it."
+    )
+    max_products: Count | None = Field(
+        default=None,
+        description="Stop lanczos after so many Hessian-vector products, converged or not; at "
+        "least 2 n + 1; null allows 300 + 30 n.",
+    )
+    basis_gigabytes: Positive = Field(
+        default=12.0,
+        description="Memory for the vectors that lanczos holds, 10^9 bytes; they lie on the device "
+        "where they take less than half of its memory, else in main memory.",
     )
     probes: Count = Field(default=5, description="Random vectors for the density and the trace.")
     steps: Count = Field(default=50, description="Lanczos steps of each probe.")
@@ -61,7 +77,12 @@ def work(parameters: HessianParameters, cell: Cell) -> float:
 
 
 def check(parameters: HessianParameters, cell: Cell) -> str | None:
-    """Whether the training split holds enough images."""
+    """Whether the training split holds enough images, and lanczos may take a step."""
+    least = 2 * parameters.n + 1
+    if parameters.max_products is not None and parameters.max_products < least:
+        return f"hessian.max_products is {parameters.max_products}, and n = {parameters.n} " + (
+            f"needs {least} at the least"
+        )
     if parameters.images > cell.facts.train_images:
         return f"hessian.images is {parameters.images}, but {cell.dataset} has " + (
             f"{cell.facts.train_images} training images"
@@ -73,26 +94,36 @@ def run(context: StageContext[HessianParameters]) -> None:
     """Find, certify and report the spectrum; leave `spectrum.csv` and `density.csv`."""
     import torch
 
-    from rfray.numerics.lanczos import largest_eigenvalues
     from rfray.numerics.operator import check_operator
     from rfray.numerics.quadrature import spectral_density
-    from rfray.numerics.support import restricted, support
 
-    parameters = context.parameters
-    operator = _operator(context)
+    parameters, started = context.parameters, time.perf_counter()
+    problem = _problem(context)
     generator = torch.Generator().manual_seed(0)
-    check_operator(operator, generator)
-    touched = restricted(operator, support(operator, parameters.n, generator))
-    eigenpairs = largest_eigenvalues(
-        touched, parameters.n, tolerance=parameters.tolerance, generator=generator
-    )
-    density = spectral_density(operator, parameters.probes, parameters.steps, generator)
-    _report(context, eigenpairs, density)
-    _write_spectrum(context, eigenpairs)
+    check_operator(problem.operator, generator)
+    found = METHODS[parameters.method](problem, _settings(context), generator)
+    density = spectral_density(problem.operator, parameters.probes, parameters.steps, generator)
+    _report(context, found, density)
+    _write_spectrum(context, found)
     _write_density(context, density)
+    context.report(0, {"wall_seconds": time.perf_counter() - started})
 
 
-def _operator(context: StageContext[HessianParameters]) -> SymmetricOperator:
+def _settings(context: StageContext[HessianParameters]) -> Settings:
+    parameters = context.parameters
+    return Settings(
+        count=parameters.n,
+        tolerance=parameters.tolerance,
+        max_products=parameters.max_products,
+        basis_bytes=parameters.basis_gigabytes * 1e9,
+        micro_batch=parameters.micro_batch,
+        progress=lambda products, converged: context.report(
+            products, {"converged_eigenvalues": converged}
+        ),
+    )
+
+
+def _problem(context: StageContext[HessianParameters]) -> Problem:
     from rfray.data.device import normalised, resident
     from rfray.models.folded import FoldedModule
     from rfray.numerics.hessian import hessian_operator
@@ -100,15 +131,15 @@ def _operator(context: StageContext[HessianParameters]) -> SymmetricOperator:
 
     cell, parameters = context.cell, context.parameters
     weights = context.input("train").artifact(_WEIGHTS[str(context.variant["at"])])
-    module = FoldedModule(load_module(cell, weights, context.device))
+    module = load_module(cell, weights, context.device).eval()
     dataset = resident(cell.dataset, context.device)
     chosen = _chosen_images(len(dataset.train), parameters.images).to(context.device)
-    return hessian_operator(
-        module,
-        normalised(dataset.train.images[chosen], dataset.facts),
-        dataset.train.labels[chosen],
-        micro_batch=parameters.micro_batch,
+    images = normalised(dataset.train.images[chosen], dataset.facts)
+    labels = dataset.train.labels[chosen]
+    operator = hessian_operator(
+        FoldedModule(module), images, labels, micro_batch=parameters.micro_batch
     )
+    return Problem(module, images, labels, operator)
 
 
 def _chosen_images(available: int, wanted: int) -> Tensor:
@@ -120,31 +151,33 @@ def _chosen_images(available: int, wanted: int) -> Tensor:
 
 
 def _report(
-    context: StageContext[HessianParameters], eigenpairs: Eigenpairs, density: SpectralDensity
+    context: StageContext[HessianParameters], found: Found, density: SpectralDensity
 ) -> None:
     for rank, (value, residual) in enumerate(
-        zip(eigenpairs.values.tolist(), eigenpairs.residuals.tolist(), strict=True)
+        zip(found.values.tolist(), found.residuals.tolist(), strict=True)
     ):
         context.report(rank, {"eigenvalue": value, "residual": residual})
-    summary = {
-        "trace": density.trace,
-        "converged_eigenvalues": int(eigenpairs.converged.sum()),
-        "searched_for_missed_copies": int(eigenpairs.probed),
-        "products": eigenpairs.products + density.products,
-    }
+    summary: dict[str, float] = {"trace": density.trace}
     if context.parameters.probes > 1:
         summary["trace_standard_error"] = density.trace_standard_error
+    if found.searched is not None:
+        summary["searched_for_missed_copies"] = int(found.searched)
+    if found.products is not None:
+        summary["products"] = found.products + density.products
     context.report(0, summary)
+    # Behind the last look at the convergence, so that it is the value that stays.
+    converged = int(found.converged.sum())
+    context.report(found.products or 0, {"converged_eigenvalues": converged})
 
 
-def _write_spectrum(context: StageContext[HessianParameters], eigenpairs: Eigenpairs) -> None:
+def _write_spectrum(context: StageContext[HessianParameters], found: Found) -> None:
     import pandas as pd
 
     frame = pd.DataFrame(
         {
-            "eigenvalue": eigenpairs.values.tolist(),
-            "residual": eigenpairs.residuals.tolist(),
-            "converged": eigenpairs.converged.tolist(),
+            "eigenvalue": found.values.tolist(),
+            "residual": found.residuals.tolist(),
+            "converged": found.converged.tolist(),
         }
     )
     frame.to_csv(context.workspace / "spectrum.csv", index_label="rank")

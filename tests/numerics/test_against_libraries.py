@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from curvlinops import HessianLinearOperator
 from matrices import generator, matrix_with
 from scipy.sparse.linalg import LinearOperator, eigsh
 from small_nets import batch, convolutional, explicit_hessian, residual
@@ -39,6 +40,33 @@ def test_eigsh_finds_the_same_on_a_network(build):
     operator = hessian_operator(build(), *batch())
     found = largest_eigenvalues(operator, 12, generator=generator(), tolerance=1e-9)
     assert found.values.numpy() == pytest.approx(scipys(operator, 12, 1e-9), rel=1e-8)
+
+
+@pytest.mark.parametrize("build", [convolutional, residual])
+def test_curvlinops_multiplies_alike_in_micro_batches_or_not(build):
+    net, (images, labels) = build(), batch(12)
+    theirs = HessianLinearOperator(
+        net,
+        torch.nn.CrossEntropyLoss(),
+        [p for p in net.parameters() if p.requires_grad],
+        [(images[:7], labels[:7]), (images[7:], labels[7:])],
+    )
+    for micro_batch in (None, 5):
+        operator = hessian_operator(net, images, labels, micro_batch=micro_batch)
+        block = torch.randn(operator.dimension, 3, generator=generator(), dtype=torch.float64)
+        torch.testing.assert_close(operator.apply(block), theirs @ block)
+
+
+@pytest.mark.parametrize("build", [convolutional, residual])
+def test_eigsh_over_curvlinops_finds_the_same(build):
+    net, (images, labels) = build(), batch()
+    theirs = HessianLinearOperator(
+        net, torch.nn.CrossEntropyLoss(), list(net.parameters()), [(images, labels)]
+    )
+    truth = eigsh(theirs.to_scipy(), 12, which="LA", tol=1e-9)[0][::-1]
+    operator = hessian_operator(net, images, labels)
+    found = largest_eigenvalues(operator, 12, generator=generator(), tolerance=1e-9)
+    assert found.values.numpy() == pytest.approx(truth, rel=1e-8)
 
 
 @pytest.mark.parametrize("build", [convolutional, residual])

@@ -1,0 +1,143 @@
+"""The ways in which the hessian stage finds eigenvalues."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from rfray.models.module import NetworkModule
+    from rfray.numerics.lanczos import Progress
+    from rfray.numerics.operator import SymmetricOperator
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A network in eval mode, the images and labels of its loss, and the loss's Hessian."""
+
+    module: NetworkModule
+    images: Tensor
+    labels: Tensor
+    operator: SymmetricOperator
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How eigenvalues are looked for.
+
+    Attributes:
+        count: How many.
+        tolerance: Largest residual of a converged one, relative to it.
+        max_products: Where lanczos stops at the latest; None for its default.
+        basis_bytes: Memory for the vectors that lanczos holds.
+        micro_batch: Images of which a graph is held at a time.
+        progress: Told of lanczos' products and converged eigenvalues.
+    """
+
+    count: int
+    tolerance: float
+    max_products: int | None
+    basis_bytes: float
+    micro_batch: int
+    progress: Progress
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a method found, largest eigenvalue first.
+
+    Attributes:
+        values: (n,) float64, or fewer.
+        residuals: As many, ‖Hv - λv‖₂.
+        converged: As many bools, whether the residual is within the tolerance.
+        products: With the Hessian, where the method counts them.
+        searched: Whether the search for missed copies of an eigenvalue came to its end; None if the
+            method makes no such search.
+    """
+
+    values: Tensor
+    residuals: Tensor
+    converged: Tensor
+    products: int | None
+    searched: bool | None
+
+
+def lanczos(problem: Problem, settings: Settings, generator: torch.Generator) -> Found:
+    """Thick-restart Lanczos until every eigenvalue is converged, on the weights that matter."""
+    import torch
+
+    from rfray.numerics.lanczos import largest_eigenvalues
+    from rfray.numerics.memory import place_basis
+    from rfray.numerics.operator import relocated
+    from rfray.numerics.support import restricted, support
+
+    operator = problem.operator
+    touched = restricted(operator, support(operator, settings.count, generator))
+    place = place_basis(
+        touched.dimension,
+        touched.dtype,
+        settings.count,
+        budget=settings.basis_bytes,
+        device_budget=_device_budget(touched.device, settings.basis_bytes),
+    )
+    found = largest_eigenvalues(
+        touched if place.on_device else relocated(touched, torch.device("cpu")),
+        settings.count,
+        tolerance=settings.tolerance,
+        max_products=settings.max_products,
+        basis_size=place.basis_size,
+        generator=generator,
+        progress=settings.progress,
+    )
+    return Found(found.values, found.residuals, found.converged, found.products, found.probed)
+
+
+def _device_budget(device: torch.device, budget: float) -> float:
+    """Half of a GPU's memory, bytes; the other half is for graphs. A CPU has but one memory."""
+    import torch
+
+    if device.type != "cuda":
+        return budget
+    return torch.cuda.get_device_properties(device).total_memory / 2
+
+
+def ritz(problem: Problem, settings: Settings, generator: torch.Generator) -> Found:
+    """As many Lanczos steps as eigenvalues are wanted, and all of their Ritz values."""
+    from rfray.numerics.lanczos import permitted_residuals
+    from rfray.numerics.ritz import ritz_values
+
+    operator = problem.operator
+    found = ritz_values(operator, settings.count, generator)
+    permitted = permitted_residuals(found.values, settings.tolerance, operator.dtype)
+    converged = found.residuals <= permitted
+    return Found(found.values, found.residuals, converged, len(found.values), searched=None)
+
+
+def pyhessian(problem: Problem, settings: Settings, generator: torch.Generator) -> Found:
+    """PyHessian's power iteration, whose eigenvalues are the largest in magnitude."""
+    from rfray.numerics.lanczos import permitted_residuals
+    from rfray.numerics.power_iteration import power_values
+
+    found = power_values(
+        problem.module,
+        problem.images,
+        problem.labels,
+        settings.count,
+        tolerance=settings.tolerance,
+        micro_batch=settings.micro_batch,
+        generator=generator,
+    )
+    permitted = permitted_residuals(found.values, settings.tolerance, problem.operator.dtype)
+    converged = found.residuals <= permitted
+    return Found(found.values, found.residuals, converged, products=None, searched=None)
+
+
+METHODS: dict[str, Callable[[Problem, Settings, torch.Generator], Found]] = {
+    "lanczos": lanczos,
+    "ritz": ritz,
+    "pyhessian": pyhessian,
+}
