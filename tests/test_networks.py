@@ -100,10 +100,11 @@ def test_live_taps_are_those_that_ever_get_a_gradient(arch, kernel_size, image_s
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 @pytest.mark.parametrize("kernel_size", KERNELS)
-def test_the_receptive_field_is_what_a_gradient_reaches(arch, kernel_size):
+@pytest.mark.parametrize("margin", [37, 150])
+def test_the_receptive_field_is_what_a_gradient_reaches(arch, kernel_size, margin):
     """An independent probe: a linearised copy whose weights are all 1, so that nothing cancels."""
     network = architecture(arch)(kernel_size, 0.001, 2)
-    image_size = PUBLISHED_FIELDS[arch][kernel_size] + 150
+    image_size = PUBLISHED_FIELDS[arch][kernel_size] + margin
     last = network.convolutions[-1].name
     shape = geometry(network, image_size)
     unit = shape.layer(last).map_size // 2
@@ -111,6 +112,18 @@ def test_the_receptive_field_is_what_a_gradient_reaches(arch, kernel_size):
     reached = _pixels_reached(network, last, unit, image_size)
     first = window.first + unit * window.jump
     assert reached == list(range(first, first + shape.receptive_field))
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize(("kernel_size", "image_size"), [(2, 32), (2, 96), (3, 81), (4, 128)])
+def test_a_picture_smaller_than_the_receptive_field_cuts_it(arch, kernel_size, image_size):
+    network = architecture(arch)(kernel_size, 0.001, 2)
+    last = network.convolutions[-1].name
+    layer = geometry(network, image_size).layer(last)
+    unit = layer.map_size // 2
+    first = layer.window.first + unit * layer.window.jump
+    inside = range(max(first, 0), min(first + layer.window.size, image_size))
+    assert _pixels_reached(network, last, unit, image_size) == list(inside)
 
 
 def _pixels_reached(network, layer, unit, image_size):
