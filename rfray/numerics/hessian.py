@@ -3,7 +3,8 @@
 Measured on one CPU thread for vgg19_rf (width 1/4, k = 5, 1.26 M parameters, 256 images), one
 product: forward over reverse 0.83 s; double backward through a kept graph 0.44 s, and the same for
 each of four vectors at once (`is_grads_batched`) 0.48 s; through a kept graph of live taps 0.22 s,
-which is what is done here.
+which is what is done here. `torch.compile` of a traced product had not come to its end after seven
+minutes on two cores, while all products of a spectrum take one.
 """
 
 from __future__ import annotations
