@@ -114,8 +114,9 @@ def make_plan(study: Study) -> Plan:
 
 def _refuse_impossible(study: Study, cells: Sequence[Cell]) -> None:
     for cell in cells:
+        network, image_size = cell.network, cell.facts.image_size
         try:
-            geometry(cell.network, cell.facts.image_size)
+            geometry(network, image_size)
         except UserError as error:
             where = f"{cell.arch} at kernel_size {cell.kernel_size} on {cell.dataset}"
             raise UserError(error.what, where=where, do=error.do) from error

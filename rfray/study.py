@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError, create_model, field_validator
+from pydantic import BeforeValidator, Field, ValidationError, create_model, field_validator
 
 from rfray.cell import Cell
-from rfray.data.registry import DATASETS
+from rfray.data.registry import at_size, naming_problem
 from rfray.errors import UserError, nearest
 from rfray.models.registry import ARCHITECTURES
 from rfray.parameters import Parameters
@@ -43,7 +44,10 @@ class Axes(Parameters):
     @field_validator("dataset")
     @classmethod
     def _known_datasets(cls, names: list[str]) -> list[str]:
-        return _all_known("data set", names, DATASETS)
+        problems = [problem for name in names if (problem := naming_problem(name)) is not None]
+        if problems:
+            raise ValueError(problems[0])
+        return names
 
     @field_validator("arch")
     @classmethod
@@ -51,8 +55,21 @@ class Axes(Parameters):
         return _all_known("network", names, ARCHITECTURES)
 
 
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def _in_seconds(value: Any) -> Any:
+    """`"90m"` in seconds; what is no such text as it is."""
+    duration = re.fullmatch(r"(\d+(?:\.\d+)?) ?([smhd])", value) if isinstance(value, str) else None
+    return float(duration[1]) * _SECONDS[duration[2]] if duration else value
+
+
+Duration = Annotated[float, BeforeValidator(_in_seconds), Field(gt=0)]
+"""Seconds; written as a number, or as in `90m`, `2h`, `1d`."""
+
+
 class Request(Parameters):
-    """What one running stage occupies."""
+    """What one running stage occupies, and how long and how often it may run."""
 
     cpus: Annotated[float, Field(gt=0)] = Field(
         default=1, description="Processor cores; PyTorch runs as many threads, at least one."
@@ -65,13 +82,27 @@ class Request(Parameters):
     memory: Annotated[int, Field(gt=0)] | None = Field(
         default=None, description="Bytes of main memory to reserve; null reserves none."
     )
+    time_limit: Duration | None = Field(
+        default=None,
+        description="Seconds, or as in 90m or 2h, after which a run that has not ended counts as "
+        "failed; null sets no limit.",
+    )
+    retries: Annotated[int, Field(ge=0)] = Field(
+        default=2,
+        description="How often a run is started anew when its process or its machine is lost.",
+    )
 
 
-class DataPlace(Parameters):
-    """Where data sets lie; it enters no key."""
+class Data(Parameters):
+    """Where data sets lie, which enters no key, and how large their pictures are made."""
 
     root: str | None = Field(
         default=None, description="Folder of their files; null takes RFRAY_DATA or ~/.cache/rfray."
+    )
+    image_size: Annotated[int, Field(gt=0)] | None = Field(
+        default=None,
+        description="Height and width in pixels that all pictures are scaled and cropped to; null "
+        "leaves each data set its own size. 'NAME@64' in axes.dataset says it for one data set.",
     )
 
 
@@ -83,7 +114,7 @@ class Study(Parameters):
 
     name: StudyName = Field(description="Name of the study, and of its MLflow experiment.")
     axes: Axes
-    data: DataPlace = Field(default=DataPlace(), description="Where data sets lie.")
+    data: Data = Field(default=Data(), description="Where data sets lie, and their image size.")
     resources: dict[str, Request] = Field(
         default={}, description="What a stage occupies, by the stage's name."
     )
@@ -106,12 +137,19 @@ class Study(Parameters):
     def cells(self) -> Iterator[Cell]:
         """Every combination of the axes, the last axis fastest."""
         axes = {name: getattr(self.axes, name) for name in Axes.model_fields}
+        axes["dataset"] = self._sized_datasets()
         for values in itertools.product(*axes.values()):
             yield Cell(**dict(zip(axes, values, strict=True)))
 
     def document(self) -> dict[str, Any]:
-        """The study as JSON-ready data, with every default written out."""
-        return self.model_dump(mode="json", exclude_none=True)
+        """The study as JSON-ready data, every default written out, data sets with their size."""
+        document = self.model_dump(mode="json", exclude_none=True)
+        document["axes"]["dataset"] = self._sized_datasets()
+        return document
+
+    def _sized_datasets(self) -> list[str]:
+        sized = (at_size(name, self.data.image_size) for name in self.axes.dataset)
+        return list(dict.fromkeys(sized))  # cifar10 and cifar10@64 may mean the same
 
 
 @cache
@@ -204,7 +242,7 @@ def _fields_at(path: tuple[int | str, ...]) -> list[str]:
         elif part == "axes":
             model = Axes
         elif part == "data":
-            model = DataPlace
+            model = Data
         elif str(part) in stages():
             model = stages()[str(part)].parameters if model is not Request else Request
     return list(model.model_fields)

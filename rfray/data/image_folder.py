@@ -7,17 +7,16 @@ anew once a file's name, size or time has changed.
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rfray.data.dataset import Dataset, DatasetFacts, DatasetSource, Split
 from rfray.data.folders import data_folder, prepared_folder
-from rfray.data.pictures import decode, decode_square
+from rfray.data.pictures import fitted, opened, square
+from rfray.data.remembered import ENCODING, files_state, memory_file, recall, remember
 from rfray.errors import UserError
 
 if TYPE_CHECKING:
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 NAME = "imagefolder"
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"})
 _TEST_FOLDERS = ("test", "val")
-_NAMES = ("utf-8", "surrogateescape")  # whatever bytes a file's name is made of
 
 
 @dataclass(frozen=True)
@@ -96,14 +94,19 @@ def _labelled(folder: Path, split: Path, classes: Sequence[str]) -> tuple[tuple[
     return tuple(labelled)
 
 
-def read_facts(listing: Listing) -> DatasetFacts:
+def read_facts(listing: Listing, image_size: int | None = None) -> DatasetFacts:
     """Facts of a folder, from reading and decoding every picture once.
 
-    Mean and deviation are those of the training pixels; the fingerprint digests the names, sizes
-    and contents of all files.
+    Mean and deviation are those of the training pixels, after scaling; the fingerprint digests the
+    names, sizes and contents of all files, and names the image size if one is given.
+
+    Args:
+        listing: The pictures.
+        image_size: What to scale them to, in pixels a side; None leaves them as they are.
 
     Raises:
-        UserError: A picture is damaged, not square, or of another size than the first.
+        UserError: A picture is damaged; or, without `image_size`, it is not square or of another
+            size than the first.
     """
     import numpy as np
 
@@ -112,7 +115,7 @@ def read_facts(listing: Listing) -> DatasetFacts:
     total, squares, pixels = np.zeros(3), np.zeros(3), 0
     for name, _, content in _contents(listing, (*listing.train, *listing.test)):
         content_digest.add(name, content)
-        picture = _square(content, listing, name, size)
+        picture = _square(content, listing, name, size, image_size)
         size = len(picture)
         if name.startswith("train/"):
             scaled = picture.reshape(-1, 3) / 255
@@ -125,7 +128,7 @@ def read_facts(listing: Listing) -> DatasetFacts:
         raise UserError("all training pixels of a channel are equal", where=str(listing.folder))
     return DatasetFacts(
         name=NAME,
-        fingerprint=content_digest.fingerprint,
+        fingerprint=content_digest.fingerprint(image_size),
         classes=len(listing.classes),
         image_size=size,
         train_images=len(listing.train),
@@ -140,13 +143,18 @@ def _three(values: Iterable[Any]) -> tuple[float, float, float]:
     return red, green, blue
 
 
-def _square(content: bytes, listing: Listing, name: str, size: int) -> NDArray[np.uint8]:
+def _square(
+    content: bytes, listing: Listing, name: str, size: int, image_size: int | None
+) -> NDArray[np.uint8]:
     """The picture; `size` is that of those before it, 0 for the first."""
     path = str(listing.folder / name)
-    if size:
-        return decode_square(content, path, size)
-    picture = decode(content, path)
-    return decode_square(content, path, len(picture))
+    picture = opened(content, path)
+    if image_size is not None:
+        return fitted(picture, image_size)
+    return square(picture, path, size or picture.height, do=_SCALE)
+
+
+_SCALE = "replace it, or have all pictures scaled: 'data: {image_size: 64}'"
 
 
 def _contents(
@@ -163,24 +171,27 @@ class _Digest:
         self._hash = hashlib.blake2b(b"imagefolder-v1", digest_size=12)
 
     def add(self, name: str, content: bytes) -> None:
-        self._hash.update(f"\n{name}\n{len(content)}\n".encode(*_NAMES))
+        self._hash.update(f"\n{name}\n{len(content)}\n".encode(*ENCODING))
         self._hash.update(content)
 
-    @property
-    def fingerprint(self) -> str:
-        return f"{NAME}-{self._hash.hexdigest()}"
+    def fingerprint(self, image_size: int | None) -> str:
+        return f"{_label(image_size)}-{self._hash.hexdigest()}"
 
 
-def load(facts: DatasetFacts, listing: Listing) -> Dataset:
-    """Read all pictures.
+def _label(image_size: int | None) -> str:
+    return NAME if image_size is None else f"{NAME}-{image_size}px"
+
+
+def load(facts: DatasetFacts, listing: Listing, image_size: int | None = None) -> Dataset:
+    """Read all pictures, and scale them to `image_size` if one is given.
 
     Raises:
         UserError: A file has changed since its facts were read.
     """
     content_digest = _Digest()
-    train = _split(facts, listing, listing.train, content_digest)
-    test = _split(facts, listing, listing.test, content_digest)
-    if content_digest.fingerprint != facts.fingerprint:
+    train = _split(image_size, facts, listing, listing.train, content_digest)
+    test = _split(image_size, facts, listing, listing.test, content_digest)
+    if content_digest.fingerprint(image_size) != facts.fingerprint:
         raise UserError(
             "its pictures have changed since the sweep was planned",
             where=str(listing.folder),
@@ -190,6 +201,7 @@ def load(facts: DatasetFacts, listing: Listing) -> Dataset:
 
 
 def _split(
+    image_size: int | None,
     facts: DatasetFacts,
     listing: Listing,
     labelled: Sequence[tuple[str, int]],
@@ -202,60 +214,36 @@ def _split(
     images = np.empty((len(labelled), 3, size, size), dtype=np.uint8)
     for place, (name, _, content) in enumerate(_contents(listing, labelled)):
         content_digest.add(name, content)
-        images[place] = _square(content, listing, name, size).transpose(2, 0, 1)
+        pixels = _square(content, listing, name, size, image_size)
+        images[place] = pixels.transpose(2, 0, 1)
     return Split(torch.from_numpy(images), torch.tensor([label for _, label in labelled]))
 
 
-def image_folder(folder: Path) -> DatasetSource:
+def image_folder(folder: Path, image_size: int | None = None) -> DatasetSource:
     """The pictures of `folder` as a data set; its facts are read once a process.
+
+    Args:
+        folder: The folder.
+        image_size: What to scale the pictures to, in pixels a side; None leaves them as they are.
 
     Raises:
         UserError: See `list_pictures` and `read_facts`.
     """
-    return _image_folder(folder.resolve(), prepared_folder())
+    return _image_folder(folder.resolve(), prepared_folder(), image_size)
 
 
-def source() -> DatasetSource:
+def source(image_size: int | None = None) -> DatasetSource:
     """The pictures in the data folder's `imagefolder`, which may be a link to another folder."""
-    return image_folder(data_folder() / NAME)
+    return image_folder(data_folder() / NAME, image_size)
 
 
 @cache
-def _image_folder(folder: Path, memory: Path) -> DatasetSource:
+def _image_folder(folder: Path, memory: Path, image_size: int | None) -> DatasetSource:
     listing = list_pictures(folder)
-    facts = _remembered_facts(listing, memory)
-    return DatasetSource(facts, partial(load, facts, listing))
-
-
-def _remembered_facts(listing: Listing, memory: Path) -> DatasetFacts:
-    """The facts as read before if no file's name, size or time has changed since, else anew."""
-    state = _state(listing)
-    path = memory / f"{NAME}-{_short_digest(str(listing.folder))}.json"
-    try:
-        document = json.loads(path.read_text())
-        if document["state"] == state:
-            known = document["facts"]
-            return DatasetFacts(
-                **{**known, "mean": tuple(known["mean"]), "deviation": tuple(known["deviation"])}
-            )
-    except (OSError, ValueError, KeyError, TypeError):
-        pass  # Nothing remembered, or nothing that can be read: the pictures tell.
-    facts = read_facts(listing)
-    memory.mkdir(parents=True, exist_ok=True)
-    partial_path = path.with_suffix(f".{os.getpid()}.partial")
-    partial_path.write_text(json.dumps({"state": state, "facts": asdict(facts)}))
-    partial_path.replace(path)
-    return facts
-
-
-def _state(listing: Listing) -> str:
-    """Digest of every file's name, size and time of change."""
-    content = hashlib.blake2b(digest_size=12)
-    for name, label in (*listing.train, *listing.test):
-        status = (listing.folder / name).stat()
-        content.update(f"{name}\n{label}\n{status.st_size}\n{status.st_mtime_ns}\n".encode(*_NAMES))
-    return content.hexdigest()
-
-
-def _short_digest(text: str) -> str:
-    return hashlib.blake2b(text.encode(*_NAMES), digest_size=6).hexdigest()
+    state = files_state(folder, (name for name, _ in (*listing.train, *listing.test)))
+    path = memory_file(memory, _label(image_size), folder)
+    facts = recall(path, state)
+    if facts is None:
+        facts = read_facts(listing, image_size)
+        remember(path, state, facts)
+    return DatasetSource(facts, partial(load, facts, listing, image_size))

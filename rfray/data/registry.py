@@ -3,40 +3,91 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
-from rfray.data import cifar, digits, idx, image_folder, stl10, svhn, tiny_imagenet
+from rfray.data import (
+    cifar,
+    digits,
+    idx,
+    image_folder,
+    stl10,
+    svhn,
+    tiny_imagenet,
+    torchvision_reader,
+    torchvision_sets,
+)
 from rfray.data.dataset import DatasetSource
+from rfray.data.resized import resized
 from rfray.errors import UserError, nearest
 
+SIZE_MARK = "@"
+"""Between a data set's name and the size that its pictures are scaled to: `cifar10@64`."""
 
-def _fixed(source: DatasetSource) -> Callable[[], DatasetSource]:
-    return lambda: source
-
-
-DATASETS: Mapping[str, Callable[[], DatasetSource]] = {
-    "digits": _fixed(digits.SOURCE),
-    "cifar10": _fixed(cifar.CIFAR10_SOURCE),
-    "cifar100": _fixed(cifar.CIFAR100_SOURCE),
-    "tiny_imagenet": _fixed(tiny_imagenet.SOURCE),
-    "imagefolder": image_folder.source,
+FIXED: Mapping[str, DatasetSource] = {
+    "digits": digits.SOURCE,
+    "cifar10": cifar.CIFAR10_SOURCE,
+    "cifar100": cifar.CIFAR100_SOURCE,
+    "tiny_imagenet": tiny_imagenet.SOURCE,
     # By the name of torchvision's class.
-    "CIFAR10": _fixed(cifar.CIFAR10_SOURCE),
-    "CIFAR100": _fixed(cifar.CIFAR100_SOURCE),
-    "FashionMNIST": _fixed(idx.FASHION_MNIST_SOURCE),
-    "KMNIST": _fixed(idx.KMNIST_SOURCE),
-    "MNIST": _fixed(idx.MNIST_SOURCE),
-    "STL10": _fixed(stl10.SOURCE),
-    "SVHN": _fixed(svhn.SOURCE),
+    "CIFAR10": cifar.CIFAR10_SOURCE,
+    "CIFAR100": cifar.CIFAR100_SOURCE,
+    "FashionMNIST": idx.FASHION_MNIST_SOURCE,
+    "KMNIST": idx.KMNIST_SOURCE,
+    "MNIST": idx.MNIST_SOURCE,
+    "STL10": stl10.SOURCE,
+    "SVHN": svhn.SOURCE,
 }
-"""What makes each source. It reads no file, but for `imagefolder`, whose facts lie in its files."""
+"""The sources whose facts are known without a file."""
+
+DATASETS: Mapping[str, Callable[[int | None], DatasetSource]] = {
+    **{name: partial(resized, source) for name, source in FIXED.items()},
+    "imagefolder": image_folder.source,
+    **{
+        name: partial(torchvision_reader.source, known)
+        for name, known in torchvision_sets.SETS.items()
+    },
+}
+"""What makes each source, at an image size or, with None, at its own.
+
+It reads no file but for `imagefolder` and torchvision's sets, whose facts lie in their files.
+"""
 
 
 def dataset_source(name: str) -> DatasetSource:
-    """The registered data set called `name`; UserError, naming the nearest, if there is none."""
-    try:
-        make = DATASETS[name]
-    except KeyError:
-        raise UserError(
-            f"no data set is called '{name}'", where="axes.dataset", do=nearest(name, DATASETS)
-        ) from None
-    return make()
+    """The registered data set called `name`, which may end in a size, as `cifar10@64` does.
+
+    Raises:
+        UserError: There is none, with the nearest name, or the reason why it does not serve; or its
+            facts lie in its files and cannot be read.
+    """
+    problem = naming_problem(name)
+    if problem is not None:
+        raise UserError(problem, where="axes.dataset")
+    base, image_size = _parts(name)
+    return DATASETS[base](image_size)
+
+
+def naming_problem(name: str) -> str | None:
+    """What is wrong with a data set's name, and what to do about it; None if nothing is."""
+    base, mark, size = name.partition(SIZE_MARK)
+    if base in torchvision_sets.REFUSED:
+        return f"torchvision's {base} {torchvision_sets.REFUSED[base]}"
+    if base not in DATASETS:
+        return f"no data set is called '{base}' ({nearest(base, DATASETS)})"
+    if mark and (not size.isdecimal() or int(size) == 0):
+        return f"'{name}' names no size in pixels (write '{base}{SIZE_MARK}64')"
+    return None
+
+
+def at_size(name: str, image_size: int | None) -> str:
+    """The name of a data set at `image_size`, unless it names a size already or that is its own."""
+    base, own_size = _parts(name)
+    size = own_size or image_size
+    if size is None or (base in FIXED and FIXED[base].facts.image_size == size):
+        return base
+    return f"{base}{SIZE_MARK}{size}"
+
+
+def _parts(name: str) -> tuple[str, int | None]:
+    base, _, size = name.partition(SIZE_MARK)
+    return base, int(size) if size else None

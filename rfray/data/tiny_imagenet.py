@@ -17,7 +17,7 @@ from pathlib import Path
 
 from rfray.data.dataset import Dataset, DatasetFacts, DatasetSource, Split
 from rfray.data.folders import data_folder
-from rfray.data.pictures import decode_square
+from rfray.data.pictures import opened, square
 from rfray.data.published import PublishedFile, fetch, verify
 from rfray.errors import UserError
 
@@ -195,8 +195,8 @@ def _split(tree: _Tree, labelled: Iterable[Labelled], facts: DatasetFacts) -> Sp
     size = facts.image_size
     images = np.empty((len(labelled), 3, size, size), dtype=np.uint8)
     for place, (name, _) in enumerate(labelled):
-        pixels = decode_square(_read(tree, name), f"{tree.where}/{name}", size)
-        images[place] = pixels.transpose(2, 0, 1)
+        path = f"{tree.where}/{name}"
+        images[place] = square(opened(_read(tree, name), path), path, size).transpose(2, 0, 1)
     return Split(torch.from_numpy(images), torch.tensor([label for _, label in labelled]))
 
 

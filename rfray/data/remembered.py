@@ -1,0 +1,52 @@
+"""Facts that were read from files: kept beside the prepared copies until a file changes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+
+from rfray.data.dataset import DatasetFacts
+
+ENCODING = ("utf-8", "surrogateescape")
+"""How a file's name becomes bytes, whatever it is made of."""
+
+
+def files_state(folder: Path, names: Iterable[str]) -> str:
+    """Digest of the name, size and time of change of files below a folder."""
+    content = hashlib.blake2b(digest_size=12)
+    for name in names:
+        status = (folder / name).stat()
+        content.update(f"{name}\n{status.st_size}\n{status.st_mtime_ns}\n".encode(*ENCODING))
+    return content.hexdigest()
+
+
+def memory_file(memory: Path, name: str, folder: Path) -> Path:
+    """Where the facts of the data set `name` in `folder` are remembered."""
+    place = hashlib.blake2b(str(folder).encode(*ENCODING), digest_size=6).hexdigest()
+    return memory / f"{name}-{place}.json"
+
+
+def recall(path: Path, state: str) -> DatasetFacts | None:
+    """The facts that were remembered of files in this state; None if there are none."""
+    try:
+        document = json.loads(path.read_text())
+        if document["state"] != state:
+            return None
+        known = document["facts"]
+        return DatasetFacts(
+            **{**known, "mean": tuple(known["mean"]), "deviation": tuple(known["deviation"])}
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # Nothing remembered, or nothing that can be read: the pictures tell.
+
+
+def remember(path: Path, state: str, facts: DatasetFacts) -> None:
+    """Keep the facts of files in this state, under a temporary name until they are complete."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    partial.write_text(json.dumps({"state": state, "facts": asdict(facts)}))
+    partial.replace(path)
