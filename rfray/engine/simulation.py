@@ -1,0 +1,74 @@
+"""The schedule of a plan on so many slots, worked out without running anything. Pure."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+from rfray.engine.frontier import Frontier, Occupancy
+from rfray.plan import Node, Plan
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What a simulated sweep took.
+
+    Attributes:
+        slots: GPUs, or processor cores where there is no GPU.
+        makespan: Seconds from the first start to the last end.
+        busy: Slot-seconds in which something ran; shares of a GPU count as shares.
+    """
+
+    slots: float
+    makespan: float
+    busy: float
+
+    @property
+    def utilisation(self) -> float:
+        """The share of all slots' time in which they were used; 1 where nothing is to be done."""
+        return self.busy / (self.slots * self.makespan) if self.makespan else 1.0
+
+    @property
+    def slot_hours(self) -> float:
+        """What is paid for: every slot until the last run has ended."""
+        return self.slots * self.makespan / 3600
+
+
+def simulate(
+    plan: Plan,
+    done: Collection[str],
+    capacity: Occupancy,
+    demand: Callable[[Node], Occupancy],
+    seconds: Callable[[Node], float],
+) -> Schedule:
+    """Let the driver's own frontier work a plan off in imagined time.
+
+    Args:
+        plan: The plan.
+        done: Keys of its nodes that are finished already.
+        capacity: What there is to run on.
+        demand: What a node occupies; no node may need more than the capacity.
+        seconds: How long a node takes.
+    """
+    frontier = Frontier(plan, done, capacity)
+    running: list[tuple[float, int, str]] = []
+    occupied: dict[str, Occupancy] = {}
+    now = busy = 0.0
+    started = 0
+    while not frontier.finished:
+        for node in frontier.start(demand):
+            need, takes = demand(node), seconds(node)
+            occupied[node.key] = need
+            busy += _slots(need, capacity) * takes
+            heapq.heappush(running, (now + takes, started, node.key))
+            started += 1
+        if not running:
+            raise ValueError("a node needs more than the capacity")
+        now, _, key = heapq.heappop(running)
+        frontier.end(key, occupied.pop(key), well=True)
+    return Schedule(_slots(capacity, capacity), now, busy)
+
+
+def _slots(part: Occupancy, capacity: Occupancy) -> float:
+    return part.gpus if capacity.gpus > 0 else part.cpus
