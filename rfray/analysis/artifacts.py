@@ -14,7 +14,7 @@ Floats = NDArray[np.float64]
 
 
 class ArtifactError(ValueError):
-    """A file that is not what the public schema says it is."""
+    """What a run left is not there, or not what the public schema says it is."""
 
 
 @dataclass(frozen=True)

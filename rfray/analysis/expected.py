@@ -32,10 +32,12 @@ class Gap:
     Attributes:
         what: Its name, such as `vgg19_rf digits k=3 seed 1: finetune 0.9`.
         reason: Why it is not there, such as `failed: out of memory` or `not run yet`.
+        run_id: The run that should have given it; None if there is none.
     """
 
     what: str
     reason: str
+    run_id: str | None = None
 
     def __str__(self) -> str:
         return f"{self.what}: {self.reason}"
@@ -82,11 +84,18 @@ def expected_slots(frame: StudyFrame) -> Expected:
 def missing(frame: StudyFrame, expected: Expected) -> list[Gap]:
     """A gap for each planned slot that no run fills, and for each group of seeds in doubt."""
     gaps = [
-        Gap(frame.names.slot(slot), absence(slot, frame))
+        gap_at(slot, absence(slot, frame), frame)
         for slot in expected.planned
         if slot not in frame.kept
     ]
     return gaps + _doubtful_groups(frame)
+
+
+def gap_at(slot: Slot, reason: str, frame: StudyFrame) -> Gap:
+    """The gap at a slot, with the run that fills it badly, or the latest that failed to."""
+    attempt = frame.attempts.get(slot)
+    record = frame.kept.get(slot) or (attempt.record if attempt else None)
+    return Gap(frame.names.slot(slot), reason, record.run_id if record else None)
 
 
 def absence(slot: Slot, frame: StudyFrame) -> str:
@@ -173,16 +182,15 @@ def _doubtful_groups(frame: StudyFrame) -> list[Gap]:
         covered = covered_seeds(record)
         if slot.stage != "cka" or covered is None:
             continue
-        name = frame.names.slot(slot)
         if covered != planned:
             reason = f"covers the seeds {list(covered)}, the study has {list(planned)}"
-            gaps.append(Gap(name, reason))
+            gaps.append(gap_at(slot, reason, frame))
         retrained = [s for s in covered if _trained_after(record, slot.identity, s, frame)]
         if retrained:
             reason = (
                 f"is older than the training of seed {retrained[0]}, so maybe of other networks"
             )
-            gaps.append(Gap(name, reason))
+            gaps.append(gap_at(slot, reason, frame))
     return gaps
 
 

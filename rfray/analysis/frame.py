@@ -51,6 +51,7 @@ class StudyFrame:
     Attributes:
         study: Name of the study, which is its MLflow experiment.
         tracking_uri: The store it was read from.
+        experiment_id: Its experiment in that store.
         document: What was planned, stated by the driver or inferred from the runs.
         axes: The axes that tell table rows apart: every axis but the seed.
         rows: One row a finished stage that counts: `study stage dataset arch kernel_size
@@ -64,6 +65,7 @@ class StudyFrame:
 
     study: str
     tracking_uri: str
+    experiment_id: str
     document: StudyDocument
     axes: tuple[str, ...]
     rows: pd.DataFrame
@@ -120,6 +122,7 @@ def read_frame(ledger: Ledger, study: str) -> StudyFrame:
     return StudyFrame(
         study=study,
         tracking_uri=ledger.tracking_uri,
+        experiment_id=ledger.experiment_id(study),
         document=document,
         axes=axes,
         rows=_rows(study, axes, screening.kept),

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pandas as pd
+
+from rfray.analysis.contents import Contents
 from rfray.analysis.expected import Gap, Progress, expected_slots, missing, progress
 from rfray.analysis.figures import DrawnFigure, draw_figures
 from rfray.analysis.figures.panels import StudyFiles
 from rfray.analysis.figures.style import rendered
-from rfray.analysis.formats import csv_text, markdown_text
+from rfray.analysis.formats import csv_text, long_form, markdown_text, trend_form
 from rfray.analysis.frame import StudyFrame, finished, read_frame
+from rfray.analysis.html_report import html_text
+from rfray.analysis.latex import latex_text
 from rfray.analysis.published import Published, load_published
 from rfray.analysis.report_file import ReportSpec, check_names, read_layout
 from rfray.analysis.samples import Measurements, read_histories
-from rfray.analysis.summary import Contents, summary_text
-from rfray.analysis.tables import NotInStudy, build_tables
+from rfray.analysis.summary import summary_text
+from rfray.analysis.tables import NotInStudy, Table, build_tables
 from rfray.analysis.writing import write_all
 
 if TYPE_CHECKING:
@@ -48,7 +55,7 @@ class Analysis:
         written: Their paths.
         progress: How far each stage is.
         gaps: Everything that is missing, by name and reason.
-        left_out: How many runs do not count.
+        left_out: How many runs do not count, by the rule that left them out.
         not_in_study: Tables and figures of the report that the study has nothing for.
     """
 
@@ -57,7 +64,7 @@ class Analysis:
     written: tuple[Path, ...]
     progress: tuple[Progress, ...]
     gaps: tuple[Gap, ...]
-    left_out: int
+    left_out: Mapping[str, int]
     not_in_study: tuple[NotInStudy, ...]
 
 
@@ -72,7 +79,7 @@ def load_report(path: Path) -> Report:
 
 
 def analyze(ledger: Ledger, study: str, report: Report, out: Path) -> Analysis:
-    """Writes a report's tables, figures and summary on a study, done or half done.
+    """Writes a report on a study, done or half done: its page, tables and figures.
 
     Everything is made before the first file is written, so that a failed analysis leaves the
     folder as it was.
@@ -81,7 +88,8 @@ def analyze(ledger: Ledger, study: str, report: Report, out: Path) -> Analysis:
         ledger: The tracking store.
         study: Name of the study in it.
         report: The report.
-        out: Folder for `tables/`, `figures/` and `summary.md`; made if it is not there.
+        out: Folder for `report.html`, `summary.md`, `tables/` and `figures/`; made if it is not
+            there.
 
     Raises:
         UserError: If the study is unknown or has no finished run, the report names what does not
@@ -97,24 +105,42 @@ def analyze(ledger: Ledger, study: str, report: Report, out: Path) -> Analysis:
     found = [gap for t in tables for gap in t.gaps] + [gap for f in figures for gap in f.gaps]
     gaps = tuple(dict.fromkeys([*missing(frame, expected), *found]))
     not_in_study = (*absent, *undrawn)
-    files: dict[str, bytes] = {}
-    for table in tables:
-        files[f"tables/{table.spec.id}.csv"] = csv_text(table).encode()
-        files[f"tables/{table.spec.id}.md"] = markdown_text(table).encode()
-    for figure in figures:
-        for suffix, content in rendered(figure.figure).items():
-            files[f"figures/{figure.id}.{suffix}"] = content
     contents = Contents(layout.title, frame, expected, tables, figures, not_in_study, gaps)
-    files["summary.md"] = summary_text(contents).encode()
+    pictures = {figure.id: rendered(figure.figure) for figure in figures}
+    files = {
+        **_table_files(tables),
+        **{
+            f"figures/{name}.{suffix}": content
+            for name, picture in pictures.items()
+            for suffix, content in picture.items()
+        },
+        "summary.md": summary_text(contents).encode(),
+        "report.html": html_text(
+            contents, {name: picture["png"] for name, picture in pictures.items()}
+        ).encode(),
+    }
     return Analysis(
         study=study,
         out=out,
         written=tuple(write_all(out, files)),
         progress=tuple(progress(frame, expected)),
         gaps=gaps,
-        left_out=len(frame.dropped),
+        left_out=Counter(entry.kind for entry in frame.dropped),
         not_in_study=not_in_study,
     )
+
+
+def _table_files(tables: Sequence[Table]) -> dict[str, bytes]:
+    texts: dict[str, str] = {}
+    for table in tables:
+        name = f"tables/{table.spec.id}"
+        texts[f"{name}.csv"] = csv_text(long_form(table))
+        texts[f"{name}.md"] = markdown_text(table)
+        texts[f"{name}.tex"] = latex_text(table)
+    trends = [trend_form(table) for table in tables if table.trends]
+    if trends:
+        texts["tables/trends.csv"] = csv_text(pd.concat(trends, ignore_index=True))
+    return {name: text.encode() for name, text in texts.items()}
 
 
 def _metrics(frame: StudyFrame) -> dict[str, frozenset[str]]:

@@ -33,6 +33,9 @@ def _as_tuple(value: object) -> object:
     return tuple(value) if isinstance(value, list) else (value,)
 
 
+Hypothesis = Literal["falls", "rises"]
+"""What a column is held to do as the receptive field grows, stated before the data are seen."""
+
 _Values = Annotated[tuple[Scalar, ...], BeforeValidator(_as_tuple)]
 _Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
@@ -75,6 +78,7 @@ class _Column(_Model):
     name: _Identifier
     title: str
     format: str = ".2f"
+    trend: Hypothesis | None = None
 
     @field_validator("format")
     @classmethod
@@ -90,6 +94,10 @@ class MeasuredColumn(_Column, Quantity):
     """A column of values that runs logged.
 
     Attributes:
+        name: Its name in files.
+        title: Its heading.
+        format: How its numbers are written.
+        trend: What its values are held to do as the receptive field grows; None: not tested.
         over: What the mean is taken over: the seeds of a cell, one value a run, or the draws
             within one run, one value a step of the metric.
     """
@@ -108,6 +116,10 @@ class DifferenceColumn(_Column):
     """A column of differences, taken per seed before they are averaged.
 
     Attributes:
+        name: Its name in files.
+        title: Its heading.
+        format: How its numbers are written.
+        trend: What its values are held to do as the receptive field grows; None: not tested.
         minus: Names of two measured columns of the table: the first minus the second.
         equals: The logged quantity that the difference must equal; also the name under which its
             published values are kept.
@@ -182,7 +194,9 @@ class FigureSpec(_Selected):
         kind: What it shows.
     """
 
-    kind: Literal["spectra", "eigenvalues", "cka", "importance"]
+    kind: Literal[
+        "spectra", "eigenvalues", "cka", "importance", "training", "pruning", "finetuning"
+    ]
 
 
 class PublishedSpec(_Model):

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from rfray.analysis import schema
-from rfray.analysis.expected import Expected, Gap, absence
+from rfray.analysis.expected import Expected, Gap, absence, gap_at
 from rfray.analysis.frame import StudyFrame
 from rfray.analysis.report_file import MeasuredColumn, Quantity, ReportSpec
 from rfray.analysis.slots import Identity, Slot
@@ -33,14 +33,19 @@ class Sample:
         n_planned: How many there should be.
         gaps: Each value that is not there, by name and reason.
         notes: Every flaw in a few words, the gaps included.
-        runs: The runs that were measured.
+        runs: The runs that were measured, by seed; under None where the runs have no seed.
     """
 
     values: Mapping[int | None, float]
     n_planned: int
     gaps: tuple[Gap, ...]
     notes: tuple[str, ...]
-    runs: tuple[RunRecord, ...]
+    runs: Mapping[int | None, tuple[RunRecord, ...]]
+
+    @property
+    def records(self) -> list[RunRecord]:
+        """The runs that were measured, one after the other."""
+        return [record for records in self.runs.values() for record in records]
 
 
 @dataclass(frozen=True)
@@ -100,20 +105,20 @@ def measure_seeds(quantity: Quantity, identity: Identity, study: Measurements) -
     values: dict[int | None, float] = {}
     gaps: list[Gap] = []
     notes: list[str] = []
-    runs: list[RunRecord] = []
+    runs: dict[int | None, tuple[RunRecord, ...]] = {}
     slots = study.places.get((quantity.stage, quantity.parameter, identity), ())
     for slot in slots:
         record = study.frame.kept.get(slot)
         flaw = _flaw(slot, record, quantity.metric, study)
         if record is not None and flaw is None:
             values[slot.seed] = record.metrics[quantity.metric]
-            runs.append(record)
+            runs[slot.seed] = (record,)
         elif flaw is not None:
-            gaps.append(Gap(study.frame.names.slot(slot), flaw))
+            gaps.append(gap_at(slot, flaw, study.frame))
             notes.append(f"{_who(slot)}{slot.stage_label()} {flaw}")
         notes += _doubled(slot, study)
-    notes += _mixed_settings(runs, study.frame.axes)
-    return Sample(values, len(slots), tuple(gaps), tuple(notes), tuple(runs))
+    notes += _mixed_settings([record for (record,) in runs.values()], study.frame.axes)
+    return Sample(values, len(slots), tuple(gaps), tuple(notes), runs)
 
 
 def difference(first: Sample, second: Sample, logged: Sample | None) -> Sample:
@@ -140,7 +145,7 @@ def difference(first: Sample, second: Sample, logged: Sample | None) -> Sample:
         n_planned=max(first.n_planned, second.n_planned),
         gaps=_once([*first.gaps, *second.gaps]),
         notes=tuple(dict.fromkeys(notes)),
-        runs=(*first.runs, *second.runs),
+        runs={seed: (*first.runs[seed], *second.runs[seed]) for seed in values},
     )
 
 
@@ -157,19 +162,19 @@ def _over_draws(column: MeasuredColumn, identity: Identity, study: Measurements)
     flaws = {step: flaw for step, found in draws.items() if (flaw := _draw_flaw(found))}
     planned = _planned_draws(record, len(draws))
     few = [f"{len(draws)} of {planned} draws were logged"] if len(draws) < planned else []
-    name = study.frame.names.slot(slot)
     return Sample(
         values={step: next(iter(found)) for step, found in draws.items() if step not in flaws},
         n_planned=planned,
         gaps=tuple(
-            Gap(name, f"draw {step} of {column.metric} {flaw}") for step, flaw in flaws.items()
+            gap_at(slot, f"draw {step} of {column.metric} {flaw}", study.frame)
+            for step, flaw in flaws.items()
         ),
         notes=(
             *(f"draw {step} {flaw}" for step, flaw in flaws.items()),
             *few,
             *_doubled(slot, study),
         ),
-        runs=(record,),
+        runs={None: (record,)},
     )
 
 

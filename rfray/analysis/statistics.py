@@ -47,3 +47,19 @@ def summarize(values: Sequence[float]) -> Summary:
     std = float(sample.std(ddof=1))
     margin = float(stdtrit(n - 1, 0.975)) * std / math.sqrt(n)
     return Summary(mean, std, n, mean - margin, mean + margin)
+
+
+def standard_errors_apart(
+    summary: Summary, other_mean: float, other_std: float, other_n: int | None
+) -> float:
+    """How far a mean lies above another one, in standard errors of their difference.
+
+    (m₁ − m₂) / √(s₁²/n₁ + s₂²/n₂), as in Welch's test: nothing says that both scatter alike.
+
+    Returns:
+        NaN where a deviation or a count is not known, or where neither sample scatters.
+    """
+    if other_n is None or not math.isfinite(summary.std) or not math.isfinite(other_std):
+        return math.nan
+    error = math.hypot(summary.std / math.sqrt(summary.n), other_std / math.sqrt(other_n))
+    return (summary.mean - other_mean) / error if error > 0 else math.nan

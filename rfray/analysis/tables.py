@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rfray.analysis.expected import Gap
@@ -17,8 +17,9 @@ from rfray.analysis.report_file import (
     TableSpec,
 )
 from rfray.analysis.samples import Measurements, Sample, difference, measure, measure_seeds
-from rfray.analysis.slots import CellNames, Identity, admits
+from rfray.analysis.slots import CellNames, Identity, admits, without
 from rfray.analysis.statistics import Summary, summarize
+from rfray.analysis.trend import Trend, trend_over_fields
 from rfray.analysis.values import Scalar, show
 
 
@@ -34,7 +35,8 @@ class Entry:
         n_planned: How many values the sample should have.
         published: Published values beside it, by source.
         flaws: What is wrong with its sample, in words: each value that is missing, and why.
-        runs: Ids of the runs that were measured.
+        values: Its sample, by seed or draw.
+        runs: Ids of the runs that were measured, by seed; under None where runs have no seed.
     """
 
     identity: Identity
@@ -44,7 +46,13 @@ class Entry:
     n_planned: int
     published: Mapping[str, PublishedValue]
     flaws: tuple[str, ...]
-    runs: tuple[str, ...]
+    values: Mapping[int | None, float]
+    runs: Mapping[int | None, tuple[str, ...]]
+
+    @property
+    def block(self) -> Identity:
+        """What it shares with the cells that differ from its own by the kernel size alone."""
+        return without(self.identity, "kernel_size")
 
     @property
     def note(self) -> str:
@@ -58,6 +66,21 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class BlockTrend:
+    """A trend test over the receptive fields of one block of a table.
+
+    Attributes:
+        block: The cells' identity, kernel size aside.
+        column: The column that was tested.
+        trend: The test.
+    """
+
+    block: Identity
+    column: Column
+    trend: Trend
+
+
+@dataclass(frozen=True)
 class Table:
     """A filled table.
 
@@ -66,6 +89,7 @@ class Table:
         axes: The axes of its cells.
         sources: All sources of published values, whether or not this table has any.
         entries: Its numbers, cell by cell and column by column.
+        trends: The trend test of each block and column that the report asks for.
         gaps: What is missing in it, by name and reason.
         names: The namer of its cells.
     """
@@ -74,6 +98,7 @@ class Table:
     axes: tuple[str, ...]
     sources: tuple[str, ...]
     entries: tuple[Entry, ...]
+    trends: tuple[BlockTrend, ...]
     gaps: tuple[Gap, ...]
     names: CellNames
 
@@ -113,7 +138,34 @@ def build_table(spec: TableSpec, study: Measurements, published: Published) -> T
             gaps.update(dict.fromkeys(sample.gaps))
             entries.append(_entry(column, identity, sample, study.frame, published))
     axes = tuple(axis for axis in study.frame.axes if any(axis in dict(cell) for cell in cells))
-    return Table(spec, axes, published.sources, tuple(entries), tuple(gaps), study.frame.names)
+    return Table(
+        spec=spec,
+        axes=axes,
+        sources=published.sources,
+        entries=tuple(entries),
+        trends=tuple(_trends(spec, entries)),
+        gaps=tuple(gaps),
+        names=study.frame.names,
+    )
+
+
+def _trends(spec: TableSpec, entries: Sequence[Entry]) -> list[BlockTrend]:
+    blocks = dict.fromkeys(entry.block for entry in entries)
+    return [
+        BlockTrend(block, column, _trend([e for e in entries if e.block == block], column))
+        for block in blocks
+        for column in spec.columns
+        if column.trend is not None
+    ]
+
+
+def _trend(block: Sequence[Entry], column: Column) -> Trend:
+    groups = [
+        (entry.receptive_field, list(entry.values.values()))
+        for entry in block
+        if entry.column == column and entry.values
+    ]
+    return trend_over_fields(groups, column.trend or "falls")
 
 
 def _sample(
@@ -138,7 +190,7 @@ def _entry(
     if len(field) > 1:
         flaws.append(f"the runs record different receptive fields: {sorted(field)}")
     quantity = column.equals if isinstance(column, DifferenceColumn) else column
-    settings = [record.params for record in sample.runs]
+    settings = [record.params for record in sample.records]
     return Entry(
         identity=identity,
         receptive_field=next(iter(field)) if len(field) == 1 else None,
@@ -147,7 +199,11 @@ def _entry(
         n_planned=sample.n_planned,
         published={} if quantity is None else published.beside(quantity, identity, settings),
         flaws=tuple(flaws),
-        runs=tuple(record.run_id for record in sample.runs),
+        values=sample.values,
+        runs={
+            seed: tuple(record.run_id for record in records)
+            for seed, records in sample.runs.items()
+        },
     )
 
 

@@ -1,14 +1,17 @@
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
+from written_study import cell
 
 from rfray.analysis.artifacts import Alignment, Density, Spectrum
 from rfray.analysis.expected import Gap
+from rfray.analysis.figures.accuracy import draw_finetuning, draw_pruning
 from rfray.analysis.figures.cka import draw_cka, mean_over_pairs, middle_layer
 from rfray.analysis.figures.importance import draw_importance
 from rfray.analysis.figures.panels import Drawing, Panel
 from rfray.analysis.figures.spectra import draw_density, draw_eigenvalues
-from rfray.analysis.figures.style import colour, rendered
+from rfray.analysis.figures.style import colour, marker, rendered
+from rfray.analysis.figures.training import Curve, draw_training, read_curves
 
 GAP = Gap("vgg19_rf digits k=3", "not run yet")
 
@@ -107,7 +110,7 @@ def test_eigenvalues_name_what_an_overlay_cannot_show_to_be_missing():
     assert "RF 359 (k = 3): not run yet" in texts(axes)
 
 
-def test_density_has_one_row_a_moment_and_one_line_a_seed():
+def test_density_has_one_column_a_moment_and_one_line_a_seed():
     figure = draw_density(
         "D",
         drawing(
@@ -118,11 +121,14 @@ def test_density_has_one_row_a_moment_and_one_line_a_seed():
         ),
     )
 
-    init, init_3, trained, trained_3 = figure.axes
+    init, trained, init_3, trained_3 = figure.axes
     assert [len(axes.lines) - 1 for axes in (init, init_3, trained)] == [2, 1, 1]
     assert init.get_yscale() == "log"
-    assert init.get_ylabel() == "at initialisation\ndensity P(λ)"
-    assert trained.get_title() == "RF 181 (k = 2), 1 of 2"
+    assert init.get_ylabel() == "density P(λ)"
+    assert init.get_title() == "RF 181 (k = 2), at initialisation"
+    assert trained.get_title() == "RF 181 (k = 2), 1 of 2, after training"
+    assert trained_3.get_xlabel() == ""
+    assert init_3.get_xlabel() == "eigenvalue λ"
     assert texts(trained_3) == "not run yet"
 
 
@@ -149,7 +155,96 @@ def test_a_kernel_size_has_its_colour_in_every_figure():
     assert len({colour(k) for k in range(2, 9)}) == 7
 
 
-@pytest.mark.parametrize("draw", [draw_cka, draw_importance, draw_density, draw_eigenvalues])
+def curves(loss, accuracy):
+    epochs = np.arange(len(loss), dtype=float)
+    return {"train_loss": Curve(epochs, loss), "test_accuracy": Curve(epochs, accuracy)}
+
+
+def test_training_has_one_line_a_seed_in_the_colour_of_its_receptive_field():
+    first = curves(np.array([2.0, 0.1]), np.array([50.0, 90.0]))
+    second = curves(np.array([2.0, np.nan]), np.array([40.0, 80.0]))
+
+    figure = draw_training("T", drawing(panel(first, second), panel(first, k=3, gaps=(GAP,))))
+    loss, accuracy = figure.axes
+
+    assert [line.get_color() for line in loss.lines] == [colour(2), colour(2), colour(3)]
+    assert loss.get_yscale() == "log"
+    said = figure.legends[0].get_title().get_text()
+    assert said == "RF 359 (k = 3), 1 of 2 seeds\n1 value is no number"
+    assert (accuracy.get_xlabel(), accuracy.get_ylabel()) == ("epoch", "test accuracy (%)")
+    assert list(accuracy.lines[0].get_ydata()) == [50.0, 90.0]
+
+
+def test_value_of_the_weights_that_were_kept_is_no_epoch_of_training(write, ledger):
+    writer = write()
+    accuracy = {"test_accuracy": [50.0, 90.0, 80.0, 90.0], "train_loss": [3.0, 2.0, 1.0]}
+    run = writer.run("train", cell(), accuracy)
+    ledger.client.log_metric(run, "kept_epoch", 1, step=3)
+    (record,) = ledger.runs(writer.study)
+
+    found = read_curves(ledger, record)
+
+    assert found["test_accuracy"].epochs.tolist() == [0, 1, 2]
+    assert found["test_accuracy"].values.tolist() == [50.0, 90.0, 80.0]
+    assert found["train_loss"].values.tolist() == [3.0, 2.0, 1.0]
+
+
+def bars(axes):
+    """Height above and below of each error bar, by the x it stands at."""
+    segments = [s for c in axes.collections for s in c.get_segments()]
+    return {round(float(s[0][0]), 2): float(s[1][1] - s[0][1]) for s in segments}
+
+
+def test_accuracy_against_rate_starts_dense_and_has_the_deviation_as_error_bar():
+    dense = drawing(panel(90.0, 92.0, 94.0))
+    pruned = drawing(panel(40.0, parameter=0.9), panel(80.0, 84.0, parameter=0.5))
+
+    (axes,) = draw_pruning("P", dense, pruned).axes
+
+    line = axes.lines[0]
+    assert list(line.get_xdata()) == [0.0, 0.5, 0.9]
+    assert list(line.get_ydata()) == [92.0, 82.0, 40.0]
+    assert line.get_color() == colour(2)
+    found = bars(axes)
+    assert found[0.0] == pytest.approx(2 * 2.0)
+    assert found[0.5] == pytest.approx(2 * np.sqrt(8.0))
+    assert found[0.9] == 0.0
+
+
+def test_dense_stands_hollow_beside_fine_tuned_in_one_panel_a_rate():
+    dense = drawing(panel(90.0, 92.0), panel(80.0, 82.0, k=3))
+    tuned = drawing(
+        panel(88.0, parameter=0.5),
+        panel(70.0, parameter=0.9),
+        panel(gaps=(GAP,), parameter=0.9, k=3),
+    )
+
+    figure = draw_finetuning("F", dense, tuned)
+
+    half, ninety = figure.axes
+    assert [axes.get_title() for axes in (half, ninety)] == ["pruned at 0.5", "pruned at 0.9"]
+    assert [label.get_text() for label in half.get_xticklabels()] == ["181", "359"]
+    marks = [line for line in half.lines if line.get_marker() == marker(2)]
+    assert [(line.get_ydata()[0], line.get_markerfacecolor()) for line in marks] == [
+        (91.0, "white"), (88.0, colour(2))
+    ]  # fmt: skip
+    said = figure.legends[0].get_title().get_text()
+    assert said == "Incomplete: 1 of 5 points lack seeds"
+
+
+@pytest.mark.parametrize("draw", [draw_pruning, draw_finetuning])
+def test_accuracy_of_which_nothing_is_there_says_why(draw):
+    missing = drawing(panel(parameter=0.9, gaps=(GAP,)))
+
+    figure = draw("F", drawing(panel(gaps=(GAP,))), missing)
+
+    figure.draw_without_rendering()
+    assert any("not run yet" in texts(axes) for axes in figure.axes)
+
+
+@pytest.mark.parametrize(
+    "draw", [draw_cka, draw_importance, draw_density, draw_eigenvalues, draw_training]
+)
 def test_figure_of_which_nothing_is_there_says_why(draw):
     figure = draw("F", drawing(panel(parameter="init", gaps=(GAP,))))
 

@@ -36,16 +36,20 @@ def test_finished_study_gives_every_table_and_figure(whole):
     files = {str(path.relative_to(whole.out)) for path in whole.written}
 
     assert whole.gaps == ()
-    assert whole.left_out == 0
+    assert whole.left_out == {}
     assert files == {
         *(
             f"tables/{table}.{suffix}"
             for table in ("table3", "pruned-0.9", "finetuned-0.9")
-            for suffix in ("csv", "md")
+            for suffix in ("csv", "md", "tex")
         ),
+        "tables/trends.csv",
         *(
             f"figures/{figure}.{suffix}"
             for figure in (
+                "training-vgg19_rf-digits",
+                "pruning-vgg19_rf-digits",
+                "finetuning-vgg19_rf-digits",
                 "spectra-vgg19_rf-digits",
                 "eigenvalues-vgg19_rf-digits",
                 "cka-vgg19_rf-digits",
@@ -54,6 +58,7 @@ def test_finished_study_gives_every_table_and_figure(whole):
             for suffix in ("png", "pdf")
         ),
         "summary.md",
+        "report.html",
     }
     assert all(path.stat().st_size > 0 for path in whole.written)
     assert {entry.id for entry in whole.not_in_study} >= {"table1", "table4", "pruned-0.5"}
@@ -120,7 +125,7 @@ def test_files_of_an_earlier_report_go_and_all_else_stays(write, ledger, small, 
     analyze(ledger, writer.study, load_report(small), out)
 
     names = sorted(path.name for path in (out / "tables").iterdir())
-    assert names == ["accuracy.csv", "accuracy.md", "mine.csv"]
+    assert names == ["accuracy.csv", "accuracy.md", "accuracy.tex", "mine.csv"]
 
 
 def test_failed_analysis_leaves_the_folder_as_it_was(write, ledger, small, tmp_path, monkeypatch):

@@ -27,7 +27,7 @@ def test_shipped_report_has_every_table_of_the_paper(shipped):
         *(f"finetuned-{rate}" for rate in rates),
     ]
     assert [figure.kind for figure in layout.figures] == [
-        "spectra", "eigenvalues", "cka", "importance"
+        "training", "pruning", "finetuning", "spectra", "eigenvalues", "cka", "importance"
     ]  # fmt: skip
     check_names(layout, shipped, axes=(), metrics={})
 
@@ -79,6 +79,10 @@ def test_difference_is_told_from_a_measured_column(tmp_path):
         (
             "{name: a, title: A, format: 2digits, stage: train, metric: test_accuracy}",
             r"columns\.0\.format: '2digits' is no number format such as \.2f or \.3g",
+        ),
+        (
+            "{name: a, title: A, stage: train, metric: test_accuracy, trend: sinks}",
+            r"columns\.0\.trend: Input should be 'falls' or 'rises'",
         ),
         (f"{COLUMN}, {COLUMN}", "column 'dense' is there twice"),
         (

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from rfray.analysis.statistics import summarize
+from rfray.analysis.statistics import standard_errors_apart, summarize
 
 NUMBERS = st.floats(-1e6, 1e6)
 
@@ -45,3 +45,27 @@ def test_no_value_has_no_mean():
 def test_what_is_not_finite_is_never_averaged(odd):
     with pytest.raises(ValueError, match="not finite"):
         summarize([1.0, odd])
+
+
+@given(
+    st.lists(NUMBERS, min_size=2, max_size=8, unique=True),
+    st.lists(NUMBERS, min_size=2, max_size=8, unique=True),
+)
+def test_distance_between_means_is_welchs(first, second):
+    other = summarize(second)
+
+    apart = standard_errors_apart(summarize(first), other.mean, other.std, other.n)
+
+    expected = stats.ttest_ind(first, second, equal_var=False).statistic
+    assert apart == pytest.approx(expected, rel=1e-6, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("values", "std", "n"), [([1.0], 0.1, 5), ([1.0, 2.0], math.nan, 5), ([1.0, 2.0], 0.1, None)]
+)
+def test_without_a_deviation_or_a_count_there_is_no_standard_error(values, std, n):
+    assert math.isnan(standard_errors_apart(summarize(values), 1.0, std, n))
+
+
+def test_samples_that_do_not_scatter_are_no_finite_distance_apart():
+    assert math.isnan(standard_errors_apart(summarize([1.0, 1.0]), 2.0, 0.0, 5))

@@ -4,7 +4,7 @@ import pytest
 from written_study import cell, study_document
 
 from rfray.analysis import build_tables, expected_slots, load_report, read_frame
-from rfray.analysis.formats import long_form, markdown_text
+from rfray.analysis.formats import csv_text, long_form, markdown_text, trend_form
 from rfray.analysis.samples import Measurements, read_histories
 
 DENSE = {0: 90.0, 1: 92.0, 2: 94.0}
@@ -154,7 +154,8 @@ def test_one_seed_has_no_deviation(write, tables):
     table = tables(writer.study)["pruned-0.9"]
 
     assert math.isnan(rows(table).loc["difference", "std"])
-    assert "| 181 | 2 | 90.00 (1) | 40.00 (1) | 50.00 (1) |" in markdown_text(table)
+    assert "| 181 | 2 | this study | 90.00 (1) | 40.00 (1) | 50.00 (1) |" in markdown_text(table)
+    assert "95 % interval" not in markdown_text(table)
 
 
 def test_missing_cell_is_a_row_with_its_reason(write, tables):
@@ -169,7 +170,7 @@ def test_missing_cell_is_a_row_with_its_reason(write, tables):
     assert (empty["n"], empty["n_planned"]) == (0, 3)
     assert math.isnan(empty["mean"])
     assert empty["note"].startswith("missing; seed 0: train not run yet")
-    assert "| — | 3 | — (0 of 3) |" in markdown_text(table)
+    assert "| — | 3 | this study | — (0 of 3) |" in markdown_text(table)
 
 
 def test_widths_are_never_averaged_together(write, tables):
@@ -227,7 +228,16 @@ def test_full_width_on_a_published_data_set_stands_beside_the_published_values(w
     difference = rows(made["table1"]).loc["difference"]
     assert (difference["paper_mean"], difference["paper_std"]) == (82.6, 2.02)
     assert (difference["author_mean"], difference["author_std"]) == (82.61, 2.02)
-    assert "| 92.00 ± 2.00 (3) | 93.50 ± 0.11 | 93.52 ± 0.11 |" in markdown_text(made["table1"])
+    # Dense: 92 − 93.5 over the root of 2²/3 + 0.11²/5.
+    dense = rows(made["table1"]).loc["dense_test_accuracy"]
+    assert dense["paper_standard_errors"] == pytest.approx(-1.5 / math.sqrt(4 / 3 + 0.0121 / 5))
+    text = markdown_text(made["table1"])
+    assert (
+        "| 181 | 2 | this study | 92.00 ± 2.00 (3) | 51.00 ± 11.53 (3) | 41.00 ± 9.54 (3) |" in text
+    )
+    assert "|  |  | 95 % interval | 87.03 to 96.97 |" in text
+    assert "|  |  | paper | 93.50 ± 0.11 (−1.3 SE) |" in text
+    assert "|  |  | author | 93.52 ± 0.11 (−1.3 SE) |" in text
     assert (rows(made["table2"])["n"] == 0).all()
     assert rows(made["table2"]).loc["difference", "paper_mean"] == 60.8
     assert set(long_form(made["pruned-0.9"])["dataset"]) == {"cifar10", "tiny_imagenet"}
@@ -290,7 +300,9 @@ def test_importance_of_the_published_setting_stands_beside_the_paper(write, tabl
     table = tables(writer.study)["table3"]
 
     assert rows(table).loc["max_importance", "paper_mean"] == 2.48e-06
-    assert "| 2.5e-06 ± 7.07e-07 (2) | 2.48e-06 ± 4.88e-07 |" in markdown_text(table)
+    text = markdown_text(table)
+    assert "| — | 3 | this study | 2.5e-06 ± 7.07e-07 (2) |" in text
+    assert "|  |  | paper | 2.48e-06 ± 4.88e-07 (+0.0 SE) |" in text
 
 
 def test_runs_of_another_program_make_the_same_table(write, tables):
@@ -305,3 +317,54 @@ def test_runs_of_another_program_make_the_same_table(write, tables):
 
     assert found.loc["difference", "mean"] == pytest.approx(41.0)
     assert "width" not in found.columns
+
+
+def test_csv_has_the_stated_columns_in_their_order(write, tables):
+    writer = write(plan())
+    write_seed(writer, 0)
+
+    header = csv_text(long_form(tables(writer.study)["pruned-0.9"])).splitlines()[0]
+
+    assert header == (
+        "arch,dataset,kernel_size,receptive_field,metric,mean,std,n,ci_low,ci_high,"
+        "paper_mean,paper_std,paper_standard_errors,author_mean,author_std,author_standard_errors,"
+        "n_planned,width,note"
+    )
+
+
+def test_trend_over_the_receptive_fields_is_tested_block_by_block(write, tables):
+    writer = write(plan(kernel_size=[2, 3, 4], width=[0.125, 0.5]))
+    for width, sign in ((0.125, -1), (0.5, 1)):
+        for k in (2, 3, 4):
+            for seed in (0, 1, 2):
+                dense = 80.0 + sign * k + 0.1 * seed
+                write_seed(writer, seed, k=k, width=width, dense=dense, pruned=50.0)
+
+    table = tables(writer.study)["pruned-0.9"]
+    tests = trend_form(table).set_index(["width", "metric"])
+
+    falling = tests.loc[(0.125, "dense_test_accuracy")]
+    rising = tests.loc[(0.5, "dense_test_accuracy")]
+    assert (falling["hypothesis"], falling["test"]) == ("falls", "Jonckheere–Terpstra")
+    assert (falling["n"], falling["receptive_fields"]) == (9, "181 359 537")
+    # Nine values without ties between the groups: J = 0, mean 13.5, variance 20.25.
+    assert falling["p_value"] == pytest.approx(0.00135, abs=1e-5)
+    assert rising["p_value"] == pytest.approx(1 - 0.00135, abs=1e-5)
+    said = "- Dense (%) falls with the receptive field: p = 0.0013 (Jonckheere–Terpstra, one-sided;"
+    assert said in markdown_text(table)
+
+
+def test_each_number_knows_its_values_and_their_runs(write, tables):
+    writer = write(plan(seed=[0, 1]))
+    train = writer.run("train", cell(), {"test_accuracy": 90.0})
+    metrics = {"test_accuracy": 40.0, "sparsity": 0.9, "live_sparsity": 0.8}
+    prune = writer.run("prune", {**cell(), "rate": 0.9}, metrics, parent=train)
+    failed = writer.run("train", cell(seed=1), status="FAILED")
+
+    table = tables(writer.study)["pruned-0.9"]
+
+    found = {entry.column.name: entry for entry in table.entries}
+    assert found["dense_test_accuracy"].runs == {0: (train,)}
+    assert found["difference"].runs == {0: (train, prune)}
+    assert found["difference"].values == {0: 50.0}
+    assert {gap.run_id for gap in table.gaps} == {failed, None}

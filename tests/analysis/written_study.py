@@ -59,6 +59,8 @@ class Writer:
             "rfray.key": "-".join([stage, *(str(v) for v in params.values())]),
             "rfray.version": "0.1.0",
             "rfray.git": "f9be4cc",
+            "rfray.hardware": "8 threads",
+            "rfray.seconds": "30.0",
             **({"mlflow.parentRunId": parent} if parent else {}),
             **(tags or {}),
         }

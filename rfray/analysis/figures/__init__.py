@@ -1,4 +1,4 @@
-"""Figures: a study's artifacts drawn, one file a data set and network."""
+"""Figures: what a study's runs left, drawn, one file a data set and network."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from matplotlib.figure import Figure
 
 from rfray.analysis.artifacts import read_alignment, read_density, read_pattern, read_spectrum
 from rfray.analysis.expected import Gap
+from rfray.analysis.figures.accuracy import draw_finetuning, draw_pruning
 from rfray.analysis.figures.cka import draw_cka
 from rfray.analysis.figures.importance import draw_importance
-from rfray.analysis.figures.panels import Drawing, Source, StudyFiles, collect
+from rfray.analysis.figures.panels import Drawing, Source, StudyFiles, artifact, collect, latest
 from rfray.analysis.figures.spectra import draw_density, draw_eigenvalues
+from rfray.analysis.figures.training import draw_training, read_curves
 from rfray.analysis.report_file import FigureSpec
+from rfray.analysis.slots import Identity
 from rfray.analysis.tables import NotInStudy
 
 Content = TypeVar("Content")
@@ -59,19 +62,45 @@ def _draw(
 ) -> list[DrawnFigure]:
     figures = []
     for drawing in collect(source, spec.where, study):
-        title = f"{spec.title}: {study.frame.names.cell(drawing.identity)}"
-        stem = f"{spec.id}-{study.frame.names.file_stem(drawing.identity)}"
+        stem, title = _named(spec, drawing.identity, study)
         figures.append(DrawnFigure(stem, title, draw(title, drawing), tuple(drawing.gaps)))
     return figures
 
 
+def _draw_beside_dense(
+    stage: str,
+    draw: Callable[[str, Drawing[float], Drawing[float]], Figure],
+    spec: FigureSpec,
+    study: StudyFiles,
+) -> list[DrawnFigure]:
+    accuracy = latest("test_accuracy")
+    dense = {d.identity: d for d in collect(Source("train", accuracy), spec.where, study)}
+    figures = []
+    for drawing in collect(Source(stage, accuracy), spec.where, study):
+        beside = dense.get(drawing.identity, Drawing(drawing.identity, ()))
+        stem, title = _named(spec, drawing.identity, study)
+        gaps = (*beside.gaps, *drawing.gaps)
+        figures.append(DrawnFigure(stem, title, draw(title, beside, drawing), gaps))
+    return figures
+
+
+def _named(spec: FigureSpec, identity: Identity, study: StudyFiles) -> tuple[str, str]:
+    names = study.frame.names
+    return f"{spec.id}-{names.file_stem(identity)}", f"{spec.title}: {names.cell(identity)}"
+
+
 _DRAW: dict[str, Callable[[FigureSpec, StudyFiles], list[DrawnFigure]]] = {
-    "spectra": partial(_draw, Source("hessian", "density.csv", read_density), draw_density),
+    "spectra": partial(
+        _draw, Source("hessian", artifact("density.csv", read_density)), draw_density
+    ),
     "eigenvalues": partial(
-        _draw, Source("hessian", "spectrum.csv", read_spectrum), draw_eigenvalues
+        _draw, Source("hessian", artifact("spectrum.csv", read_spectrum)), draw_eigenvalues
     ),
-    "cka": partial(_draw, Source("cka", "cka.npz", read_alignment), draw_cka),
+    "cka": partial(_draw, Source("cka", artifact("cka.npz", read_alignment)), draw_cka),
     "importance": partial(
-        _draw, Source("importance", "pattern.npy", read_pattern), draw_importance
+        _draw, Source("importance", artifact("pattern.npy", read_pattern)), draw_importance
     ),
+    "training": partial(_draw, Source("train", read_curves), draw_training),
+    "pruning": partial(_draw_beside_dense, "prune", draw_pruning),
+    "finetuning": partial(_draw_beside_dense, "finetune", draw_finetuning),
 }

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
+
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
@@ -36,7 +39,7 @@ def draw_cka(title: str, drawing: Drawing[Alignment]) -> Figure:
     columns = min(2, len(drawing.panels))
     rows = -(-len(drawing.panels) // columns)
     with look():
-        figure = Figure(figsize=(4.1 * columns + 0.9, 4.0 * rows + 0.6))
+        figure = Figure(figsize=(3.2 * columns + 2.0, 3.2 * rows + 1.6))
         figure.set_layout_engine("constrained")
         headed(figure, title)
         places = figure.subplots(rows, columns, squeeze=False).ravel()
@@ -45,6 +48,7 @@ def draw_cka(title: str, drawing: Drawing[Alignment]) -> Figure:
             image = _heat_map(axes, panel) or image
         for axes in places[len(drawing.panels) :]:
             axes.set_axis_off()
+        _name_layers_once(places.reshape(rows, columns).tolist())
         if image is not None:
             bar = figure.colorbar(image, ax=list(places), shrink=0.6, aspect=30)
             bar.set_label("linear CKA, mean over pairs of seeds")
@@ -90,6 +94,20 @@ def _mark_layers(axes: Axes, layers: tuple[str, ...]) -> None:
     axes.axvline(middle, color=_MIDDLE, lw=0.9)
     axes.set_xlabel("layer, second seed")
     axes.set_ylabel("layer, first seed")
+
+
+def _name_layers_once(grid: Sequence[Sequence[Axes]]) -> None:
+    """Takes away the names of layers that the map to the left or below says as well."""
+    for row in grid:
+        for left, axes in pairwise(row):
+            if left.images:
+                axes.tick_params(labelleft=False)
+                axes.set_ylabel("")
+    for above, below in pairwise(grid):
+        for axes, named in zip(above, below, strict=True):
+            if named.images:
+                axes.tick_params(labelbottom=False)
+                axes.set_xlabel("")
 
 
 def _named_layers(count: int) -> list[int]:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from rfray.analysis.artifacts import Floats
 from rfray.analysis.figures.panels import Drawing, Panel
-from rfray.analysis.figures.style import colour, headed, look, say_absent
+from rfray.analysis.figures.style import WIDTH, colour, headed, look, say_absent
 
 _DECADES = 4
 """Decades shown below the largest value of the smallest map."""
@@ -23,18 +23,26 @@ def draw_importance(title: str, drawing: Drawing[Floats]) -> Figure:
     panels = drawing.panels
     norm = _scale([panel.contents[0] for panel in panels if panel.contents])
     with look():
-        figure = Figure(figsize=(max(2.3 * len(panels) + 1.2, 5.0), 5.4))
+        columns = min(2, len(panels))
+        rows = -(-len(panels) // columns)
+        figure = Figure(figsize=(WIDTH, 2.4 * rows + 2.7))
         figure.set_layout_engine("constrained")
         headed(figure, title)
-        grid = figure.add_gridspec(2, len(panels), height_ratios=(1.0, 0.85))
-        places = [figure.add_subplot(grid[0, column]) for column in range(len(panels))]
+        grid = figure.add_gridspec(rows + 1, columns)
+        places = [
+            figure.add_subplot(grid[number // columns, number % columns])
+            for number in range(len(panels))
+        ]
         for axes, panel in zip(places, panels, strict=True):
             _map(axes, panel, norm)
         drawn = [axes.images[0] for axes in places if axes.images]
         if drawn:
             bar = figure.colorbar(drawn[0], ax=places, aspect=15, extend="min", panchor=False)
             bar.set_label("mean |gradient|")
-        _profiles(figure.add_subplot(grid[1, :]), panels, norm)
+        profiles = figure.add_subplot(grid[-1, :])
+        _profiles(profiles, panels, norm)
+        if profiles.lines:
+            figure.legend(handles=profiles.lines, loc="outside lower center", ncols=2)
     return figure
 
 
@@ -75,6 +83,3 @@ def _profiles(axes: Axes, panels: Sequence[Panel[Floats]], norm: LogNorm) -> Non
     axes.set_ylim(norm.vmin, (norm.vmax or 1.0) * 2)
     axes.set_xlabel("pixels from the centre, along the central row")
     axes.set_ylabel("mean |gradient|")
-    if any(panel.contents for panel in panels):
-        # The profiles fall towards the borders of the image: below them there is always room.
-        axes.legend(loc="lower center", ncols=4)

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from rfray.analysis.artifacts import ArtifactError
-from rfray.analysis.expected import Expected, Gap, absence
+from rfray.analysis.expected import Expected, Gap, absence, gap_at
 from rfray.analysis.frame import StudyFrame
 from rfray.analysis.slots import Identity, Slot, admits, without
-from rfray.analysis.values import Scalar
+from rfray.analysis.values import Scalar, is_finite
 
 if TYPE_CHECKING:
-    from rfray.tracking import Ledger
+    from rfray.tracking import Ledger, RunRecord
 
 Content = TypeVar("Content")
 _Place = tuple[int, Scalar | None]
@@ -53,6 +53,15 @@ class Panel(Generic[Content]):
         return size if self.receptive_field is None else f"RF {self.receptive_field} ({size})"
 
 
+def missing_lines(panels: Sequence[Panel[Content]]) -> list[str]:
+    """What an overlay of panels cannot show to be missing, a line a panel."""
+    return [
+        f"{panel.title} seeds" if panel.contents else f"{panel.label}: {panel.gaps[0].reason}"
+        for panel in panels
+        if panel.gaps
+    ]
+
+
 @dataclass(frozen=True)
 class Drawing(Generic[Content]):
     """The panels of one figure.
@@ -88,17 +97,47 @@ class StudyFiles:
 
 @dataclass(frozen=True)
 class Source(Generic[Content]):
-    """Where a figure's contents come from: a stage, its artifact and the reader of that."""
+    """Where a figure's contents come from: a stage, and what is read of each of its runs.
+
+    Attributes:
+        stage: Name of the stage.
+        read: Reads a run; ArtifactError where it has not left what it should.
+    """
 
     stage: str
-    artifact: str
-    read: Callable[[Path], Content]
+    read: Callable[[Ledger, RunRecord], Content]
+
+
+def artifact(name: str, read: Callable[[Path], Content]) -> Callable[[Ledger, RunRecord], Content]:
+    """The reader of a run's artifact `name`."""
+
+    def read_artifact(ledger: Ledger, record: RunRecord) -> Content:
+        path = ledger.artifact(record, name)
+        if path is None:
+            raise ArtifactError(f"has no artifact {name}")
+        return read(path)
+
+    return read_artifact
+
+
+def latest(metric: str) -> Callable[[Ledger, RunRecord], float]:
+    """The reader of the latest value of a run's metric."""
+
+    def read_metric(ledger: Ledger, record: RunRecord) -> float:
+        if metric not in record.metrics:
+            raise ArtifactError(f"has no metric {metric}")
+        value = record.metrics[metric]
+        if not is_finite(value):
+            raise ArtifactError(f"has {metric} = {value}")
+        return value
+
+    return read_metric
 
 
 def collect(
     source: Source[Content], where: Mapping[str, tuple[Scalar, ...]], study: StudyFiles
 ) -> list[Drawing[Content]]:
-    """Reads a figure's artifacts: one drawing for each cell, kernel sizes and seeds aside."""
+    """Reads a figure's contents: one drawing for each cell, kernel sizes and seeds aside."""
     grouped: dict[Identity, dict[_Place, list[Slot]]] = {}
     for slot in study.expected.slots:
         if slot.stage == source.stage and admits(where, slot.identity):
@@ -127,7 +166,7 @@ def _panel(
         try:
             found[slot] = _content(source, slot, study)
         except ArtifactError as error:
-            gaps.append(Gap(study.frame.names.slot(slot), str(error)))
+            gaps.append(gap_at(slot, str(error), study.frame))
     fields = study.frame.receptive_fields(ordered[0].identity)
     return Panel(
         kernel_size=place[0],
@@ -142,7 +181,4 @@ def _content(source: Source[Content], slot: Slot, study: StudyFiles) -> Content:
     record = study.frame.kept.get(slot)
     if record is None:
         raise ArtifactError(absence(slot, study.frame))
-    path = study.ledger.artifact(record, source.artifact)
-    if path is None:
-        raise ArtifactError(f"has no artifact {source.artifact}")
-    return source.read(path)
+    return source.read(study.ledger, record)

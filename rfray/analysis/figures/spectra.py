@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,8 +11,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from rfray.analysis.artifacts import Density, Spectrum
-from rfray.analysis.figures.panels import Drawing, Panel
-from rfray.analysis.figures.style import colour, headed, look, say_absent
+from rfray.analysis.figures.panels import Drawing, Panel, missing_lines
+from rfray.analysis.figures.style import WIDTH, colour, headed, look, note, say_absent
 from rfray.analysis.values import Scalar
 
 _MOMENTS = {"init": "at initialisation", "trained": "after training"}
@@ -22,21 +21,22 @@ _DECADES = 10
 
 
 def draw_density(title: str, drawing: Drawing[Density]) -> Figure:
-    """λ against P(λ): one row a moment, one column a receptive field, one line a seed.
+    """λ against P(λ): one column a moment, one row a receptive field, one line a seed.
 
-    The density axis is shared along a row; each panel has the λ axis that its spectrum needs.
+    The density axis is shared along a column; each panel has the λ axis that its spectrum needs.
     """
     moments = list(dict.fromkeys(panel.parameter for panel in drawing.panels))
     sizes = list(dict.fromkeys(panel.kernel_size for panel in drawing.panels))
     with look():
-        figure = Figure(figsize=(2.2 * len(sizes) + 1.0, 2.3 * len(moments) + 0.9))
+        figure = Figure(figsize=(WIDTH, 1.9 * len(sizes) + 0.9))
         figure.set_layout_engine("constrained")
         headed(figure, title)
-        grid = figure.subplots(len(moments), len(sizes), squeeze=False)
-        for row, moment in zip(grid, moments, strict=True):
+        grid = figure.subplots(len(sizes), len(moments), squeeze=False)
+        for column, moment in zip(grid.T, moments, strict=True):
             mine = [panel for panel in drawing.panels if panel.parameter == moment]
-            _density_row(dict(zip(sizes, row, strict=True)), mine)
-            row[0].set_ylabel(f"{_name(moment)}\ndensity P(λ)")
+            _density_column(dict(zip(sizes, column, strict=True)), mine)
+        for axes in grid[:, 0]:
+            axes.set_ylabel("density P(λ)")
         for axes in (axes for axes in grid[-1] if axes.lines):
             axes.set_xlabel("eigenvalue λ")
     return figure
@@ -49,18 +49,18 @@ def draw_eigenvalues(title: str, drawing: Drawing[Spectrum]) -> Figure:
     """
     moments = list(dict.fromkeys(panel.parameter for panel in drawing.panels))
     with look():
-        figure = Figure(figsize=(4.3 * len(moments) + 0.4, 4.2))
+        figure = Figure(figsize=(WIDTH, 3.3 * len(moments) + 0.8))
         figure.set_layout_engine("constrained")
         headed(figure, title)
-        row = figure.subplots(1, len(moments), squeeze=False)[0]
-        for axes, moment in zip(row, moments, strict=True):
+        column = figure.subplots(len(moments), 1, squeeze=False)[:, 0]
+        for axes, moment in zip(column, moments, strict=True):
             panels = [panel for panel in drawing.panels if panel.parameter == moment]
             _rank_panel(axes, panels)
             axes.set_title(_name(moment))
             axes.set_xlabel("rank, largest first")
+            axes.set_ylabel("eigenvalue λ")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        row[0].set_ylabel("eigenvalue λ")
-        figure.legend(handles=_legend(drawing.panels), loc="outside lower center", ncols=6)
+        figure.legend(handles=_legend(drawing.panels), loc="outside lower center", ncols=2)
     return figure
 
 
@@ -68,13 +68,13 @@ def _name(moment: Scalar | None) -> str:
     return _MOMENTS.get(str(moment), str(moment))
 
 
-def _density_row(places: dict[int, Axes], panels: Sequence[Panel[Density]]) -> None:
+def _density_column(places: dict[int, Axes], panels: Sequence[Panel[Density]]) -> None:
     drawn = [content for panel in panels for content in panel.contents]
     peak = max((float(content.density.max()) for content in drawn), default=1.0)
     floor = peak * 10.0**-_DECADES
     for panel in panels:
         axes = places[panel.kernel_size]
-        axes.set_title(panel.title)
+        axes.set_title(f"{panel.title}, {_name(panel.parameter)}", fontsize=8.5)
         if not panel.contents:
             say_absent(axes, [gap.reason for gap in panel.gaps])
             continue
@@ -88,8 +88,6 @@ def _density_row(places: dict[int, Axes], panels: Sequence[Panel[Density]]) -> N
         axes.set_ylim(floor, peak * 4)
         axes.set_xlim(*_extent(panel.contents, floor))
         axes.axvline(0.0, color="#999999", lw=0.6, zorder=0)
-        if axes is not next(iter(places.values())):
-            axes.tick_params(labelleft=False)
 
 
 def _extent(densities: Sequence[Density], floor: float) -> tuple[float, float]:
@@ -116,7 +114,7 @@ def _rank_panel(axes: Axes, panels: Sequence[Panel[Spectrum]]) -> None:
         axes.set_yscale("log")
     else:
         axes.set_yscale("symlog", linthresh=float(np.quantile(np.abs(values), 0.1)) or 1e-12)
-    _say_missing(axes, panels)
+    note(axes, missing_lines(panels))
     for panel in panels:
         ink = colour(panel.kernel_size)
         for content in panel.contents:
@@ -131,17 +129,6 @@ def _rank_panel(axes: Axes, panels: Sequence[Panel[Spectrum]]) -> None:
                     linewidths=0.7,
                     zorder=2,
                 )
-
-
-def _say_missing(axes: Axes, panels: Sequence[Panel[Spectrum]]) -> None:
-    """Names in a corner what an overlay cannot show to be missing."""
-    lines = [
-        f"{panel.title} seeds" if panel.contents else f"{panel.label}: {panel.gaps[0].reason}"
-        for panel in panels
-        if panel.gaps
-    ]
-    text = "\n".join(textwrap.shorten(line, 48, placeholder=" …") for line in lines)
-    axes.text(0.98, 0.98, text, transform=axes.transAxes, ha="right", va="top", fontsize=7.5)
 
 
 def _legend(panels: Sequence[Panel[Spectrum]]) -> list[Line2D]:

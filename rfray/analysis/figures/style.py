@@ -14,6 +14,10 @@ from matplotlib.figure import Figure
 
 # Okabe and Ito's colour-blind safe palette, less the yellow, which is too pale for lines.
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000")
+WIDTH = 5.6
+"""Inches of a figure of one column: as much as a page or a phone shows with its letters legible."""
+
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _SMALLEST_KERNEL = 2
 _TITLE_CHARACTERS_AN_INCH = 11
 
@@ -40,6 +44,23 @@ _LOOK: Any = {
 def colour(kernel_size: int) -> str:
     """The colour of a kernel size, hence of a receptive field, the same in every figure."""
     return _COLOURS[(kernel_size - _SMALLEST_KERNEL) % len(_COLOURS)]
+
+
+def marker(kernel_size: int) -> str:
+    """The marker of a kernel size, so that lines can be told apart in grey as well."""
+    return _MARKERS[(kernel_size - _SMALLEST_KERNEL) % len(_MARKERS)]
+
+
+def note(axes: Axes, lines: Iterable[str]) -> None:
+    """Writes into the upper right corner of a panel what it cannot show."""
+    axes.text(
+        0.98, 0.98, shortened(lines), transform=axes.transAxes, ha="right", va="top", fontsize=7.5
+    )
+
+
+def shortened(lines: Iterable[str]) -> str:
+    """Remarks for a figure, each cut to the width of one."""
+    return "\n".join(textwrap.shorten(line, 48, placeholder=" …") for line in lines)
 
 
 @contextmanager

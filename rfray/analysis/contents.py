@@ -1,0 +1,52 @@
+"""What a report tells, whatever the format of its page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rfray.analysis.expected import Expected, Gap
+from rfray.analysis.figures import DrawnFigure
+from rfray.analysis.frame import StudyFrame, not_finite
+from rfray.analysis.screening import LeftOut
+from rfray.analysis.tables import NotInStudy, Table
+
+
+@dataclass(frozen=True)
+class Contents:
+    """All that a report tells.
+
+    Attributes:
+        title: Heading of the report.
+        frame: The study's frame.
+        expected: Its slots.
+        tables: Its tables.
+        figures: Its figures.
+        not_in_study: Tables and figures of the report that the study has nothing for.
+        gaps: Everything that is missing, by name and reason.
+    """
+
+    title: str
+    frame: StudyFrame
+    expected: Expected
+    tables: Sequence[Table]
+    figures: Sequence[DrawnFigure]
+    not_in_study: Sequence[NotInStudy]
+    gaps: Sequence[Gap]
+
+
+def odd_values(frame: StudyFrame) -> list[str]:
+    """Each latest metric that is no number, by name."""
+    return [f"{frame.names.slot(s)}: {metric} = {value}" for s, metric, value in not_finite(frame)]
+
+
+def beyond_plan(contents: Contents) -> list[str]:
+    """Each result that counts although the recorded plan does not hold it, by name."""
+    return [contents.frame.names.slot(slot) for slot in contents.expected.beyond]
+
+
+def why(entry: LeftOut) -> str:
+    """Why a run is left out: the rule, then the reason."""
+    if entry.reason.startswith(entry.kind):
+        return entry.reason
+    return f"{entry.kind}: {entry.reason}"

@@ -1,0 +1,147 @@
+"""The report: one HTML page that holds all it shows and asks nothing of any network."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from rfray import __version__
+from rfray.analysis.contents import Contents, beyond_plan, odd_values, why
+from rfray.analysis.expected import progress
+from rfray.analysis.figures import DrawnFigure
+from rfray.analysis.figures.style import colour
+from rfray.analysis.frame import StudyFrame
+from rfray.analysis.links import runs_link, ui_address
+from rfray.analysis.presentation import (
+    blocks,
+    cell_text,
+    flaws,
+    interval_text,
+    number,
+    published_text,
+)
+from rfray.analysis.provenance import facts
+from rfray.analysis.report_file import MeasuredColumn
+from rfray.analysis.tables import Entry, Table
+from rfray.analysis.values import show
+
+_CODE = re.compile(r"`([^`]*)`")
+
+
+def html_text(contents: Contents, pictures: Mapping[str, bytes]) -> str:
+    """The report as one self-contained page.
+
+    Args:
+        contents: What it tells.
+        pictures: PNG of each figure, by the figure's id.
+    """
+    frame = contents.frame
+    environment = Environment(
+        loader=PackageLoader("rfray.analysis"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["code"] = _with_code
+    environment.globals["link"] = partial(runs_link, frame)
+    return environment.get_template("report.html").render(
+        title=contents.title,
+        study=frame.study,
+        version=__version__,
+        ui=ui_address(frame.tracking_uri),
+        served=frame.tracking_uri.startswith(("http://", "https://")),
+        facts=facts(frame),
+        axes=[(axis, ", ".join(map(show, values))) for axis, values in frame.document.axes.items()],
+        stages=list(_stages(frame)),
+        progress=progress(frame, contents.expected),
+        tables=[_table(table) for table in contents.tables],
+        figures=[_figure(figure, pictures[figure.id]) for figure in contents.figures],
+        gaps=contents.gaps,
+        odd=odd_values(frame),
+        beyond=beyond_plan(contents),
+        left_out=[(entry.record, why(entry)) for entry in frame.dropped],
+        not_in_study=contents.not_in_study,
+    )
+
+
+def _with_code(text: str) -> Markup:
+    """Escaped text in which `backticks` have become code."""
+    return Markup(_CODE.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704 escaped above
+
+
+def _stages(frame: StudyFrame) -> Iterable[tuple[str, str]]:
+    for stage, settings in frame.document.stages.items():
+        yield stage, ", ".join(f"{name} {_plain(value)}" for name, value in settings.items())
+
+
+def _plain(value: object) -> str:
+    return " ".join(_plain(v) for v in value) if isinstance(value, list | tuple) else str(value)
+
+
+def _table(table: Table) -> dict[str, Any]:
+    return {
+        "id": table.spec.id,
+        "title": table.spec.title,
+        "columns": [column.title for column in table.spec.columns],
+        "blocks": [
+            {
+                "heading": block.heading,
+                "trends": block.trends,
+                "cells": [
+                    {
+                        "receptive_field": cell.receptive_field,
+                        "kernel_size": cell.kernel_size,
+                        "colour": colour(int(cell.kernel_size)),
+                        "entries": [_entry(entry, table.sources) for entry in cell.entries],
+                    }
+                    for cell in block.cells
+                ],
+            }
+            for block in blocks(table)
+        ],
+        "flaws": flaws(table),
+    }
+
+
+def _entry(entry: Entry, sources: Iterable[str]) -> dict[str, Any]:
+    """One number with all that stands beside it; its runs once each, in the order of the seeds."""
+    return {
+        "title": entry.column.title,
+        "text": cell_text(entry),
+        "runs": list(dict.fromkeys(run for runs in entry.runs.values() for run in runs)),
+        "interval": interval_text(entry) if entry.summary.n > 1 else "",
+        "published": [
+            (source, published_text(entry, source))
+            for source in sources
+            if source in entry.published
+        ],
+        "complete": entry.summary.n == entry.n_planned,
+        "over": entry.column.over if isinstance(entry.column, MeasuredColumn) else "seeds",
+        "values": [
+            (_seed(seed), number(value, entry.column.format), entry.runs.get(seed, ()))
+            for seed, value in entry.values.items()
+        ],
+    }
+
+
+def _seed(seed: int | None) -> str:
+    return "value" if seed is None else f"seed {seed}"
+
+
+def _figure(figure: DrawnFigure, picture: bytes) -> dict[str, Any]:
+    width, height = figure.figure.get_size_inches()
+    return {
+        "id": figure.id,
+        "title": figure.title,
+        "source": f"data:image/png;base64,{base64.b64encode(picture).decode()}",
+        "width": round(float(width) * 96),
+        "height": round(float(height) * 96),
+        "gaps": len(figure.gaps),
+    }

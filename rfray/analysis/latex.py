@@ -1,0 +1,84 @@
+"""Tables as LaTeX that a paper can take in: booktabs, nothing else to load."""
+
+from __future__ import annotations
+
+import re
+
+from pylatexenc.latexencode import UnicodeToLatexEncoder
+
+from rfray.analysis.presentation import Block, CellLines, blocks, flaws
+from rfray.analysis.tables import Table
+
+_ENCODER = UnicodeToLatexEncoder(unknown_char_policy="replace", unknown_char_warning=False)
+_EXPONENT = re.compile(r"(?<=\d)e([+-]?)0*(\d+)")
+_OWN_NUMBER = re.compile(r"^Table \d+\. ")
+"""LaTeX numbers its tables itself."""
+
+_HEADS = 3
+"""Columns before the table's own: receptive field, kernel size, who says it."""
+
+
+def latex_text(table: Table) -> str:
+    r"""A floating table that asks its document for `\usepackage{booktabs}` alone."""
+    titles = [f"RF & $k$ & & {' & '.join(escaped(c.title) for c in table.spec.columns)} \\\\"]
+    body = [line for block in blocks(table) for line in ("\\midrule", *_block(block, table))]
+    columns = f"rrl{'r' * len(table.spec.columns)}"
+    return "\n".join(
+        [
+            "% \\usepackage{booktabs}",
+            "\\begin{table}",
+            "\\centering\\scriptsize\\setlength{\\tabcolsep}{2pt}",
+            f"\\caption{{{escaped(_OWN_NUMBER.sub('', table.spec.title))}}}",
+            f"\\label{{tab:{table.spec.id}}}",
+            f"\\begin{{tabular}}{{{columns}}}",
+            "\\toprule",
+            *titles,
+            *body,
+            "\\bottomrule",
+            "\\end{tabular}",
+            *_notes(table),
+            "\\end{table}",
+            "",
+        ]
+    )
+
+
+def escaped(text: str) -> str:
+    """Text as LaTeX prints it; a character that LaTeX does not have becomes a bold `?`."""
+    encoded: str = _ENCODER.unicode_to_latex(text)
+    return _EXPONENT.sub(r"\\ensuremath{\\times10^{\1\2}}", encoded).replace("^{+", "^{")
+
+
+def _breakable(text: str) -> str:
+    """Text whose paths and names may be broken at the end of a line."""
+    return escaped(text).replace("/", "/\\allowbreak{}").replace("\\_", "\\_\\allowbreak{}")
+
+
+def _block(block: Block, table: Table) -> list[str]:
+    width = len(table.spec.columns) + _HEADS
+    lines = [f"\\multicolumn{{{width}}}{{l}}{{{escaped(block.heading)}}} \\\\"]
+    for cell in block.cells:
+        lines += ["\\addlinespace[2pt]", *_cell(cell)]
+    return lines
+
+
+def _cell(cell: CellLines) -> list[str]:
+    lines = []
+    for number, line in enumerate(cell.lines):
+        head = [cell.receptive_field, cell.kernel_size] if number == 0 else ["", ""]
+        texts = [escaped(text) for text in (*head, line.source, *line.texts)]
+        lines.append(f"{' & '.join(texts)} \\\\")
+    return lines
+
+
+def _notes(table: Table) -> list[str]:
+    """Trend tests and flaws below the table, in its own width."""
+    trends = [
+        f"{block.heading}: {trend}." if block.heading else f"{trend}."
+        for block in blocks(table)
+        for trend in block.trends
+    ]
+    notes = [_breakable(note) for note in (*trends, *(f"{flaw}." for flaw in flaws(table)))]
+    if not notes:
+        return []
+    return ["\\par\\medskip\\raggedright\\scriptsize", " \\par\n".join(notes)]

@@ -1,0 +1,37 @@
+"""Links from a report to the pages of MLflow."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from rfray.analysis.frame import StudyFrame
+
+LOCAL_UI = "http://127.0.0.1:5000"
+"""Where `mlflow ui` shows a store that has no server of its own."""
+
+
+def without_password(tracking_uri: str) -> str:
+    """A tracking URI as it may stand in a report: without user and password."""
+    parts = urlsplit(tracking_uri)
+    if "@" not in parts.netloc:
+        return tracking_uri
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def ui_address(tracking_uri: str) -> str:
+    """Where a browser finds the pages of a store: its server, or `mlflow ui` on this machine."""
+    served = urlsplit(tracking_uri).scheme in ("http", "https")
+    return without_password(tracking_uri).rstrip("/") if served else LOCAL_UI
+
+
+def runs_link(frame: StudyFrame, run_ids: Sequence[str]) -> str:
+    """The page of one run, or the comparison of several."""
+    base, experiment = ui_address(frame.tracking_uri), frame.experiment_id
+    if len(run_ids) == 1:
+        return f"{base}/#/experiments/{experiment}/runs/{run_ids[0]}"
+    runs, experiments = (
+        quote(json.dumps(ids, separators=(",", ":"))) for ids in (run_ids, [experiment])
+    )
+    return f"{base}/#/compare-runs?runs={runs}&experiments={experiments}"

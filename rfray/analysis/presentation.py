@@ -1,0 +1,154 @@
+"""A table as a reader sees it, whatever the file format: blocks of lines of text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from rfray.analysis.published import PublishedValue
+from rfray.analysis.slots import Identity
+from rfray.analysis.statistics import standard_errors_apart
+from rfray.analysis.tables import BlockTrend, Entry, Table
+from rfray.analysis.trend import TREND_TEST
+from rfray.analysis.values import show
+
+NOTHING = "—"
+"""Stands where there is no number."""
+
+THIS_STUDY = "this study"
+INTERVAL = "95 % interval"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a cell: who says it, and what stands in each column."""
+
+    source: str
+    texts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class CellLines:
+    """One cell of a study with its lines: its own numbers, their intervals, published ones."""
+
+    receptive_field: str
+    kernel_size: str
+    lines: tuple[Line, ...]
+    entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True)
+class Block:
+    """The cells of a table that differ by the kernel size alone, and their trend tests in words."""
+
+    heading: str
+    cells: tuple[CellLines, ...]
+    trends: tuple[str, ...]
+
+
+def blocks(table: Table) -> list[Block]:
+    """The blocks of a table."""
+    return [
+        Block(
+            heading=_heading(identity),
+            cells=tuple(
+                _cell_lines(table.sources, tuple(cell))
+                for _, cell in groupby(entries, key=lambda entry: entry.identity)
+            ),
+            trends=tuple(trend_text(trend) for trend in table.trends if trend.block == identity),
+        )
+        for identity, entries in groupby(table.entries, key=lambda entry: entry.block)
+    ]
+
+
+def flaws(table: Table) -> list[str]:
+    """Every flaw of a table's numbers, each said once."""
+    said = (
+        f"{table.names.cell(entry.identity)}: {flaw}"
+        for entry in table.entries
+        for flaw in entry.flaws
+    )
+    return list(dict.fromkeys(said))
+
+
+def number(value: float, spec: str) -> str:
+    """A number in a column's format with a true minus, a dash where there is none."""
+    if math.isnan(value):
+        return NOTHING
+    text = format(value, spec)
+    return f"−{text[1:]}" if text.startswith("-") else text
+
+
+def cell_text(entry: Entry) -> str:
+    """`mean ± std (n)`, with `n of planned` where values are missing, a dash for no value."""
+    summary = entry.summary
+    whole = summary.n == entry.n_planned
+    count = f"({summary.n})" if whole else f"({summary.n} of {entry.n_planned})"
+    return f"{_plus_minus(summary.mean, summary.std, entry.column.format)} {count}"
+
+
+def interval_text(entry: Entry) -> str:
+    """`low to high`, a dash where there are fewer than two values."""
+    low, high, spec = entry.summary.ci_low, entry.summary.ci_high, entry.column.format
+    return NOTHING if math.isnan(low) else f"{number(low, spec)} to {number(high, spec)}"
+
+
+def published_text(entry: Entry, source: str) -> str:
+    """`mean ± std (+1.2 SE)`: a published value, and how far above it this study's mean lies."""
+    value = entry.published.get(source)
+    if value is None:
+        return NOTHING
+    text = _plus_minus(value.mean, value.std, entry.column.format)
+    apart = apart_from(entry, value)
+    return text if math.isnan(apart) else f"{text} ({number(apart, '+.1f')} SE)"
+
+
+def apart_from(entry: Entry, value: PublishedValue) -> float:
+    """How far an entry's mean lies above a published one, in standard errors; NaN if unknown."""
+    return standard_errors_apart(entry.summary, value.mean, value.std, value.n)
+
+
+def trend_text(tested: BlockTrend) -> str:
+    """A trend test in a sentence."""
+    trend = tested.trend
+    held = f"{tested.column.title} {trend.hypothesis} with the receptive field"
+    if trend.reason:
+        return f"{held}: not tested, {trend.reason}"
+    # A p-value that is rounded to 0 would read as certainty.
+    p_value = "p < 0.0001" if trend.p_value < 1e-4 else f"p = {trend.p_value:.4f}"
+    numbers = f"τ = {number(trend.tau, '.2f')}, {trend.n} values"
+    return f"{held}: {p_value} ({TREND_TEST}, one-sided; {numbers})"
+
+
+def _cell_lines(sources: Sequence[str], entries: tuple[Entry, ...]) -> CellLines:
+    first = entries[0]
+    lines = [Line(THIS_STUDY, tuple(cell_text(entry) for entry in entries))]
+    if any(entry.summary.n > 1 for entry in entries):
+        lines.append(Line(INTERVAL, tuple(interval_text(entry) for entry in entries)))
+    lines += [
+        Line(source, tuple(published_text(entry, source) for entry in entries))
+        for source in sources
+        if any(source in entry.published for entry in entries)
+    ]
+    field = first.receptive_field
+    return CellLines(
+        receptive_field=NOTHING if field is None else str(field),
+        kernel_size=str(dict(first.identity).get("kernel_size", NOTHING)),
+        lines=tuple(lines),
+        entries=entries,
+    )
+
+
+def _heading(block: Identity) -> str:
+    values = dict(block)
+    words = [str(values[axis]) for axis in ("arch", "dataset") if axis in values]
+    words += [f"{axis} {show(v)}" for axis, v in block if axis not in ("arch", "dataset")]
+    return ", ".join(words)
+
+
+def _plus_minus(mean: float, std: float, spec: str) -> str:
+    if math.isnan(mean) or math.isnan(std):
+        return number(mean, spec)
+    return f"{number(mean, spec)} ± {number(std, spec)}"

@@ -1,0 +1,52 @@
+"""Where a study's results come from: code, hardware, dates."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from rfray.analysis import schema
+from rfray.analysis.frame import StudyFrame
+from rfray.analysis.links import without_password
+from rfray.analysis.screening import moment
+
+
+def facts(frame: StudyFrame) -> list[tuple[str, str]]:
+    """(what, value) of a study with at least one finished run, in the order of reading."""
+    records = list(frame.kept.values())
+    source = (
+        "what the runs show, for no plan is recorded" if frame.document.inferred else "recorded"
+    )
+    ended = max(record.end_time or record.start_time for record in records)
+    return [
+        ("Study", f"`{frame.study}` in `{without_password(frame.tracking_uri)}`"),
+        ("Plan", source),
+        ("Runs", f"{len(records)} finished that count, {len(frame.dropped)} left out"),
+        ("rfray", _counts(record.tags.get(schema.VERSION_TAG) for record in records)),
+        ("git", _counts(record.tags.get(schema.GIT_TAG) for record in records)),
+        ("Hardware", _counts(record.tags.get(schema.HARDWARE_TAG) for record in records)),
+        ("Dates", f"{moment(min(r.start_time for r in records))} to {moment(ended)}"),
+        ("Work", _work(frame)),
+    ]
+
+
+def _counts(values: Iterable[str | None]) -> str:
+    counts = Counter(value or "not recorded" for value in values)
+    if len(counts) == 1:
+        return next(iter(counts))
+    return ", ".join(f"{value} ({count} runs)" for value, count in counts.most_common())
+
+
+def _work(frame: StudyFrame) -> str:
+    """What the stages that count took, one after the other, as far as their runs record it."""
+    spent = [record.tags.get(schema.SECONDS_TAG) for record in frame.kept.values()]
+    recorded = [float(text) for text in spent if text is not None and _is_seconds(text)]
+    if not recorded:
+        return "not recorded"
+    hours = f"{sum(recorded) / 3600:.2f} hours of stages, one after the other"
+    silent = len(spent) - len(recorded)
+    return f"{hours}; {silent} runs do not record theirs" if silent else hours
+
+
+def _is_seconds(text: str) -> bool:
+    return text.replace(".", "", 1).isdecimal()

@@ -1,0 +1,165 @@
+"""The report as a reader has it: in a real browser, at the widths of a phone and of a desk."""
+
+import json
+import re
+from urllib.parse import unquote
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+
+from rfray.analysis import read_frame
+from rfray.analysis.links import runs_link, ui_address, without_password
+
+PHONE, DESK, PRINTED = (390, "screen"), (1280, "screen"), (680, "print")
+"""Width in CSS pixels and medium; A4 between margins of 15 mm is 680 pixels wide."""
+
+TOO_WIDE = """
+const limit = document.documentElement.clientWidth + 1;
+return [...document.querySelectorAll("body, body *")].filter(element => {
+  const box = element.getBoundingClientRect();
+  const holds = getComputedStyle(element).display !== "inline";
+  return box.width > 0
+    && (box.right > limit || box.left < -1
+      || (holds && element.scrollWidth > element.clientWidth + 1));
+}).map(element => element.outerHTML.slice(0, 200));
+"""
+
+
+@pytest.fixture(scope="module")
+def browser(program):
+    options = webdriver.ChromeOptions()
+    options.binary_location = program("chromium", "chromium chromium-driver")
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
+    driver = webdriver.Chrome(
+        options=options, service=Service(program("chromedriver", "chromium-driver"))
+    )
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="module")
+def page(half_done_report):
+    """The report on a study of which much is missing."""
+    return half_done_report / "report.html"
+
+
+def requested(browser):
+    """Addresses that the browser asked for since it was last asked."""
+    messages = (json.loads(entry["message"])["message"] for entry in browser.get_log("performance"))
+    return [
+        message["params"]["request"]["url"]
+        for message in messages
+        if message["method"] == "Network.requestWillBeSent"
+    ]
+
+
+def show(browser, page, width, medium):
+    """Opens a page and returns what leaves this file."""
+    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": medium})
+    requested(browser)
+    browser.get(page.as_uri())
+    addresses = requested(browser)
+    assert page.as_uri() in addresses
+    return [a for a in addresses if a != page.as_uri() and not a.startswith("data:")]
+
+
+@pytest.mark.parametrize(("width", "medium"), [PHONE, DESK, PRINTED])
+def test_nothing_overflows_and_no_request_leaves_the_machine(browser, page, width, medium):
+    asked = show(browser, page, width, medium)
+
+    assert asked == []
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    assert browser.execute_script(TOO_WIDE) == []
+
+
+def test_every_picture_is_shown(browser, page):
+    show(browser, page, *DESK)
+
+    widths = browser.execute_script("return [...document.images].map(i => i.naturalWidth)")
+    assert len(widths) == 7
+    assert min(widths) > 500
+
+
+def test_these_checks_would_see_a_request_and_an_overflow(browser, tmp_path):
+    bad = tmp_path / "bad.html"
+    bad.write_text(
+        '<body><img src="http://127.0.0.1:9/x.png"><pre style="width:3000px">wide</pre></body>'
+    )
+
+    assert show(browser, bad, *PHONE) == ["http://127.0.0.1:9/x.png"]
+    assert any("wide" in found for found in browser.execute_script(TOO_WIDE))
+
+
+def test_page_asks_for_nothing_but_itself(page):
+    text = re.sub(r"data:image/png;base64,[^\"]*", "data:", page.read_text())
+
+    assert "default-src 'none'" in text
+    assert not re.search(r"<script|<link rel=\"style|@import|url\(|src=\"(?!data:)", text)
+
+
+def test_text_of_runs_is_shown_as_text(page):
+    text = page.read_text()
+
+    assert "&lt;script&gt;alert(" in text
+    assert "<script>" not in text
+
+
+def test_every_number_and_every_failure_links_to_its_runs(page, half_done, ledger):
+    frame = read_frame(ledger, half_done)
+    linked = {
+        run_id
+        for address in re.findall(r'href="([^"#]*#/[^"]*)"', page.read_text())
+        for run_id in re.findall(r"[0-9a-f]{32}", unquote(address))
+    }
+
+    measured = {
+        record.run_id
+        for slot, record in frame.kept.items()
+        if slot.stage in ("train", "prune", "finetune", "importance")
+    }
+    assert measured | {entry.record.run_id for entry in frame.dropped} <= linked
+    assert linked <= {record.run_id for record in ledger.runs(half_done)}
+
+
+def test_study_provenance_and_reasons_are_told(page):
+    text = re.sub(r"<[^>]*>", "", page.read_text())
+
+    for said in (
+        "Study half-done:",
+        "rfray0.1.0",
+        "gitf9be4cc",
+        "Hardware8 threads",
+        "kernel_size2, 3, 4, 5",
+        "stage prunerates 0.9",
+        "vgg19_rf cifar10 k=5 seed 0: train: not run yet",
+        "vgg19_rf cifar10 k=3 seed 2: train: has test_accuracy = nan",
+        "seed 1: train has 2 finished runs, the latest counts",
+        "k=4 seed 2: train: running since",
+        "Runs left out (3)",
+        "Dense (%) falls with the receptive field: p = ",
+        "paper: 93.50 ± 0.11",
+        "author: 93.52 ± 0.11",
+    ):
+        assert said in text, said
+
+
+def test_links_lead_to_the_server_or_to_the_pages_of_this_machine(ledger, realistic):
+    frame = read_frame(ledger, realistic)
+
+    assert ui_address("sqlite:////home/me/mlflow.db") == "http://127.0.0.1:5000"
+    assert ui_address("https://me:secret@mlflow.example:8443/") == "https://mlflow.example:8443"
+    one = runs_link(frame, ["a1"])
+    assert one == f"http://127.0.0.1:5000/#/experiments/{frame.experiment_id}/runs/a1"
+    assert "compare-runs?runs=%5B%22a1%22%2C%22b2%22%5D" in runs_link(frame, ["a1", "b2"])
+
+
+def test_no_password_stands_in_a_report():
+    uri = "postgresql://me:secret@db.example:5432/mlflow"
+
+    assert without_password(uri) == "postgresql://db.example:5432/mlflow"
+    assert without_password("sqlite:////a/b@c.db") == "sqlite:////a/b@c.db"

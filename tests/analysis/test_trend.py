@@ -1,0 +1,88 @@
+import math
+from itertools import combinations
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from scipy import stats
+
+from rfray.analysis.trend import trend_over_fields
+
+GROUPS = st.lists(st.lists(st.integers(0, 10**6), min_size=2, max_size=5), min_size=2, max_size=5)
+
+
+def fielded(groups):
+    return [(100 * (index + 1), [float(v) for v in values]) for index, values in enumerate(groups)]
+
+
+def textbook(groups):
+    """P(J is so small) by Jonckheere's statistic and its normal approximation, without ties."""
+    j = sum(
+        1.0 if low < high else 0.0
+        for first, second in combinations(groups, 2)
+        for low in first
+        for high in second
+    )
+    sizes = [len(values) for values in groups]
+    n = sum(sizes)
+    mean = (n**2 - sum(size**2 for size in sizes)) / 4
+    variance = (n**2 * (2 * n + 3) - sum(size**2 * (2 * size + 3) for size in sizes)) / 72
+    return stats.norm.cdf((j - mean) / math.sqrt(variance))
+
+
+@given(GROUPS)
+def test_p_value_is_that_of_the_textbook(groups):
+    values = [value for group in groups for value in group]
+    assume(len(set(values)) == len(values))
+
+    trend = trend_over_fields(fielded(groups), "falls")
+
+    assert trend.p_value == pytest.approx(textbook(groups), rel=1e-9)
+
+
+@given(GROUPS)
+def test_both_directions_share_the_probability(groups):
+    assume(len({value for group in groups for value in group}) > 1)
+
+    falls = trend_over_fields(fielded(groups), "falls")
+    rises = trend_over_fields(fielded(groups), "rises")
+
+    assert falls.p_value + rises.p_value == pytest.approx(1.0)
+    assert falls.tau == rises.tau
+
+
+@given(GROUPS)
+def test_the_order_in_which_cells_come_does_not_matter(groups):
+    assert repr(trend_over_fields(fielded(groups), "falls")) == repr(
+        trend_over_fields(fielded(groups)[::-1], "falls")
+    )
+
+
+def test_values_that_fall_are_found_to_fall():
+    trend = trend_over_fields([(181, [90.0, 91.0]), (359, [80.0, 81.0]), (537, [70.0])], "falls")
+
+    assert trend.p_value < 0.05
+    assert trend.tau < -0.8
+    assert (trend.fields, trend.n, trend.reason) == ((181, 359, 537), 5, "")
+
+
+def test_one_value_a_receptive_field_is_tested_exactly():
+    trend = trend_over_fields([(1, [4.0]), (2, [3.0]), (3, [2.0]), (4, [1.0])], "falls")
+
+    assert trend.p_value == pytest.approx(1 / 24)
+
+
+@pytest.mark.parametrize(
+    ("groups", "reason"),
+    [
+        ([], "0 receptive fields with values"),
+        ([(181, [1.0, 2.0])], "1 receptive field with values"),
+        ([(181, [1.0]), (None, [2.0])], "a receptive field is not recorded"),
+        ([(181, [0.0, 0.0]), (359, [0.0])], "all values are equal"),
+    ],
+)
+def test_what_cannot_be_tested_says_why(groups, reason):
+    trend = trend_over_fields(groups, "falls")
+
+    assert trend.reason == reason
+    assert math.isnan(trend.p_value)
