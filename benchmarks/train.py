@@ -11,16 +11,14 @@ is ready.
 from __future__ import annotations
 
 import argparse
-import platform
 import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-import torchvision
+from side_by_side import Contestant, alternating, print_and_write, versions
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchvision import transforms
@@ -106,15 +104,9 @@ def bare_steps(module: nn.Module, protocol: TrainingProtocol, split: Split) -> C
     return epoch
 
 
-def seconds(call: Callable[[], None]) -> float:
-    started = time.perf_counter()
-    call()
-    return time.perf_counter() - started
-
-
 def measure(
     arch: str, width: float, kernel_size: int, images: int, batch: int, repeats: int
-) -> str:
+) -> list[str]:
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (images, 3, FACTS.image_size, FACTS.image_size), dtype=np.uint8)
     split = Split(torch.from_numpy(pixels), torch.from_numpy(rng.integers(0, 10, images)))
@@ -126,18 +118,25 @@ def measure(
         "rfray": rfray_epoch(build(network, 0), protocol, dataset),
         "bare": bare_steps(build(network, 0), protocol, split),
     }
-    times: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(repeats + 1):
-        for name, call in contestants.items():
-            times[name].append(seconds(call))
-    median = {name: statistics.median(taken[1:]) for name, taken in times.items()}
-    ratios = [p / r for p, r in zip(times["plain"][1:], times["rfray"][1:], strict=True)]
-    outside = max(0.0, 1 - median["bare"] / median["rfray"])
-    return (
-        f"| {arch} | {width:g} | {kernel_size} | {batch} | {images / median['plain']:.1f} | "
-        f"{images / median['rfray']:.1f} | {statistics.median(ratios):.2f} | "
-        f"{min(ratios):.2f} to {max(ratios):.2f} | {outside:.1%} |"
+    times = alternating(
+        {name: Contestant(call, repeats, uncounted=1) for name, call in contestants.items()}
     )
+    median = {name: statistics.median(taken) for name, taken in times.items()}
+    ratios = [p / r for p, r in zip(times["plain"], times["rfray"], strict=True)]
+    outside = max(0.0, 1 - median["bare"] / median["rfray"])
+    row = [
+        arch,
+        f"{width:g}",
+        str(kernel_size),
+        str(batch),
+        f"{images / median['plain']:.1f}",
+        f"{images / median['rfray']:.1f}",
+        f"{statistics.median(ratios):.2f}",
+        f"{min(ratios):.2f} to {max(ratios):.2f}",
+        f"{outside:.1%}",
+    ]
+    print(*row, flush=True)
+    return row
 
 
 def main() -> None:
@@ -146,27 +145,31 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    lines = [
-        "# Training: rfray's loop against a plain PyTorch loop",
-        "",
-        f"`python benchmarks/train.py --repeats {options.repeats} --threads {options.threads}`; "
-        f"torch {torch.__version__}, torchvision {torchvision.__version__}, "
-        f"Python {platform.python_version()}, {platform.machine()}, {options.threads} threads, "
-        "DataLoader with 2 workers; medians of alternating epochs, the first not counted.",
-        "",
-        "| network | width | k | batch | plain, img/s | rfray, img/s | ratio | range "
-        "| outside steps |",
-        "|---|--:|--:|--:|--:|--:|--:|---|--:|",
+    rows = [
+        measure(arch, width, kernel_size, images, batch, options.repeats)
+        for width, images, batch in ((0.125, 1024, 128), (1.0, 64, 32))
+        for arch in ARCHITECTURES
+        for kernel_size in (2, 5)
     ]
-    for line in lines:
-        print(line, flush=True)
-    for width, images, batch in ((0.125, 1024, 128), (1.0, 64, 32)):
-        for arch in ARCHITECTURES:
-            for kernel_size in (2, 5):
-                lines.append(measure(arch, width, kernel_size, images, batch, options.repeats))
-                print(lines[-1], flush=True)
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text("\n".join(lines) + "\n")
+    print_and_write(
+        RESULTS,
+        "# Training: rfray's loop against a plain PyTorch loop",
+        f"`python benchmarks/train.py --repeats {options.repeats} --threads {options.threads}`; "
+        f"{versions('torchvision')}, {options.threads} threads, "
+        "DataLoader with 2 workers; medians of alternating epochs, the first not counted.",
+        [
+            "network",
+            "width",
+            "k",
+            "batch",
+            "plain, img/s",
+            "rfray, img/s",
+            "ratio",
+            "range",
+            "outside steps",
+        ],
+        rows,
+    )
 
 
 if __name__ == "__main__":
