@@ -10,10 +10,18 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlparse
+from uuid import uuid4
 
 RESULT = "result.json"
+
+_PARTIAL = ".partial"
+
+
+class DamagedArtifactError(Exception):
+    """An artifact is missing, damaged or not the one that its run recorded."""
 
 
 def local_path(uri: str) -> Path | None:
@@ -24,31 +32,70 @@ def local_path(uri: str) -> Path | None:
     return None
 
 
+def file_digest(path: Path) -> str:
+    """SHA-256 (hexadecimal) of one file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def file_digests(folder: Path) -> dict[str, str]:
     """SHA-256 (hexadecimal) of every file directly in `folder`, by its name."""
-    digests = {}
-    for path in sorted(folder.iterdir()):
-        with path.open("rb") as file:
-            digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return digests
+    return {path.name: file_digest(path) for path in sorted(folder.iterdir())}
+
+
+def digest_of(digests: Mapping[str, str]) -> str:
+    """One SHA-256 (hexadecimal) for a set of files: of what `sha256sum *` prints of them."""
+    lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def check_files(folder: Path, digests: Mapping[str, str]) -> None:
+    """DamagedArtifactError if a file that `digests` names is missing in `folder` or differs."""
+    for name, digest in digests.items():
+        path = folder / name
+        if Path(name).name != name or not path.is_file():
+            raise DamagedArtifactError(f"'{name}' is missing in {folder}")
+        if file_digest(path) != digest:
+            raise DamagedArtifactError(f"{path} is damaged or was replaced: its SHA-256 differs")
 
 
 def publish(workspace: Path, folder: Path) -> None:
     """Move every file of `workspace` into `folder`, each whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
+    # What a killed attempt left half written.
+    for stale in folder.glob(f".*{_PARTIAL}"):
+        stale.unlink(missing_ok=True)
     for path in sorted(workspace.iterdir()):
-        # Copied under a temporary name first: the two may lie on different file systems.
-        partial = folder / f".{path.name}.partial"
-        shutil.move(path, partial)
-        partial.replace(folder / path.name)
+        # Moved under a temporary name first: the two may lie on different file systems.
+        partial = partial_path(folder / path.name)
+        try:
+            shutil.move(path, partial)
+            replace_with(partial, folder / path.name)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def write_atomically(path: Path, text: str) -> None:
     """Write a small text file so that a reader finds all of it or the file before it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    partial = partial_path(path)
+    try:
+        partial.write_text(text, encoding="utf-8")
+        replace_with(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def partial_path(path: Path) -> Path:
+    """A name beside `path` for what is not complete yet; no two writers get the same."""
+    return path.with_name(f".{path.name}.{uuid4().hex}{_PARTIAL}")
+
+
+def replace_with(partial: Path, path: Path) -> None:
+    """Put a complete file in the place of `path`, so that it outlives a power cut."""
+    descriptor = os.open(partial, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
     partial.replace(path)

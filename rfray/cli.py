@@ -15,14 +15,16 @@ import click
 
 from rfray import __version__
 from rfray.errors import UserError
+from rfray.interruption import INTERRUPTED, Interruption
 from rfray.storage import Storage, storage_at
 
 if TYPE_CHECKING:
     from rfray.engine.ray_executor import RayExecutor
+    from rfray.forecast import SlotKind
     from rfray.plan import Plan
     from rfray.tracking import Ledger, RunRecord
 
-DONE, SOME_FAILED, USAGE_ERROR, INTERRUPTED = 0, 1, 2, 130
+DONE, SOME_FAILED, USAGE_ERROR = 0, 1, 2
 
 _GAPS_SHOWN = 10
 _WIDTH_OF_FILES = 120
@@ -61,24 +63,52 @@ def rfray() -> None:
 @rfray.command()
 @_study_arguments
 @_storage_options
+@click.option(
+    "--slots", type=click.IntRange(min=1), metavar="N", help="Simulate what is to do on N slots."
+)
+@click.option(
+    "--slot",
+    "kind",
+    type=click.Choice(["gpu", "cpu"]),
+    default="gpu",
+    show_default=True,
+    help="What a slot is: a GPU, or a processor core.",
+)
+@click.option("--price", type=float, metavar="P", help="Of a slot for an hour, to reckon the cost.")
 @_json_option
 def plan(
-    arguments: tuple[str, ...], storage: str | None, tracking_uri: str | None, as_json: bool
+    arguments: tuple[str, ...],
+    storage: str | None,
+    tracking_uri: str | None,
+    slots: int | None,
+    kind: SlotKind,
+    price: float | None,
+    as_json: bool,
 ) -> None:
     r"""Show what would run, and what is wrong with it. Starts nothing.
+
+    With --slots the driver's own ordering is worked off in imagined time. A run takes as long as
+    the finished ones of its kind on such a slot; where there are none, as its operations let
+    expect.
 
     \b
     rfray plan
     rfray plan quickstart axes.seed=[0,1,2]
+    rfray plan paper --slots 64 --price 2.5
     """
-    from rfray.plan_report import plan_json, plan_text
+    from rfray.engine.standing import standing
+    from rfray.forecast import expected_schedule
+    from rfray.plan_report import plan_json, plan_text, schedule_json, schedule_text
 
     planned = _plan(arguments)
-    done = _done(planned, storage_at(storage, tracking_uri))
-    if as_json:
-        click.echo(json.dumps(plan_json(planned, done), indent=1))
-    else:
-        _console().print(plan_text(planned, done))
+    finished = standing(planned, _runs(planned, storage_at(storage, tracking_uri))).finished
+    data, text = plan_json(planned, set(finished)), plan_text(planned, set(finished))
+    if not slots:
+        _show(as_json, data, text)
+        return
+    schedule, basis = expected_schedule(planned, finished, slots, kind)
+    data["schedule"] = schedule_json(schedule, basis, price)
+    _show(as_json, data, text, schedule_text(schedule, f"{kind.upper()}s", basis, price))
 
 
 @rfray.command()
@@ -104,15 +134,21 @@ def sweep(
     """
     from rfray.sweep_run import sweep_study
 
-    # A cluster's job manager stops what it runs with SIGTERM: the same as Control-C.
+    # Until something runs: a cluster's job manager stops what it runs with SIGTERM.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    interruption = Interruption()
     planned = _plan(arguments)
     place = storage_at(storage, tracking_uri)
     options = {"--storage": storage, "--tracking-uri": tracking_uri, "--address": address}
+
+    def executor() -> RayExecutor:
+        started = _ray_executor(planned, place, address)
+        # Now, for Ray's start takes the signals for itself.
+        interruption.listen()
+        return started
+
     try:
-        all_done = sweep_study(
-            planned, place, lambda: _ray_executor(planned, place, address), _console()
-        )
+        all_done = sweep_study(planned, place, executor, _console(), lambda: interruption.asked)
     except KeyboardInterrupt:
         click.echo("\ninterrupted: what was finished is kept. To resume:")
         click.echo(f"  {_command_again(arguments, options)}")
@@ -152,7 +188,7 @@ def analyze(
     storage: str | None,
     tracking_uri: str | None,
 ) -> None:
-    r"""Build the tables and figures of a study from MLflow alone.
+    r"""Build the tables, figures and report of a study from MLflow alone, done or half done.
 
     REPORT is a file that lays them out; default: the shipped paper.yaml.
 
@@ -162,18 +198,25 @@ def analyze(
     from rfray.analysis import analyze as build
     from rfray.analysis import load_report
     from rfray.sweep_file import shipped_folder
+    from rfray.tracking import store_answers
 
+    # Nobody waits at a terminal for MLflow's seven retries, which take four minutes.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     place = storage_at(storage, tracking_uri)
     layout = load_report(Path(report) if report else shipped_folder("analysis") / "paper.yaml")
     ledger = _ledger(place)
     name = study or ledger.latest_study()
     folder = Path(out) if out else place.root / "analysis" / name
-    analysis = build(ledger, name, layout, folder)
+    with store_answers(place.tracking_uri):
+        analysis = build(ledger, name, layout, folder)
     for gap in analysis.gaps[:_GAPS_SHOWN]:
         click.echo(f"missing: {gap}")
     if len(analysis.gaps) > _GAPS_SHOWN:
-        click.echo(f"missing: {len(analysis.gaps) - _GAPS_SHOWN} more, all named in summary.md")
-    click.echo(f"{name}: wrote {len(analysis.written)} files; start with {folder / 'summary.md'}")
+        click.echo(f"missing: {len(analysis.gaps) - _GAPS_SHOWN} more, all named in report.html")
+    if analysis.left_out:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(analysis.left_out.items()))
+        click.echo(f"left out: {kinds} runs, each named in report.html")
+    click.echo(f"{name}: wrote {len(analysis.written)} files; start with {folder / 'report.html'}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -241,18 +284,20 @@ def _runs(planned: Plan, place: Storage) -> list[RunRecord]:
     return list(ledger.runs(name)) if name in ledger.studies() else []
 
 
-def _done(planned: Plan, place: Storage) -> set[str]:
-    from rfray.engine.standing import standing
-
-    return set(standing(planned, _runs(planned, place)).finished)
+def _show(as_json: bool, data: Any, *texts: Any) -> None:
+    if as_json:
+        click.echo(json.dumps(data, indent=1))
+        return
+    for text in texts:
+        _console().print(text)
 
 
 def _ray_executor(planned: Plan, place: Storage, address: str | None) -> RayExecutor:
-    from rfray.engine.ray_executor import RayExecutor, largest_node, start_ray
+    from rfray.engine.ray_executor import RayExecutor, machines, start_ray
     from rfray.sweep_run import refuse_what_never_fits
 
     start_ray(address)
-    refuse_what_never_fits(planned, *largest_node())
+    refuse_what_never_fits(planned, machines())
     return RayExecutor(planned.study.name, place.tune)
 
 

@@ -36,7 +36,9 @@ class Durations:
     measured: int
 
 
-def durations(plan: Plan, taken: Mapping[str, float], operations_per_second: float) -> Durations:
+def durations(
+    plan: Plan, taken: Mapping[str, float], operations_per_second: Callable[[Node], float]
+) -> Durations:
     """Seconds of every node of a plan, finished or not.
 
     A node takes what it took. One that has not run takes the mean of those of its stage and of
@@ -46,7 +48,7 @@ def durations(plan: Plan, taken: Mapping[str, float], operations_per_second: flo
     Args:
         plan: The plan.
         taken: Seconds that finished nodes took, by key.
-        operations_per_second: Multiply-accumulates, where nothing was measured.
+        operations_per_second: Multiply-accumulates of a node, where nothing was measured.
     """
     alike: dict[Any, list[float]] = {}
     by_stage: dict[str, list[tuple[float, float]]] = {}
@@ -55,14 +57,14 @@ def durations(plan: Plan, taken: Mapping[str, float], operations_per_second: flo
         alike.setdefault(_kind(node), []).append(seconds)
         by_stage.setdefault(node.stage, []).append((node.work, seconds))
     paces = {stage: _pace(measured) for stage, measured in by_stage.items()}
-    overall = _pace(pair for pairs in by_stage.values() for pair in pairs) or operations_per_second
+    overall = _pace(pair for pairs in by_stage.values() for pair in pairs)
 
     def seconds_of(node: Node) -> float:
         if node.key in taken:
             return taken[node.key]
         if same := alike.get(_kind(node)):
             return fmean(same)
-        return node.work / (paces.get(node.stage) or overall)
+        return node.work / (paces.get(node.stage) or overall or operations_per_second(node))
 
     return Durations(seconds_of, len(taken))
 

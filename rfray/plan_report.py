@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rfray.cost import core_seconds
+from rfray.engine.simulation import Schedule
 from rfray.plan import CellPlan, Plan
 from rfray.stages.stage import label
 
@@ -50,6 +51,31 @@ def plan_text(plan: Plan, done: Collection[str]) -> RenderableType:
             f"to do: {len(missing)} runs, about {hours} of one CPU core (estimated, not measured)"
         ),
     )
+
+
+def schedule_json(schedule: Schedule, basis: str, price: float | None) -> dict[str, Any]:
+    """A simulated schedule as JSON-ready data; seconds, hours of slots, shares."""
+    data: dict[str, Any] = {
+        "slots": schedule.slots,
+        "makespan_seconds": schedule.makespan,
+        "utilisation": schedule.utilisation,
+        "slot_hours": schedule.slot_hours,
+        "basis": basis,
+    }
+    if price is not None:
+        data["cost"] = price * schedule.slot_hours
+    return data
+
+
+def schedule_text(schedule: Schedule, kind: str, basis: str, price: float | None) -> Text:
+    """A simulated schedule in a sentence; `kind` is what a slot is."""
+    words = (
+        f"on {schedule.slots:g} {kind}: {timedelta(seconds=round(schedule.makespan))}, "
+        f"{schedule.utilisation:.0%} in use, {schedule.slot_hours:,.1f} {kind} × hours"
+    )
+    if price is not None:
+        words += f", {price * schedule.slot_hours:,.2f} at {price:g} an hour each"
+    return Text(f"{words} ({basis})")
 
 
 def _cell_json(plan: Plan, cell: CellPlan, done: Collection[str]) -> dict[str, Any]:

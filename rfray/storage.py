@@ -9,6 +9,7 @@ from pathlib import Path
 from rfray.errors import UserError
 
 DEFAULT_FOLDER = "rfray-results"
+STORAGE_VARIABLE = "RFRAY_STORAGE"
 TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
 
 
@@ -65,11 +66,12 @@ def storage_at(folder: str | None, tracking_uri: str | None) -> Storage:
     """The storage that the command line means.
 
     Args:
-        folder: `--storage`; None takes `./rfray-results`.
+        folder: `--storage`; None takes RFRAY_STORAGE, else `./rfray-results`.
         tracking_uri: `--tracking-uri`; None takes MLFLOW_TRACKING_URI, else a sqlite database in
             the folder.
     """
-    root = Path(folder or DEFAULT_FOLDER).expanduser().resolve()
+    chosen = folder or os.environ.get(STORAGE_VARIABLE) or DEFAULT_FOLDER
+    root = Path(chosen).expanduser().resolve()
     uri = tracking_uri or os.environ.get(TRACKING_VARIABLE)
     if uri:
         return Storage(root, _absolute(uri), artifact_root=None)

@@ -2,41 +2,50 @@
 
 from __future__ import annotations
 
-import json
-import os
-import socket
 import subprocess
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
-from filelock import FileLock, Timeout
 from rich.console import Console
 
-from rfray.artifacts import write_atomically
-from rfray.engine.drive import Driver, Watcher, demand
+from rfray.engine.assemble import demand
+from rfray.engine.drive import Driver
 from rfray.engine.executor import Executor
-from rfray.engine.frontier import Frontier, Occupancy, State
+from rfray.engine.frontier import Frontier, State
+from rfray.engine.machine import GIB, Machine
 from rfray.engine.records import closing_tags
+from rfray.engine.scribe import Scribe
 from rfray.engine.standing import Standing, standing
+from rfray.engine.view import Watcher
 from rfray.engine.worker import published_outcome
 from rfray.errors import UserError
+from rfray.lease import Claim, Lease, folder_lock
 from rfray.plan import Plan
 from rfray.storage import Storage
-from rfray.tracking import LedgerWriter, check_store, make_database
+from rfray.tracking import LedgerWriter, check_store, is_outage, make_database, store_answers
 from rfray.watch import say, watching
+
+_INTERRUPTED_PATIENCE_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A sweep that may start: nothing runs yet, and the ledger is settled."""
+    """A sweep that may start: nothing runs yet, and the ledger is settled.
+
+    Attributes:
+        plan: What it is to run.
+        ledger: Where it writes.
+        standing: What the ledger holds of the plan.
+        renew: Says to other drivers that this one lives; UserError if one has taken over.
+    """
 
     plan: Plan
     ledger: LedgerWriter
     standing: Standing
+    renew: Callable[[], None]
 
     @property
     def missing(self) -> int:
@@ -50,48 +59,70 @@ def prepared(plan: Plan, storage: Storage) -> Iterator[Prepared]:
 
     Raises:
         UserError: The storage cannot be written, the tracking store does not answer, or another
-            sweep of this study runs on this storage.
+            sweep of this study runs.
     """
     storage.make()
-    with _alone(storage, plan.study.name):
+    study = plan.study.name
+    with ExitStack() as held:
+        claim = held.enter_context(folder_lock(storage.root, study))
         if storage.embedded:
             make_database(storage.database)
         check_store(storage.tracking_uri)
-        ledger = LedgerWriter(
-            storage.tracking_uri, plan.study.name, plan.study.document(), storage.artifact_root
-        )
-        _settle(plan, ledger)
-        yield Prepared(plan, ledger, standing(plan, ledger.runs(plan.study.name)))
+        with store_answers(storage.tracking_uri):
+            ledger = LedgerWriter(storage.tracking_uri, study, storage.artifact_root)
+            # Whoever writes a folder's own database holds the folder's lock.
+            renew = _nothing if storage.embedded else held.enter_context(_leased(ledger, claim))
+            ledger.describe(plan.study.document())
+            _settle(plan, ledger, renew)
+            stands = standing(plan, ledger.runs(study))
+        yield Prepared(plan, ledger, stands, renew)
 
 
 def run_sweep(
-    sweep: Prepared, storage: Storage, make_executor: Callable[[], Executor], watcher: Watcher
+    sweep: Prepared,
+    storage: Storage,
+    make_executor: Callable[[], Executor],
+    watcher: Watcher,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Frontier:
     """Run what is missing; where every node stands at the end.
 
-    Interrupted, it ends the open runs as KILLED and raises on.
+    Raises:
+        KeyboardInterrupt: `stop` said so. What has ended is kept, the other open runs are KILLED.
+        UserError: The tracking store refuses what is written, or another driver has taken over.
     """
     executor = make_executor()
-    driver = Driver(
-        plan=sweep.plan,
-        standing=sweep.standing,
-        ledger=sweep.ledger,
-        executor=executor,
-        watcher=watcher,
-        checkpoints=storage.checkpoints,
-        git=git_state(),
-    )
+    scribe = Scribe(sweep.renew, executor.wake)
     try:
-        return driver.run()
-    except KeyboardInterrupt:
-        driver.abandon()
-        raise
+        driver = Driver(
+            plan=sweep.plan,
+            standing=sweep.standing,
+            ledger=sweep.ledger,
+            scribe=scribe,
+            executor=executor,
+            watcher=watcher,
+            checkpoints=storage.checkpoints,
+            git=git_state(),
+        )
+        with store_answers(storage.tracking_uri):
+            frontier = driver.run(stop)
+            if scribe.was_away:
+                runs = sweep.ledger.runs(sweep.plan.study.name)
+                _end_strays(standing(sweep.plan, runs), sweep.ledger)
     finally:
+        scribe.close(_INTERRUPTED_PATIENCE_SECONDS)
         executor.close()
+    if stop():
+        raise KeyboardInterrupt
+    return frontier
 
 
 def sweep_study(
-    plan: Plan, storage: Storage, make_executor: Callable[[], Executor], console: Console
+    plan: Plan,
+    storage: Storage,
+    make_executor: Callable[[], Executor],
+    console: Console,
+    stop: Callable[[], bool],
 ) -> bool:
     """Run what is missing of a plan in front of a person; whether every run is done at the end."""
     for finding in plan.findings:
@@ -103,7 +134,7 @@ def sweep_study(
             return True
         say(console, f"{name}: {ready.missing} of {total} runs to do, {total - ready.missing} done")
         with watching(plan, console) as watcher:
-            frontier = run_sweep(ready, storage, make_executor, watcher)
+            frontier = run_sweep(ready, storage, make_executor, watcher, stop)
     states = Counter(frontier.states.values())
     if states[State.DONE] == total:
         say(console, f"{name}: all {total} runs are done")
@@ -117,13 +148,18 @@ def sweep_study(
     return False
 
 
-def refuse_what_never_fits(plan: Plan, most: Occupancy, nodes: str) -> None:
-    """UserError if a stage asks for more than any one node has; `nodes` says what there is."""
+def refuse_what_never_fits(plan: Plan, machines: Sequence[Machine]) -> None:
+    """UserError if a stage asks for more than any one of the machines offers."""
+    gpus = any(machine.occupancy.gpus > 0 for machine in machines)
     for stage in plan.study.stage_parameters():
-        need = demand(plan, stage, most)
-        if not most.holds(need):
+        need = demand(plan, stage, gpus=gpus)
+        memory = plan.study.request(stage).memory or 0
+        if not any(m.occupancy.holds(need) and m.memory >= memory for m in machines):
+            wanted = f"{need.cpus:g} CPUs and {need.gpus:g} GPUs"
+            wanted += f" with {memory / GIB:.1f} GiB of memory" if memory else ""
+            there = ", ".join(sorted({str(machine) for machine in machines})) or "no machine"
             raise UserError(
-                f"asks for {need.cpus:g} CPUs and {need.gpus:g} GPUs, but there is only {nodes}",
+                f"asks for {wanted} on one machine, but there is only {there}",
                 where=f"resources.{stage}",
                 do="ask for less",
             )
@@ -141,10 +177,11 @@ def git_state() -> str:
     return answer.stdout.strip()
 
 
-def _settle(plan: Plan, ledger: LedgerWriter) -> None:
+def _settle(plan: Plan, ledger: LedgerWriter, renew: Callable[[], None]) -> None:
     """End the runs that a dead driver left RUNNING: FINISHED where the work was done."""
     before = standing(plan, ledger.runs(plan.study.name))
     for key, run in before.unfinished.items():
+        renew()
         outcome = published_outcome(run.artifact_uri, key, ledger.tracking_uri)
         if outcome is not None:
             logged = ledger.logged_steps(run)
@@ -157,29 +194,30 @@ def _settle(plan: Plan, ledger: LedgerWriter) -> None:
                 ],
             )
             ledger.end_run(run.run_id, "FINISHED", closing_tags(outcome))
-    for run in before.strays:
-        ledger.end_run(run.run_id, "KILLED", {"rfray.error": "its driver died"})
+    _end_strays(before, ledger)
+
+
+def _end_strays(stands: Standing, ledger: LedgerWriter) -> None:
+    """End the runs that nobody will take up: of a dead driver, or of an opening asked for twice."""
+    for run in stands.strays:
+        ledger.end_run(run.run_id, "KILLED", {"rfray.error": "nobody works on it any more"})
 
 
 @contextmanager
-def _alone(storage: Storage, study: str) -> Iterator[None]:
-    """Hold the study on this storage, so that no two drivers write the same runs."""
-    lock = FileLock(storage.root / f"{study}.lock")
-    holder = storage.root / f"{study}.driver.json"
+def _leased(ledger: LedgerWriter, claim: Claim) -> Iterator[Callable[[], None]]:
+    """Hold the study in the tracking store; what renews the hold."""
+    lease = Lease(ledger, claim)
+    lease.take()
     try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        who = json.loads(holder.read_text(encoding="utf-8")) if holder.is_file() else {}
-        raise UserError(
-            f"a sweep of '{study}' already runs on {who.get('host', 'another machine')} "
-            f"(process {who.get('process', '?')}) since {who.get('since', 'a moment ago')}",
-            where=str(storage.root),
-            do="wait for it, or stop it",
-        ) from error
-    try:
-        since = datetime.now(UTC).isoformat(timespec="seconds")
-        facts = {"host": socket.gethostname(), "process": os.getpid(), "since": since}
-        write_atomically(holder, json.dumps(facts))
-        yield
+        yield lease.renew_if_due
     finally:
-        lock.release()
+        try:
+            lease.give_up()
+        except Exception as error:
+            if not is_outage(error):
+                raise
+            # The store is away: the lease runs out by itself.
+
+
+def _nothing() -> None:
+    """There is no lease to renew."""

@@ -10,13 +10,16 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import requests
+import tenacity
 from filelock import FileLock
-from mlflow.artifacts import download_artifacts
+from mlflow.artifacts import download_artifacts, list_artifacts
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
@@ -34,6 +37,12 @@ _PAGE = 1000
 _METRICS_A_BATCH = 1000
 _PARAMS_A_BATCH = 100
 _LONGEST_TAG = 5000
+_SERVER_ERROR = 500
+_WAIT_LONGER_STATUS = (408, 429)
+_WORKER_PATIENCE_SECONDS = 3600
+_LONGEST_PAUSE_SECONDS = 5
+
+T = TypeVar("T")
 
 Measured = tuple[str, int, float, int]
 """Metric, step, value, milliseconds since the epoch."""
@@ -148,7 +157,8 @@ class Ledger:
 
     def artifact(self, run: RunRecord, name: str) -> Path | None:
         """Local path of the artifact `name`, fetched if it lies elsewhere; None if absent."""
-        return fetch_artifact(run.artifact_uri, name, self.tracking_uri)
+        with store_answers(self.tracking_uri):
+            return fetch_artifact(run.artifact_uri, name, self.tracking_uri)
 
     def _experiment(self, study: str) -> Any:
         experiment = self.client.get_experiment_by_name(study)
@@ -162,40 +172,86 @@ class Ledger:
 class LedgerWriter(Ledger):
     """Writes runs; only the driver holds one.
 
+    No method tries twice: whoever calls decides how long to wait for a store that is away.
+
     Args:
         tracking_uri: As for `Ledger`.
         study: Name of the study; its experiment is made if there is none.
-        document: The study as JSON-ready data.
         artifact_root: URI of the folder for a new experiment's artifacts; None leaves the choice
             to the tracking server.
+
+    Raises:
+        UserError: The experiment was deleted.
     """
 
-    def __init__(
-        self, tracking_uri: str, study: str, document: Mapping[str, Any], artifact_root: str | None
-    ) -> None:
+    def __init__(self, tracking_uri: str, study: str, artifact_root: str | None) -> None:
+        _leave_retries_to_rfray()
         super().__init__(tracking_uri)
+        self.study = study
+        if self.client.get_experiment_by_name(study) is None:
+            self._create_experiment(f"{artifact_root}/{study}" if artifact_root else None)
         experiment = self.client.get_experiment_by_name(study)
-        if experiment is None:
-            location = f"{artifact_root}/{study}" if artifact_root else None
-            self._id = self.client.create_experiment(study, artifact_location=location)
-        else:
-            self._id = experiment.experiment_id
+        if experiment.lifecycle_stage != "active":
+            raise UserError(
+                f"the experiment '{study}' was deleted",
+                where=tracking_uri,
+                do="restore it with `mlflow experiments restore`, or give the study another name",
+            )
+        self._id = experiment.experiment_id
+
+    def _create_experiment(self, location: str | None) -> None:
+        try:
+            self.client.create_experiment(self.study, artifact_location=location)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # made by another in the meantime
+                raise
+
+    def describe(self, document: Mapping[str, Any]) -> None:
+        """Record the study, JSON-ready, as what was planned."""
         self.client.set_experiment_tag(self._id, STUDY_TAG, json.dumps(document))
         self.client.set_experiment_tag(self._id, *_EXPERIMENT_KIND)
+
+    def note(self, name: str) -> str:
+        """A tag of the study's experiment; empty if there is none."""
+        text: str = self.client.get_experiment(self._id).tags.get(name, "")
+        return text
+
+    def set_note(self, name: str, text: str) -> None:
+        """Set a tag of the study's experiment."""
+        self.client.set_experiment_tag(self._id, name, text)
+
+    def running(self, tag: str, value: str) -> RunRecord | None:
+        """The run that started last among those that are RUNNING and bear a tag, if there is one.
+
+        A request whose answer was lost may have made one.
+        """
+        found = self.client.search_runs(
+            [self._id],
+            filter_string=f"tags.`{tag}` = '{value}' and attributes.status = 'RUNNING'",
+            max_results=1,
+            order_by=["attributes.start_time DESC"],
+        )
+        return _record(found[0]) if found else None
 
     def open_run(self, opening: RunOpening) -> RunRecord:
         """Create a run that is RUNNING, with its tags and params."""
         run = self.client.create_run(self._id, run_name=opening.name, tags=dict(opening.tags))
-        params = [Param(name, str(value)) for name, value in opening.params.items()]
-        for start in range(0, len(params), _PARAMS_A_BATCH):
-            self.client.log_batch(run.info.run_id, params=params[start : start + _PARAMS_A_BATCH])
+        self._log_params(run.info.run_id, opening.params)
         return _record(run)
 
     def reopen_run(self, run: RunRecord, opening: RunOpening) -> RunRecord:
         """Take up a run that an earlier attempt left unfinished; its params stay as they are."""
         self.client.update_run(run.run_id, status="RUNNING")
         self.client.log_batch(run.run_id, tags=_tags(opening.tags))
+        # An attempt may have ended between making the run and logging its params.
+        missing = {name: opening.params[name] for name in opening.params if name not in run.params}
+        self._log_params(run.run_id, missing)
         return replace(run, status="RUNNING", tags={**run.tags, **opening.tags})
+
+    def _log_params(self, run_id: str, values: Mapping[str, Any]) -> None:
+        params = [Param(name, str(value)) for name, value in values.items()]
+        for start in range(0, len(params), _PARAMS_A_BATCH):
+            self.client.log_batch(run_id, params=params[start : start + _PARAMS_A_BATCH])
 
     def log_metrics(self, run_id: str, measurements: Sequence[Measured]) -> None:
         """Write measurements, `(metric, step, value, milliseconds since the epoch)`, in batches."""
@@ -234,11 +290,58 @@ def check_store(tracking_uri: str) -> None:
     try:
         MlflowClient(tracking_uri=tracking_uri).search_experiments(max_results=1)
     except (MlflowException, OSError) as error:
-        raise UserError(
-            f"the tracking store does not answer: {first_line(error)}",
-            where=tracking_uri,
-            do="check the address, and that the server runs",
-        ) from error
+        raise _store_error(error, tracking_uri) from error
+
+
+@contextmanager
+def store_answers(tracking_uri: str) -> Iterator[None]:
+    """Turn what goes wrong between rfray and the tracking store into a UserError."""
+    try:
+        yield
+    except (MlflowException, requests.RequestException) as error:
+        raise _store_error(error, tracking_uri) from error
+
+
+def _store_error(error: Exception, tracking_uri: str) -> UserError:
+    if is_outage(error) or not isinstance(error, MlflowException):
+        what, do = "does not answer", "check the address, and that the server runs"
+    else:
+        what, do = "refuses a request", "mend what it says, then give the same command again"
+    return UserError(f"the tracking store {what}: {first_line(error)}", where=tracking_uri, do=do)
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether a call failed in a way that waiting may mend.
+
+    No answer, an answer too late, a server's error of its own, a locked database, a full disk
+    behind it: yes. A request that the store understood and refuses: no.
+    """
+    if isinstance(error, MlflowException):
+        status = error.get_http_status_code()
+    elif isinstance(error, requests.RequestException):
+        if error.response is None:
+            return True
+        status = error.response.status_code
+    else:
+        return False
+    return bool(status >= _SERVER_ERROR or status in _WAIT_LONGER_STATUS)
+
+
+def through_outages(call: Callable[[], T]) -> T:
+    """A worker's transfer of artifacts, tried again for an hour while the store is away."""
+    _leave_retries_to_rfray()
+    patient = tenacity.Retrying(
+        retry=tenacity.retry_if_exception(is_outage),
+        wait=tenacity.wait_random_exponential(max=_LONGEST_PAUSE_SECONDS),
+        stop=tenacity.stop_after_delay(_WORKER_PATIENCE_SECONDS),
+        reraise=True,
+    )
+    return patient(call)
+
+
+def _leave_retries_to_rfray() -> None:
+    """MLflow's own retries block for minutes, and cannot know that a run was made already."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 
 
 def _quiet() -> None:
@@ -247,6 +350,8 @@ def _quiet() -> None:
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow").setLevel(logging.ERROR)
+    # A locked database is waited for and told of by whoever called.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 
 def fetch_artifact(artifact_uri: str, name: str, tracking_uri: str) -> Path | None:
@@ -254,10 +359,10 @@ def fetch_artifact(artifact_uri: str, name: str, tracking_uri: str) -> Path | No
     local = local_path(artifact_uri)
     if local is not None:
         return local / name if (local / name).is_file() else None
-    try:
-        return Path(download_artifacts(f"{artifact_uri}/{name}", tracking_uri=tracking_uri))
-    except (MlflowException, OSError):
+    there = list_artifacts(artifact_uri=artifact_uri, tracking_uri=tracking_uri)
+    if name not in {Path(entry.path).name for entry in there}:
         return None
+    return Path(download_artifacts(f"{artifact_uri}/{name}", tracking_uri=tracking_uri))
 
 
 def fetch_artifacts(artifact_uri: str, tracking_uri: str) -> Path:

@@ -14,8 +14,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from rfray.engine.drive import Ending, View, Watcher
 from rfray.engine.frontier import State
+from rfray.engine.view import Ending, View, Watcher
 from rfray.plan import Plan
 from rfray.stages.registry import stages
 
@@ -75,9 +75,9 @@ def progress_words(view: View) -> str:
     done = sum(state is State.DONE for state in states)
     words = f"{done} of {len(states)} runs done, {_duration(view.seconds)} spent"
     left = expected_seconds(view)
-    if left is None:
-        return words
-    return f"{words}, about {_duration(left)} left at the pace so far"
+    if left is not None:
+        words += f", about {_duration(left)} left at the pace so far"
+    return f"{words}; {view.outage}" if view.outage else words
 
 
 def expected_seconds(view: View) -> float | None:
@@ -104,12 +104,13 @@ def _result(ending: Ending) -> Text:
 
 
 def _plain(console: Console) -> Watcher:
-    """A line for each ending, and one now and then that says how far the sweep is."""
-    last = time.monotonic()
+    """A line for each ending, and one on the whole now and then and when the ledger fails."""
+    last, away = time.monotonic(), False
 
     def looked(view: View) -> None:
-        nonlocal last
-        if time.monotonic() - last > _LINE_SECONDS:
+        nonlocal last, away
+        begun, away = view.outage and not away, bool(view.outage)
+        if begun or time.monotonic() - last > _LINE_SECONDS:
             last = time.monotonic()
             _line(console, progress_words(view))
 

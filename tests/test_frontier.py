@@ -113,3 +113,28 @@ def test_what_needs_no_gpu_starts_while_the_gpus_are_taken(plan):
     frontier = Frontier(plan, done=(), capacity=Occupancy(cpus=8, gpus=1))
     stages = [node.stage for node in frontier.start(demand)]
     assert sorted(stages) == ["importance", "importance", "train"]
+
+
+def test_what_comes_next_is_told_and_not_started(plan):
+    frontier = Frontier(plan, done=(), capacity=Occupancy(cpus=3, gpus=0))
+    told = frontier.upcoming(3)
+    assert set(frontier.states.values()) == {State.WAITING}
+    assert list(frontier.start(one_core)) == told
+
+
+def test_a_node_that_may_not_start_yet_holds_nothing_up(plan):
+    frontier = Frontier(plan, done=(), capacity=Occupancy(cpus=3, gpus=0))
+    heaviest, *others = frontier.upcoming(4)
+    assert list(frontier.start(one_core, lambda node: node is not heaviest)) == others
+    assert frontier.upcoming(1) == [heaviest]
+
+
+def test_room_that_is_lost_is_not_given_away_before_it_is_back(plan):
+    frontier = Frontier(plan, done=(), capacity=Occupancy(cpus=3, gpus=0))
+    running = list(frontier.start(one_core))
+    frontier.free -= Occupancy(cpus=2, gpus=0)
+    frontier.end(running[0].key, ONE_CORE, well=True)
+    frontier.end(running[1].key, ONE_CORE, well=True)
+    assert list(frontier.start(one_core)) == []
+    frontier.free += Occupancy(cpus=1, gpus=0)
+    assert len(list(frontier.start(one_core))) == 1

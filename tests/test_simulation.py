@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import random
 
 import pytest
+from click.testing import CliRunner
 
+from rfray.cli import rfray
 from rfray.cost import durations
 from rfray.engine.frontier import Occupancy
 from rfray.engine.simulation import simulate
+from rfray.errors import UserError
 from rfray.plan import make_plan
 from rfray.sweep_file import load_study
 
@@ -83,7 +87,7 @@ def test_a_node_that_never_fits_is_refused(plan):
 
 
 def test_without_a_finished_run_operations_are_counted(plan):
-    known = durations(plan, {}, operations_per_second=1e9)
+    known = durations(plan, {}, operations_per_second=lambda _: 1e9)
     node = next(iter(plan.nodes.values()))
     assert known.measured == 0
     assert known.of(node) == node.work / 1e9
@@ -92,10 +96,36 @@ def test_without_a_finished_run_operations_are_counted(plan):
 def test_a_node_takes_what_its_likes_took(plan):
     trains = [node for node in plan.nodes.values() if node.stage == "train"]
     small = [node for node in trains if node.cells[0].kernel_size == 2]
-    known = durations(plan, {small[0].key: 30.0, small[1].key: 50.0}, 1e9)
+    known = durations(plan, {small[0].key: 30.0, small[1].key: 50.0}, lambda _: 1e9)
     assert known.of(small[0]) == 30.0
     assert known.of(small[2]) == 40.0
     other = next(node for node in trains if node.cells[0].kernel_size == 5)
     assert known.of(other) == pytest.approx(40.0 * other.work / small[0].work)
     hessian = next(node for node in plan.nodes.values() if node.stage == "hessian")
     assert known.of(hessian) == pytest.approx(40.0 * hessian.work / small[0].work)
+
+
+def test_a_plan_says_how_long_it_takes_on_so_many_slots(tiny_sweep, tmp_path):
+    def schedule(*arguments):
+        answer = CliRunner().invoke(
+            rfray, ["plan", str(tiny_sweep), "--storage", str(tmp_path), "--json", *arguments]
+        )
+        assert answer.exit_code == 0, answer.output
+        return json.loads(answer.output)["schedule"]
+
+    one = schedule("--slots", "1", "--slot", "cpu", "--price", "2")
+    two = schedule("--slots", "2", "--slot", "cpu")
+    assert one["utilisation"] == pytest.approx(1.0)
+    assert one["cost"] == pytest.approx(2 * one["makespan_seconds"] / 3600)
+    assert one["makespan_seconds"] / 2 <= two["makespan_seconds"] < one["makespan_seconds"]
+    assert "nothing has run on a CPU yet" in one["basis"]
+    assert schedule("--slots", "4")["makespan_seconds"] < two["makespan_seconds"]
+
+
+def test_more_than_all_slots_is_refused(tiny_sweep, tmp_path):
+    with pytest.raises(UserError, match=r"resources.train.*more than the 2 CPUs"):
+        rfray.main(
+            ["plan", str(tiny_sweep), "--storage", str(tmp_path), "--slots", "2", "--slot", "cpu",
+             "resources.train.cpus=3"],
+            standalone_mode=False,
+        )  # fmt: skip

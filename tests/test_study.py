@@ -31,6 +31,9 @@ MISTAKES = [
     (["hessian.at=[middle]"], "'init' or 'trained'", "hessian.at"),
     (["resources.trian.cpus=1"], "no stage is called 'trian'", "did you mean 'train'?"),
     (["resources.train.cpu=1"], "unknown key 'cpu'", "did you mean 'cpus'?"),
+    (["resources.train.time_limit=soon"], "valid number", "'soon'"),
+    (["resources.train.time_limit=0"], "greater than 0", "resources.train.time_limit"),
+    (["resources.train.retries=-1"], "greater than or equal to 0", "resources.train.retries"),
     (["train=false"], "reads 'train', which the study does not run", "add a key"),
     (["name=../escape"], "pattern", "name"),
     (["name=a/b"], "pattern", "name"),
@@ -109,3 +112,14 @@ def test_a_stage_set_to_false_is_not_run(tiny_sweep):
 def test_a_stage_named_without_parameters_runs_with_its_defaults(tiny_sweep):
     study = load_study(str(tiny_sweep), ["prune=null", "finetune.epochs=1"])
     assert study.stage_parameters()["prune"].rates == [0.5, 0.6, 0.7, 0.8, 0.9]
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"), [("45", 45), ("1.5", 1.5), ("30s", 30), ("90m", 5400), ("2h", 7200)]
+)
+def test_a_time_limit_is_seconds_however_it_is_written(tmp_path, written, seconds):
+    path = tmp_path / "tiny.yaml"
+    path.write_text(TINY_SWEEP)
+    study = load_study(str(path), [f"resources.hessian.time_limit={written}"])
+    assert study.request("hessian").time_limit == seconds
+    assert study.request("train").time_limit is None

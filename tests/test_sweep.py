@@ -15,10 +15,11 @@ from safetensors.torch import load_file
 from tiny_study import TINY_RUNS
 
 from rfray.artifacts import RESULT, file_digests, local_path
-from rfray.engine.drive import Watcher
-from rfray.engine.executor import InProcessExecutor
+from rfray.engine.executor import Ended, InProcessExecutor
 from rfray.engine.frontier import Occupancy, State
+from rfray.engine.machine import GIB, Machine
 from rfray.engine.standing import standing
+from rfray.engine.view import Watcher
 from rfray.engine.worker import run_job
 from rfray.errors import UserError
 from rfray.plan import make_plan
@@ -26,7 +27,7 @@ from rfray.status import status_counts
 from rfray.storage import storage_at
 from rfray.sweep_file import load_study
 from rfray.sweep_run import prepared, refuse_what_never_fits, run_sweep
-from rfray.tracking import Ledger, make_database
+from rfray.tracking import Ledger, LedgerWriter, RunOpening, make_database
 
 
 @dataclass
@@ -193,10 +194,10 @@ class FailsAt(InProcessExecutor):
         super().__init__()
         self.name = name
 
-    def submit(self, job, occupancy, memory):
+    def submit(self, job, occupancy, request):
         if job.name == self.name:
             job = job.model_copy(update={"parameters": {"epochs": "broken"}})
-        super().submit(job, occupancy, memory)
+        super().submit(job, occupancy, request)
 
 
 def test_a_failed_stage_skips_its_dependents_and_the_next_start_tries_again(
@@ -228,7 +229,7 @@ class DiesAfter(InProcessExecutor):
 
     def events(self, timeout):
         happened = super().events(timeout)
-        self.left -= 1
+        self.left -= any(isinstance(event, Ended) for event in happened)
         if self.left == 0:
             raise RuntimeError("the driver dies here")
         return happened
@@ -238,7 +239,8 @@ class DiesAfter(InProcessExecutor):
 def test_work_whose_driver_died_before_recording_it_is_not_lost(tiny_sweep, empty_store, jobs):
     with pytest.raises(RuntimeError, match="dies here"):
         sweep(tiny_sweep, empty_store, executor=lambda: DiesAfter(jobs))
-    assert Counter(run.status for run in runs_of(empty_store))["RUNNING"] == 1
+    # The runs of the next stages are open already.
+    assert Counter(run.status for run in runs_of(empty_store))["RUNNING"] >= 1
     frontier, recorder = sweep(tiny_sweep, empty_store)
     assert len(recorder.endings) == TINY_RUNS - jobs
     assert set(frontier.states.values()) == {State.DONE}
@@ -248,28 +250,38 @@ def test_work_whose_driver_died_before_recording_it_is_not_lost(tiny_sweep, empt
     assert all(run.metrics for run in runs)
 
 
-class Interrupted(InProcessExecutor):
-    """Control-C while the second job runs."""
-
-    def __init__(self):
-        super().__init__()
-        self.calls = 0
-
-    def events(self, timeout):
-        self.calls += 1
-        if self.calls == 2:
-            raise KeyboardInterrupt
-        return super().events(timeout)
-
-
 def test_an_interrupted_sweep_ends_its_open_runs_as_killed_and_resumes_in_them(
     tiny_sweep, empty_store
 ):
-    with pytest.raises(KeyboardInterrupt):
-        sweep(tiny_sweep, empty_store, executor=Interrupted)
-    assert Counter(run.status for run in runs_of(empty_store)) == {"FINISHED": 1, "KILLED": 1}
+    plan = make_plan(load_study(str(tiny_sweep)))
+    storage = storage_at(str(empty_store), None)
+    recorder = Recorder()
+    with prepared(plan, storage) as ready, pytest.raises(KeyboardInterrupt):
+        run_sweep(
+            ready,
+            storage,
+            InProcessExecutor,
+            recorder.watcher,
+            stop=lambda: len(recorder.endings) == 2,
+        )
+    statuses = Counter(run.status for run in runs_of(empty_store))
+    assert statuses["FINISHED"] == 2
+    assert statuses["KILLED"] >= 1
+    assert set(statuses) == {"FINISHED", "KILLED"}
     sweep(tiny_sweep, empty_store)
     assert Counter(run.status for run in runs_of(empty_store)) == {"FINISHED": TINY_RUNS}
+
+
+def test_a_run_whose_driver_died_while_it_opened_it_gets_its_params(tiny_sweep, empty_store):
+    plan = make_plan(load_study(str(tiny_sweep)))
+    storage = storage_at(str(empty_store), None)
+    node = next(iter(plan.nodes.values()))
+    ledger = LedgerWriter(storage.tracking_uri, "tiny", storage.artifact_root)
+    ledger.open_run(RunOpening(node.name, {"rfray.key": node.key}, params={}))
+    sweep(tiny_sweep, empty_store)
+    runs = [run for run in runs_of(empty_store) if run.tags["rfray.key"] == node.key]
+    assert [run.status for run in runs] == ["FINISHED"]
+    assert runs[0].params == {name: str(value) for name, value in node.params.items()}
 
 
 def test_a_job_whose_artifacts_are_complete_is_not_computed_again(finished, monkeypatch):
@@ -278,11 +290,13 @@ def test_a_job_whose_artifacts_are_complete_is_not_computed_again(finished, monk
     jobs = []
 
     class Catches(InProcessExecutor):
-        def submit(self, job, occupancy, memory):
+        def submit(self, job, occupancy, request):
             jobs.append(job)
 
         def events(self, timeout):
-            raise RuntimeError("caught")
+            if jobs:
+                raise RuntimeError("caught")
+            return super().events(timeout)
 
     other = finished / "other"
     with pytest.raises(RuntimeError, match="caught"):
@@ -302,10 +316,22 @@ def test_a_second_driver_on_the_study_is_refused(tiny_sweep, empty_store):
             pass
 
 
-def test_a_request_that_no_node_can_meet_is_refused(tiny_sweep):
-    plan = make_plan(load_study(str(tiny_sweep), ["resources.hessian.gpus=2"]))
-    with pytest.raises(UserError, match=r"resources\.hessian: asks for 1 CPUs and 2 GPUs"):
-        refuse_what_never_fits(plan, Occupancy(4, 1), "4 CPUs and 1 GPUs")
+NEVER = [
+    ("resources.hessian.gpus=2", r"resources\.hessian: asks for 1 CPUs and 2 GPUs on one machine"),
+    ("resources.train={cpus: 16, gpus: 1}", "16 CPUs and 1 GPUs on one machine"),
+    ("resources.prune.memory=99000000000", "with 92.2 GiB of memory on one machine"),
+]
+
+
+@pytest.mark.parametrize(("override", "says"), NEVER, ids=[override for override, _ in NEVER])
+def test_a_request_that_no_machine_can_meet_is_refused(tiny_sweep, override, says):
+    # All there is would hold the second request, but no one machine does.
+    machines = [Machine(Occupancy(64, 0), 64 * GIB), Machine(Occupancy(8, 1), 64 * GIB)]
+    refuse_what_never_fits(make_plan(load_study(str(tiny_sweep))), machines)
+    plan = make_plan(load_study(str(tiny_sweep), [override]))
+    with pytest.raises(UserError, match=says) as refusal:
+        refuse_what_never_fits(plan, machines)
+    assert "only 64 CPUs, 0 GPUs and 64.0 GiB, 8 CPUs, 1 GPUs and 64.0 GiB" in str(refusal.value)
 
 
 def test_a_storage_folder_that_cannot_be_written_is_refused(tmp_path):

@@ -14,9 +14,9 @@ import urllib.request
 import pytest
 from mlflow.tracking import MlflowClient
 
-from rfray.engine.drive import Watcher
 from rfray.engine.executor import InProcessExecutor
 from rfray.engine.frontier import State
+from rfray.engine.view import Watcher
 from rfray.plan import make_plan
 from rfray.storage import storage_at
 from rfray.sweep_file import load_study

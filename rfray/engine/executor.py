@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from dataclasses import dataclass
 from typing import Protocol
@@ -9,6 +10,7 @@ from typing import Protocol
 from rfray.engine.frontier import Occupancy
 from rfray.engine.job import Job, Measurement, Outcome
 from rfray.engine.worker import run_job
+from rfray.study import Request
 
 
 @dataclass(frozen=True)
@@ -34,10 +36,10 @@ class Executor(Protocol):
 
     @property
     def capacity(self) -> Occupancy:
-        """What there is to run on."""
+        """What there is to run on by now."""
         ...
 
-    def submit(self, job: Job, occupancy: Occupancy, memory: int | None) -> None:
+    def submit(self, job: Job, occupancy: Occupancy, request: Request) -> None:
         """Start a job; returns at once."""
         ...
 
@@ -47,6 +49,10 @@ class Executor(Protocol):
 
     def events(self, timeout: float) -> list[Event]:
         """What has happened since the last call; waits up to `timeout` seconds for something."""
+        ...
+
+    def wake(self) -> None:
+        """Have `events` return although nothing has happened; from any thread."""
         ...
 
     def close(self) -> None:
@@ -59,15 +65,16 @@ class InProcessExecutor:
 
     def __init__(self) -> None:
         self._waiting: deque[Job] = deque()
+        self._woken = threading.Event()
 
     @property
     def capacity(self) -> Occupancy:
         """One core."""
         return Occupancy(cpus=1, gpus=0)
 
-    def submit(self, job: Job, occupancy: Occupancy, memory: int | None) -> None:
+    def submit(self, job: Job, occupancy: Occupancy, request: Request) -> None:
         """Queue a job; `events` runs it."""
-        del occupancy, memory
+        del occupancy, request
         self._waiting.append(job)
 
     def no_more(self, stage: str) -> None:
@@ -76,8 +83,9 @@ class InProcessExecutor:
 
     def events(self, timeout: float) -> list[Event]:
         """Run the next job, if there is one, and tell all that happened."""
-        del timeout
         if not self._waiting:
+            self._woken.wait(timeout)
+            self._woken.clear()
             return []
         job = self._waiting.popleft()
         progress: list[Event] = []
@@ -85,6 +93,10 @@ class InProcessExecutor:
             job, lambda measured: progress.append(Progressed(job.key, tuple(measured)))
         )
         return [*progress, Ended(outcome)]
+
+    def wake(self) -> None:
+        """Let a waiting `events` return."""
+        self._woken.set()
 
     def close(self) -> None:
         """Forget what waits."""

@@ -88,17 +88,28 @@ class Frontier:
             counts.setdefault(node.stage, Counter())[self.states[key]] += 1
         return counts
 
-    def start(self, demand: Callable[[Node], Occupancy]) -> Iterator[Node]:
+    def upcoming(self, count: int) -> list[Node]:
+        """The heaviest nodes that are ready and have not started, at most so many."""
+        return [self.plan.nodes[key] for _, _, key in heapq.nsmallest(count, self._ready)]
+
+    def start(
+        self,
+        demand: Callable[[Node], Occupancy],
+        may_start: Callable[[Node], bool] = lambda _: True,
+    ) -> Iterator[Node]:
         """Nodes that fit into what is free, heaviest chain first; each counts as running at once.
 
         The first one that does not fit keeps what it lacks reserved: a lighter node must not take
-        it away again and again.
+        it away again and again. One that may not start, though it would fit, is passed over.
         """
         held: list[_Entry] = []
         open_to = self.free
         while self._ready and open_to.cpus > 0:
             entry = self._next()
             node = self.plan.nodes[entry[2]]
+            if not may_start(node):
+                held.append(entry)
+                continue
             need = demand(node)
             if not open_to.holds(need):
                 held.append(entry)

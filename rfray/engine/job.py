@@ -10,13 +10,23 @@ from rfray.parameters import Parameters
 
 
 class JobInput(Parameters):
-    """A finished stage that the job reads: where its artifacts lie, and its last metrics."""
+    """A finished stage that the job reads.
+
+    Attributes:
+        stage: Its stage's name.
+        cell: Its cell.
+        run_id: Its run.
+        artifact_uri: Where its artifacts lie.
+        metrics: The last value of each metric.
+        digest: `digest_of` its artifacts as its run recorded it; empty if it did not.
+    """
 
     stage: str
     cell: Cell
     run_id: str
     artifact_uri: str
     metrics: dict[str, float]
+    digest: str
 
 
 class Job(Parameters):
@@ -32,6 +42,8 @@ class Job(Parameters):
         inputs: What it reads.
         run_id: The MLflow run that the driver opened for it.
         artifact_uri: Where its artifacts go.
+        attempt: 1, or how often the run has been taken up.
+        time_limit: Seconds that the stage may take; None sets no limit.
         checkpoint: Folder for what an interrupted attempt leaves to the next.
         data_root: Folder of the data sets; None leaves it to the worker's RFRAY_DATA.
         fingerprint: Of the data set as it was planned; a worker that finds another one refuses.
@@ -49,6 +61,8 @@ class Job(Parameters):
     inputs: list[JobInput]
     run_id: str
     artifact_uri: str
+    attempt: int
+    time_limit: float | None
     checkpoint: str
     data_root: str | None
     fingerprint: str
@@ -97,8 +111,3 @@ class Outcome(Parameters):
     def last_metrics(self) -> Mapping[str, float]:
         """The last value of each metric."""
         return {entry.metric: entry.value for entry in self.measurements}
-
-
-def lost(key: str, reason: str) -> Outcome:
-    """The outcome of a job whose process died without giving one."""
-    return Outcome(key=key, status="failed", reason=reason)

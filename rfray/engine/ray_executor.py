@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -14,36 +15,43 @@ import ray
 
 from rfray.engine.executor import Ended, Event
 from rfray.engine.frontier import TRAIN, Occupancy
-from rfray.engine.job import Job, Outcome, lost
+from rfray.engine.job import Job, Outcome
+from rfray.engine.machine import Machine
+from rfray.engine.time_limit import lost
 from rfray.engine.trials import TrialLane
 from rfray.engine.worker import run_task
 from rfray.errors import UserError
+from rfray.study import Request
 
-_ATTEMPTS = 3
 _CONNECT_SECONDS = 10
+_CAPACITY_SECONDS = 1.0
 
 
 def start_ray(address: str | None) -> None:
-    """Join the cluster at `address`, or start Ray on this machine where there is none.
+    """Join the cluster at `address` or RAY_ADDRESS, or start Ray on this machine for this sweep.
 
     Raises:
-        UserError: There is no cluster at `address`.
+        UserError: There is no cluster at that address.
     """
-    if address:
-        _refuse_unreachable(address)
+    cluster = address or os.environ.get("RAY_ADDRESS")
+    if cluster:
+        _refuse_unreachable(cluster)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Otherwise a task that is killed for its memory is started again for ever.
+    os.environ.setdefault("RAY_task_oom_retries", "2")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's coming default
     try:
         ray.init(
-            address=address,
+            # Left to itself Ray joins whatever cluster it finds on this machine.
+            address=cluster or "local",
             log_to_driver=False,
             logging_level=logging.ERROR,
-            **({} if address else {"include_dashboard": False}),
+            **({} if cluster else {"include_dashboard": False}),
         )
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise UserError(
             f"no Ray cluster answers: {str(error).splitlines()[0]}",
-            where=f"--address {address}" if address else "this machine",
+            where=f"--address {cluster}" if cluster else "this machine",
             do="leave --address out to start Ray here" if address else "",
         ) from error
 
@@ -63,17 +71,13 @@ def _refuse_unreachable(address: str) -> None:
         ) from error
 
 
-def largest_node() -> tuple[Occupancy, str]:
-    """The most that any one node offers of each resource, and the nodes in words."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    most = Occupancy(
-        cpus=max((node.get("CPU", 0.0) for node in nodes), default=0.0),
-        gpus=max((node.get("GPU", 0.0) for node in nodes), default=0.0),
-    )
-    words = ", ".join(
-        f"{node.get('CPU', 0):g} CPUs and {node.get('GPU', 0):g} GPUs" for node in nodes
-    )
-    return most, words
+def machines() -> list[Machine]:
+    """What each node of the cluster offers."""
+    offers = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return [
+        Machine(Occupancy(offer.get("CPU", 0.0), offer.get("GPU", 0.0)), offer.get("memory", 0.0))
+        for offer in offers
+    ]
 
 
 class RayExecutor:
@@ -87,24 +91,26 @@ class RayExecutor:
     def __init__(self, study: str, storage: Path) -> None:
         self._study = study
         self._storage = storage
-        self._events: SimpleQueue[Event] = SimpleQueue()
+        self._events: SimpleQueue[Event | None] = SimpleQueue()
         self._lane: TrialLane | None = None
         self._task: Callable[..., Any] = ray.remote(run_task)
         self._running: dict[str, Any] = {}
+        self._capacity = _cluster_capacity()
+        self._counted = time.monotonic()
 
     @property
     def capacity(self) -> Occupancy:
-        """All cores and GPUs of the cluster as it is now."""
-        resources = ray.cluster_resources()
-        return Occupancy(cpus=resources.get("CPU", 0.0), gpus=resources.get("GPU", 0.0))
+        """All cores and GPUs of the cluster as it was a moment ago."""
+        if time.monotonic() - self._counted > _CAPACITY_SECONDS:
+            self._capacity = _cluster_capacity()
+            self._counted = time.monotonic()
+        return self._capacity
 
-    def submit(self, job: Job, occupancy: Occupancy, memory: int | None) -> None:
+    def submit(self, job: Job, occupancy: Occupancy, request: Request) -> None:
         """Start a job as a trial or as a task."""
         if job.stage == TRAIN:
             if self._lane is None:
-                self._lane = TrialLane(
-                    self._study, self._storage, occupancy, self._events, _ATTEMPTS - 1
-                )
+                self._lane = TrialLane(self._study, self._storage, occupancy, request, self._events)
             self._lane.release(job)
             return
         if self._lane is not None:
@@ -113,12 +119,12 @@ class RayExecutor:
             name=job.name,
             num_cpus=occupancy.cpus,
             num_gpus=occupancy.gpus,
-            memory=memory,
-            max_retries=_ATTEMPTS - 1,
+            memory=request.memory,
+            max_retries=request.retries,
         )
         reference = options.remote(job.model_dump_json())
         self._running[job.key] = reference
-        reference.future().add_done_callback(lambda future: self._ended(job.key, future))
+        reference.future().add_done_callback(lambda future: self._ended(job, future))
 
     def no_more(self, stage: str) -> None:
         """Tune may end once its trials have."""
@@ -129,25 +135,34 @@ class RayExecutor:
         """What has happened; raises what stopped Tune, if anything did."""
         if self._lane is not None and self._lane.failure is not None:
             raise self._lane.failure
-        happened: list[Event] = []
+        happened: list[Event | None] = []
         try:
             happened.append(self._events.get(timeout=timeout))
             while True:
                 happened.append(self._events.get_nowait())
         except Empty:
-            return happened
+            return [event for event in happened if event is not None]
+
+    def wake(self) -> None:
+        """Let a waiting `events` return."""
+        self._events.put(None)
 
     def close(self) -> None:
         """Stop whatever runs and leave the cluster."""
         self.no_more(TRAIN)
         ray.shutdown()
 
-    def _ended(self, key: str, future: Any) -> None:
+    def _ended(self, job: Job, future: Any) -> None:
         """In Ray's thread: tell the driver's."""
-        self._running.pop(key, None)
+        self._running.pop(job.key, None)
         error = future.exception()
         if error is None:
             self._events.put(Ended(Outcome.model_validate_json(future.result())))
             return
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        self._events.put(Ended(lost(key, f"the task's process was lost: {reason}")))
+        self._events.put(Ended(lost(job, f"the task's process was lost: {reason}")))
+
+
+def _cluster_capacity() -> Occupancy:
+    resources = ray.cluster_resources()
+    return Occupancy(cpus=resources.get("CPU", 0.0), gpus=resources.get("GPU", 0.0))

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from rfray import __version__
+from rfray.artifacts import digest_of
 from rfray.engine.job import Outcome
 from rfray.plan import Node
 from rfray.stages.registry import stages
 from rfray.stages.stage import label
 from rfray.tracking import RunOpening, RunRecord
+
+ATTEMPT_TAG = "rfray.attempt"
+DIGEST_TAG = "rfray.digest"
 
 _TRACEBACK_CHARACTERS = 4000
 
@@ -26,7 +30,7 @@ def run_opening(
     if parent_run is not None:
         tags["mlflow.parentRunId"] = parent_run
     if earlier is not None:
-        tags["rfray.attempt"] = str(int(earlier.tags.get("rfray.attempt", "1")) + 1)
+        tags[ATTEMPT_TAG] = str(int(earlier.tags.get(ATTEMPT_TAG, "1")) + 1)
         if "rfray.error" in earlier.tags:
             tags["rfray.previous_error"] = earlier.tags["rfray.error"]
             tags["rfray.error"] = ""
@@ -43,6 +47,8 @@ def closing_tags(outcome: Outcome) -> dict[str, str]:
     if outcome.status == "failed":
         tags["rfray.error"] = outcome.reason
         tags["rfray.traceback"] = outcome.traceback[-_TRACEBACK_CHARACTERS:]
+    else:
+        tags[DIGEST_TAG] = digest_of(outcome.digests)
     return tags
 
 

@@ -19,7 +19,8 @@ class Standing:
         finished: The FINISHED run of each node that has one (the latest, were there several).
         unfinished: The latest run of each other node that has one: RUNNING (its driver may have
             died), FAILED or KILLED.
-        strays: RUNNING runs of nodes that the plan does not hold.
+        strays: Other RUNNING runs: of nodes that the plan does not hold, and those that another run
+            of the same node has overtaken.
     """
 
     finished: Mapping[str, RunRecord]
@@ -31,15 +32,14 @@ def standing(plan: Plan, runs: Iterable[RunRecord]) -> Standing:
     """Sort the runs of a study, oldest first, by what they mean for `plan`."""
     finished: dict[str, RunRecord] = {}
     unfinished: dict[str, RunRecord] = {}
-    strays: list[RunRecord] = []
+    running: list[RunRecord] = []
     for run in runs:
         key = run.tags.get(KEY_TAG, "")
-        if key not in plan.nodes:
-            if run.status == "RUNNING" and key:
-                strays.append(run)
-        elif run.status == "FINISHED":
-            finished[key] = run
-        else:
-            unfinished[key] = run
+        if key and run.status == "RUNNING":
+            running.append(run)
+        if key in plan.nodes:
+            (finished if run.status == "FINISHED" else unfinished)[key] = run
     left = {key: run for key, run in unfinished.items() if key not in finished}
-    return Standing(finished, left, tuple(strays))
+    taken_up = {run.run_id for run in left.values()}
+    strays = tuple(run for run in running if run.run_id not in taken_up)
+    return Standing(finished, left, strays)

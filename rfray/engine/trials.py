@@ -15,6 +15,7 @@ of their sweep by name in this process.
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections import deque
@@ -29,8 +30,10 @@ from ray.tune.search.search_generator import SearchGenerator
 
 from rfray.engine.executor import Ended, Event, Progressed
 from rfray.engine.frontier import Occupancy
-from rfray.engine.job import Job, Measurement, Outcome, lost
+from rfray.engine.job import Job, Measurement, Outcome
+from rfray.engine.time_limit import lost
 from rfray.engine.worker import run_job
+from rfray.study import Request
 
 
 @dataclass
@@ -45,7 +48,7 @@ class _Exchange:
         live: Trials that Tune was given and has not ended; Tune's thread alone changes it.
     """
 
-    events: SimpleQueue[Event]
+    events: SimpleQueue[Event | None]
     released: deque[Job] = field(default_factory=deque)
     closed: threading.Event = field(default_factory=threading.Event)
     slot_wanted: threading.Event = field(default_factory=threading.Event)
@@ -127,21 +130,19 @@ class _Reports(tune.Callback):  # type: ignore[misc]
         """A trial has returned."""
         _EXCHANGES[self.exchange].live -= 1
         text = (trial.last_result or {}).get("outcome")
-        key = trial.config["key"]
-        self._tell(
-            Ended(
-                Outcome.model_validate_json(text)
-                if text
-                else lost(key, "the trial gave no outcome")
-            )
+        outcome = (
+            Outcome.model_validate_json(text)
+            if text
+            else lost(_job(trial), "the trial gave no outcome")
         )
+        self._tell(Ended(outcome))
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
         """A trial's process has died more often than it may."""
         _EXCHANGES[self.exchange].live -= 1
         message = str(trial.get_pickled_error() or trial.get_error() or "").strip().splitlines()
         reason = message[-1] if message else "its process died"
-        self._tell(Ended(lost(trial.config["key"], f"the trial's process was lost: {reason}")))
+        self._tell(Ended(lost(_job(trial), f"the trial's process was lost: {reason}")))
 
 
 class TrialLane:
@@ -151,8 +152,8 @@ class TrialLane:
         name: Of the study.
         storage: Folder for Tune's own records.
         occupancy: What each trial takes.
+        request: The memory that each trial reserves, and how often it is started anew.
         events: Where to tell what happens.
-        attempts: How often a trial is started anew when its process dies.
     """
 
     def __init__(
@@ -160,15 +161,19 @@ class TrialLane:
         name: str,
         storage: Path,
         occupancy: Occupancy,
-        events: SimpleQueue[Event],
-        attempts: int,
+        request: Request,
+        events: SimpleQueue[Event | None],
     ) -> None:
         self._name = name
         self._exchange = _EXCHANGES[name] = _Exchange(events)
         os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
         os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
         os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # whose banner `verbose=0` does not silence
+        # A trial that is started anew is no news; one that fails says so in its run.
+        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
         bundle = {"CPU": occupancy.cpus, "GPU": occupancy.gpus}
+        if request.memory is not None:
+            bundle["memory"] = request.memory
         self._tuner = tune.Tuner(
             tune.with_resources(run_trial, tune.PlacementGroupFactory([bundle])),
             tune_config=tune.TuneConfig(
@@ -183,7 +188,7 @@ class TrialLane:
                 storage_path=str(storage),
                 verbose=0,
                 callbacks=[_Reports(name)],
-                failure_config=tune.FailureConfig(max_failures=attempts),
+                failure_config=tune.FailureConfig(max_failures=request.retries),
             ),
         )
         self._thread = threading.Thread(target=self._fit, name="rfray-tune", daemon=True)
@@ -214,6 +219,10 @@ class TrialLane:
             self._tuner.fit()
         except Exception as error:  # noqa: BLE001 (told to the driver's thread, which raises it)
             self._failure = error
+
+
+def _job(trial: Any) -> Job:
+    return Job.model_validate_json(trial.config["job"])
 
 
 def _trial_name(trial: Any) -> str:

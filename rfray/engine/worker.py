@@ -10,9 +10,21 @@ import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from rfray.artifacts import RESULT, file_digests, local_path, publish, write_atomically
+from pydantic import ValidationError
+
+from rfray.artifacts import (
+    RESULT,
+    DamagedArtifactError,
+    check_files,
+    digest_of,
+    file_digests,
+    local_path,
+    publish,
+    write_atomically,
+)
 from rfray.data.folders import use_data_root
 from rfray.engine.job import Job, JobInput, Measurement, Outcome
+from rfray.engine.time_limit import overrun, time_limited
 from rfray.errors import UserError
 from rfray.stages.registry import stages
 from rfray.stages.stage import Input, StageContext
@@ -25,11 +37,11 @@ def run_job(job: Job, progress: Progress) -> Outcome:
     """Run a job to its end and publish its artifacts; a failing stage gives a failed outcome.
 
     A job whose artifacts are complete already (its process died after the work was done) is not
-    computed again.
+    computed again, nor one that has run over its time limit in this attempt.
     """
-    finished = published_outcome(job.artifact_uri, job.key, job.tracking_uri)
-    if finished is not None:
-        return finished
+    ended = published_outcome(job.artifact_uri, job.key, job.tracking_uri) or overrun(job)
+    if ended is not None:
+        return ended
     started = time.perf_counter()
     measurements: list[Measurement] = []
 
@@ -48,7 +60,9 @@ def run_job(job: Job, progress: Progress) -> Outcome:
     try:
         with tempfile.TemporaryDirectory(prefix="rfray-") as scratch:
             workspace = Path(scratch)
-            _run_stage(job, workspace, report)
+            Path(job.checkpoint).mkdir(parents=True, exist_ok=True)
+            with time_limited(job):
+                _run_stage(job, workspace, report)
             outcome = outcome.model_copy(
                 update={
                     "measurements": measurements,
@@ -76,22 +90,52 @@ def run_task(job: str) -> str:
 
 
 def published_outcome(artifact_uri: str, key: str, tracking_uri: str) -> Outcome | None:
-    """The outcome that a finished job left with its artifacts; None if it left none for `key`."""
-    path = _result_file(artifact_uri, tracking_uri)
-    if path is None:
+    """The outcome that a finished job left with its artifacts.
+
+    None if it left none for `key`, or if an artifact is not what the outcome says it is: such a
+    job is to be done again.
+    """
+    folder = (
+        _fetched(artifact_uri, tracking_uri) if _holds_result(artifact_uri, tracking_uri) else None
+    )
+    if folder is None:
         return None
-    outcome = Outcome.model_validate_json(path.read_text(encoding="utf-8"))
+    try:
+        outcome = _result_in(folder)
+        check_files(folder, outcome.digests)
+    except DamagedArtifactError:
+        return None
     return outcome if outcome.key == key else None
 
 
-def _result_file(artifact_uri: str, tracking_uri: str) -> Path | None:
+def _holds_result(artifact_uri: str, tracking_uri: str) -> bool:
     folder = local_path(artifact_uri)
     if folder is not None:
-        return folder / RESULT if (folder / RESULT).is_file() else None
+        return (folder / RESULT).is_file()
     # Imported where artifacts lie behind a server alone: MLflow takes seconds to import.
-    from rfray.tracking import fetch_artifact
+    from rfray.tracking import fetch_artifact, through_outages
 
-    return fetch_artifact(artifact_uri, RESULT, tracking_uri)
+    found = through_outages(lambda: fetch_artifact(artifact_uri, RESULT, tracking_uri))
+    return found is not None
+
+
+def _fetched(artifact_uri: str, tracking_uri: str) -> Path:
+    """The folder of a run's artifacts, downloaded if they lie elsewhere."""
+    folder = local_path(artifact_uri)
+    if folder is not None:
+        return folder
+    from rfray.tracking import fetch_artifacts, through_outages
+
+    return through_outages(lambda: fetch_artifacts(artifact_uri, tracking_uri))
+
+
+def _result_in(folder: Path) -> Outcome:
+    try:
+        return Outcome.model_validate_json((folder / RESULT).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DamagedArtifactError(f"'{RESULT}' is missing in {folder}") from error
+    except (ValidationError, UnicodeDecodeError) as error:
+        raise DamagedArtifactError(f"{folder / RESULT} is damaged") from error
 
 
 def _nobody_watches(measurements: list[Measurement]) -> None:
@@ -107,8 +151,6 @@ def _run_stage(
     use_data_root(job.data_root)
     _refuse_other_data(job)
     stage = stages()[job.stage]
-    checkpoint = Path(job.checkpoint)
-    checkpoint.mkdir(parents=True, exist_ok=True)
     stage.run(
         StageContext(
             parameters=stage.parameters.model_validate(job.parameters),
@@ -116,7 +158,7 @@ def _run_stage(
             cells=tuple(job.cells),
             inputs=tuple(_input(job, source) for source in job.inputs),
             workspace=workspace,
-            checkpoint=checkpoint,
+            checkpoint=Path(job.checkpoint),
             device=job.device,
             report=report,
         )
@@ -135,12 +177,29 @@ def _refuse_other_data(job: Job) -> None:
 
 
 def _input(job: Job, source: JobInput) -> Input:
-    folder = local_path(source.artifact_uri)
-    if folder is None:
-        from rfray.tracking import fetch_artifacts
+    """A finished stage's artifacts, once they are known to be what its run recorded.
 
-        folder = fetch_artifacts(source.artifact_uri, job.tracking_uri)
+    Raises:
+        DamagedArtifactError: They are not.
+    """
+    folder = _fetched(source.artifact_uri, job.tracking_uri)
+    try:
+        check_files(folder, _recorded_digests(folder, source.digest))
+    except DamagedArtifactError as error:
+        raise DamagedArtifactError(
+            f"the {source.stage} run {source.run_id} cannot be read: {error}; delete the run in "
+            "MLflow to have it computed again"
+        ) from error
     return Input(stage=source.stage, cell=source.cell, folder=folder, metrics=source.metrics)
+
+
+def _recorded_digests(folder: Path, recorded: str) -> dict[str, str]:
+    """The digests in a folder's result; DamagedArtifactError if the run recorded others."""
+    digests = _result_in(folder).digests
+    # A run that was recorded before runs held a digest has an empty one.
+    if recorded not in ("", digest_of(digests)):
+        raise DamagedArtifactError(f"{folder / RESULT} is not what the run recorded")
+    return digests
 
 
 def _publish(job: Job, workspace: Path, outcome: Outcome) -> None:
@@ -150,13 +209,13 @@ def _publish(job: Job, workspace: Path, outcome: Outcome) -> None:
         publish(workspace, folder)
         write_atomically(folder / RESULT, text)
         return
-    from rfray.tracking import send_artifacts
+    from rfray.tracking import send_artifacts, through_outages
 
-    send_artifacts(workspace, job.run_id, job.tracking_uri)
+    through_outages(lambda: send_artifacts(workspace, job.run_id, job.tracking_uri))
     for path in workspace.iterdir():
         path.unlink()
     write_atomically(workspace / RESULT, text)
-    send_artifacts(workspace, job.run_id, job.tracking_uri)
+    through_outages(lambda: send_artifacts(workspace, job.run_id, job.tracking_uri))
 
 
 def _hardware(job: Job) -> str:

@@ -1,0 +1,89 @@
+"""From a node of the plan to the job that a worker is given. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from rfray.artifacts import digest_of
+from rfray.engine.frontier import TRAIN, Occupancy
+from rfray.engine.job import Job, JobInput, Outcome
+from rfray.engine.records import ATTEMPT_TAG, DIGEST_TAG
+from rfray.plan import Node, Plan
+from rfray.tracking import RunRecord
+
+_MOST_CPU_THREADS = 64
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished node, as the nodes that read it need it."""
+
+    run_id: str
+    artifact_uri: str
+    metrics: Mapping[str, float]
+    digest: str
+
+
+def finished_before(run: RunRecord) -> Finished:
+    """A node that an earlier sweep finished."""
+    return Finished(run.run_id, run.artifact_uri, run.metrics, run.tags.get(DIGEST_TAG, ""))
+
+
+def finished_now(run: RunRecord, outcome: Outcome) -> Finished:
+    """A node that this sweep has finished."""
+    digest = digest_of(outcome.digests)
+    return Finished(run.run_id, run.artifact_uri, outcome.last_metrics, digest)
+
+
+def assemble(
+    plan: Plan,
+    node: Node,
+    run: RunRecord,
+    done: Mapping[str, Finished],
+    occupancy: Occupancy,
+    checkpoints: Path,
+    tracking_uri: str,
+) -> Job:
+    """The job of a node whose inputs are all in `done`."""
+    return Job(
+        key=node.key,
+        name=node.name,
+        stage=node.stage,
+        variant=dict(node.variant),
+        parameters=node.parameters.model_dump(),
+        cells=list(node.cells),
+        inputs=[_input(plan.nodes[key], done[key]) for key in node.inputs],
+        run_id=run.run_id,
+        artifact_uri=run.artifact_uri,
+        attempt=int(run.tags.get(ATTEMPT_TAG, "1")),
+        time_limit=plan.study.request(node.stage).time_limit,
+        checkpoint=str(checkpoints / node.key),
+        data_root=plan.study.data.root,
+        fingerprint=node.cells[0].facts.fingerprint,
+        tracking_uri=tracking_uri,
+        threads=max(1, min(int(occupancy.cpus), _MOST_CPU_THREADS)),
+        device="cuda" if occupancy.gpus > 0 else "cpu",
+    )
+
+
+def demand(plan: Plan, stage: str, *, gpus: bool) -> Occupancy:
+    """What one node of a stage occupies, on a cluster with or without GPUs."""
+    request = plan.study.request(stage)
+    if request.gpus is not None:
+        return Occupancy(request.cpus, request.gpus)
+    if not gpus:
+        return Occupancy(request.cpus, 0.0)
+    return Occupancy(request.cpus, 1.0 if stage == TRAIN else 0.25)
+
+
+def _input(node: Node, finished: Finished) -> JobInput:
+    return JobInput(
+        stage=node.stage,
+        cell=node.cells[0],
+        run_id=finished.run_id,
+        artifact_uri=finished.artifact_uri,
+        metrics=dict(finished.metrics),
+        digest=finished.digest,
+    )

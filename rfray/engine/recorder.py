@@ -1,0 +1,164 @@
+"""The runs of a sweep, from before their stage starts to after it has ended."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import Empty, SimpleQueue
+
+from rfray.engine.job import Measurement, Outcome
+from rfray.engine.records import closing_tags, run_opening
+from rfray.engine.scribe import Scribe
+from rfray.engine.standing import KEY_TAG, Standing
+from rfray.plan import Node
+from rfray.tracking import LedgerWriter, Measured, RunOpening, RunRecord
+
+_FLUSH_SECONDS = 5.0
+
+
+@dataclass
+class _Open:
+    """A run that is open.
+
+    Attributes:
+        run: The run.
+        logged: Each (metric, step) that is written or is about to be.
+        buffer: Measurements that are not yet given to the scribe.
+        flushed: When the buffer was last emptied, on the monotonic clock.
+    """
+
+    run: RunRecord
+    logged: set[tuple[str, int]]
+    buffer: list[Measured] = field(default_factory=list)
+    flushed: float = field(default_factory=time.monotonic)
+
+
+class Recorder:
+    """Opens a run for each node, gathers what is measured, ends the run.
+
+    Nothing here waits for the ledger: the scribe writes.
+
+    Args:
+        ledger: Where runs are written.
+        scribe: Who writes them.
+        standing: What the ledger already holds.
+        checkpoints: Folder of what interrupted training leaves; a finished node's is removed.
+        git: State of the code, for the runs' tags.
+    """
+
+    def __init__(
+        self,
+        ledger: LedgerWriter,
+        scribe: Scribe,
+        standing: Standing,
+        checkpoints: Path,
+        git: str,
+    ) -> None:
+        self._ledger = ledger
+        self._scribe = scribe
+        self._standing = standing
+        self._checkpoints = checkpoints
+        self._git = git
+        self._run_ids = {key: run.run_id for key, run in standing.finished.items()}
+        self._asked: set[str] = set()
+        self._open: dict[str, _Open] = {}
+        self._opened: SimpleQueue[tuple[str, _Open]] = SimpleQueue()
+        self._abandoned = False
+
+    def ask_for(self, nodes: Iterable[Node]) -> None:
+        """Have the runs of nodes opened, unless they are already asked for."""
+        for node in nodes:
+            if node.key not in self._asked:
+                self._asked.add(node.key)
+                parent = self._run_ids.get(node.parent) if node.parent else None
+                earlier = self._standing.unfinished.get(node.key)
+                opening = run_opening(node, parent, self._git, earlier)
+                self._scribe.open(self._opening(node.key, opening, earlier))
+
+    def run_of(self, key: str) -> RunRecord | None:
+        """The open run of a node; None while the ledger has not answered yet."""
+        self._collect()
+        entry = self._open.get(key)
+        return entry.run if entry else None
+
+    def measured(self, key: str, measurements: Iterable[Measurement]) -> None:
+        """Keep what a running node has measured; a repeated metric and step is dropped."""
+        entry = self._open[key]
+        for measurement in measurements:
+            identity = (measurement.metric, measurement.step)
+            if identity not in entry.logged:
+                entry.logged.add(identity)
+                entry.buffer.append((*identity, measurement.value, measurement.timestamp))
+
+    def flush_old(self) -> None:
+        """Write what was measured some seconds ago."""
+        now = time.monotonic()
+        for entry in self._open.values():
+            if entry.buffer and now - entry.flushed > _FLUSH_SECONDS:
+                entry.flushed = now
+                self._scribe.record(self._logging(entry))
+
+    def end(self, outcome: Outcome) -> None:
+        """End a node's run as its outcome says, and write all that is left of it."""
+        self.measured(outcome.key, outcome.measurements)
+        entry = self._open.pop(outcome.key)
+        log = self._logging(entry)
+        well = outcome.status == "finished"
+        tags = closing_tags(outcome)
+
+        def write() -> None:
+            log()
+            self._ledger.end_run(entry.run.run_id, "FINISHED" if well else "FAILED", tags)
+            if well:
+                shutil.rmtree(self._checkpoints / outcome.key, ignore_errors=True)
+
+        self._scribe.record(write)
+
+    def abandon(self) -> None:
+        """End every open run as KILLED; a later sweep takes it up again."""
+        self._abandoned = True
+        self._scribe.record(self._kill_open)
+
+    def _collect(self) -> None:
+        try:
+            while True:
+                key, entry = self._opened.get_nowait()
+                self._open[key] = entry
+                self._run_ids[key] = entry.run.run_id
+        except Empty:
+            return
+
+    def _opening(
+        self, key: str, opening: RunOpening, earlier: RunRecord | None
+    ) -> Callable[[], None]:
+        tried = False
+
+        def write() -> None:
+            nonlocal tried
+            if self._abandoned:
+                return
+            # An answer that was lost on its way may have left a run.
+            again = earlier or (self._ledger.running(KEY_TAG, key) if tried else None)
+            tried = True
+            if again is None:
+                entry = _Open(self._ledger.open_run(opening), set())
+            else:
+                run = self._ledger.reopen_run(again, opening)
+                entry = _Open(run, self._ledger.logged_steps(run))
+            self._opened.put((key, entry))
+
+        return write
+
+    def _logging(self, entry: _Open) -> Callable[[], None]:
+        measured, entry.buffer = entry.buffer, []
+        return lambda: self._ledger.log_metrics(entry.run.run_id, measured)
+
+    def _kill_open(self) -> None:
+        """In the scribe's thread, behind whatever it was still opening."""
+        self._collect()
+        for entry in self._open.values():
+            self._ledger.log_metrics(entry.run.run_id, entry.buffer)
+            self._ledger.end_run(entry.run.run_id, "KILLED", {"rfray.error": "interrupted"})

@@ -1,0 +1,48 @@
+"""What whoever watches a sweep is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rfray.engine.frontier import Frontier, Occupancy
+from rfray.engine.job import Outcome
+from rfray.plan import Node
+
+
+@dataclass(frozen=True)
+class Ending:
+    """One node's end."""
+
+    node: Node
+    outcome: Outcome
+    skipped: int
+
+
+@dataclass(frozen=True)
+class View:
+    """How a sweep stands.
+
+    Attributes:
+        frontier: Where every node stands.
+        capacity: What there is to run on.
+        work_done: Multiply-accumulate operations finished by this driver.
+        work_left: Those of every node that is not finished.
+        seconds: Since the driver started.
+        outage: What keeps the ledger from being written, in a sentence; empty if nothing does.
+    """
+
+    frontier: Frontier
+    capacity: Occupancy
+    work_done: float
+    work_left: float
+    seconds: float
+    outage: str = ""
+
+
+@dataclass(frozen=True)
+class Watcher:
+    """Who is told how a sweep goes: of every ending at once, of the view every now and then."""
+
+    ended: Callable[[Ending], None]
+    looked: Callable[[View], None]

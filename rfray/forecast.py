@@ -1,0 +1,75 @@
+"""How long a study will take on so many slots, from what its finished runs took."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Literal
+
+from rfray.cost import (
+    MULTIPLICATIONS_PER_CORE_SECOND,
+    MULTIPLICATIONS_PER_GPU_SECOND,
+    durations,
+)
+from rfray.engine.assemble import demand
+from rfray.engine.frontier import Occupancy
+from rfray.engine.simulation import Schedule, simulate
+from rfray.errors import UserError
+from rfray.plan import Node, Plan
+from rfray.tracking import RunRecord
+
+SlotKind = Literal["gpu", "cpu"]
+"""What a slot is: a GPU, whatever processor cores it comes with, or a processor core."""
+
+
+def expected_schedule(
+    plan: Plan, finished: Mapping[str, RunRecord], slots: int, kind: SlotKind
+) -> tuple[Schedule, str]:
+    """The simulated schedule of what is to do, and in words what its durations rest on.
+
+    Args:
+        plan: The plan.
+        finished: The finished run of each node that has one.
+        slots: How many.
+        kind: What a slot is; only runs on the same kind count as measured.
+
+    Raises:
+        UserError: A stage asks for more than all slots together.
+    """
+    on_gpus = kind == "gpu"
+    capacity = Occupancy(math.inf, slots) if on_gpus else Occupancy(slots, 0)
+
+    def need(node: Node) -> Occupancy:
+        return demand(plan, node.stage, gpus=on_gpus)
+
+    def pace(node: Node) -> float:
+        if need(node).gpus > 0:
+            return MULTIPLICATIONS_PER_GPU_SECOND * need(node).gpus
+        return MULTIPLICATIONS_PER_CORE_SECOND * need(node).cpus
+
+    for node in plan.nodes.values():
+        if not capacity.holds(need(node)):
+            raise UserError(
+                f"asks for more than the {slots} {kind.upper()}s of the simulation",
+                where=f"resources.{node.stage}",
+                do="simulate more --slots, or ask for less",
+            )
+    taken = {
+        key: float(run.tags["rfray.seconds"])
+        for key, run in finished.items()
+        if "rfray.seconds" in run.tags and _ran_on(run) == kind
+    }
+    known = durations(plan, taken, pace)
+    schedule = simulate(plan, set(finished), capacity, need, known.of)
+    runs = "run" if known.measured == 1 else "runs"
+    basis = (
+        f"by {known.measured} finished {runs}"
+        if known.measured
+        else f"estimated from operations, nothing has run on a {kind.upper()} yet"
+    )
+    return schedule, basis
+
+
+def _ran_on(run: RunRecord) -> SlotKind:
+    # The worker writes `x86_64 CPU, 2 threads`, or the name of its GPU.
+    return "cpu" if " CPU, " in run.tags.get("rfray.hardware", "") else "gpu"

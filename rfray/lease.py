@@ -1,0 +1,175 @@
+"""One driver a study: a lock in the storage folder, and a lease in the tracking store.
+
+The lock holds among drivers that share the folder, and falls with the process that holds it. The
+lease holds among drivers that share the tracking store alone, on whatever machine: a tag of the
+study's experiment that its holder renews as long as it lives.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import uuid4
+
+from filelock import FileLock, Timeout
+
+from rfray.artifacts import write_atomically
+from rfray.errors import UserError
+from rfray.tracking import LedgerWriter
+
+LEASE_TAG = "rfray.driver"
+RENEW_SECONDS = 10.0
+EXPIRE_SECONDS = 60.0
+"""Longer than clocks of two machines differ, and than a renewal is late on a slow server."""
+
+_RACE_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Who drives a study.
+
+    Attributes:
+        host: Its machine.
+        process: Its process.
+        folder: Its storage folder.
+        since: When it started, ISO 8601.
+        renewed: When it was last seen alive, seconds since the epoch.
+        token: Tells it from every other driver.
+    """
+
+    host: str
+    process: int
+    folder: str
+    since: str
+    renewed: float
+    token: str
+
+
+def own_claim(folder: Path) -> Claim:
+    """The claim of this process."""
+    return Claim(
+        host=socket.gethostname(),
+        process=os.getpid(),
+        folder=str(folder),
+        since=datetime.now(UTC).isoformat(timespec="seconds"),
+        renewed=time.time(),
+        token=uuid4().hex,
+    )
+
+
+def in_force(other: Claim | None, own: Claim, now: float) -> bool:
+    """Whether `other` keeps `own` from driving the study, at `now` seconds since the epoch.
+
+    `own` must hold the lock in its folder: whoever claimed from that folder before has died.
+    """
+    if other is None or other.token == own.token:
+        return False
+    if (other.host, other.folder) == (own.host, own.folder):
+        return False
+    return now - other.renewed < EXPIRE_SECONDS
+
+
+@contextmanager
+def folder_lock(folder: Path, study: str) -> Iterator[Claim]:
+    """Hold the study in this storage folder; the claim of whoever does.
+
+    Raises:
+        UserError: Another process holds it.
+    """
+    lock = FileLock(folder / f"{study}.lock")
+    holder = folder / f"{study}.driver.json"
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        known = _parsed(holder.read_text(encoding="utf-8")) if holder.is_file() else None
+        raise _refusal(study, known, str(folder), "wait for it, or stop it") from error
+    try:
+        claim = own_claim(folder)
+        write_atomically(holder, json.dumps(asdict(claim)))
+        yield claim
+    finally:
+        lock.release()
+
+
+class Lease:
+    """The lease of one study in the tracking store.
+
+    Args:
+        ledger: Of the study.
+        claim: Of this process, which holds the lock in its folder.
+        clock: Seconds since the epoch.
+    """
+
+    def __init__(
+        self, ledger: LedgerWriter, claim: Claim, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._ledger = ledger
+        self._claim = claim
+        self._clock = clock
+
+    def take(self) -> None:
+        """Claim the study; UserError if another driver holds it."""
+        self._refuse_other()
+        self._write()
+        # Two that start at once both found it free: the one that wrote last has it.
+        time.sleep(_RACE_SECONDS)
+        self._refuse_other()
+
+    def renew_if_due(self) -> None:
+        """Renew the claim if it is old; UserError if another driver has taken the study over."""
+        if self._clock() - self._claim.renewed < RENEW_SECONDS:
+            return
+        held = self._held()
+        if held is None or held.token != self._claim.token:
+            raise self._refusal(held, "this one was away for too long and has stopped")
+        self._write()
+
+    def give_up(self) -> None:
+        """Let the next driver in at once."""
+        held = self._held()
+        if held is not None and held.token == self._claim.token:
+            self._ledger.set_note(LEASE_TAG, "")
+
+    def _held(self) -> Claim | None:
+        return _parsed(self._ledger.note(LEASE_TAG))
+
+    def _refuse_other(self) -> None:
+        held = self._held()
+        if held is not None and in_force(held, self._claim, self._clock()):
+            seen = datetime.fromtimestamp(held.renewed, UTC).isoformat(timespec="seconds")
+            raise self._refusal(
+                held,
+                f"wait for it, or stop it; last seen at {seen}, it counts as gone "
+                f"{EXPIRE_SECONDS:g} s after that",
+            )
+
+    def _refusal(self, held: Claim | None, do: str) -> UserError:
+        return _refusal(self._ledger.study, held, self._ledger.tracking_uri, do)
+
+    def _write(self) -> None:
+        self._claim = replace(self._claim, renewed=self._clock())
+        self._ledger.set_note(LEASE_TAG, json.dumps(asdict(self._claim)))
+
+
+def _parsed(text: str) -> Claim | None:
+    try:
+        return Claim(**json.loads(text))
+    except (ValueError, TypeError):
+        return None  # given up, or left by another version of rfray
+
+
+def _refusal(study: str, holder: Claim | None, where: str, do: str) -> UserError:
+    who = (
+        f"{holder.host} (process {holder.process}) since {holder.since}"
+        if holder
+        else "another process since a moment ago"
+    )
+    return UserError(f"a sweep of '{study}' already runs on {who}", where=where, do=do)

@@ -1,0 +1,63 @@
+"""SIGKILL of the driver at twenty random moments."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import pytest
+from faulty import RUNS, results, runs, start_driver, wait_until
+from ray_nodes import ray_cluster
+
+pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("driver")]
+
+KILLS = 10
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with ray_cluster(head_cpus=2) as started:
+        yield started
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_killed_ten_times_in_a_row_the_next_start_finishes(
+    folder, undisturbed, survived, cluster, seed
+):
+    moments = random.Random(seed)
+    killed = 0
+    while killed < KILLS:
+        (folder / "driver.log").unlink(missing_ok=True)
+        driver = start_driver(folder, "--address", cluster.address)
+        if moments.random() < 0.75:  # the others while it starts, and settles what it finds
+            wait_until_under_way(driver)
+        driver.process.join(moments.uniform(0, 6))
+        if driver.process.is_alive():
+            driver.kill()
+            killed += 1
+            finished = Counter(run.tags["rfray.key"] for run in runs(folder) if done(run))
+            assert set(finished.values()) <= {1}
+        else:
+            assert driver.process.exitcode == 0, driver.output
+            # Nothing is left to kill it at: the same study from its beginning.
+            check(folder, undisturbed)
+            (folder / "results").rename(folder / f"results-{killed}")
+    last = start_driver(folder, "--address", cluster.address)
+    assert last.ended() == 0, last.output
+    check(folder, undisturbed)
+    survived("SIGKILL of the driver", KILLS)
+
+
+def wait_until_under_way(driver):
+    wait_until(lambda: "faulty: " in driver.output, driver)
+
+
+def done(run):
+    return run.status == "FINISHED"
+
+
+def check(folder, undisturbed):
+    found = runs(folder)
+    assert Counter(run.status for run in found) == {"FINISHED": RUNS}
+    assert len({run.tags["rfray.key"] for run in found}) == RUNS
+    assert results(found) == undisturbed

@@ -1,0 +1,61 @@
+"""Control-C and SIGTERM: what is finished is kept, and the same command goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+from faulty import LONG_TRAINING, RUNS, locked, results, runs, start_driver, statuses, wait_until
+
+pytestmark = pytest.mark.ray
+
+
+def to_the_driver(driver, number):
+    driver.send(number)
+
+
+def to_its_whole_group(driver, number):
+    os.killpg(driver.process.pid, number)
+
+
+@pytest.mark.parametrize(
+    ("number", "send"),
+    [(signal.SIGTERM, to_the_driver), (signal.SIGINT, to_its_whole_group)],
+    ids=["SIGTERM", "SIGINT to the group, as a terminal sends it"],
+)
+def test_the_first_signal_keeps_what_is_finished_and_says_how_to_go_on(
+    folder, undisturbed, survived, number, send
+):
+    driver = start_driver(folder)
+    wait_until(lambda: statuses(folder)["FINISHED"] >= 2, driver)
+    send(driver, number)
+    assert driver.ended() == 130, driver.output
+    assert "what was finished is kept. To resume:" in driver.output
+    assert f"{folder}/faulty.yaml --storage {folder}/results" in driver.output
+    assert "Traceback" not in driver.output
+    assert "SIGTERM received" not in driver.output
+    after = statuses(folder)
+    assert after["FINISHED"] >= 2
+    assert set(after) <= {"FINISHED", "KILLED"}
+    kept = {run.run_id: run.end_time for run in runs(folder) if run.status == "FINISHED"}
+
+    again = start_driver(folder)
+    assert again.ended() == 0, again.output
+    assert statuses(folder) == {"FINISHED": RUNS}
+    assert kept.items() <= {run.run_id: run.end_time for run in runs(folder)}.items()
+    assert results(runs(folder)) == undisturbed
+    survived(f"{number.name} of the driver")
+
+
+def test_a_second_signal_stops_at_once(folder, survived):
+    driver = start_driver(folder, LONG_TRAINING)
+    wait_until(lambda: statuses(folder)["RUNNING"] >= 1, driver)
+    # With the database locked the first signal alone leads to a wait for it.
+    with locked(folder / "results" / "mlflow.db"):
+        driver.send(signal.SIGTERM)
+        driver.process.join(1)
+        assert driver.process.is_alive(), driver.output
+        driver.send(signal.SIGTERM)
+        assert driver.ended(8) == 130
+    survived("two signals to the driver")
