@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from rfray.cell import Cell
-from rfray.stages import importance, train
-from rfray.stages.stage import StageContext
-from rfray.training.weights import load_module
+from rfray.models.module import build
+from rfray.stages import cka, importance, train
+from rfray.stages.gram_rows import MapPlan, gram_rows, map_plan
+from rfray.stages.stage import Input, StageContext
+from rfray.training.weights import initial_module, load_module, save_module
 
 CELL = Cell(dataset="digits", arch="vgg19_rf", kernel_size=5, seed=0, width=0.0625)
 PUBLISHED_LARGEST_IMPORTANCE = {  # vgg19_rf, Table 3: mean, standard deviation
@@ -19,8 +22,8 @@ PUBLISHED_LARGEST_IMPORTANCE = {  # vgg19_rf, Table 3: mean, standard deviation
 }
 
 
-def run(stage, tmp_path, parameters, cell=CELL, checkpoint="checkpoint"):
-    """Run one stage that reads nothing; what it reported, and its workspace."""
+def run(stage, tmp_path, parameters, cell=CELL, checkpoint="checkpoint", inputs=()):
+    """Run one stage on its inputs; what it reported, and its workspace."""
     workspace, kept = tmp_path / "workspace", tmp_path / checkpoint
     for folder in (workspace, kept):
         folder.mkdir(exist_ok=True)
@@ -30,7 +33,7 @@ def run(stage, tmp_path, parameters, cell=CELL, checkpoint="checkpoint"):
             parameters=parameters,
             variant={},
             cells=(cell,),
-            inputs=(),
+            inputs=inputs,
             workspace=workspace,
             checkpoint=kept,
             device="cpu",
@@ -96,3 +99,142 @@ def test_importance_draws_do_not_depend_on_how_many_there_are(tmp_path):
     few = run(importance, tmp_path, importance.ImportanceParameters(draws=2, image_size=32))[0]
     more = run(importance, tmp_path, importance.ImportanceParameters(draws=3, image_size=32))[0]
     assert few[:2] == more[:2]
+
+
+IMAGES = 24
+
+
+def warmed(cell):
+    """A fresh network whose batch norms know the statistics of its maps, as a trained one's do."""
+    module = initial_module(cell, "cpu")
+    for part in module.modules():
+        if isinstance(part, torch.nn.BatchNorm2d):
+            part.momentum = None
+    with torch.no_grad():
+        module.train()(first_images())
+    return module.eval()
+
+
+def trained(tmp_path, seed, arch="resnet50", dead=None):
+    """A train input with a warmed network's weights; the weights of layer `dead` are zero."""
+    cell = Cell(dataset="digits", arch=arch, kernel_size=5, seed=seed, width=0.0625)
+    module = warmed(cell)
+    if dead is not None:
+        torch.nn.init.zeros_(module.get_submodule(dead).weight)
+    folder = tmp_path / f"train-{arch}-{seed}-{dead}"
+    folder.mkdir(exist_ok=True)
+    save_module(module, folder / "model.safetensors")
+    return Input(stage="train", cell=cell, folder=folder, metrics={})
+
+
+def compare(tmp_path, inputs, checkpoint="checkpoint"):
+    """Run cka: its metrics, and the arrays that it leaves."""
+    parameters = cka.CkaParameters(images=IMAGES)
+    reported, workspace = run(cka, tmp_path, parameters, inputs[0].cell, checkpoint, inputs)
+    ((_, metrics),) = reported
+    with np.load(workspace / "cka.npz") as arrays:
+        return metrics, dict(arrays)
+
+
+def first_images():
+    from rfray.data.device import normalised, resident
+
+    data = resident("digits", "cpu")
+    return normalised(data.test.images[:IMAGES], data.facts)
+
+
+def textbook_alignment(first, second):
+    """Linear CKA of all layers by plain forward passes, every matrix whole, in float64."""
+
+    def centred_grams(source):
+        module = load_module(source.cell, source.folder / "model.safetensors", "cpu").eval()
+        grams = []
+        for layer in source.cell.network.weight_layers:
+            module.get_submodule(layer.name).register_forward_hook(
+                lambda _module, _inputs, output: grams.append(output.flatten(1).double())
+            )
+        with torch.no_grad():
+            module(first_images())
+        centred = [features - features.mean(dim=0) for features in grams]
+        return [features @ features.T for features in centred]
+
+    one, other = centred_grams(first), centred_grams(second)
+    return [[float((k * l).sum() / (k.norm() * l.norm())) for l in other] for k in one]  # noqa: E741
+
+
+@pytest.mark.parametrize("arch", ["vgg19_rf", "resnet50"])
+def test_cka_is_the_textbook_alignment_of_all_layers_of_all_pairs(tmp_path, arch):
+    inputs = [trained(tmp_path, seed, arch) for seed in (0, 1, 2)]
+    metrics, arrays = compare(tmp_path, inputs)
+    names = [layer.name for layer in inputs[0].cell.network.weight_layers]
+    assert arrays["layers"].tolist() == names
+    assert arrays["pairs"].tolist() == [[0, 1], [0, 2], [1, 2]]
+    for (a, b), matrix in zip(arrays["pairs"], arrays["matrices"], strict=True):
+        np.testing.assert_allclose(matrix, textbook_alignment(inputs[a], inputs[b]), atol=1e-5)
+    diagonals = arrays["matrices"].diagonal(axis1=1, axis2=2)
+    assert metrics["cka_diagonal_mean"] == pytest.approx(diagonals.mean())
+    assert metrics["undefined_layers"] == 0
+    assert metrics["forward_passes"] == 1
+    assert metrics["wall_seconds"] > 0
+
+
+def test_cka_does_not_depend_on_the_order_of_the_seeds(tmp_path):
+    inputs = [trained(tmp_path, seed) for seed in (0, 1, 2)]
+    _, forth = compare(tmp_path, inputs, "forth")
+    _, back = compare(tmp_path, inputs[::-1], "back")
+    assert back["pairs"].tolist() == forth["pairs"].tolist()
+    np.testing.assert_array_equal(back["matrices"], forth["matrices"])
+
+
+def test_cka_names_a_dead_layer_and_what_reads_it_and_spoils_no_other(tmp_path):
+    alive, healthy = trained(tmp_path, 0), trained(tmp_path, 1)
+    broken = trained(tmp_path, 1, dead="stage2_block1_conv2")
+    metrics, arrays = compare(tmp_path, [alive, broken], "with-dead")
+    dead = ["stage2_block1_conv2", "stage2_block1_conv3"]  # its batch norm makes it a constant
+    assert arrays["undefined"].tolist() == dead
+    assert metrics["undefined_layers"] == 2
+    (matrix,) = arrays["matrices"]
+    columns = np.isin(arrays["layers"], dead)
+    assert np.isnan(matrix[:, columns]).all()
+    assert np.isfinite(matrix[:, ~columns]).all()
+    assert metrics["cka_diagonal_mean"] == pytest.approx(np.nanmean(matrix.diagonal()))
+    _, expected = compare(tmp_path, [alive, healthy], "without-dead")
+    before = arrays["layers"].tolist().index(dead[0])
+    np.testing.assert_array_equal(matrix[:, :before], expected["matrices"][0][:, :before])
+
+
+def test_cka_started_anew_does_not_compute_a_finished_seed_again(tmp_path):
+    inputs = [trained(tmp_path, seed) for seed in (0, 1)]
+    first, whole = compare(tmp_path, inputs)
+    (tmp_path / "checkpoint" / "rows-seed1.safetensors").unlink()
+    second, again = compare(tmp_path, inputs)
+    assert (first["forward_passes"], second["forward_passes"]) == (1, 0.5)
+    np.testing.assert_array_equal(again["matrices"], whole["matrices"])
+
+
+@pytest.mark.parametrize("plan", [MapPlan(1, 1), MapPlan(5, 1), MapPlan(32, 3), MapPlan(2, 7)])
+def test_how_maps_are_kept_small_changes_nothing_but_rounding(plan):
+    module, images = warmed(CELL), first_images()
+    expected = gram_rows(module, images, MapPlan(32, 1))
+    found = gram_rows(module, images, plan)
+    torch.testing.assert_close(found @ found.T, expected @ expected.T, atol=1e-5, rtol=0)
+
+
+def test_a_network_that_gives_no_numbers_is_refused_by_the_name_of_the_layer():
+    from rfray.numerics.errors import NumericsError
+
+    module = build(CELL.network, 0).eval()
+    torch.nn.init.constant_(module.get_submodule("block2_conv1").weight, torch.nan)
+    with pytest.raises(NumericsError, match="layer 'block2_conv1': a feature is not finite"):
+        gram_rows(module, first_images(), MapPlan(32, 1))
+
+
+def test_the_plan_takes_rows_before_it_takes_blocks_of_images():
+    network = Cell(dataset="cifar10", arch="resnet50", kernel_size=2, seed=0).network
+    plans = [map_plan(network, 32, 1000, budget) for budget in (10**11, 10**9, 10**8)]
+    assert plans[0] == MapPlan(strip=32, blocks=1)
+    assert plans[1].strip < 32
+    assert plans[1].blocks == plans[1].forward_passes == 1
+    assert plans[2].blocks > 3
+    assert plans[2].forward_passes == plans[2].blocks - 1
+    assert map_plan(network, 32, 1000, 1) == MapPlan(strip=1, blocks=1000)

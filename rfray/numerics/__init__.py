@@ -7,36 +7,47 @@ tensors, so that each can be tried on an explicit matrix.
 from rfray.numerics.errors import NumericsError
 from rfray.numerics.hessian import hessian_operator
 from rfray.numerics.kernel_alignment import (
+    BlockPass,
+    GramSum,
     alignment,
-    centred_gram,
-    normalised_grams,
+    block_passes,
+    equal_gram_weight,
     undefined_layers,
 )
-from rfray.numerics.lanczos import Eigenpairs, largest_eigenvalues
+from rfray.numerics.lanczos import Eigenpairs, largest_eigenvalues, permitted_residuals
+from rfray.numerics.memory import BasisPlace, place_basis
 from rfray.numerics.operator import (
     SymmetricOperator,
     check_operator,
     matrix_operator,
     relocated,
 )
+from rfray.numerics.power_iteration import PowerValues, power_values
 from rfray.numerics.quadrature import SpectralDensity, smoothed, spectral_density
 from rfray.numerics.ritz import RitzValues, ritz_values
 from rfray.numerics.support import embedded, restricted, support
 
 __all__ = [
+    "BasisPlace",
+    "BlockPass",
     "Eigenpairs",
+    "GramSum",
     "NumericsError",
+    "PowerValues",
     "RitzValues",
     "SpectralDensity",
     "SymmetricOperator",
     "alignment",
-    "centred_gram",
+    "block_passes",
     "check_operator",
     "embedded",
+    "equal_gram_weight",
     "hessian_operator",
     "largest_eigenvalues",
     "matrix_operator",
-    "normalised_grams",
+    "permitted_residuals",
+    "place_basis",
+    "power_values",
     "relocated",
     "restricted",
     "ritz_values",

@@ -5,12 +5,17 @@ with the linear kernel, over a full batch: K = XXᵀ of the features X (images, 
 HKH with H = I - 11ᵀ/N, and
 
     CKA(K, L) = ⟨HKH, HLH⟩ / (‖HKH‖ ‖HLH‖)     (equations 3 to 5, Frobenius product and norms).
+
+K is a sum over features, so features may come in any number of pieces (`GramSum`). A piece needs
+all images at once or, pass by pass, all pairs of blocks of images (`block_passes`).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations, pairwise
 
 import torch
 from torch import Tensor
@@ -18,70 +23,211 @@ from torch import Tensor
 from rfray.numerics.errors import NumericsError
 from rfray.numerics.precision import full_precision
 
-_CHUNK_NUMBERS = 1 << 24
-"""Features are copied in pieces of so many numbers, 64 MiB in float32."""
+_CHUNK_NUMBERS = 1 << 22
+"""Features are copied in pieces of so many numbers, 16 MiB in float32."""
 
-_STRIPS = 8
-"""The lower triangle of a Gram matrix is computed in so many strips."""
+_BLOCKS = 8
+"""Gram matrices of all images at once are held in so many strips of rows: 9/16 of the square."""
 
 
-def centred_gram(features: Tensor) -> Tensor:
-    """HXXᵀH of the features X of one layer; made to be called in a forward hook.
+@dataclass(frozen=True)
+class BlockPass:
+    """The images of which features are given at once, and which of their products are wanted.
 
-    Products are taken in the dtype of the features, in pieces, of the differences from the first
-    image: they are as small as the variation between images, so that no large mean drowns it, and
-    exactly zero where a feature is constant. Sums and centring are in float64.
+    Attributes:
+        spans: Ranges of images, ascending and disjoint. The first begins with image 0, to which
+            all others are compared.
+        products: Pairs (i, j), j ≤ i: the products of the images of span i with those of span j.
+    """
 
-    Args:
-        features: (N, ...), N images by all their features, float32 or float64.
+    spans: tuple[tuple[int, int], ...]
+    products: tuple[tuple[int, int], ...]
 
-    Returns:
-        (N, N) float64 on the device of the features, rows and columns summing to zero; exactly
-        zero where the features vary by no more than rounding (a dead layer).
+    @property
+    def images(self) -> list[int]:
+        """Indices of the images, in the order in which their features are given."""
+        return [image for start, stop in self.spans for image in range(start, stop)]
+
+
+def block_passes(images: int, blocks: int) -> list[BlockPass]:
+    """Passes that together meet every pair of images, each of two blocks of them.
+
+    One block is one pass over all images. B > 1 blocks are B(B - 1)/2 passes over 2/B of the
+    images, so that every image is passed B - 1 times.
 
     Raises:
-        NumericsError: There are fewer than two images, a feature is not finite, or the precision
-            is lower than float32.
+        NumericsError: There are fewer than two images, or more blocks than images.
     """
-    if features.dtype not in {torch.float32, torch.float64}:
-        raise NumericsError(f"kernel alignment needs float32 or float64, not {features.dtype}")
-    images = len(features)
-    if images < 2:
-        raise NumericsError(f"centring needs at least two images, not {images}")
-    flat = features.detach().flatten(start_dim=1)
-    gram = torch.zeros(images, images, dtype=torch.float64, device=features.device)
-    size = 0.0
-    with full_precision(features.device):
-        for piece in torch.split(flat, max(1, _CHUNK_NUMBERS // images), dim=1):
-            _add_lower_products(gram, piece - piece[0])
-            size += float(piece.norm()) ** 2
-    if not math.isfinite(size):
-        raise NumericsError("a feature is not finite")
-    gram = gram.tril() + gram.tril(-1).T
-    gram = gram - gram.mean(dim=0)
-    gram = gram - gram.mean(dim=1, keepdim=True)
-    rounding = 10 * torch.finfo(features.dtype).eps
-    return gram if float(gram.trace()) > rounding**2 * size else torch.zeros_like(gram)
+    spans = _spans(images, blocks)
+    if blocks == 1:
+        return [BlockPass(spans, ((0, 0),))]
+    passes = []
+    for low, high in combinations(range(blocks), 2):
+        # The products within a block are taken once: in the pass with the next one.
+        wanted = [(high, low)]
+        wanted += [(low, low)] if high == low + 1 else []
+        wanted += [(high, high)] if low == blocks - 2 else []
+        present = {low: spans[low], high: spans[high]}
+        if low > 0:
+            present = {-1: (0, 1), **present}
+        place = {block: index for index, block in enumerate(present)}
+        passes.append(
+            BlockPass(tuple(present.values()), tuple((place[i], place[j]) for i, j in wanted))
+        )
+    return passes
 
 
-def _add_lower_products(gram: Tensor, rows: Tensor) -> None:
-    """Adds the products of rows to the lower triangle of `gram`, at little over half their cost."""
-    strip = math.ceil(len(rows) / _STRIPS)
-    for start in range(0, len(rows), strip):
-        stop = start + strip
-        gram[start:stop, :stop] += rows[start:stop] @ rows[:stop].T
+class GramSum:
+    """The Gram matrix of one layer, summed over its features piece by piece.
+
+    Products are taken in the dtype of the features, of the differences from the first image: they
+    are as small as the variation between images, so that no large mean drowns it, and exactly zero
+    where a feature is constant. Sums and centring are in float64.
+    """
+
+    def __init__(self, images: int, device: torch.device, blocks: int = 1) -> None:
+        """The sum over no features yet.
+
+        Args:
+            images: N, at least two.
+            device: Of the features.
+            blocks: As many as the passes are made of.
+
+        Raises:
+            NumericsError: There are fewer than two images, or more blocks than images.
+        """
+        (self._whole,) = block_passes(images, 1)
+        self._images = images
+        strips = min(_BLOCKS, images) if blocks == 1 else blocks
+        self._strips = [
+            _Strip(start, stop, torch.zeros(stop - start, stop, dtype=torch.float64, device=device))
+            for start, stop in _spans(images, strips)
+        ]
+        self._reference = 0.0
+        self._rounding = 0.0
+
+    def add(self, features: Tensor, of: BlockPass | None = None) -> None:
+        """Add the products of some features; made to be called while a forward pass runs.
+
+        Args:
+            features: (images of the pass, ...), by all these features, float32 or float64.
+            of: Which images they are and which products are wanted; by default all.
+
+        Raises:
+            NumericsError: The number of images is wrong, or the precision lower than float32.
+        """
+        if features.dtype not in {torch.float32, torch.float64}:
+            raise NumericsError(f"kernel alignment needs float32 or float64, not {features.dtype}")
+        block = of or self._whole
+        images = sum(stop - start for start, stop in block.spans)
+        if len(features) != images:
+            raise NumericsError(f"features of {images} images are wanted, not of {len(features)}")
+        flat = _flat(features.detach())
+        with full_precision(features.device):
+            for piece in torch.split(flat, max(1, _CHUNK_NUMBERS // images), dim=1):
+                self._add_products(piece - piece[0], block)
+        if (0, 0) in block.products:
+            self._reference += float(torch.linalg.vector_norm(flat[0])) ** 2
+        self._rounding = 10 * torch.finfo(features.dtype).eps
+
+    def _add_products(self, differences: Tensor, block: BlockPass) -> None:
+        rows = differences.split([stop - start for start, stop in block.spans])
+        for left, right in block.products:
+            (low, high), (first, last) = block.spans[left], block.spans[right]
+            for strip in self._strips:
+                if low <= strip.start < high:
+                    end = min(last, strip.stop)
+                    own = rows[left][strip.start - low : strip.stop - low]
+                    strip.numbers[:, first:end] += own @ rows[right][: end - first].T
+
+    @property
+    def length(self) -> int:
+        """Numbers in the vector that stands for the matrix: N² at most."""
+        return sum(strip.numbers.numel() for strip in self._strips)
+
+    def normalised(self, out: Tensor | None = None) -> Tensor:
+        """HXXᵀH / ‖HXXᵀH‖ as a vector: dot products of vectors are Frobenius products of matrices.
+
+        One half stands for both: strips of rows in turn, each up to its square on the diagonal,
+        with √2 times what lies left of the square.
+
+        Args:
+            out: (length,) float32 to write to; a new vector by default.
+
+        Returns:
+            (length,) float32; NaN where the features vary by no more than rounding (a dead
+            layer).
+
+        Raises:
+            NumericsError: A feature is not finite.
+        """
+        means = self._column_means()
+        size = self._images * self._reference
+        trace = norm = 0.0
+        centred = []
+        for strip in self._strips:
+            numbers = strip.numbers - means[strip.start : strip.stop, None]
+            numbers -= means[: strip.stop] - means.mean()
+            size += float(strip.square(strip.numbers).trace())
+            trace += float(strip.square(numbers).trace())
+            norm += _squared(strip.square(numbers)) + 2 * _squared(strip.left(numbers))
+            centred.append(numbers)
+        if not math.isfinite(size):
+            raise NumericsError("a feature is not finite")
+        alive = trace > self._rounding**2 * size
+        row = torch.empty(self.length, device=means.device) if out is None else out
+        self._pack(centred, 1 / math.sqrt(norm) if alive else math.nan, row)
+        return row
+
+    def _column_means(self) -> Tensor:
+        sums = torch.zeros(self._images, dtype=torch.float64, device=self._strips[0].numbers.device)
+        for strip in self._strips:
+            sums[strip.start : strip.stop] += strip.numbers.sum(dim=1)
+            sums[: strip.start] += strip.left(strip.numbers).sum(dim=0)
+        return sums / self._images
+
+    def _pack(self, centred: Sequence[Tensor], scale: float, row: Tensor) -> None:
+        pieces = row.split([numbers.numel() for numbers in centred])
+        for strip, numbers, piece in zip(self._strips, centred, pieces, strict=True):
+            packed = piece.view(numbers.shape)
+            torch.mul(strip.square(numbers), scale, out=strip.square(packed))
+            torch.mul(strip.left(numbers), math.sqrt(2) * scale, out=strip.left(packed))
 
 
-def normalised_grams(grams: Sequence[Tensor]) -> Tensor:
-    """The centred Gram matrices of one network's layers, each as a row of unit length.
+@dataclass(frozen=True)
+class _Strip:
+    """Rows `start` to `stop` of a symmetric matrix, up to column `stop`."""
+
+    start: int
+    stop: int
+    numbers: Tensor
+
+    def square(self, numbers: Tensor) -> Tensor:
+        """Of numbers in the strip's shape, those in the square on the matrix's diagonal; a view."""
+        return numbers[:, self.start :]
+
+    def left(self, numbers: Tensor) -> Tensor:
+        """Of numbers in the strip's shape, those left of that square; a view."""
+        return numbers[:, : self.start]
+
+
+def equal_gram_weight(weight: Tensor) -> Tensor:
+    """Weights of fewer outputs that give the same Gram matrix, up to its centring.
+
+    Where W maps to more outputs than it has inputs, W = QR with orthonormal columns of Q, and
+    ⟨Wa, Wb⟩ = ⟨Ra, Rb⟩ for all a, b. The bias, which is the same for all images, falls out.
 
     Args:
-        grams: One (N, N) matrix for each layer, from `centred_gram`.
+        weight: W, (outputs, inputs), of a linear map or of a 1×1 convolution.
 
     Returns:
-        (layers, N·N) float32; NaN in the row of a layer whose Gram matrix is zero.
+        R, (inputs, inputs), in the dtype of W, decomposed in float64; W itself where it has no more
+        outputs than inputs.
     """
-    return torch.stack([(gram / gram.norm()).flatten().float() for gram in grams])
+    if weight.shape[0] <= weight.shape[1]:
+        return weight
+    triangle: Tensor = torch.linalg.qr(weight.double(), mode="r").R
+    return triangle.to(weight.dtype)
 
 
 def alignment(first: Tensor, second: Tensor) -> Tensor:
@@ -91,8 +237,8 @@ def alignment(first: Tensor, second: Tensor) -> Tensor:
     first with layer j of the second. alignment(a, b) is alignment(b, a).T.
 
     Args:
-        first: (layers of the first, N·N), from `normalised_grams`.
-        second: (layers of the second, N·N), of the same images.
+        first: (layers of the first, numbers), rows from `GramSum.normalised`.
+        second: (layers of the second, numbers), of the same images and blocks.
 
     Returns:
         (layers of the first, layers of the second), in [0, 1] up to rounding; NaN where a layer is
@@ -107,6 +253,28 @@ def alignment(first: Tensor, second: Tensor) -> Tensor:
         return first @ second.T
 
 
-def undefined_layers(grams: Tensor) -> list[int]:
-    """Indices of the layers, rows of `normalised_grams`, that do not tell any images apart."""
-    return [int(index) for index in grams.isnan().any(dim=1).nonzero().flatten()]
+def undefined_layers(rows: Tensor) -> list[int]:
+    """Indices of the layers, rows from `GramSum.normalised`, that do not tell any images apart."""
+    return [int(index) for index in rows[:, 0].isnan().nonzero().flatten()]
+
+
+def _spans(images: int, parts: int) -> tuple[tuple[int, int], ...]:
+    """So many ranges of images, of nearly one length."""
+    if images < 2:
+        raise NumericsError(f"centring needs at least two images, not {images}")
+    if not 1 <= parts <= images:
+        raise NumericsError(f"{images} images make 1 to {images} blocks, not {parts}")
+    edges = [round(images * part / parts) for part in range(parts + 1)]
+    return tuple(pairwise(edges))
+
+
+def _flat(features: Tensor) -> Tensor:
+    """(images, features) without a copy where channels lie last: their order does not matter."""
+    if features.dim() == 4:
+        features = features.permute(0, 2, 3, 1)
+    return features.flatten(start_dim=1)
+
+
+def _squared(numbers: Tensor) -> float:
+    """The squared Frobenius norm."""
+    return float(torch.linalg.vector_norm(numbers)) ** 2

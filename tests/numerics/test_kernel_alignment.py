@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import math
 
+import ckatorch
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matrices import generator
@@ -12,9 +14,10 @@ from matrices import generator
 import rfray.numerics.kernel_alignment as module
 from rfray.numerics.errors import NumericsError
 from rfray.numerics.kernel_alignment import (
+    GramSum,
     alignment,
-    centred_gram,
-    normalised_grams,
+    block_passes,
+    equal_gram_weight,
     undefined_layers,
 )
 
@@ -24,9 +27,19 @@ def draw(*shape, seed=0, dtype=torch.float32):
 
 
 def textbook(first, second):
-    """Linear CKA by features (Kornblith 2019, section 3.2): ‖YᵀX‖² / (‖XᵀX‖ ‖YᵀY‖), centred."""
-    x, y = (f.flatten(1).double() - f.flatten(1).double().mean(dim=0) for f in (first, second))
-    return float((y.T @ x).norm() ** 2 / ((x.T @ x).norm() * (y.T @ y).norm()))
+    """Linear CKA by HSIC (Kornblith 2019, equations 1 to 3), every matrix written out in float64.
+
+    HSIC(K, L) = tr(KHLH) / (N - 1)², CKA = HSIC(K, L) / √(HSIC(K, K) HSIC(L, L)).
+    """
+    x, y = first.flatten(1).double(), second.flatten(1).double()
+    images = len(x)
+    h = torch.eye(images, dtype=torch.float64) - 1 / images
+
+    def hsic(k, l):  # noqa: E741 (the paper's letter)
+        return torch.trace(k @ h @ l @ h) / (images - 1) ** 2
+
+    k, l = x @ x.T, y @ y.T  # noqa: E741
+    return float(hsic(k, l) / (hsic(k, k) * hsic(l, l)).sqrt())
 
 
 def network(seed, images=24):
@@ -36,8 +49,15 @@ def network(seed, images=24):
     return [maps, maps.relu().mean(dim=(2, 3)), draw(images, 7, seed=seed + 1)]
 
 
-def rows(features):
-    return normalised_grams([centred_gram(layer) for layer in features])
+def row(features, blocks=1):
+    gram = GramSum(len(features), features.device, blocks)
+    for block in block_passes(len(features), blocks):
+        gram.add(features[block.images], block)
+    return gram.normalised()
+
+
+def rows(layers, blocks=1):
+    return torch.stack([row(features, blocks) for features in layers])
 
 
 def test_it_is_the_textbook_formula_for_every_pair_of_layers():
@@ -48,26 +68,83 @@ def test_it_is_the_textbook_formula_for_every_pair_of_layers():
     )
 
 
-def test_a_gram_matrix_is_that_of_the_centred_features():
-    features = draw(20, 3, 4, 4, dtype=torch.float64) + 5
-    centred = features.flatten(1) - features.flatten(1).mean(dim=0)
-    torch.testing.assert_close(centred_gram(features), centred @ centred.T)
-
-
-def test_pieces_change_nothing(monkeypatch):
-    features = draw(20, 3, 7, 7)
-    whole = centred_gram(features)
-    monkeypatch.setattr(module, "_CHUNK_NUMBERS", 20 * 10)
-    torch.testing.assert_close(centred_gram(features), whole, atol=1e-4, rtol=0)
-
-
-def test_a_mean_a_thousand_times_the_variation_costs_no_digits():
-    features = draw(30, 50)
-    shifted = (features + 1000).double()
-    expected = shifted - shifted.mean(dim=0)
+def test_it_is_what_ckatorch_computes_for_every_pair_of_layers():
+    first, second = network(1), network(5)
+    expected = [
+        [float(ckatorch.cka_base(a.flatten(1), b.flatten(1), method="hsic")) for b in second]
+        for a in first
+    ]
     torch.testing.assert_close(
-        centred_gram(features + 1000), expected @ expected.T, atol=1e-4, rtol=0
+        alignment(rows(first), rows(second)), torch.tensor(expected), atol=2e-6, rtol=0
     )
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("numbers", [20, 20 * 7, 20 * 50, 1 << 20])
+def test_pieces_change_nothing_but_rounding(monkeypatch, layout, numbers):
+    features = draw(20, 3, 7, 7)
+    whole = row(features)
+    monkeypatch.setattr(module, "_CHUNK_NUMBERS", numbers)
+    pieces = row(features.contiguous(memory_format=layout))
+    torch.testing.assert_close(pieces, whole, atol=1e-6, rtol=0)
+
+
+def test_features_may_come_in_any_number_of_calls():
+    features = draw(20, 3, 8, 7)
+    gram = GramSum(20, features.device)
+    for strip in features.split(3, dim=2):
+        gram.add(strip)
+    torch.testing.assert_close(gram.normalised(), row(features), atol=1e-6, rtol=0)
+
+
+@settings(deadline=None, max_examples=30, derandomize=True)
+@given(images=st.integers(2, 30), parts=st.data())
+def test_blocks_of_images_change_nothing_but_rounding(images, parts):
+    blocks = parts.draw(st.integers(1, images))
+    layers = network(3, images)
+    torch.testing.assert_close(
+        alignment(rows(layers, blocks), rows(layers[:2], blocks)),
+        alignment(rows(layers), rows(layers[:2])),
+        atol=2e-6,
+        rtol=0,
+    )
+
+
+@pytest.mark.parametrize("blocks", [2, 3, 5, 12])
+def test_passes_meet_every_pair_of_images_once(blocks):
+    met = np.zeros((12, 12), dtype=int)
+    for block in block_passes(12, blocks):
+        assert block.images[0] == 0
+        for i, j in block.products:
+            met[slice(*block.spans[i]), slice(*block.spans[j])] += 1
+    assert (np.tril(met) == np.tri(12)).all()
+    assert len(block_passes(12, blocks)) == blocks * (blocks - 1) // 2
+
+
+def test_equal_features_give_equal_bits():
+    assert torch.equal(rows(network(1)), rows(network(1)))
+
+
+@pytest.mark.parametrize("mean", [1e3, 1e4])
+def test_a_mean_far_above_the_variation_costs_only_the_digits_that_it_takes(mean):
+    """What float32 keeps of the features beside such a mean is aligned as float64 aligns it."""
+    first, second = draw(30, 50) + mean, draw(30, 40, seed=1) - mean
+    found = float(alignment(rows([first]), rows([second])))
+    # The formula itself loses digits to such a mean, in float64 too.
+    assert found == pytest.approx(textbook(first.double() - mean, second.double() + mean), abs=2e-6)
+
+
+def test_more_outputs_than_inputs_are_told_by_as_many_outputs():
+    maps, weight = draw(24, 5, 3, 3) + 2, draw(16, 5, 1, 1, seed=1)
+    slim = equal_gram_weight(weight.flatten(1))[:, :, None, None]
+    assert slim.shape == (5, 5, 1, 1)
+    outputs = F.conv2d(maps, weight, bias=draw(16, seed=2))
+    torch.testing.assert_close(row(F.conv2d(maps, slim)), row(outputs), atol=1e-6, rtol=0)
+
+
+def test_weights_of_few_outputs_are_left_alone():
+    weight = draw(4, 5)
+    assert equal_gram_weight(weight) is weight
 
 
 @settings(deadline=None, max_examples=40, derandomize=True)
@@ -124,9 +201,25 @@ def test_a_dead_layer_is_undefined_and_spoils_no_other(name):
     assert alignment(rows(alive), grams)[:, 1].isnan().all()
 
 
+@pytest.mark.parametrize("name", DEAD)
+def test_a_dead_layer_is_undefined_by_blocks_too(name):
+    assert undefined_layers(rows([DEAD[name]], blocks=4)) == [0]
+
+
 def test_one_image_cannot_be_centred():
     with pytest.raises(NumericsError, match="two images"):
-        centred_gram(torch.ones(1, 4))
+        GramSum(1, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("blocks", [0, 6])
+def test_there_are_as_many_blocks_as_images_at_most(blocks):
+    with pytest.raises(NumericsError, match="5 images make 1 to 5 blocks"):
+        block_passes(5, blocks)
+
+
+def test_features_of_another_number_of_images_are_refused():
+    with pytest.raises(NumericsError, match="features of 5 images are wanted, not of 4"):
+        GramSum(5, torch.device("cpu")).add(draw(4, 3))
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -134,7 +227,7 @@ def test_a_feature_that_is_not_finite_is_refused(value):
     features = draw(5, 4)
     features[2, 1] = value
     with pytest.raises(NumericsError, match="not finite"):
-        centred_gram(features)
+        row(features)
 
 
 def test_networks_over_different_images_cannot_be_aligned():
@@ -151,8 +244,8 @@ def test_identity_of_random_features_is_low_but_not_zero():
 
 def test_half_precision_is_refused():
     with pytest.raises(NumericsError, match="bfloat16"):
-        centred_gram(draw(5, 4).bfloat16())
+        row(draw(5, 4).bfloat16())
 
 
-def test_a_hook_holds_no_graph():
-    assert not centred_gram(draw(5, 4).requires_grad_()).requires_grad
+def test_no_graph_is_held():
+    assert not row(draw(5, 4).requires_grad_()).requires_grad

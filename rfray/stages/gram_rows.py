@@ -1,0 +1,136 @@
+"""What cka computes of one network: the Gram matrix of every layer, within a budget of memory."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, cast
+
+from rfray.models.network import Convolution, Network
+from rfray.models.row_schedule import peak_numbers, tallest_strip
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from rfray.models.module import NetworkModule
+    from rfray.numerics.kernel_alignment import BlockPass, GramSum
+
+_NUMBER_BYTES = 4
+
+
+@dataclass(frozen=True)
+class MapPlan:
+    """How a network's maps are kept small.
+
+    Attributes:
+        strip: Rows of the images that are taken at a time.
+        blocks: Blocks into which the images are cut; 1 where all of them go through at once.
+    """
+
+    strip: int
+    blocks: int
+
+    @property
+    def forward_passes(self) -> int:
+        """How often each image goes through the network."""
+        return max(1, self.blocks - 1)
+
+
+def map_plan(network: Network, image_size: int, images: int, budget: int) -> MapPlan:
+    """The plan with the fewest forward passes, then the tallest strips, within a budget.
+
+    Rows of an image alone bound the memory at no cost; where single rows of all images are still
+    too much, pairs of blocks of images go through one after the other.
+
+    Args:
+        network: The network.
+        image_size: Height of the square images.
+        images: How many images.
+        budget: Bytes for float32 maps. Two images, row by row, are taken whatever they need.
+    """
+    least = _NUMBER_BYTES * peak_numbers(network, image_size, strip=1)
+    for blocks in (1, *range(3, images + 1)):
+        together = images if blocks == 1 else 2 * math.ceil(images / blocks) + 1
+        if least * together <= budget:
+            numbers = budget // (_NUMBER_BYTES * together)
+            return MapPlan(tallest_strip(network, image_size, numbers), blocks)
+    return MapPlan(1, images)
+
+
+def gram_rows(module: NetworkModule, images: Tensor, plan: MapPlan) -> Tensor:
+    """Normalised Gram matrices of all convolutions and linear layers of one network.
+
+    Args:
+        module: In eval mode.
+        images: (N, 3, height, height) float32 on the module's device.
+        plan: How much is computed at once; it changes the result by rounding alone.
+
+    Returns:
+        (layers, numbers) float32, as `rfray.numerics.kernel_alignment.alignment` takes them.
+
+    Raises:
+        NumericsError: A feature is not finite, named by its layer.
+    """
+    import torch
+    import torch.nn.functional as F
+
+    from rfray.models.row_pass import forward_by_rows
+    from rfray.numerics.kernel_alignment import GramSum, block_passes
+    from rfray.numerics.precision import full_precision
+
+    network = module.network
+    sums = {
+        layer.name: GramSum(len(images), images.device, plan.blocks)
+        for layer in network.weight_layers
+    }
+    slim = _slim_weights(module)
+
+    def add(name: str, read: Tensor, rows: Tensor, block: BlockPass) -> None:
+        if name in slim:
+            weight, stride = slim[name]
+            sums[name].add(F.conv2d(read, weight, stride=stride), block)
+        elif name in sums:
+            sums[name].add(rows, block)
+
+    with torch.inference_mode(), full_precision(images.device):
+        for block in block_passes(len(images), plan.blocks):
+            taken = images if plan.blocks == 1 else images[block.images]
+            forward_by_rows(module, taken, plan.strip, partial(add, block=block))
+    rows = torch.empty(len(sums), next(iter(sums.values())).length, device=images.device)
+    for row, name in zip(rows, list(sums), strict=True):
+        _write_normalised(name, sums.pop(name), row)
+    return rows
+
+
+def _slim_weights(module: NetworkModule) -> dict[str, tuple[Tensor, int]]:
+    """For 1×1 convolutions with more outputs than inputs, weights with as many, and the stride.
+
+    The Gram matrix is the same, and less work. A bottleneck's last convolution and its shortcut's
+    are such, and hold more than half of a ResNet's features.
+    """
+    from rfray.numerics.kernel_alignment import equal_gram_weight
+
+    return {
+        layer.name: (
+            equal_gram_weight(_weight(module, layer.name).flatten(1))[:, :, None, None],
+            convolution.stride,
+        )
+        for layer in module.network.convolutions
+        if isinstance(convolution := layer.operation, Convolution)
+        and (convolution.kernel_size, convolution.padding) == (1, 0)
+        and convolution.out_channels > convolution.in_channels
+    }
+
+
+def _weight(module: NetworkModule, layer: str) -> Tensor:
+    return cast("nn.Conv2d", module.get_submodule(layer)).weight.detach()
+
+
+def _write_normalised(layer: str, gram: GramSum, row: Tensor) -> None:
+    from rfray.numerics.errors import NumericsError
+
+    try:
+        gram.normalised(out=row)
+    except NumericsError as error:
+        raise NumericsError(f"layer '{layer}': {error}") from error
