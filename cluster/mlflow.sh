@@ -70,8 +70,9 @@ start() {
   fi
   export MLFLOW_BACKEND_STORE_URI
   export MLFLOW_AUTH_CONFIG_PATH=$RFRAY_STATE/basic_auth.ini
-  printf '[mlflow]\ndefault_permission = NO_PERMISSIONS\ndatabase_uri = %s\n' \
-    "${users:-$MLFLOW_BACKEND_STORE_URI}" >"$MLFLOW_AUTH_CONFIG_PATH"
+  # Checking a password takes a good part of a request's time: once a minute is enough.
+  printf '[mlflow]\ndefault_permission = NO_PERMISSIONS\nauth_cache_ttl_seconds = 60\n%s\n' \
+    "database_uri = ${users:-$MLFLOW_BACKEND_STORE_URI}" >"$MLFLOW_AUTH_CONFIG_PATH"
   MLFLOW_AUTH_ADMIN_USERNAME=$(from_credentials username)
   MLFLOW_AUTH_ADMIN_PASSWORD=$(from_credentials password)
   MLFLOW_FLASK_SERVER_SECRET_KEY=$(cat "$RFRAY_STATE/flask_secret")

@@ -20,7 +20,7 @@ def cluster():
         yield started
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.long)])
 def test_killed_ten_times_in_a_row_the_next_start_finishes(
     folder, undisturbed, survived, cluster, seed
 ):

@@ -21,8 +21,15 @@ def to_its_whole_group(driver, number):
 
 @pytest.mark.parametrize(
     ("number", "send"),
-    [(signal.SIGTERM, to_the_driver), (signal.SIGINT, to_its_whole_group)],
-    ids=["SIGTERM", "SIGINT to the group, as a terminal sends it"],
+    [
+        pytest.param(signal.SIGTERM, to_the_driver, id="SIGTERM"),
+        pytest.param(
+            signal.SIGINT,
+            to_its_whole_group,
+            id="SIGINT to the group, as a terminal sends it",
+            marks=pytest.mark.long,
+        ),
+    ],
 )
 def test_the_first_signal_keeps_what_is_finished_and_says_how_to_go_on(
     folder, undisturbed, survived, number, send

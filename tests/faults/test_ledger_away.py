@@ -160,6 +160,7 @@ def test_a_locked_database_is_waited_for(folder, undisturbed, survived):
     survived("the database locked")
 
 
+@pytest.mark.long
 def test_artifacts_behind_a_server_that_is_gone_are_sent_when_it_is_back(
     folder, undisturbed, survived, tmp_path
 ):
