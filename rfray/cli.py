@@ -74,7 +74,12 @@ def rfray() -> None:
     show_default=True,
     help="What a slot is: a GPU, or a processor core.",
 )
-@click.option("--price", type=float, metavar="P", help="Of a slot for an hour, to reckon the cost.")
+@click.option(
+    "--price",
+    type=click.FloatRange(min=0),
+    metavar="P",
+    help="Of a slot for an hour, to reckon the cost; with --slots.",
+)
 @_json_option
 def plan(
     arguments: tuple[str, ...],
@@ -100,6 +105,8 @@ def plan(
     from rfray.forecast import expected_schedule
     from rfray.plan_report import plan_json, plan_text, schedule_json, schedule_text
 
+    if price is not None and slots is None:
+        raise UserError("a price needs slots to pay for", where="--price", do="add --slots N")
     planned = _plan(arguments)
     finished = standing(planned, _runs(planned, storage_at(storage, tracking_uri))).finished
     data, text = plan_json(planned, set(finished)), plan_text(planned, set(finished))

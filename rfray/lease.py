@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 
 from rfray.artifacts import write_atomically
 from rfray.errors import UserError
-from rfray.tracking import LedgerWriter
+from rfray.tracking import LedgerWriter, is_outage
 
 LEASE_TAG = "rfray.driver"
 RENEW_SECONDS = 10.0
@@ -118,10 +118,12 @@ class Lease:
     def take(self) -> None:
         """Claim the study; UserError if another driver holds it."""
         self._refuse_other()
-        self._write()
+        collision = self._try_to_write()
         # Two that start at once both found it free: the one that wrote last has it.
         time.sleep(_RACE_SECONDS)
         self._refuse_other()
+        if collision is not None:
+            raise collision
 
     def renew_if_due(self) -> None:
         """Renew the claim if it is old; UserError if another driver has taken the study over."""
@@ -153,6 +155,16 @@ class Lease:
 
     def _refusal(self, held: Claim | None, do: str) -> UserError:
         return _refusal(self._ledger.study, held, self._ledger.tracking_uri, do)
+
+    def _try_to_write(self) -> Exception | None:
+        """What a database answers to one of two that make the tag in the same instant."""
+        try:
+            self._write()
+        except Exception as error:
+            if not is_outage(error):
+                raise
+            return error
+        return None
 
     def _write(self) -> None:
         self._claim = replace(self._claim, renewed=self._clock())

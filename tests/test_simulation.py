@@ -122,6 +122,17 @@ def test_a_plan_says_how_long_it_takes_on_so_many_slots(tiny_sweep, tmp_path):
     assert schedule("--slots", "4")["makespan_seconds"] < two["makespan_seconds"]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(["--price", "2"], "add --slots N"), (["--slots", "2", "--price", "-1"], "--price")],
+)
+def test_a_price_of_nothing_or_below_nothing_is_refused(tiny_sweep, tmp_path, arguments, said):
+    storage = ["--storage", str(tmp_path)]
+    answer = CliRunner().invoke(rfray, ["plan", str(tiny_sweep), *storage, *arguments])
+    assert answer.exit_code != 0
+    assert said in answer.output + str(answer.exception)
+
+
 def test_more_than_all_slots_is_refused(tiny_sweep, tmp_path):
     with pytest.raises(UserError, match=r"resources.train.*more than the 2 CPUs"):
         rfray.main(

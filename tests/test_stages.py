@@ -203,15 +203,6 @@ def test_cka_names_a_dead_layer_and_what_reads_it_and_spoils_no_other(tmp_path):
     np.testing.assert_array_equal(matrix[:, :before], expected["matrices"][0][:, :before])
 
 
-def test_cka_started_anew_does_not_compute_a_finished_seed_again(tmp_path):
-    inputs = [trained(tmp_path, seed) for seed in (0, 1)]
-    first, whole = compare(tmp_path, inputs)
-    (tmp_path / "checkpoint" / "rows-seed1.safetensors").unlink()
-    second, again = compare(tmp_path, inputs)
-    assert (first["forward_passes"], second["forward_passes"]) == (1, 0.5)
-    np.testing.assert_array_equal(again["matrices"], whole["matrices"])
-
-
 @pytest.mark.parametrize("plan", [MapPlan(1, 1), MapPlan(5, 1), MapPlan(32, 3), MapPlan(2, 7)])
 def test_how_maps_are_kept_small_changes_nothing_but_rounding(plan):
     module, images = warmed(CELL), first_images()

@@ -14,6 +14,7 @@ from rfray.data import (
     svhn,
     tiny_imagenet,
     torchvision_reader,
+    torchvision_refused,
     torchvision_sets,
 )
 from rfray.data.dataset import DatasetSource
@@ -70,8 +71,8 @@ def dataset_source(name: str) -> DatasetSource:
 def naming_problem(name: str) -> str | None:
     """What is wrong with a data set's name, and what to do about it; None if nothing is."""
     base, mark, size = name.partition(SIZE_MARK)
-    if base in torchvision_sets.REFUSED:
-        return f"torchvision's {base} {torchvision_sets.REFUSED[base]}"
+    if base in torchvision_refused.REFUSED:
+        return f"torchvision's {base} {torchvision_refused.REFUSED[base]}"
     if base not in DATASETS:
         return f"no data set is called '{base}' ({nearest(base, DATASETS)})"
     if mark and (not size.isdecimal() or int(size) == 0):

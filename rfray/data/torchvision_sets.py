@@ -1,4 +1,4 @@
-"""Which classification sets torchvision reads, what is known of them, and why others do not serve.
+"""Which classification sets torchvision reads, and what is known of them.
 
 A plan imports this file, so it knows torchvision by the names of its classes alone. Checksums and
 addresses are those in torchvision's own source but for FGVCAircraft's, whose archive it takes
@@ -503,44 +503,3 @@ _SETS = (
 )
 SETS: Mapping[str, TorchvisionSet] = {known.name: known for known in _SETS}
 """Every set that is read by torchvision's own class, by its name in the registry."""
-
-_DO_IT_YOURSELF = (
-    "choose a split, save it as imagefolder/train/CLASS/* and imagefolder/test/CLASS/*, and write "
-    "'imagefolder'"
-)
-_NO_SPLIT = f"publishes no training and test split ({_DO_IT_YOURSELF})"
-_OTHER_CLASSES = (
-    f"tests on other classes than it trains on, so no classifier fits ({_DO_IT_YOURSELF})"
-)
-_VIDEOS = "holds videos, not pictures"
-_NO_CLASSES = "has no classes to tell apart"
-
-REFUSED: Mapping[str, str] = {
-    "Caltech101": _NO_SPLIT,
-    "Caltech256": _NO_SPLIT,
-    "EuroSAT": _NO_SPLIT,
-    "SEMEION": _NO_SPLIT,
-    "SUN397": _NO_SPLIT,
-    "LFWPeople": _OTHER_CLASSES,
-    "Omniglot": _OTHER_CLASSES,
-    "CelebA": "gives a picture 40 attributes, not one class",
-    "LSUN": f"makes torchvision unpickle a cache that nobody verified ({_DO_IT_YOURSELF})",
-    "LSUNClass": _NO_CLASSES,
-    "FakeData": "is random noise",
-    "ImageFolder": "has no files of its own (write 'imagefolder')",
-    "DatasetFolder": "has no files of its own (write 'imagefolder')",
-    "VisionDataset": "has no files of its own (write 'imagefolder')",
-    **dict.fromkeys(("HMDB51", "Kinetics", "MovingMNIST", "UCF101"), _VIDEOS),
-    **dict.fromkeys(
-        (
-            *("CREStereo", "CarlaStereo", "Cityscapes", "CocoCaptions", "CocoDetection"),
-            *("ETH3DStereo", "FallingThingsStereo", "Flickr30k", "Flickr8k", "FlyingChairs"),
-            *("FlyingThings3D", "HD1K", "InStereo2k", "Kitti", "Kitti2012Stereo"),
-            *("Kitti2015Stereo", "KittiFlow", "LFWPairs", "Middlebury2014Stereo", "PhotoTour"),
-            *("SBDataset", "SBU", "SceneFlowStereo", "Sintel", "SintelStereo", "VOCDetection"),
-            *("VOCSegmentation", "WIDERFace"),
-        ),
-        _NO_CLASSES,
-    ),
-}
-"""torchvision's other data sets, each with the reason why it cannot be trained on."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from itertools import combinations
 from pathlib import Path
@@ -52,20 +53,24 @@ def run(context: StageContext[CkaParameters]) -> None:
 
     started = time.perf_counter()
     layers = [layer.name for layer in context.cell.network.weight_layers]
-    passed = [_leave_rows(context, source) for source in context.inputs]
     seeds = sorted(source.cell.seed for source in context.inputs)
     pairs = list(combinations(seeds, 2))
-    matrices = np.stack(
-        [alignment(_rows(context, a), _rows(context, b)).cpu().numpy() for a, b in pairs]
-    )
-    undefined = sorted({index for s in seeds for index in undefined_layers(_rows(context, s))})
+    with tempfile.TemporaryDirectory(prefix="rfray-cka-") as scratch:
+        place = Path(scratch)
+        passes = [_leave_rows(context, source, place) for source in context.inputs]
+
+        def rows(seed: int) -> Tensor:
+            return _rows(place, seed, context.device)
+
+        matrices = np.stack([alignment(rows(a), rows(b)).cpu().numpy() for a, b in pairs])
+        undefined = sorted({index for seed in seeds for index in undefined_layers(rows(seed))})
     diagonals = matrices.diagonal(axis1=1, axis2=2)
     context.report(
         0,
         {
             "cka_diagonal_mean": float(np.nanmean(diagonals)),
             "undefined_layers": len(undefined),
-            "forward_passes": sum(passed) / len(passed),
+            "forward_passes": max(passes),
             "wall_seconds": time.perf_counter() - started,
         },
     )
@@ -78,10 +83,10 @@ def run(context: StageContext[CkaParameters]) -> None:
     )
 
 
-def _leave_rows(context: StageContext[CkaParameters], source: Input) -> float:
-    """Leave one seed's rows on disk, where they wait for those of the others.
+def _leave_rows(context: StageContext[CkaParameters], source: Input, place: Path) -> int:
+    """Leave one seed's rows in `place`, where they wait for those of the others.
 
-    Returns how often an image went through the network: 0 if an interrupted attempt left the rows.
+    Returns how often each image went through the network.
     """
     from safetensors.torch import save_file
 
@@ -89,27 +94,22 @@ def _leave_rows(context: StageContext[CkaParameters], source: Input) -> float:
     from rfray.training.weights import load_module
 
     cell = source.cell
-    path = _rows_file(context, cell.seed)
-    if path.is_file():
-        return 0.0
     dataset = resident(cell.dataset, context.device)
     module = load_module(cell, source.artifact("model.safetensors"), context.device).eval()
     images = normalised(dataset.test.images[: context.parameters.images], dataset.facts)
     plan = map_plan(cell.network, images.shape[2], len(images), MAP_BYTES)
-    partial = path.with_suffix(".partial")
-    save_file({"rows": gram_rows(module, images, plan).cpu()}, partial)
-    partial.replace(path)
+    save_file({"rows": gram_rows(module, images, plan).cpu()}, _rows_file(place, cell.seed))
     return plan.forward_passes
 
 
-def _rows(context: StageContext[CkaParameters], seed: int) -> Tensor:
+def _rows(place: Path, seed: int, device: str) -> Tensor:
     from safetensors.torch import load_file
 
-    return load_file(_rows_file(context, seed), device=context.device)["rows"]
+    return load_file(_rows_file(place, seed), device=device)["rows"]
 
 
-def _rows_file(context: StageContext[CkaParameters], seed: int) -> Path:
-    return context.checkpoint / f"rows-seed{seed}.safetensors"
+def _rows_file(place: Path, seed: int) -> Path:
+    return place / f"seed{seed}.safetensors"
 
 
 STAGE = Stage(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
@@ -72,10 +73,20 @@ def run(context: StageContext[TrainParameters]) -> None:
         history.append(EpochRecord(trained.epoch, metrics))
         # The best weights first: the history must not know of an epoch whose weights are lost.
         if protocol.checkpoint == "best" and best_epoch(history) == trained.epoch:
-            save_module(module, context.checkpoint / "best.safetensors")
+            _save_whole(module, context.checkpoint / "best.safetensors")
         save_checkpoint(checkpoint, module, optimizer, history)
         context.report(trained.epoch, metrics)
     _keep(context, module, history)
+
+
+def _save_whole(module: NetworkModule, path: Path) -> None:
+    """Put the weights in the place of those at `path`: a reader finds the old or the new ones."""
+    from rfray.artifacts import partial_path, replace_with
+    from rfray.training.weights import save_module
+
+    partial = partial_path(path)
+    save_module(module, partial)
+    replace_with(partial, path)
 
 
 def best_epoch(history: Sequence[EpochRecord]) -> int:

@@ -39,7 +39,8 @@ from rfray.data.device import normalised
 from rfray.data.pictures import fitted
 from rfray.data.registry import DATASETS, dataset_source
 from rfray.data.torchvision_reader import source
-from rfray.data.torchvision_sets import REFUSED, SETS
+from rfray.data.torchvision_refused import REFUSED
+from rfray.data.torchvision_sets import SETS
 from rfray.plan import make_plan
 from rfray.sweep_file import load_study
 
