@@ -3,9 +3,10 @@
 The plain loop is what most people write: a DataLoader with two workers, torchvision transforms
 on each picture, the same batches, optimiser, clipping and threads. Both see the same pictures
 (random uint8 of CIFAR-10's shape, padded crop and flip). Epochs alternate between the two, the
-first of each is not counted, medians are printed. The last column is the share of rfray's epoch
-that is spent outside forward, backward and optimiser step, from the same steps on one batch that
-is ready.
+first of each is not counted, medians are printed. Both do the same arithmetic, but rfray leaves out
+the taps that only meet padding (at k = 5: 78.6 % of vgg19_rf's, 23.5 % of resnet50's). The last
+column is the share of rfray's epoch that is spent outside forward, backward and optimiser step:
+what the same epoch takes with a network that does nothing.
 """
 
 from __future__ import annotations
@@ -18,20 +19,30 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from side_by_side import Contestant, alternating, print_and_write, versions
+from side_by_side import Contestant, alternating, print_and_write, ratio, versions
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchvision import transforms
 
 from rfray.data.dataset import Dataset, Split
-from rfray.data.device import normalised
 from rfray.data.registry import dataset_source
 from rfray.models.module import build
-from rfray.models.registry import ARCHITECTURES, architecture
+from rfray.models.registry import architecture
 from rfray.training.loop import optimizer_for, train_epochs
 from rfray.training.protocol import TrainingProtocol
 
 FACTS = dataset_source("cifar10").facts
+CASES = (
+    ("vgg19_rf", 0.125, 2, 2048, 128),
+    ("vgg19_rf", 0.125, 5, 8192, 128),
+    ("resnet50", 0.125, 2, 1024, 128),
+    ("resnet50", 0.125, 5, 4096, 128),
+    ("vgg19_rf", 1.0, 2, 128, 32),
+    ("vgg19_rf", 1.0, 5, 512, 32),
+    ("resnet50", 1.0, 2, 64, 32),
+    ("resnet50", 1.0, 5, 256, 32),
+)
+"""Network, width, kernel size, images in an epoch (a few seconds' worth), images in a batch."""
 RESULTS = Path(__file__).parent / "results" / "train.md"
 
 
@@ -59,7 +70,11 @@ class Pictures(torch.utils.data.Dataset):
 
 
 def step(
-    module: nn.Module, optimizer: torch.optim.SGD, images: Tensor, labels: Tensor, clip: float
+    module: nn.Module,
+    optimizer: torch.optim.SGD,
+    images: Tensor,
+    labels: Tensor,
+    clip: float,
 ) -> None:
     loss = F.cross_entropy(module(images), labels)
     optimizer.zero_grad(set_to_none=True)
@@ -90,18 +105,16 @@ def rfray_epoch(
     return lambda: next(epochs)
 
 
-def bare_steps(module: nn.Module, protocol: TrainingProtocol, split: Split) -> Callable[[], None]:
-    module = module.to(memory_format=torch.channels_last)
-    optimizer = optimizer_for(module, protocol)
-    images = normalised(split.images[: protocol.batch_size], FACTS)
-    labels = split.labels[: protocol.batch_size]
+class Nothing(nn.Module):
+    """Ten logits that are the same for every image."""
 
-    def epoch() -> None:
-        module.train()
-        for _ in range(len(split) // protocol.batch_size):
-            step(module, optimizer, images, labels, protocol.gradient_clip)
+    def __init__(self) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(10))
 
-    return epoch
+    def forward(self, images: Tensor) -> Tensor:
+        """(images, 10)."""
+        return self.bias.expand(len(images), -1)
 
 
 def measure(
@@ -116,14 +129,14 @@ def measure(
     contestants = {
         "plain": plain_epoch(build(network, 0), protocol, split),
         "rfray": rfray_epoch(build(network, 0), protocol, dataset),
-        "bare": bare_steps(build(network, 0), protocol, split),
+        "outside": rfray_epoch(Nothing(), protocol, dataset),
     }
     times = alternating(
         {name: Contestant(call, repeats, uncounted=1) for name, call in contestants.items()}
     )
     median = {name: statistics.median(taken) for name, taken in times.items()}
     ratios = [p / r for p, r in zip(times["plain"], times["rfray"], strict=True)]
-    outside = max(0.0, 1 - median["bare"] / median["rfray"])
+    outside = 1 / ratio(times["rfray"], times["outside"])
     row = [
         arch,
         f"{width:g}",
@@ -145,12 +158,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    rows = [
-        measure(arch, width, kernel_size, images, batch, options.repeats)
-        for width, images, batch in ((0.125, 1024, 128), (1.0, 64, 32))
-        for arch in ARCHITECTURES
-        for kernel_size in (2, 5)
-    ]
+    rows = [measure(*case, options.repeats) for case in CASES]
     print_and_write(
         RESULTS,
         "# Training: rfray's loop against a plain PyTorch loop",

@@ -95,7 +95,8 @@ def result_words(ending: Ending) -> str:
     headline = stages()[ending.node.stage].headline
     value = ending.outcome.last_metrics.get(headline)
     shown = f"{headline} {value:.4g}" if value is not None else "done"
-    return f"{ending.node.name}: {shown} in {ending.outcome.seconds:.1f} s"
+    words = f"{ending.node.name}: {shown} in {ending.outcome.seconds:.1f} s"
+    return "; ".join([words, *ending.outcome.remarks])
 
 
 def _result(ending: Ending) -> Text:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 
 import pytest
+import torch
 
 from rfray.cell import Cell
 from rfray.errors import UserError
 from rfray.plan import make_plan
 from rfray.stages import hessian
+from rfray.stages.hessian_methods import Found
 from rfray.stages.stage import Input, StageContext
 from rfray.sweep_file import load_study
 from rfray.training.weights import initial_module, save_module
@@ -27,9 +29,10 @@ def trained(tmp_path_factory):
     return Input(stage="train", cell=CELL, folder=folder, metrics={})
 
 
-def spectrum(trained, tmp_path, **changes):
+def spectrum(trained, tmp_path, remarks=None, **changes):
     """Run the stage; each metric's values by step, and the rows of spectrum.csv."""
     settings = {"at": ["init"], "n": 4, "images": 16, "probes": 2, "steps": 5, **changes}
+    remarks = [] if remarks is None else remarks
     reported: dict[str, dict[int, float]] = {}
 
     def report(step, metrics):
@@ -46,6 +49,7 @@ def spectrum(trained, tmp_path, **changes):
             checkpoint=tmp_path,
             device="cpu",
             report=report,
+            remark=remarks.append,
         )
     )
     with (tmp_path / "spectrum.csv").open() as file:
@@ -57,7 +61,9 @@ def last(metric):
 
 
 def test_every_eigenvalue_has_its_residual_and_all_are_converged(trained, tmp_path):
-    reported, rows = spectrum(trained, tmp_path)
+    remarks = []
+    reported, rows = spectrum(trained, tmp_path, remarks)
+    assert remarks == []
     values = list(reported["eigenvalue"].values())
     assert list(reported["eigenvalue"]) == list(reported["residual"]) == [0, 1, 2, 3]
     assert values == sorted(values, reverse=True)
@@ -69,6 +75,15 @@ def test_every_eigenvalue_has_its_residual_and_all_are_converged(trained, tmp_pa
     assert max(reported["converged_eigenvalues"]) <= reported["products"][0]
 
 
+def test_the_ranks_that_have_not_converged_are_named():
+    values = torch.tensor([8.0, 4.0, 2.0, 1.0, 0.5])
+    residuals = torch.tensor([0.0, 0.4, 0.1, 0.0, 0.1])
+    found = Found(values, residuals, residuals <= 1e-3 * values, products=9, searched=True)
+    (sentence,) = hessian.doubts(found, 1e-3)
+    assert "3 of 5" in sentence
+    assert "rank 1-2, 4, with residuals of up to 0.2 of" in sentence
+
+
 def test_progress_is_told_while_it_iterates(trained, tmp_path):
     reported, _ = spectrum(trained, tmp_path)
     converged = reported["converged_eigenvalues"]
@@ -77,12 +92,15 @@ def test_progress_is_told_while_it_iterates(trained, tmp_path):
 
 
 def test_out_of_products_it_records_what_it_has_and_says_which_are_not_converged(trained, tmp_path):
-    reported, rows = spectrum(trained, tmp_path, n=12, max_products=30)
+    remarks = []
+    reported, rows = spectrum(trained, tmp_path, remarks, n=12, max_products=30)
     converged = [row["converged"] == "True" for row in rows]
     assert len(rows) == len(reported["eigenvalue"]) == 12
     assert False in converged
     assert last(reported["converged_eigenvalues"]) == sum(converged)
     assert reported["searched_for_missed_copies"] == {0: 0}
+    assert remarks[0].startswith(f"{converged.count(False)} of 12 eigenvalues have not converged")
+    assert "cut short" in remarks[1]
     for row, is_converged in zip(rows, converged, strict=True):
         assert (float(row["residual"]) <= 1e-3 * float(row["eigenvalue"])) == is_converged
 

@@ -22,12 +22,12 @@ PUBLISHED_LARGEST_IMPORTANCE = {  # vgg19_rf, Table 3: mean, standard deviation
 }
 
 
-def run(stage, tmp_path, parameters, cell=CELL, checkpoint="checkpoint", inputs=()):
+def run(stage, tmp_path, parameters, cell=CELL, checkpoint="checkpoint", inputs=(), remarks=None):
     """Run one stage on its inputs; what it reported, and its workspace."""
     workspace, kept = tmp_path / "workspace", tmp_path / checkpoint
     for folder in (workspace, kept):
         folder.mkdir(exist_ok=True)
-    reported = []
+    reported, remarks = [], [] if remarks is None else remarks
     stage.run(
         StageContext(
             parameters=parameters,
@@ -38,6 +38,7 @@ def run(stage, tmp_path, parameters, cell=CELL, checkpoint="checkpoint", inputs=
             checkpoint=kept,
             device="cpu",
             report=lambda step, metrics: reported.append((step, dict(metrics))),
+            remark=remarks.append,
         )
     )
     return reported, workspace

@@ -30,8 +30,14 @@ def normalised(images: Tensor, facts: DatasetFacts) -> Tensor:
         images: uint8, or floating of 0 to 255 (images, 3, height, width); left as they are.
         facts: Whose mean and deviation to remove.
     """
-    # (x / 255 - mean) / deviation in two passes, and bytes are laid out anew rather than floats.
-    deviation = torch.tensor(facts.deviation, device=images.device).view(1, 3, 1, 1)
-    mean = torch.tensor(facts.mean, device=images.device).view(1, 3, 1, 1)
-    laid_out = images.contiguous(memory_format=torch.channels_last)
-    return laid_out.to(torch.float32, copy=True).mul_(1 / (255 * deviation)).sub_(mean / deviation)
+    # (x / 255 - mean) / deviation in two passes over whole rows of pixels: with a row of
+    # channels as the innermost run, three numbers long, they would take twice as long.
+    width = images.shape[-1]
+    deviation = torch.tensor(facts.deviation, device=images.device)
+    mean = torch.tensor(facts.mean, device=images.device)
+    pixels = images.permute(0, 2, 3, 1).to(
+        torch.float32, memory_format=torch.contiguous_format, copy=True
+    )
+    rows = pixels.view(-1, 3 * width)
+    rows.mul_((1 / (255 * deviation)).repeat(width)).sub_((mean / deviation).repeat(width))
+    return pixels.permute(0, 3, 1, 2)

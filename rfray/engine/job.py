@@ -95,6 +95,7 @@ class Outcome(Parameters):
         host: The machine that ran it.
         hardware: The processor or GPU.
         digests: SHA-256 of each artifact.
+        remarks: Sentences that the stage left for whoever reads its result.
     """
 
     key: str
@@ -106,6 +107,7 @@ class Outcome(Parameters):
     host: str = ""
     hardware: str = ""
     digests: dict[str, str] = {}
+    remarks: list[str] = []
 
     @property
     def last_metrics(self) -> Mapping[str, float]:

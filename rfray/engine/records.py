@@ -44,6 +44,8 @@ def closing_tags(outcome: Outcome) -> dict[str, str]:
         "rfray.host": outcome.host,
         "rfray.hardware": outcome.hardware,
     }
+    if outcome.remarks:
+        tags["rfray.remark"] = " ".join(outcome.remarks)
     if outcome.status == "failed":
         tags["rfray.error"] = outcome.reason
         tags["rfray.traceback"] = outcome.traceback[-_TRACEBACK_CHARACTERS:]

@@ -27,7 +27,7 @@ from rfray.engine.job import Job, JobInput, Measurement, Outcome
 from rfray.engine.time_limit import overrun, time_limited
 from rfray.errors import UserError
 from rfray.stages.registry import stages
-from rfray.stages.stage import Input, StageContext
+from rfray.stages.stage import Input, Remark, Report, StageContext
 
 Progress = Callable[[list[Measurement]], None]
 """Takes what a running stage has just measured."""
@@ -44,6 +44,7 @@ def run_job(job: Job, progress: Progress) -> Outcome:
         return ended
     started = time.perf_counter()
     measurements: list[Measurement] = []
+    remarks: list[str] = []
 
     def report(step: int, metrics: Mapping[str, float]) -> None:
         now = time.time_ns() // 1_000_000
@@ -62,12 +63,13 @@ def run_job(job: Job, progress: Progress) -> Outcome:
             workspace = Path(scratch)
             Path(job.checkpoint).mkdir(parents=True, exist_ok=True)
             with time_limited(job):
-                _run_stage(job, workspace, report)
+                _run_stage(job, workspace, report, remarks.append)
             outcome = outcome.model_copy(
                 update={
                     "measurements": measurements,
                     "seconds": time.perf_counter() - started,
                     "digests": file_digests(workspace),
+                    "remarks": remarks,
                 }
             )
             _publish(job, workspace, outcome)
@@ -142,9 +144,7 @@ def _nobody_watches(measurements: list[Measurement]) -> None:
     """What a task measures comes back with its outcome."""
 
 
-def _run_stage(
-    job: Job, workspace: Path, report: Callable[[int, Mapping[str, float]], None]
-) -> None:
+def _run_stage(job: Job, workspace: Path, report: Report, remark: Remark) -> None:
     import torch
 
     torch.set_num_threads(job.threads)
@@ -161,6 +161,7 @@ def _run_stage(
             checkpoint=Path(job.checkpoint),
             device=job.device,
             report=report,
+            remark=remark,
         )
     )
 

@@ -7,10 +7,11 @@ other eight. Libraries compute all nine, and their derivatives, and the second o
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import cache
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 
@@ -34,6 +35,17 @@ class LiveTaps(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
+def without_dead_taps(module: nn.Module) -> Callable[[Tensor], Tensor]:
+    """The forward pass of `module`, of one tensor, inside `LiveTaps`."""
+
+    def forward(images: Tensor) -> Tensor:
+        with LiveTaps():
+            return cast(Tensor, module(images))
+
+    return forward
+
+
+@cache
 def dead_border(size: int, kernel: int, stride: int, padding: int, dilation: int) -> int:
     """How many outermost taps on either side of one axis see nothing but padding.
 
@@ -79,8 +91,9 @@ def _convolve(
             paddings[axis],
             dilations[axis],
         )
-        weight = weight.narrow(axis - 2, border, weight.shape[axis - 2] - 2 * border)
-        paddings[axis] -= border * dilations[axis]
+        if border:
+            weight = weight.narrow(axis - 2, border, weight.shape[axis - 2] - 2 * border)
+            paddings[axis] -= border * dilations[axis]
     return torch.conv2d(image, weight, bias, strides, paddings, dilations, groups)
 
 

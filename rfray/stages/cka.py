@@ -74,6 +74,9 @@ def run(context: StageContext[CkaParameters]) -> None:
             "wall_seconds": time.perf_counter() - started,
         },
     )
+    if undefined:
+        dead = ", ".join(layers[index] for index in undefined)
+        context.remark(f"Alignment is undefined where features are constant over images: {dead}.")
     np.savez_compressed(
         context.workspace / "cka.npz",
         layers=np.array(layers),

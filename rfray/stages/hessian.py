@@ -104,6 +104,8 @@ def run(context: StageContext[HessianParameters]) -> None:
     found = METHODS[parameters.method](problem, _settings(context), generator)
     density = spectral_density(problem.operator, parameters.probes, parameters.steps, generator)
     _report(context, found, density)
+    for sentence in doubts(found, parameters.tolerance):
+        context.remark(sentence)
     _write_spectrum(context, found)
     _write_density(context, density)
     context.report(0, {"wall_seconds": time.perf_counter() - started})
@@ -168,6 +170,41 @@ def _report(
     # Behind the last look at the convergence, so that it is the value that stays.
     converged = int(found.converged.sum())
     context.report(found.products or 0, {"converged_eigenvalues": converged})
+
+
+def doubts(found: Found, tolerance: float) -> list[str]:
+    """What a reader of a spectrum should know before trusting it, in sentences; ranks count from 0.
+
+    Args:
+        found: What a method found.
+        tolerance: Largest residual of a converged eigenvalue, relative to it.
+    """
+    sentences = []
+    ranks = (~found.converged).nonzero().flatten().tolist()
+    if ranks:
+        worst = (found.residuals / found.values.abs())[ranks].max()
+        sentences.append(
+            f"{len(ranks)} of {len(found.values)} eigenvalues have not converged to a residual of "
+            f"{tolerance:g}: rank {_ranges(ranks)}, with residuals of up to {float(worst):.2g} of "
+            "the eigenvalue."
+        )
+    if found.searched is False:
+        sentences.append(
+            "The search for missed copies of an eigenvalue was cut short: a repeated eigenvalue "
+            "may stand in the list too few times."
+        )
+    return sentences
+
+
+def _ranges(ranks: list[int]) -> str:
+    """`3, 5-9, 12` of ascending numbers."""
+    runs: list[list[int]] = []
+    for rank in ranks:
+        if runs and rank == runs[-1][-1] + 1:
+            runs[-1].append(rank)
+        else:
+            runs.append([rank])
+    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
 
 
 def _write_spectrum(context: StageContext[HessianParameters], found: Found) -> None:

@@ -58,6 +58,10 @@ Report = Callable[[int, Mapping[str, float]], None]
 """Takes a step (an epoch, a rank, a draw) and the metrics measured at it."""
 
 
+Remark = Callable[[str], None]
+"""Takes a sentence that whoever reads the result should know, such as what did not converge."""
+
+
 @dataclass(frozen=True)
 class StageContext(Generic[P]):
     """All that a stage may know when it runs.
@@ -72,6 +76,7 @@ class StageContext(Generic[P]):
         checkpoint: A folder that outlives an interrupted attempt: a restart continues from it.
         device: "cpu" or "cuda".
         report: Record metrics.
+        remark: Record a sentence beside them; it is shown in the log and kept in the run.
     """
 
     parameters: P
@@ -82,6 +87,7 @@ class StageContext(Generic[P]):
     checkpoint: Path
     device: str
     report: Report
+    remark: Remark
 
     @property
     def cell(self) -> Cell:

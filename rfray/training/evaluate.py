@@ -10,6 +10,7 @@ from torch import nn
 
 from rfray.data.dataset import DatasetFacts, Split
 from rfray.data.device import normalised
+from rfray.numerics.live_taps import without_dead_taps
 
 _BATCH = 500
 
@@ -27,11 +28,12 @@ def evaluate(module: nn.Module, split: Split, facts: DatasetFacts) -> Evaluation
     module.eval()
     loss = torch.zeros((), dtype=torch.float64)
     correct = 0
+    forward = without_dead_taps(module)
     with torch.inference_mode():
         for images, labels in zip(
             split.images.split(_BATCH), split.labels.split(_BATCH), strict=True
         ):
-            logits = module(normalised(images, facts))
+            logits = forward(normalised(images, facts))
             loss += F.cross_entropy(logits, labels, reduction="sum").double().cpu()
             correct += int((logits.argmax(1) == labels).sum())
     return Evaluation(loss=float(loss) / len(split), accuracy=100 * correct / len(split))

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from rfray.data.augment import POLICIES, Augmentation, apply, draw
 from rfray.data.dataset import Dataset, DatasetFacts
 from rfray.data.device import normalised
+from rfray.numerics.live_taps import without_dead_taps
 from rfray.seeding import stream_seed
 from rfray.training.protocol import TrainingProtocol
 
@@ -90,7 +91,7 @@ def train_epochs(
         LossNotFiniteError: With epoch and step; the module is spoilt by then.
     """
     module.to(memory_format=_memory_format(protocol))
-    forward = torch.compile(module) if protocol.compile else module
+    forward = torch.compile(module) if protocol.compile else without_dead_taps(module)
     for epoch in range(first_epoch, protocol.epochs + 1):
         started = time.perf_counter()
         rate = learning_rate(protocol, epoch)
