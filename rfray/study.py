@@ -91,6 +91,11 @@ class Request(Parameters):
         default=2,
         description="How often a run is started anew when its process or its machine is lost.",
     )
+    checkpoint_every: Annotated[int, Field(ge=1)] = Field(
+        default=1,
+        description="Epochs between the checkpoints of train and finetune: an interrupted run "
+        "repeats fewer epochs than that.",
+    )
 
 
 class Data(Parameters):

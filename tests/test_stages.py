@@ -8,9 +8,10 @@ import torch
 
 from rfray.cell import Cell
 from rfray.models.module import build
-from rfray.stages import cka, importance, train
+from rfray.stages import cka, finetune, importance, train
 from rfray.stages.gram_rows import MapPlan, gram_rows, map_plan
 from rfray.stages.stage import Input, StageContext
+from rfray.training.checkpoint import load_checkpoint
 from rfray.training.weights import initial_module, load_module, save_module
 
 CELL = Cell(dataset="digits", arch="vgg19_rf", kernel_size=5, seed=0, width=0.0625)
@@ -22,12 +23,31 @@ PUBLISHED_LARGEST_IMPORTANCE = {  # vgg19_rf, Table 3: mean, standard deviation
 }
 
 
-def run(stage, tmp_path, parameters, cell=CELL, checkpoint="checkpoint", inputs=(), remarks=None):
+class DiedError(Exception):
+    """The stage's process was killed."""
+
+
+def run(
+    stage,
+    tmp_path,
+    parameters,
+    cell=CELL,
+    checkpoint="checkpoint",
+    inputs=(),
+    every=1,
+    dies_at=None,
+):
     """Run one stage on its inputs; what it reported, and its workspace."""
     workspace, kept = tmp_path / "workspace", tmp_path / checkpoint
     for folder in (workspace, kept):
         folder.mkdir(exist_ok=True)
-    reported, remarks = [], [] if remarks is None else remarks
+    reported = []
+
+    def report(step, metrics):
+        reported.append((step, dict(metrics)))
+        if step == dies_at:
+            raise DiedError
+
     stage.run(
         StageContext(
             parameters=parameters,
@@ -37,8 +57,9 @@ def run(stage, tmp_path, parameters, cell=CELL, checkpoint="checkpoint", inputs=
             workspace=workspace,
             checkpoint=kept,
             device="cpu",
-            report=lambda step, metrics: reported.append((step, dict(metrics))),
-            remark=remarks.append,
+            report=report,
+            remark=lambda sentence: reported.append((0, {"remark": sentence})),
+            checkpoint_every=every,
         )
     )
     return reported, workspace
@@ -71,6 +92,48 @@ def test_a_stage_started_anew_on_its_checkpoint_reports_and_leaves_the_same(tmp_
     again, second = run(train, tmp_path, protocol(checkpoint=keep))
     assert again == whole
     assert (second / "model.safetensors").read_bytes() == weights
+
+
+@pytest.mark.parametrize("dies_at", [1, 2, 3, 5])
+@pytest.mark.parametrize("keep", ["last", "best"])
+def test_training_that_died_goes_on_from_its_last_checkpoint(tmp_path, keep, dies_at):
+    settings = protocol(checkpoint=keep, epochs=5)
+    again_is_the_same(tmp_path, train, settings, dies_at)
+
+
+@pytest.mark.parametrize("dies_at", [1, 3, 5])
+def test_fine_tuning_that_died_goes_on_from_its_last_checkpoint(tmp_path, dies_at):
+    dense = Input(stage="train", cell=CELL, folder=tmp_path, metrics={"test_accuracy": 50.0})
+    pruned = initial_module(CELL, "cpu")
+    with torch.no_grad():
+        for weight in pruned.parameters():
+            weight[weight.abs() < weight.abs().median()] = 0
+    save_module(pruned, tmp_path / "model.safetensors")
+    inputs = (dense, Input(stage="prune", cell=CELL, folder=tmp_path, metrics={}))
+    settings = finetune.FinetuneParameters(epochs=5, images_per_epoch=64)
+    again_is_the_same(tmp_path, finetune, settings, dies_at, inputs)
+
+
+def again_is_the_same(tmp_path, stage, settings, dies_at, inputs=()):
+    """A stage that died is started anew: only what no checkpoint held is computed again."""
+    for name in ("whole", "cut"):
+        (tmp_path / name).mkdir()
+    whole, first = run(stage, tmp_path / "whole", settings, inputs=inputs, every=2)
+    weights = (first / "model.safetensors").read_bytes()
+    with pytest.raises(DiedError):
+        run(stage, tmp_path / "cut", settings, inputs=inputs, every=2, dies_at=dies_at)
+    saved = {1: 0, 2: 2, 3: 2, 5: 5}[dies_at]
+    path = tmp_path / "cut" / "checkpoint" / f"{stage.STAGE.name}.safetensors"
+    module = initial_module(CELL, "cpu")
+    optimizer = torch.optim.SGD(module.parameters(), momentum=0.9)
+    assert len(load_checkpoint(path, module, optimizer)) == saved
+    again, second = run(stage, tmp_path / "cut", settings, inputs=inputs, every=2)
+    assert without_times(again) == without_times(whole)
+    assert (second / "model.safetensors").read_bytes() == weights
+
+
+def without_times(reported):
+    return [(step, {**metrics, "epoch_seconds": None}) for step, metrics in reported]
 
 
 @pytest.mark.parametrize("kernel_size", PUBLISHED_LARGEST_IMPORTANCE)
@@ -129,10 +192,10 @@ def trained(tmp_path, seed, arch="resnet50", dead=None):
 
 
 def compare(tmp_path, inputs, checkpoint="checkpoint"):
-    """Run cka: its metrics, and the arrays that it leaves."""
+    """Run cka: its metrics and remark, and the arrays that it leaves."""
     parameters = cka.CkaParameters(images=IMAGES)
     reported, workspace = run(cka, tmp_path, parameters, inputs[0].cell, checkpoint, inputs)
-    ((_, metrics),) = reported
+    metrics = {name: value for _, entry in reported for name, value in entry.items()}
     with np.load(workspace / "cka.npz") as arrays:
         return metrics, dict(arrays)
 
@@ -194,6 +257,9 @@ def test_cka_names_a_dead_layer_and_what_reads_it_and_spoils_no_other(tmp_path):
     dead = ["stage2_block1_conv2", "stage2_block1_conv3"]  # its batch norm makes it a constant
     assert arrays["undefined"].tolist() == dead
     assert metrics["undefined_layers"] == 2
+    assert metrics["remark"].endswith(
+        "constant over images: stage2_block1_conv2, stage2_block1_conv3."
+    )
     (matrix,) = arrays["matrices"]
     columns = np.isin(arrays["layers"], dead)
     assert np.isnan(matrix[:, columns]).all()

@@ -166,26 +166,27 @@ def augment(images: Tensor, policy: Augmentation, generator: torch.Generator) ->
 def _windows(images: Tensor, crops: Crops, padding: int) -> Tensor:
     """The window of each image's own size at its offset in the padded image, mirrored or not.
 
-    All images lie padded in memory twice, as they are and mirrored. Every row of the result is a
-    run of pixels there, so one selection of runs cuts and mirrors the batch.
+    All images lie padded in memory twice, as they are and mirrored, channels last. Every row of the
+    result is a run of numbers there, so one selection of runs cuts and mirrors the batch.
     """
     count, channels, size, _ = images.shape
     width = size + 2 * padding
     inside = slice(padding, padding + size)
-    padded = images.new_zeros(2, count, channels, width, width)
-    padded[0, ..., inside, inside] = images
-    padded[1, ..., inside, inside] = images.flip(-1)
+    pixels = images.permute(0, 2, 3, 1)
+    padded = images.new_zeros(2, count, width, width, channels)
+    padded[0, :, inside, inside] = pixels
+    padded[1, :, inside, inside] = pixels.flip(2)
 
     def steps(length: int) -> Tensor:
         return torch.arange(length, device=images.device)
 
     image = steps(count) + count * crops.flip
     left = torch.where(crops.flip, 2 * padding - crops.left, crops.left)
-    corner = (image * channels * width + crops.top) * width + left
-    channel = steps(channels) * width * width
-    starts = corner.view(-1, 1, 1) + channel.view(-1, 1) + steps(size) * width
-    runs = padded.flatten().unfold(0, size, 1)  # a view: the run that starts at each place
-    return runs.index_select(0, starts.flatten()).view(images.shape)
+    corner = (image * width + crops.top) * width + left
+    starts = (corner.unsqueeze(1) + steps(size) * width) * channels
+    runs = padded.flatten().unfold(0, size * channels, 1)  # a view: the run that starts at each
+    cut = runs.index_select(0, starts.flatten()).view(count, size, size, channels)
+    return cut.permute(0, 3, 1, 2)
 
 
 def _scaled(images: Tensor, crops: Crops) -> Tensor:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from filelock import FileLock
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from rfray.data.dataset import Dataset, DatasetSource, Split, checked, problem_with
 from rfray.data.folders import prepared_folder
@@ -48,21 +50,24 @@ def _mapped(path: Path, source: DatasetSource) -> Dataset | None:
         tensors = load_file(path)
         dataset = Dataset(
             source.facts,
-            train=Split(tensors["train_images"], tensors["train_labels"]),
-            test=Split(tensors["test_images"], tensors["test_labels"]),
+            train=_split(tensors, "train"),
+            test=_split(tensors, "test"),
         )
     except (FileNotFoundError, SafetensorError, KeyError):
         return None
     return None if problem_with(dataset) else dataset
 
 
+def _split(tensors: Mapping[str, Tensor], name: str) -> Split:
+    return Split(tensors[f"{name}_pixels"].permute(0, 3, 1, 2), tensors[f"{name}_labels"])
+
+
 def _write(path: Path, dataset: Dataset) -> None:
     partial = path.with_suffix(".partial")
-    tensors = {
-        "train_images": dataset.train.images,
-        "train_labels": dataset.train.labels,
-        "test_images": dataset.test.images,
-        "test_labels": dataset.test.labels,
-    }
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial)
+    tensors: dict[str, Tensor] = {}
+    for name, split in (("train", dataset.train), ("test", dataset.test)):
+        # Channels last, once and for all: what reads batches of them works in that layout.
+        tensors[f"{name}_pixels"] = split.images.permute(0, 2, 3, 1).contiguous()
+        tensors[f"{name}_labels"] = split.labels.contiguous()
+    save_file(tensors, partial)
     partial.replace(path)

@@ -23,6 +23,16 @@ def _moved(split: Split, device: str) -> Split:
     return Split(split.images.to(device), split.labels.to(device))
 
 
+def gathered(images: Tensor, chosen: Tensor) -> Tensor:
+    """New images of these indices, channels last: fast where all of them are, as `prepared` ones.
+
+    Args:
+        images: (images, 3, height, width).
+        chosen: int64 (n,), on the same device.
+    """
+    return images.permute(0, 2, 3, 1).index_select(0, chosen).permute(0, 3, 1, 2)
+
+
 def normalised(images: Tensor, facts: DatasetFacts) -> Tensor:
     """Float32 images with the training split's mean and deviation removed, channels last.
 
@@ -33,11 +43,11 @@ def normalised(images: Tensor, facts: DatasetFacts) -> Tensor:
     # (x / 255 - mean) / deviation in two passes over whole rows of pixels: with a row of
     # channels as the innermost run, three numbers long, they would take twice as long.
     width = images.shape[-1]
-    deviation = torch.tensor(facts.deviation, device=images.device)
-    mean = torch.tensor(facts.mean, device=images.device)
+    deviation = torch.tensor(facts.deviation * width, device=images.device)
+    mean = torch.tensor(facts.mean * width, device=images.device)
     pixels = images.permute(0, 2, 3, 1).to(
         torch.float32, memory_format=torch.contiguous_format, copy=True
     )
     rows = pixels.view(-1, 3 * width)
-    rows.mul_((1 / (255 * deviation)).repeat(width)).sub_((mean / deviation).repeat(width))
+    rows.mul_(1 / (255 * deviation)).sub_(mean / deviation)
     return pixels.permute(0, 3, 1, 2)

@@ -59,6 +59,7 @@ def assemble(
         artifact_uri=run.artifact_uri,
         attempt=int(run.tags.get(ATTEMPT_TAG, "1")),
         time_limit=plan.study.request(node.stage).time_limit,
+        checkpoint_every=plan.study.request(node.stage).checkpoint_every,
         checkpoint=str(checkpoints / node.key),
         data_root=plan.study.data.root,
         fingerprint=node.cells[0].facts.fingerprint,

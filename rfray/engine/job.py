@@ -44,6 +44,7 @@ class Job(Parameters):
         artifact_uri: Where its artifacts go.
         attempt: 1, or how often the run has been taken up.
         time_limit: Seconds that the stage may take; None sets no limit.
+        checkpoint_every: Epochs between checkpoints.
         checkpoint: Folder for what an interrupted attempt leaves to the next.
         data_root: Folder of the data sets; None leaves it to the worker's RFRAY_DATA.
         fingerprint: Of the data set as it was planned; a worker that finds another one refuses.
@@ -63,6 +64,7 @@ class Job(Parameters):
     artifact_uri: str
     attempt: int
     time_limit: float | None
+    checkpoint_every: int
     checkpoint: str
     data_root: str | None
     fingerprint: str

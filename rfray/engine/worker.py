@@ -162,6 +162,7 @@ def _run_stage(job: Job, workspace: Path, report: Report, remark: Remark) -> Non
             device=job.device,
             report=report,
             remark=remark,
+            checkpoint_every=job.checkpoint_every,
         )
     )
 

@@ -13,7 +13,6 @@ all images at once or, pass by pass, all pairs of blocks of images (`block_passe
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 
@@ -26,8 +25,8 @@ from rfray.numerics.precision import full_precision
 _CHUNK_NUMBERS = 1 << 22
 """Features are copied in pieces of so many numbers, 16 MiB in float32."""
 
-_BLOCKS = 8
-"""Gram matrices of all images at once are held in so many strips of rows: 9/16 of the square."""
+_BLOCKS = 4
+"""Gram matrices of all images at once are held in so many strips of rows: 10/16 of the square."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +104,7 @@ class GramSum:
         ]
         self._reference = 0.0
         self._rounding = 0.0
+        self._ended = False
 
     def add(self, features: Tensor, of: BlockPass | None = None) -> None:
         """Add the products of some features; made to be called while a forward pass runs.
@@ -114,8 +114,10 @@ class GramSum:
             of: Which images they are and which products are wanted; by default all.
 
         Raises:
-            NumericsError: The number of images is wrong, or the precision lower than float32.
+            NumericsError: The number of images is wrong, the precision lower than float32, or the
+                sum has been normalised.
         """
+        self._refuse_if_ended()
         if features.dtype not in {torch.float32, torch.float64}:
             raise NumericsError(f"kernel alignment needs float32 or float64, not {features.dtype}")
         block = of or self._whole
@@ -148,6 +150,8 @@ class GramSum:
     def normalised(self, out: Tensor | None = None) -> Tensor:
         """HXXᵀH / ‖HXXᵀH‖ as a vector: dot products of vectors are Frobenius products of matrices.
 
+        The sum is overwritten by it: this is its end.
+
         One half stands for both: strips of rows in turn, each up to its square on the diagonal,
         with √2 times what lies left of the square.
 
@@ -159,25 +163,31 @@ class GramSum:
             layer).
 
         Raises:
-            NumericsError: A feature is not finite.
+            NumericsError: A feature is not finite, or the sum has been normalised already.
         """
+        self._refuse_if_ended()
+        self._ended = True
         means = self._column_means()
+        # Minus the mean of each row and each column, plus that of all: a product of rank two.
+        ones = torch.ones_like(means)
+        rows, columns = torch.stack([means, ones], dim=1), torch.stack([ones, means - means.mean()])
         size = self._images * self._reference
         trace = norm = 0.0
-        centred = []
         for strip in self._strips:
-            numbers = strip.numbers - means[strip.start : strip.stop, None]
-            numbers -= means[: strip.stop] - means.mean()
             size += float(strip.square(strip.numbers).trace())
-            trace += float(strip.square(numbers).trace())
-            norm += _squared(strip.square(numbers)) + 2 * _squared(strip.left(numbers))
-            centred.append(numbers)
+            strip.numbers.addmm_(rows[strip.start : strip.stop], columns[:, : strip.stop], alpha=-1)
+            trace += float(strip.square(strip.numbers).trace())
+            norm += 2 * _squared(strip.numbers) - _squared(strip.square(strip.numbers))
         if not math.isfinite(size):
             raise NumericsError("a feature is not finite")
         alive = trace > self._rounding**2 * size
         row = torch.empty(self.length, device=means.device) if out is None else out
-        self._pack(centred, 1 / math.sqrt(norm) if alive else math.nan, row)
+        self._pack(1 / math.sqrt(norm) if alive else math.nan, row)
         return row
+
+    def _refuse_if_ended(self) -> None:
+        if self._ended:
+            raise NumericsError("the sum of features was ended by its normalisation")
 
     def _column_means(self) -> Tensor:
         sums = torch.zeros(self._images, dtype=torch.float64, device=self._strips[0].numbers.device)
@@ -186,12 +196,12 @@ class GramSum:
             sums[: strip.start] += strip.left(strip.numbers).sum(dim=0)
         return sums / self._images
 
-    def _pack(self, centred: Sequence[Tensor], scale: float, row: Tensor) -> None:
-        pieces = row.split([numbers.numel() for numbers in centred])
-        for strip, numbers, piece in zip(self._strips, centred, pieces, strict=True):
-            packed = piece.view(numbers.shape)
-            torch.mul(strip.square(numbers), scale, out=strip.square(packed))
-            torch.mul(strip.left(numbers), math.sqrt(2) * scale, out=strip.left(packed))
+    def _pack(self, scale: float, row: Tensor) -> None:
+        pieces = row.split([strip.numbers.numel() for strip in self._strips])
+        for strip, piece in zip(self._strips, pieces, strict=True):
+            packed = piece.view(strip.numbers.shape)
+            torch.mul(strip.numbers, math.sqrt(2) * scale, out=packed)
+            torch.mul(strip.square(strip.numbers), scale, out=strip.square(packed))
 
 
 @dataclass(frozen=True)

@@ -24,11 +24,15 @@ class FinetuneParameters(TrainingProtocol):
 
 
 def run(context: StageContext[FinetuneParameters]) -> None:
-    """Fine-tune on the training split, report every epoch, leave `model.safetensors`."""
+    """Fine-tune on the training split, report every epoch, leave `model.safetensors`.
+
+    The state is saved now and then, and behind the last epoch: an interrupted run goes on there.
+    """
     from torch import nn
 
     from rfray.data.device import resident
     from rfray.seeding import stream_seed
+    from rfray.training.checkpoint import EpochRecord, is_due, load_checkpoint, save_checkpoint
     from rfray.training.evaluate import evaluate
     from rfray.training.loop import optimizer_for, train_epochs, train_with_frozen_batch_norms
     from rfray.training.pruning import hold_masks, live_sparsity, sparsity, zero_masks
@@ -41,26 +45,32 @@ def run(context: StageContext[FinetuneParameters]) -> None:
     hold_masks(module, zero_masks(module, [layer.name for layer in cell.network.weight_layers]))
     optimizer = optimizer_for(module, protocol)
     frozen = protocol.batch_norm == "freeze"
+    checkpoint = context.checkpoint / "finetune.safetensors"
+    history = load_checkpoint(checkpoint, module, optimizer)
+    for record in history:
+        context.report(record.epoch, record.metrics)
     for trained in train_epochs(
         module,
         optimizer,
         dataset,
         protocol,
         stream_seed(cell.seed, "finetune"),
+        first_epoch=len(history) + 1,
         enter_training=train_with_frozen_batch_norms if frozen else nn.Module.train,
     ):
         accuracy = evaluate(module, dataset.test, dataset.facts).accuracy
-        context.report(
-            trained.epoch,
-            {
-                "train_loss": trained.train_loss,
-                "train_accuracy": trained.train_accuracy,
-                "test_accuracy": accuracy,
-                "accuracy_drop": dense.metrics["test_accuracy"] - accuracy,
-                "sparsity": sparsity(module, cell.network),
-                "live_sparsity": live_sparsity(module, cell.network, cell.facts.image_size),
-            },
-        )
+        metrics = {
+            "train_loss": trained.train_loss,
+            "train_accuracy": trained.train_accuracy,
+            "test_accuracy": accuracy,
+            "accuracy_drop": dense.metrics["test_accuracy"] - accuracy,
+            "sparsity": sparsity(module, cell.network),
+            "live_sparsity": live_sparsity(module, cell.network, cell.facts.image_size),
+        }
+        history.append(EpochRecord(trained.epoch, metrics))
+        if is_due(trained.epoch, context.checkpoint_every, protocol.epochs):
+            save_checkpoint(checkpoint, module, optimizer, history)
+        context.report(trained.epoch, metrics)
     save_module(module, context.workspace / "model.safetensors")
 
 

@@ -77,6 +77,7 @@ def gram_rows(module: NetworkModule, images: Tensor, plan: MapPlan) -> Tensor:
 
     from rfray.models.row_pass import forward_by_rows
     from rfray.numerics.kernel_alignment import GramSum, block_passes
+    from rfray.numerics.live_taps import LiveTaps
     from rfray.numerics.precision import full_precision
 
     network = module.network
@@ -93,7 +94,7 @@ def gram_rows(module: NetworkModule, images: Tensor, plan: MapPlan) -> Tensor:
         elif name in sums:
             sums[name].add(rows, block)
 
-    with torch.inference_mode(), full_precision(images.device):
+    with torch.inference_mode(), full_precision(images.device), LiveTaps():
         for block in block_passes(len(images), plan.blocks):
             taken = images if plan.blocks == 1 else images[block.images]
             forward_by_rows(module, taken, plan.strip, partial(add, block=block))

@@ -77,6 +77,7 @@ class StageContext(Generic[P]):
         device: "cpu" or "cuda".
         report: Record metrics.
         remark: Record a sentence beside them; it is shown in the log and kept in the run.
+        checkpoint_every: Epochs between checkpoints, of a stage that saves any.
     """
 
     parameters: P
@@ -88,6 +89,7 @@ class StageContext(Generic[P]):
     device: str
     report: Report
     remark: Remark
+    checkpoint_every: int = 1
 
     @property
     def cell(self) -> Cell:

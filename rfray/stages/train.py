@@ -41,10 +41,10 @@ def training_work(protocol: TrainingProtocol, cell: Cell) -> float:
 def run(context: StageContext[TrainParameters]) -> None:
     """Train, report every epoch, leave `init.safetensors` and `model.safetensors`.
 
-    After each epoch the state is saved, so an interrupted run goes on where it was.
+    The state is saved now and then, and behind the last epoch: an interrupted run goes on there.
     """
     from rfray.data.device import resident
-    from rfray.training.checkpoint import EpochRecord, load_checkpoint, save_checkpoint
+    from rfray.training.checkpoint import EpochRecord, is_due, load_checkpoint, save_checkpoint
     from rfray.training.evaluate import evaluate
     from rfray.training.loop import optimizer_for, train_epochs
     from rfray.training.weights import initial_module, save_module
@@ -73,8 +73,10 @@ def run(context: StageContext[TrainParameters]) -> None:
         history.append(EpochRecord(trained.epoch, metrics))
         # The best weights first: the history must not know of an epoch whose weights are lost.
         if protocol.checkpoint == "best" and best_epoch(history) == trained.epoch:
-            _save_whole(module, context.checkpoint / "best.safetensors")
-        save_checkpoint(checkpoint, module, optimizer, history)
+            _save_whole(module, _best_weights(context.checkpoint, trained.epoch))
+        if is_due(trained.epoch, context.checkpoint_every, protocol.epochs):
+            save_checkpoint(checkpoint, module, optimizer, history)
+            _forget_other_weights(context.checkpoint, best_epoch(history))
         context.report(trained.epoch, metrics)
     _keep(context, module, history)
 
@@ -87,6 +89,17 @@ def _save_whole(module: NetworkModule, path: Path) -> None:
     partial = partial_path(path)
     save_module(module, partial)
     replace_with(partial, path)
+
+
+def _best_weights(checkpoint: Path, epoch: int) -> Path:
+    return checkpoint / f"best-{epoch}.safetensors"
+
+
+def _forget_other_weights(checkpoint: Path, epoch: int) -> None:
+    """Remove the weights of epochs that the saved history no longer holds for the best."""
+    for path in checkpoint.glob("best-*.safetensors"):
+        if path != _best_weights(checkpoint, epoch):
+            path.unlink()
 
 
 def best_epoch(history: Sequence[EpochRecord]) -> int:
@@ -104,8 +117,8 @@ def _keep(
     if context.parameters.checkpoint == "last":
         save_module(module, model)
         return
-    shutil.copyfile(context.checkpoint / "best.safetensors", model)
     epoch = best_epoch(history)
+    shutil.copyfile(_best_weights(context.checkpoint, epoch), model)
     kept = history[epoch - 1].metrics
     context.report(
         len(history) + 1,

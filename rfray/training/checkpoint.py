@@ -35,6 +35,11 @@ class EpochRecord:
     metrics: dict[str, float]
 
 
+def is_due(epoch: int, every: int, epochs: int) -> bool:
+    """Whether a checkpoint belongs behind an epoch: each so many, and the last of `epochs`."""
+    return epoch % every == 0 or epoch == epochs
+
+
 def save_checkpoint(
     path: Path, module: nn.Module, optimizer: torch.optim.SGD, history: Sequence[EpochRecord]
 ) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from rfray.data.augment import POLICIES, Augmentation, apply, draw
 from rfray.data.dataset import Dataset, DatasetFacts
-from rfray.data.device import normalised
+from rfray.data.device import gathered, normalised
 from rfray.numerics.live_taps import without_dead_taps
 from rfray.seeding import stream_seed
 from rfray.training.protocol import TrainingProtocol
@@ -156,7 +156,7 @@ def _epoch(
     batches = zip(order.split(protocol.batch_size), crops.split(protocol.batch_size), strict=True)
     for batch, batch_crops in batches:
         labels = split.labels[batch]
-        pixels = apply(split.images.index_select(0, batch), batch_crops, policy)
+        pixels = apply(gathered(split.images, batch), batch_crops, policy)
         images = normalised(pixels, dataset.facts).contiguous(
             memory_format=_memory_format(protocol)
         )

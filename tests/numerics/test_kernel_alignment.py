@@ -97,6 +97,15 @@ def test_features_may_come_in_any_number_of_calls():
     torch.testing.assert_close(gram.normalised(), row(features), atol=1e-6, rtol=0)
 
 
+def test_a_sum_ends_with_its_normalisation():
+    gram = GramSum(20, torch.device("cpu"))
+    gram.add(draw(20, 3, 4, 4))
+    gram.normalised()
+    for use in (gram.normalised, lambda: gram.add(draw(20, 3, 4, 4))):
+        with pytest.raises(NumericsError, match="ended"):
+            use()
+
+
 @settings(deadline=None, max_examples=30, derandomize=True)
 @given(images=st.integers(2, 30), parts=st.data())
 def test_blocks_of_images_change_nothing_but_rounding(images, parts):
