@@ -1,4 +1,4 @@
-"""The command line: plan, sweep, status, analyze. Heavy imports wait until they are needed."""
+"""The command line: plan, sweep, status, doctor, analyze; heavy imports wait for their use."""
 
 from __future__ import annotations
 
@@ -47,6 +47,11 @@ def _storage_options(command: C) -> C:
     )(command)
 
 
+_address_option = click.option(
+    "--address",
+    metavar="ADDRESS",
+    help="Join a running Ray cluster, `auto` for this machine's; default: start Ray here.",
+)
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 
 
@@ -121,11 +126,7 @@ def plan(
 @rfray.command()
 @_study_arguments
 @_storage_options
-@click.option(
-    "--address",
-    metavar="ADDRESS",
-    help="Join a running Ray cluster, `auto` for this machine's; default: start Ray here.",
-)
+@_address_option
 def sweep(
     arguments: tuple[str, ...], storage: str | None, tracking_uri: str | None, address: str | None
 ) -> None:
@@ -149,10 +150,14 @@ def sweep(
     options = {"--storage": storage, "--tracking-uri": tracking_uri, "--address": address}
 
     def executor() -> RayExecutor:
-        started = _ray_executor(planned, place, address)
-        # Now, for Ray's start takes the signals for itself.
+        from rfray.engine.ray_executor import RayExecutor, machines, start_ray
+        from rfray.sweep_run import refuse_what_never_fits
+
+        start_ray(address)
+        # At once, for Ray's start takes the signals for itself.
         interruption.listen()
-        return started
+        refuse_what_never_fits(planned, machines())
+        return RayExecutor(planned.study.name, place.tune)
 
     try:
         all_done = sweep_study(planned, place, executor, _console(), lambda: interruption.asked)
@@ -184,6 +189,55 @@ def status(
 
 
 @rfray.command()
+@_study_arguments
+@_storage_options
+@_address_option
+@_json_option
+def doctor(
+    arguments: tuple[str, ...],
+    storage: str | None,
+    tracking_uri: str | None,
+    address: str | None,
+    as_json: bool,
+) -> None:
+    """Look at what a sweep needs here, and say what to do about what is missing; changes nothing.
+
+    Python, packages, GPUs, memory, disk, the study's data sets, the tracking store, Ray. Exit code
+    1 if something is wrong.
+    """
+    from dataclasses import asdict
+
+    from rfray import doctor as doctors
+
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    place = storage_at(storage, tracking_uri)
+    findings = list(doctors.examine(_plan(arguments), place, address))
+    _show(as_json, [asdict(finding) for finding in findings], doctors.report(findings))
+    if not all(finding.well for finding in findings):
+        raise click.exceptions.Exit(SOME_FAILED)
+
+
+@rfray.command()
+def schema() -> None:
+    r"""Print the JSON schema of sweep files, with which editors complete and check them.
+
+    \b
+    rfray schema > sweep.schema.json
+    """
+    from rfray.sweep_schema import sweep_schema
+
+    click.echo(json.dumps(sweep_schema(), indent=1))
+
+
+@rfray.command()
+def reference() -> None:
+    """Print every key of a sweep file, its type, default and meaning, as Markdown."""
+    from rfray.sweep_schema import reference_page
+
+    click.echo(reference_page(__version__), nl=False)
+
+
+@rfray.command()
 @click.argument("report", required=False)
 @click.option("--study", metavar="NAME", help="Study; default: the one that ran last.")
 @click.option("--out", metavar="DIR", help="Where to write; default STORAGE/analysis/STUDY.")
@@ -207,8 +261,6 @@ def analyze(
     from rfray.sweep_file import shipped_folder
     from rfray.tracking import store_answers
 
-    # Nobody waits at a terminal for MLflow's seven retries, which take four minutes.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     place = storage_at(storage, tracking_uri)
     layout = load_report(Path(report) if report else shipped_folder("analysis") / "paper.yaml")
     ledger = _ledger(place)
@@ -276,6 +328,8 @@ def _ledger(place: Storage) -> Ledger:
             where=str(place.root),
             do="run a sweep first, or name another folder with --storage DIR",
         )
+    # Nobody waits at a terminal for MLflow's seven retries, which take four minutes.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     from rfray.tracking import Ledger, check_store
 
     check_store(place.tracking_uri)
@@ -297,15 +351,6 @@ def _show(as_json: bool, data: Any, *texts: Any) -> None:
         return
     for text in texts:
         _console().print(text)
-
-
-def _ray_executor(planned: Plan, place: Storage, address: str | None) -> RayExecutor:
-    from rfray.engine.ray_executor import RayExecutor, machines, start_ray
-    from rfray.sweep_run import refuse_what_never_fits
-
-    start_ray(address)
-    refuse_what_never_fits(planned, machines())
-    return RayExecutor(planned.study.name, place.tune)
 
 
 def _command_again(arguments: Sequence[str], options: dict[str, str | None]) -> str:

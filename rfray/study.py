@@ -28,11 +28,19 @@ def _all_known(kind: str, names: list[str], known: Mapping[str, object]) -> list
 class Axes(Parameters):
     """What the sweep varies: every combination of these is a cell."""
 
-    dataset: Annotated[list[str], Field(min_length=1)]
-    arch: Annotated[list[str], Field(min_length=1)]
-    kernel_size: Annotated[list[Annotated[int, Field(ge=2)]], Field(min_length=1)]
-    seed: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
-    width: Annotated[list[Annotated[float, Field(gt=0, le=8)]], Field(min_length=1)] = [1.0]
+    dataset: Annotated[list[str], Field(min_length=1)] = Field(
+        description="Names of data sets; `NAME@64` scales its pictures to 64 pixels."
+    )
+    arch: Annotated[list[str], Field(min_length=1)] = Field(description="Names of networks.")
+    kernel_size: Annotated[list[Annotated[int, Field(ge=2)]], Field(min_length=1)] = Field(
+        description="Of the max-pool behind the first convolution; sets the receptive field."
+    )
+    seed: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = Field(
+        description="Of initialisation and the order of images; equal seeds, equal numbers."
+    )
+    width: Annotated[list[Annotated[float, Field(gt=0, le=8)]], Field(min_length=1)] = Field(
+        default=[1.0], description="Times the channels of the paper's networks."
+    )
 
     @field_validator("*")
     @classmethod
@@ -64,7 +72,11 @@ def _in_seconds(value: Any) -> Any:
     return float(duration[1]) * _SECONDS[duration[2]] if duration else value
 
 
-Duration = Annotated[float, BeforeValidator(_in_seconds), Field(gt=0)]
+Duration = Annotated[
+    float,
+    BeforeValidator(_in_seconds, json_schema_input_type=float | str),
+    Field(gt=0),
+]
 """Seconds; written as a number, or as in `90m`, `2h`, `1d`."""
 
 

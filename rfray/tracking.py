@@ -107,9 +107,25 @@ class Ledger:
                 return sorted(names)
 
     def study_document(self, study: str) -> dict[str, Any] | None:
-        """The study as the driver recorded it (`name`, `axes`, …), or None if it did not."""
+        """The study as the driver recorded it (`name`, `axes`, …), or None if it did not.
+
+        Raises:
+            UserError: There is no such study, or its document is no JSON object.
+        """
         text = self._experiment(study).tags.get(STUDY_TAG)
-        return json.loads(text) if text else None
+        if not text:
+            return None
+        try:
+            document = json.loads(text)
+        except json.JSONDecodeError:
+            document = None
+        if not isinstance(document, dict):
+            raise UserError(
+                "the study document is no JSON object",
+                where=f"experiment tag {STUDY_TAG} of '{study}'",
+                do="start the sweep again, which writes it anew",
+            )
+        return document
 
     def experiment_id(self, study: str) -> str:
         """MLflow's identifier of the study's experiment; UserError if there is none."""

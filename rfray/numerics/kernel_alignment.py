@@ -29,6 +29,10 @@ _BLOCKS = 4
 """Gram matrices of all images at once are held in so many strips of rows: 10/16 of the square."""
 
 
+_SAMPLE = 16
+"""Images that tell whether features vary enough for their products to be taken as they are."""
+
+
 @dataclass(frozen=True)
 class BlockPass:
     """The images of which features are given at once, and which of their products are wanted.
@@ -79,9 +83,10 @@ def block_passes(images: int, blocks: int) -> list[BlockPass]:
 class GramSum:
     """The Gram matrix of one layer, summed over its features piece by piece.
 
-    Products are taken in the dtype of the features, of the differences from the first image: they
-    are as small as the variation between images, so that no large mean drowns it, and exactly zero
-    where a feature is constant. Sums and centring are in float64.
+    Products are taken in the dtype of the features, of the differences from the first image unless
+    features are mostly variation anyway: they are as small as the variation between images, so that
+    no large mean drowns it, and exactly zero where all features are constant. Sums and centring are
+    in float64.
     """
 
     def __init__(self, images: int, device: torch.device, blocks: int = 1) -> None:
@@ -127,13 +132,21 @@ class GramSum:
         flat = _flat(features.detach())
         with full_precision(features.device):
             for piece in torch.split(flat, max(1, _CHUNK_NUMBERS // images), dim=1):
-                self._add_products(piece - piece[0], block)
-        if (0, 0) in block.products:
-            self._reference += float(torch.linalg.vector_norm(flat[0])) ** 2
+                self._add_piece(piece, block)
         self._rounding = 10 * torch.finfo(features.dtype).eps
 
-    def _add_products(self, differences: Tensor, block: BlockPass) -> None:
-        rows = differences.split([stop - start for start, stop in block.spans])
+    def _add_piece(self, piece: Tensor, block: BlockPass) -> None:
+        # Pieces may differ in what is taken off all images alike, for centring removes it; but all
+        # passes over one piece must take off the same.
+        if block == self._whole and _varies(piece):
+            self._add_products(piece, block)
+            return
+        self._add_products(piece - piece[0], block)
+        if (0, 0) in block.products:
+            self._reference += _squared(piece[0])
+
+    def _add_products(self, features: Tensor, block: BlockPass) -> None:
+        rows = features.split([stop - start for start, stop in block.spans])
         for left, right in block.products:
             (low, high), (first, last) = block.spans[left], block.spans[right]
             for strip in self._strips:
@@ -283,6 +296,13 @@ def _flat(features: Tensor) -> Tensor:
     if features.dim() == 4:
         features = features.permute(0, 2, 3, 1)
     return features.flatten(start_dim=1)
+
+
+def _varies(features: Tensor) -> bool:
+    """Whether some of the images say that a quarter of the sum of squares is variation, or more."""
+    sample = features[:: max(1, len(features) // _SAMPLE)]
+    total = _squared(sample)
+    return total - len(sample) * _squared(sample.mean(dim=0)) > total / 4
 
 
 def _squared(numbers: Tensor) -> float:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from rfray.models.network import Convolution, Network
-from rfray.models.row_schedule import peak_numbers, tallest_strip
+from rfray.models.row_schedule import map_heights, peak_numbers, tallest_strip
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from rfray.numerics.kernel_alignment import BlockPass, GramSum
 
 _NUMBER_BYTES = 4
+_MAP = 4
+"""Dimensions of a map; behind the global pool there are two, and one row."""
 
 
 @dataclass(frozen=True)
@@ -73,35 +75,55 @@ def gram_rows(module: NetworkModule, images: Tensor, plan: MapPlan) -> Tensor:
         NumericsError: A feature is not finite, named by its layer.
     """
     import torch
-    import torch.nn.functional as F
 
     from rfray.models.row_pass import forward_by_rows
-    from rfray.numerics.kernel_alignment import GramSum, block_passes
+    from rfray.numerics.kernel_alignment import block_passes
     from rfray.numerics.live_taps import LiveTaps
     from rfray.numerics.precision import full_precision
 
-    network = module.network
-    sums = {
-        layer.name: GramSum(len(images), images.device, plan.blocks)
-        for layer in network.weight_layers
-    }
-    slim = _slim_weights(module)
-
-    def add(name: str, read: Tensor, rows: Tensor, block: BlockPass) -> None:
-        if name in slim:
-            weight, stride = slim[name]
-            sums[name].add(F.conv2d(read, weight, stride=stride), block)
-        elif name in sums:
-            sums[name].add(rows, block)
-
+    gathered = _GramRows(module, images, plan)
     with torch.inference_mode(), full_precision(images.device), LiveTaps():
         for block in block_passes(len(images), plan.blocks):
             taken = images if plan.blocks == 1 else images[block.images]
-            forward_by_rows(module, taken, plan.strip, partial(add, block=block))
-    rows = torch.empty(len(sums), next(iter(sums.values())).length, device=images.device)
-    for row, name in zip(rows, list(sums), strict=True):
-        _write_normalised(name, sums.pop(name), row)
-    return rows
+            forward_by_rows(module, taken, plan.strip, partial(gathered.add, block=block))
+    return gathered.rows
+
+
+class _GramRows:
+    """The normalised Gram matrices of a network's layers, made while its features come in."""
+
+    def __init__(self, module: NetworkModule, images: Tensor, plan: MapPlan) -> None:
+        import torch
+
+        from rfray.numerics.kernel_alignment import GramSum, block_passes
+
+        layers = [layer.name for layer in module.network.weight_layers]
+        heights = map_heights(module.network, images.shape[2])
+        passes = len(block_passes(len(images), plan.blocks))
+        self._sum = partial(GramSum, len(images), images.device, plan.blocks)
+        self.rows = torch.empty(len(layers), self._sum().length, device=images.device)
+        self._places = dict(zip(layers, self.rows, strict=True))
+        self._to_come = {name: passes * heights[name] for name in layers}
+        self._sums: dict[str, GramSum] = {}
+        self._slim = _slim_weights(module)
+
+    def add(self, name: str, read: Tensor, rows: Tensor, block: BlockPass) -> None:
+        """Add some rows of a layer's map, and end its sum with the last ones."""
+        import torch.nn.functional as F
+
+        if name not in self._places:
+            return
+        if name in self._slim:
+            weight, stride = self._slim[name]
+            features = F.conv2d(read, weight, stride=stride)
+        else:
+            features = rows
+        gram = self._sums.get(name) or self._sums.setdefault(name, self._sum())
+        gram.add(features, block)
+        self._to_come[name] -= rows.shape[2] if rows.dim() == _MAP else 1
+        if self._to_come[name] == 0:
+            # At once: it is in the processor's cache, and the next layer can have its memory.
+            _write_normalised(name, self._sums.pop(name), self._places[name])
 
 
 def _slim_weights(module: NetworkModule) -> dict[str, tuple[Tensor, int]]:

@@ -65,6 +65,17 @@ def test_study_of_which_nothing_has_run_says_so(client, store, refused, report):
     assert "no finished run (it has no run at all)" in refused(report(), "--study", "nothing-yet")
 
 
+@pytest.mark.parametrize("document", ["{'axes'", "[1]", '"axes"'])
+def test_a_study_document_that_is_no_json_object_is_named(client, write, refused, report, document):
+    writer = write(study_document())
+    client.set_experiment_tag(writer.experiment, "rfray.study", document)
+
+    line = refused(report(), "--study", writer.study)
+
+    assert f"experiment tag rfray.study of '{writer.study}'" in line
+    assert "no JSON object" in line
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [

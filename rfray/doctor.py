@@ -1,0 +1,188 @@
+"""What `rfray doctor` looks at: this machine, its packages, the data, the tracking store, Ray."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from rich.table import Table
+from rich.text import Text
+
+from rfray.errors import UserError
+from rfray.plan import Plan
+from rfray.storage import Storage
+
+_OLDEST_PYTHON = (3, 11)
+_PACKAGES = ("torch", "torchvision", "ray", "mlflow")
+_GIB = 2**30
+_LEAST_MEMORY = 4 * _GIB
+_LEAST_DISK = 5 * _GIB
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found about one thing.
+
+    Attributes:
+        subject: The thing.
+        well: Whether a sweep can do with it.
+        words: What was found.
+        do: What to do about it; empty where there is nothing to do.
+    """
+
+    subject: str
+    well: bool
+    words: str
+    do: str = ""
+
+
+def examine(plan: Plan, storage: Storage, address: str | None) -> Iterator[Finding]:
+    """Look at everything that a sweep of `plan` needs; starts and changes nothing.
+
+    Args:
+        plan: Whose data sets are looked for.
+        storage: Where its results would go.
+        address: Of a Ray cluster to join for a moment; None where Ray would start here.
+    """
+    yield python_finding(sys.version_info[:2])
+    yield from map(package_finding, _PACKAGES)
+    yield _gpus()
+    yield memory_finding(len(os.sched_getaffinity(0)), _available_memory())
+    yield disk_finding(storage.root, shutil.disk_usage(_existing(storage.root)).free)
+    for name in dict.fromkeys(node.cells[0].dataset for node in plan.nodes.values()):
+        yield _dataset(name)
+    yield _attempt("tracking store", lambda: _tracking(storage))
+    yield _attempt("Ray", lambda: _ray(address))
+
+
+def python_finding(found: tuple[int, int]) -> Finding:
+    """Whether this Python is new enough."""
+    wanted = ".".join(map(str, _OLDEST_PYTHON))
+    well = found >= _OLDEST_PYTHON
+    words = f"{platform.python_version()} on {platform.machine()}"
+    return Finding(
+        "Python", well, words, "" if well else f"make an environment of {wanted} or newer"
+    )
+
+
+def package_finding(name: str) -> Finding:
+    """Whether a package is installed, and which version."""
+    try:
+        return Finding(name, True, version(name))
+    except PackageNotFoundError:
+        return Finding(name, False, "not installed", f"pip install {name}")
+
+
+def gpu_finding(names: list[str], has_driver: bool) -> Finding:
+    """What PyTorch sees of GPUs, on a machine with or without a driver for them."""
+    if names:
+        return Finding("GPUs", True, ", ".join(names))
+    if has_driver:
+        return Finding(
+            "GPUs",
+            False,
+            "nvidia-smi is here, but PyTorch sees no GPU",
+            "install a PyTorch built for this driver: https://pytorch.org/get-started",
+        )
+    return Finding("GPUs", True, "none: networks are trained on the processor")
+
+
+def memory_finding(cores: int, available: int) -> Finding:
+    """Whether the machine has room for Ray, the driver and a worker."""
+    well = available >= _LEAST_MEMORY
+    words = f"{cores} cores, {available / _GIB:.1f} GiB of memory available"
+    return Finding("machine", well, words, "" if well else "close other programs: 4 GiB are little")
+
+
+def disk_finding(folder: Path, free: int) -> Finding:
+    """Whether the results' folder has room, and may be written."""
+    words = f"{free / _GIB:.0f} GiB free for {folder}"
+    if not os.access(_existing(folder), os.W_OK):
+        return Finding("disk", False, f"{folder} cannot be written", "name another with --storage")
+    well = free >= _LEAST_DISK
+    return Finding("disk", well, words, "" if well else "free some, or name another with --storage")
+
+
+def report(findings: list[Finding]) -> Table:
+    """The findings as a table, what to do below what is wrong."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for finding in findings:
+        mark = Text("ok", style="green") if finding.well else Text("!!", style="bold red")
+        words = Text(finding.words)
+        if finding.do:
+            words.append(f"\n→ {finding.do}", style="bold" if not finding.well else "dim")
+        table.add_row(mark, finding.subject, words)
+    return table
+
+
+def _gpus() -> Finding:
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    properties = [torch.cuda.get_device_properties(index) for index in range(count)]
+    names = [f"{one.name} ({one.total_memory / _GIB:.0f} GiB)" for one in properties]
+    return gpu_finding(names, shutil.which("nvidia-smi") is not None)
+
+
+def _available_memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that is there."""
+    return next(place for place in (folder, *folder.parents) if place.is_dir())
+
+
+def _dataset(name: str) -> Finding:
+    from rfray.data.cache import prepared_path
+    from rfray.data.folders import data_folder
+    from rfray.data.registry import dataset_source
+
+    path = prepared_path(dataset_source(name))
+    if path.is_file():
+        return Finding(name, True, f"prepared: {path}")
+    return Finding(
+        name,
+        True,
+        "not prepared yet",
+        f"nothing: the first run prepares it from {data_folder()}, and says which file is missing",
+    )
+
+
+def _attempt(subject: str, look: Callable[[], Finding]) -> Finding:
+    try:
+        return look()
+    except UserError as error:
+        where = f"{error.where}: " if error.where else ""
+        return Finding(subject, False, where + error.what, error.do)
+
+
+def _tracking(storage: Storage) -> Finding:
+    if storage.embedded and not storage.database.is_file():
+        return Finding("tracking store", True, f"a new database in {storage.root}")
+    from rfray.tracking import Ledger, check_store
+
+    check_store(storage.tracking_uri)
+    studies = Ledger(storage.tracking_uri).studies()
+    return Finding("tracking store", True, f"{storage.tracking_uri}, {len(studies)} studies")
+
+
+def _ray(address: str | None) -> Finding:
+    if address is None and "RAY_ADDRESS" not in os.environ:
+        return Finding("Ray", True, "starts on this machine with each sweep")
+    import ray
+
+    from rfray.engine.ray_executor import machines, start_ray
+
+    start_ray(address)
+    try:
+        there = machines()
+    finally:
+        ray.shutdown()
+    return Finding("Ray", bool(there), f"{len(there)} machines: {'; '.join(map(str, there))}")

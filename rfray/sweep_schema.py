@@ -1,0 +1,114 @@
+"""The sweep file described for editors (JSON schema) and for readers (a Markdown page).
+
+Both are made from the typed study and the stages' typed parameters: there is nothing to keep in
+step by hand.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterator
+from typing import Any, Union, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+
+from rfray.data.registry import DATASETS
+from rfray.models.registry import ARCHITECTURES
+from rfray.parameters import Parameters
+from rfray.stages.registry import stages
+from rfray.study import Axes, Data, Request, study_model
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+_INTRODUCTION = """\
+# The sweep file
+
+A sweep file is YAML. This page is made from the types that check it (`rfray reference`), so it says
+what rfray {version} takes; `rfray schema` prints the same as a JSON schema, with which editors
+complete and check. Unknown keys, wrong types and impossible values are refused before anything
+starts. On the command line every value can be overridden: `axes.seed=[0,1] train.epochs=5`.
+
+A stage runs if its key is there, `cka:` alone with its defaults; `hessian: false` leaves it out.
+"""
+
+
+def sweep_schema() -> dict[str, Any]:
+    """The JSON schema (draft 2020-12) of a sweep file, the names of networks and stages included.
+
+    Data sets are examples, not a closed list, since a name may end in a size: `cifar10@64`.
+    """
+    schema = study_model().model_json_schema()
+    schema["$schema"] = DIALECT
+    schema["title"] = "rfray sweep file"
+    for name in stages():
+        # `cka:` alone is null in YAML and means the defaults; `cka: false` leaves the stage out.
+        schema["properties"][name]["anyOf"].append({"const": False})
+    axes = schema["$defs"]["Axes"]["properties"]
+    axes["arch"]["items"]["enum"] = sorted(ARCHITECTURES)
+    axes["dataset"]["items"]["examples"] = sorted(DATASETS)
+    schema["properties"]["resources"]["propertyNames"] = {"enum": list(stages())}
+    return schema
+
+
+def reference_page(version: str) -> str:
+    """The sweep file's keys as a Markdown page: type, default and meaning of each."""
+    sections = [_INTRODUCTION.format(version=version)]
+    sections.append(_section("`axes`", "What the sweep varies: each combination is a cell.", Axes))
+    for stage in stages().values():
+        about = (stage.parameters.__doc__ or "").strip().splitlines()[0]
+        sections.append(
+            _section(f"`{stage.name}`", f"{about} Result: {stage.summary}.", stage.parameters)
+        )
+    sections.append(_section("`data`", "Where data sets lie; enters no key.", Data))
+    sections.append(
+        _section("`resources.STAGE`", "What one run of a stage occupies; enters no key.", Request)
+    )
+    return "\n".join(sections)
+
+
+def _section(title: str, about: str, model: type[Parameters]) -> str:
+    return "\n".join([f"## {title}\n", f"{about}\n", *_table(model), ""])
+
+
+def _table(model: type[Parameters]) -> Iterator[str]:
+    yield "| key | type | default | meaning |"
+    yield "|---|---|---|---|"
+    for name, field in model.model_fields.items():
+        cells = (
+            f"`{name}`",
+            _type_words(field.annotation),
+            _default(field),
+            field.description or "",
+        )
+        yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    return f"`{_yaml_words(field.get_default(call_default_factory=True))}`"
+
+
+def _yaml_words(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"[{', '.join(map(_yaml_words, value))}]" if isinstance(value, list) else str(value)
+
+
+_WORDS = {int: "integer", float: "number", str: "text", bool: "true or false", type(None): "null"}
+
+
+def _type_words(annotation: Any) -> str:
+    """A Python type as a reader of YAML would say it."""
+    if annotation in _WORDS:
+        return _WORDS[annotation]
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is list:
+        return f"list of {_type_words(arguments[0])}"
+    if origin in (Union, types.UnionType):
+        return " or ".join(_type_words(one) for one in arguments)
+    if origin is not None and hasattr(annotation, "__metadata__"):
+        return _type_words(arguments[0])
+    return " or ".join(f"`{one}`" for one in arguments)
