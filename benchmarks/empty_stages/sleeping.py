@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import random
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,7 @@ def rfrays_own(name: str) -> ModuleType:
     if spec is None or spec.loader is None:
         raise ImportError(f"rfray has no stage {name}")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where the types of its parameters are looked up
     spec.loader.exec_module(module)
     return module
 
