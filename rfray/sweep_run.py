@@ -73,8 +73,7 @@ def prepared(plan: Plan, storage: Storage) -> Iterator[Prepared]:
             # Whoever writes a folder's own database holds the folder's lock.
             renew = _nothing if storage.embedded else held.enter_context(_leased(ledger, claim))
             ledger.describe(plan.study.document())
-            _settle(plan, ledger, renew)
-            stands = standing(plan, ledger.runs(study))
+            stands = _settled(plan, ledger, renew)
         yield Prepared(plan, ledger, stands, renew)
 
 
@@ -177,24 +176,27 @@ def git_state() -> str:
     return answer.stdout.strip()
 
 
-def _settle(plan: Plan, ledger: LedgerWriter, renew: Callable[[], None]) -> None:
-    """End the runs that a dead driver left RUNNING: FINISHED where the work was done."""
+def _settled(plan: Plan, ledger: LedgerWriter, renew: Callable[[], None]) -> Standing:
+    """What the ledger holds once the runs that a dead driver left RUNNING are ended.
+
+    FINISHED where the work was done; the others are for this driver to take up again.
+    """
     before = standing(plan, ledger.runs(plan.study.name))
+    if not before.unfinished and not before.strays:
+        return before
     for key, run in before.unfinished.items():
         renew()
         outcome = published_outcome(run.artifact_uri, key, ledger.tracking_uri)
         if outcome is not None:
             logged = ledger.logged_steps(run)
-            ledger.log_metrics(
-                run.run_id,
-                [
-                    (entry.metric, entry.step, entry.value, entry.timestamp)
-                    for entry in outcome.measurements
-                    if (entry.metric, entry.step) not in logged
-                ],
-            )
-            ledger.end_run(run.run_id, "FINISHED", closing_tags(outcome))
+            unlogged = [
+                (entry.metric, entry.step, entry.value, entry.timestamp)
+                for entry in outcome.measurements
+                if (entry.metric, entry.step) not in logged
+            ]
+            ledger.end_run(run.run_id, "FINISHED", closing_tags(outcome), unlogged)
     _end_strays(before, ledger)
+    return standing(plan, ledger.runs(plan.study.name))
 
 
 def _end_strays(stands: Standing, ledger: LedgerWriter) -> None:

@@ -34,7 +34,7 @@ _EXPERIMENT_KIND = ("mlflow.experimentKind", "custom_model_development")
 """Has MLflow's pages show training runs, not the traces of language models."""
 
 _PAGE = 1000
-_METRICS_A_BATCH = 1000
+_METRICS_A_BATCH = 900  # MLflow takes 1,000 metrics and tags together
 _PARAMS_A_BATCH = 100
 _LONGEST_TAG = 5000
 _SERVER_ERROR = 500
@@ -271,17 +271,29 @@ class LedgerWriter(Ledger):
 
     def log_metrics(self, run_id: str, measurements: Sequence[Measured]) -> None:
         """Write measurements, `(metric, step, value, milliseconds since the epoch)`, in batches."""
-        for start in range(0, len(measurements), _METRICS_A_BATCH):
-            batch = measurements[start : start + _METRICS_A_BATCH]
-            self.client.log_batch(
-                run_id,
-                metrics=[Metric(name, value, time, step) for name, step, value, time in batch],
-            )
+        for batch in _batches(measurements):
+            self.client.log_batch(run_id, metrics=batch)
 
-    def end_run(self, run_id: str, status: str, tags: Mapping[str, str]) -> None:
-        """Write tags, then end the run as FINISHED, FAILED or KILLED."""
-        self.client.log_batch(run_id, tags=_tags(tags))
+    def end_run(
+        self,
+        run_id: str,
+        status: str,
+        tags: Mapping[str, str],
+        measurements: Sequence[Measured] = (),
+    ) -> None:
+        """Write measurements and tags, then end the run as FINISHED, FAILED or KILLED."""
+        *earlier, last = _batches(measurements) or [[]]
+        for batch in earlier:
+            self.client.log_batch(run_id, metrics=batch)
+        # In one request: each costs the store a transaction.
+        self.client.log_batch(run_id, metrics=last, tags=_tags(tags))
         self.client.set_terminated(run_id, status=status)
+
+
+def _batches(measurements: Sequence[Measured]) -> list[list[Metric]]:
+    entries = [Metric(name, value, time, step) for name, step, value, time in measurements]
+    starts = range(0, len(entries), _METRICS_A_BATCH)
+    return [entries[start : start + _METRICS_A_BATCH] for start in starts]
 
 
 def make_database(path: Path) -> None:

@@ -105,13 +105,13 @@ class Recorder:
         """End a node's run as its outcome says, and write all that is left of it."""
         self.measured(outcome.key, outcome.measurements)
         entry = self._open.pop(outcome.key)
-        log = self._logging(entry)
+        measured, entry.buffer = entry.buffer, []
         well = outcome.status == "finished"
         tags = closing_tags(outcome)
 
         def write() -> None:
-            log()
-            self._ledger.end_run(entry.run.run_id, "FINISHED" if well else "FAILED", tags)
+            status = "FINISHED" if well else "FAILED"
+            self._ledger.end_run(entry.run.run_id, status, tags, measured)
             if well:
                 shutil.rmtree(self._checkpoints / outcome.key, ignore_errors=True)
 
@@ -160,5 +160,5 @@ class Recorder:
         """In the scribe's thread, behind whatever it was still opening."""
         self._collect()
         for entry in self._open.values():
-            self._ledger.log_metrics(entry.run.run_id, entry.buffer)
-            self._ledger.end_run(entry.run.run_id, "KILLED", {"rfray.error": "interrupted"})
+            why = {"rfray.error": "interrupted"}
+            self._ledger.end_run(entry.run.run_id, "KILLED", why, entry.buffer)
