@@ -209,7 +209,7 @@ def doctor(
 
     from rfray import doctor as doctors
 
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    _wait_seconds_not_minutes()
     place = storage_at(storage, tracking_uri)
     findings = list(doctors.examine(_plan(arguments), place, address))
     _show(as_json, [asdict(finding) for finding in findings], doctors.report(findings))
@@ -321,6 +321,11 @@ def _plan(arguments: Sequence[str]) -> Plan:
     return make_plan(study)
 
 
+def _wait_seconds_not_minutes() -> None:
+    # Nobody waits at a terminal for MLflow's seven retries, which take four minutes.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+
+
 def _ledger(place: Storage) -> Ledger:
     if place.embedded and not place.database.is_file():
         raise UserError(
@@ -328,8 +333,7 @@ def _ledger(place: Storage) -> Ledger:
             where=str(place.root),
             do="run a sweep first, or name another folder with --storage DIR",
         )
-    # Nobody waits at a terminal for MLflow's seven retries, which take four minutes.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    _wait_seconds_not_minutes()
     from rfray.tracking import Ledger, check_store
 
     check_store(place.tracking_uri)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import psutil
 from rich.table import Table
 from rich.text import Text
 
@@ -18,7 +18,6 @@ from rfray.errors import UserError
 from rfray.plan import Plan
 from rfray.storage import Storage
 
-_OLDEST_PYTHON = (3, 11)
 _PACKAGES = ("torch", "torchvision", "ray", "mlflow")
 _GIB = 2**30
 _LEAST_MEMORY = 4 * _GIB
@@ -50,25 +49,15 @@ def examine(plan: Plan, storage: Storage, address: str | None) -> Iterator[Findi
         storage: Where its results would go.
         address: Of a Ray cluster to join for a moment; None where Ray would start here.
     """
-    yield python_finding(sys.version_info[:2])
+    yield Finding("Python", True, f"{platform.python_version()} on {platform.machine()}")
     yield from map(package_finding, _PACKAGES)
     yield _gpus()
-    yield memory_finding(len(os.sched_getaffinity(0)), _available_memory())
+    yield memory_finding(os.cpu_count() or 1, psutil.virtual_memory().available)
     yield disk_finding(storage.root, shutil.disk_usage(_existing(storage.root)).free)
     for name in dict.fromkeys(node.cells[0].dataset for node in plan.nodes.values()):
         yield _dataset(name)
     yield _attempt("tracking store", lambda: _tracking(storage))
     yield _attempt("Ray", lambda: _ray(address))
-
-
-def python_finding(found: tuple[int, int]) -> Finding:
-    """Whether this Python is new enough."""
-    wanted = ".".join(map(str, _OLDEST_PYTHON))
-    well = found >= _OLDEST_PYTHON
-    words = f"{platform.python_version()} on {platform.machine()}"
-    return Finding(
-        "Python", well, words, "" if well else f"make an environment of {wanted} or newer"
-    )
 
 
 def package_finding(name: str) -> Finding:
@@ -128,10 +117,6 @@ def _gpus() -> Finding:
     properties = [torch.cuda.get_device_properties(index) for index in range(count)]
     names = [f"{one.name} ({one.total_memory / _GIB:.0f} GiB)" for one in properties]
     return gpu_finding(names, shutil.which("nvidia-smi") is not None)
-
-
-def _available_memory() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
 
 
 def _existing(folder: Path) -> Path:

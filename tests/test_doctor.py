@@ -47,7 +47,6 @@ def test_a_cluster_that_does_not_answer_is_named(examined):
 @pytest.mark.parametrize(
     ("finding", "words", "do"),
     [
-        (doctor.python_finding((3, 9)), "", "3.11"),
         (doctor.package_finding("no-such-package"), "not installed", "pip install"),
         (doctor.gpu_finding([], has_driver=True), "PyTorch sees no GPU", "install a PyTorch"),
         (doctor.memory_finding(2, 2**30), "2 cores, 1.0 GiB", "close other programs"),

@@ -101,6 +101,24 @@ def test_training_that_died_goes_on_from_its_last_checkpoint(tmp_path, keep, die
     again_is_the_same(tmp_path, train, settings, dies_at)
 
 
+@pytest.mark.parametrize("damage", ["cut short", "another's", "missing"])
+def test_best_weights_that_are_not_those_saved_are_refused_and_trained_anew(tmp_path, damage):
+    settings = protocol(checkpoint="best")
+    _, workspace = run(train, tmp_path, settings)
+    weights = (workspace / "model.safetensors").read_bytes()
+    (best,) = (tmp_path / "checkpoint").glob("best-*.safetensors")
+    if damage == "cut short":
+        best.write_bytes(best.read_bytes()[:-8])
+    elif damage == "another's":
+        save_module(initial_module(CELL, "cpu"), best)
+    else:
+        best.unlink()
+    with pytest.raises(RuntimeError, match="missing or damaged"):
+        run(train, tmp_path, settings)
+    _, workspace = run(train, tmp_path, settings)
+    assert (workspace / "model.safetensors").read_bytes() == weights
+
+
 @pytest.mark.parametrize("dies_at", [1, 3, 5])
 def test_fine_tuning_that_died_goes_on_from_its_last_checkpoint(tmp_path, dies_at):
     dense = Input(stage="train", cell=CELL, folder=tmp_path, metrics={"test_accuracy": 50.0})

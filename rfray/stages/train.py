@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -14,8 +13,12 @@ from rfray.stages.stage import Stage, StageContext
 from rfray.training.protocol import TrainingProtocol
 
 if TYPE_CHECKING:
+    from torch.optim import SGD
+
     from rfray.models.module import NetworkModule
     from rfray.training.checkpoint import EpochRecord
+
+CHECKPOINT = "train.safetensors"
 
 BACKWARD_TO_FORWARD = 2
 """A backward pass costs about two forward passes."""
@@ -54,7 +57,7 @@ def run(context: StageContext[TrainParameters]) -> None:
     module = initial_module(cell, context.device)
     save_module(module, context.workspace / "init.safetensors")
     optimizer = optimizer_for(module, protocol)
-    checkpoint = context.checkpoint / "train.safetensors"
+    checkpoint = context.checkpoint / CHECKPOINT
     history = load_checkpoint(checkpoint, module, optimizer)
     for record in history:
         context.report(record.epoch, record.metrics)
@@ -73,32 +76,25 @@ def run(context: StageContext[TrainParameters]) -> None:
         history.append(EpochRecord(trained.epoch, metrics))
         # The best weights first: the history must not know of an epoch whose weights are lost.
         if protocol.checkpoint == "best" and best_epoch(history) == trained.epoch:
-            _save_whole(module, _best_weights(context.checkpoint, trained.epoch))
+            best = _best_checkpoint(context.checkpoint, trained.epoch)
+            save_checkpoint(best, module, optimizer, history)
         if is_due(trained.epoch, context.checkpoint_every, protocol.epochs):
             save_checkpoint(checkpoint, module, optimizer, history)
             _forget_other_weights(context.checkpoint, best_epoch(history))
         context.report(trained.epoch, metrics)
-    _keep(context, module, history)
+    if protocol.checkpoint == "best":
+        _take_best(context, module, optimizer, history)
+    save_module(module, context.workspace / "model.safetensors")
 
 
-def _save_whole(module: NetworkModule, path: Path) -> None:
-    """Put the weights in the place of those at `path`: a reader finds the old or the new ones."""
-    from rfray.artifacts import partial_path, replace_with
-    from rfray.training.weights import save_module
-
-    partial = partial_path(path)
-    save_module(module, partial)
-    replace_with(partial, path)
+def _best_checkpoint(folder: Path, epoch: int) -> Path:
+    return folder / f"best-{epoch}.safetensors"
 
 
-def _best_weights(checkpoint: Path, epoch: int) -> Path:
-    return checkpoint / f"best-{epoch}.safetensors"
-
-
-def _forget_other_weights(checkpoint: Path, epoch: int) -> None:
+def _forget_other_weights(folder: Path, epoch: int) -> None:
     """Remove the weights of epochs that the saved history no longer holds for the best."""
-    for path in checkpoint.glob("best-*.safetensors"):
-        if path != _best_weights(checkpoint, epoch):
+    for path in folder.glob("best-*.safetensors"):
+        if path != _best_checkpoint(folder, epoch):
             path.unlink()
 
 
@@ -107,18 +103,30 @@ def best_epoch(history: Sequence[EpochRecord]) -> int:
     return max(history, key=lambda record: record.metrics["test_accuracy"]).epoch
 
 
-def _keep(
-    context: StageContext[TrainParameters], module: NetworkModule, history: Sequence[EpochRecord]
+def _take_best(
+    context: StageContext[TrainParameters],
+    module: NetworkModule,
+    optimizer: SGD,
+    history: Sequence[EpochRecord],
 ) -> None:
-    """Leave the weights that the protocol chooses, and have the last reported values be theirs."""
-    from rfray.training.weights import save_module
+    """Put `module` where it tested best, and have the last reported values be those of then.
 
-    model = context.workspace / "model.safetensors"
-    if context.parameters.checkpoint == "last":
-        save_module(module, model)
-        return
+    Raises:
+        RuntimeError: The weights in the checkpoint folder are not those that were saved there.
+    """
+    from rfray.training.checkpoint import load_checkpoint
+
     epoch = best_epoch(history)
-    shutil.copyfile(_best_weights(context.checkpoint, epoch), model)
+    if (
+        len(load_checkpoint(_best_checkpoint(context.checkpoint, epoch), module, optimizer))
+        != epoch
+    ):
+        # Otherwise each new start would come to the same end.
+        (context.checkpoint / CHECKPOINT).unlink()
+        raise RuntimeError(
+            f"the weights of epoch {epoch} in {context.checkpoint} are missing or damaged; "
+            "the next start trains anew"
+        )
     kept = history[epoch - 1].metrics
     context.report(
         len(history) + 1,
