@@ -117,10 +117,8 @@ def _take_best(
     from rfray.training.checkpoint import load_checkpoint
 
     epoch = best_epoch(history)
-    if (
-        len(load_checkpoint(_best_checkpoint(context.checkpoint, epoch), module, optimizer))
-        != epoch
-    ):
+    best = _best_checkpoint(context.checkpoint, epoch)
+    if len(load_checkpoint(best, module, optimizer)) != epoch:
         # Otherwise each new start would come to the same end.
         (context.checkpoint / CHECKPOINT).unlink()
         raise RuntimeError(
