@@ -52,13 +52,18 @@ def versions(*packages: str) -> str:
 
 
 def print_and_write(
-    path: Path, title: str, note: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
+    path: Path,
+    title: str,
+    note: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    beneath: str = "",
 ) -> None:
     """Print a Markdown page with one table, numbers to the right, and write it to `path`."""
     numbers = [ALIGNED_LEFT, *[ALIGNED_RIGHT] * (len(columns) - 1)]
     lines = [f"| {' | '.join(cells)} |" for cells in (columns, *rows)]
     lines.insert(1, f"|{'|'.join(numbers)}|")
-    page = "\n".join([title, "", note, "", *lines]) + "\n"
+    page = "\n".join([title, "", note, "", *lines, *(["", beneath] if beneath else [])]) + "\n"
     print(page, flush=True)
     path.parent.mkdir(exist_ok=True)
     path.write_text(page, encoding="utf-8")

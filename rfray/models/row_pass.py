@@ -21,6 +21,7 @@ from rfray.models.network import (
     Relu,
 )
 from rfray.models.row_schedule import RowStep, row_steps
+from rfray.numerics.live_taps import live_convolution
 
 See = Callable[[str, Tensor, Tensor], None]
 """Takes a layer's name, the rows of its first input that it has read, and those of its own map."""
@@ -160,7 +161,7 @@ def _windowed(step: RowStep, part: nn.Module, rows: Tensor) -> Tensor:
         beyond = 0.0 if isinstance(operation, Convolution) else -torch.inf
         rows = F.pad(rows, (0, 0, step.above, step.below), value=beyond)
     if isinstance(part, nn.Conv2d):
-        return F.conv2d(
+        return live_convolution(
             rows, part.weight, part.bias, part.stride, (vertical, padding), part.dilation
         )
     return F.max_pool2d(

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import combinations, pairwise
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -25,9 +26,8 @@ from rfray.numerics.precision import full_precision
 _CHUNK_NUMBERS = 1 << 22
 """Features are copied in pieces of so many numbers, 16 MiB in float32."""
 
-_BLOCKS = 4
-"""Gram matrices of all images at once are held in so many strips of rows: 10/16 of the square."""
-
+_STRIPS = 2
+"""Gram matrices of all images at once are held in so many strips of rows: 3/4 of the square."""
 
 _SAMPLE = 16
 """Images that tell whether features vary enough for their products to be taken as they are."""
@@ -83,48 +83,58 @@ def block_passes(images: int, blocks: int) -> list[BlockPass]:
 class GramSum:
     """The Gram matrix of one layer, summed over its features piece by piece.
 
-    Products are taken in the dtype of the features, of the differences from the first image unless
-    features are mostly variation anyway: they are as small as the variation between images, so that
-    no large mean drowns it, and exactly zero where all features are constant. Sums and centring are
-    in float64.
+    Products and sums are in the dtype of the features. Products are of the differences from the
+    first image unless features are mostly variation anyway: they are as small as the variation
+    between images, so that no large mean drowns it, and exactly zero where all features are
+    constant.
     """
 
-    def __init__(self, images: int, device: torch.device, blocks: int = 1) -> None:
+    def __init__(
+        self,
+        images: int,
+        device: torch.device,
+        blocks: int = 1,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         """The sum over no features yet.
 
         Args:
             images: N, at least two.
             device: Of the features.
             blocks: As many as the passes are made of.
+            dtype: Of the features, float32 or float64.
 
         Raises:
-            NumericsError: There are fewer than two images, or more blocks than images.
+            NumericsError: There are fewer than two images, or more blocks than images, or the
+                precision is lower than float32.
         """
+        if dtype not in {torch.float32, torch.float64}:
+            raise NumericsError(f"kernel alignment needs float32 or float64, not {dtype}")
         (self._whole,) = block_passes(images, 1)
         self._images = images
-        strips = min(_BLOCKS, images) if blocks == 1 else blocks
+        strips = min(_STRIPS, images) if blocks == 1 else blocks
         self._strips = [
-            _Strip(start, stop, torch.zeros(stop - start, stop, dtype=torch.float64, device=device))
+            _Strip(start, stop, torch.zeros(stop - start, stop, dtype=dtype, device=device))
             for start, stop in _spans(images, strips)
         ]
-        self._reference = 0.0
-        self._rounding = 0.0
+        self._dtype = dtype
+        self._reference = torch.zeros((), dtype=torch.float64, device=device)
         self._ended = False
 
     def add(self, features: Tensor, of: BlockPass | None = None) -> None:
         """Add the products of some features; made to be called while a forward pass runs.
 
         Args:
-            features: (images of the pass, ...), by all these features, float32 or float64.
+            features: (images of the pass, ...), by all these features, in the dtype of the sum.
             of: Which images they are and which products are wanted; by default all.
 
         Raises:
-            NumericsError: The number of images is wrong, the precision lower than float32, or the
-                sum has been normalised.
+            NumericsError: The number of images or the dtype is wrong, or the sum has been
+                normalised.
         """
         self._refuse_if_ended()
-        if features.dtype not in {torch.float32, torch.float64}:
-            raise NumericsError(f"kernel alignment needs float32 or float64, not {features.dtype}")
+        if features.dtype != self._dtype:
+            raise NumericsError(f"features of {self._dtype} are wanted, not of {features.dtype}")
         block = of or self._whole
         images = sum(stop - start for start, stop in block.spans)
         if len(features) != images:
@@ -133,7 +143,6 @@ class GramSum:
         with full_precision(features.device):
             for piece in torch.split(flat, max(1, _CHUNK_NUMBERS // images), dim=1):
                 self._add_piece(piece, block)
-        self._rounding = 10 * torch.finfo(features.dtype).eps
 
     def _add_piece(self, piece: Tensor, block: BlockPass) -> None:
         # Pieces may differ in what is taken off all images alike, for centring removes it; but all
@@ -153,7 +162,7 @@ class GramSum:
                 if low <= strip.start < high:
                     end = min(last, strip.stop)
                     own = rows[left][strip.start - low : strip.stop - low]
-                    strip.numbers[:, first:end] += own @ rows[right][: end - first].T
+                    strip.numbers[:, first:end].addmm_(own, rows[right][: end - first].T)
 
     @property
     def length(self) -> int:
@@ -180,32 +189,41 @@ class GramSum:
         """
         self._refuse_if_ended()
         self._ended = True
-        means = self._column_means()
-        # Minus the mean of each row and each column, plus that of all: a product of rank two.
-        ones = torch.ones_like(means)
-        rows, columns = torch.stack([means, ones], dim=1), torch.stack([ones, means - means.mean()])
-        size = self._images * self._reference
-        trace = norm = 0.0
-        for strip in self._strips:
-            size += float(strip.square(strip.numbers).trace())
-            strip.numbers.addmm_(rows[strip.start : strip.stop], columns[:, : strip.stop], alpha=-1)
-            trace += float(strip.square(strip.numbers).trace())
-            norm += 2 * _squared(strip.numbers) - _squared(strip.square(strip.numbers))
+        before = self._trace()
+        self._centre()
+        # One transfer from the device for both.
+        size, trace = torch.stack([before + self._images * self._reference, self._trace()]).tolist()
         if not math.isfinite(size):
             raise NumericsError("a feature is not finite")
-        alive = trace > self._rounding**2 * size
-        row = torch.empty(self.length, device=means.device) if out is None else out
-        self._pack(1 / math.sqrt(norm) if alive else math.nan, row)
-        return row
+        row = torch.empty(self.length, device=self._reference.device) if out is None else out
+        of = torch.finfo(self._dtype)
+        # Nor is there anything to be told from products that small: they have lost their digits.
+        if trace <= max((10 * of.eps) ** 2 * size, of.tiny / of.eps):
+            return row.fill_(math.nan)
+        # By the trace first, lest squares of squares vanish or overflow.
+        self._pack(1 / trace, row)
+        # In float64: the sum of so many squares would cost 3e-6 of the norm.
+        return row.div_(torch.linalg.vector_norm(row, dtype=torch.float64))
 
     def _refuse_if_ended(self) -> None:
         if self._ended:
             raise NumericsError("the sum of features was ended by its normalisation")
 
-    def _column_means(self) -> Tensor:
-        sums = torch.zeros(self._images, dtype=torch.float64, device=self._strips[0].numbers.device)
+    def _trace(self) -> Tensor:
+        squares = [strip.square(strip.numbers) for strip in self._strips]
+        return torch.cat([square.diagonal() for square in squares]).sum(dtype=torch.float64)
+
+    def _centre(self) -> None:
+        """Take the mean of each row and column off and add that of all: a product of rank two."""
+        means = self._column_means()
+        ones = torch.ones_like(means)
+        rows, columns = torch.stack([means, ones], dim=1), torch.stack([ones, means - means.mean()])
         for strip in self._strips:
-            sums[strip.start : strip.stop] += strip.numbers.sum(dim=1)
+            strip.numbers.addmm_(rows[strip.start : strip.stop], columns[:, : strip.stop], alpha=-1)
+
+    def _column_means(self) -> Tensor:
+        sums = torch.cat([strip.numbers.sum(dim=1) for strip in self._strips])
+        for strip in self._strips:
             sums[: strip.start] += strip.left(strip.numbers).sum(dim=0)
         return sums / self._images
 
@@ -213,7 +231,7 @@ class GramSum:
         pieces = row.split([strip.numbers.numel() for strip in self._strips])
         for strip, piece in zip(self._strips, pieces, strict=True):
             packed = piece.view(strip.numbers.shape)
-            torch.mul(strip.numbers, math.sqrt(2) * scale, out=packed)
+            torch.mul(strip.left(strip.numbers), math.sqrt(2) * scale, out=strip.left(packed))
             torch.mul(strip.square(strip.numbers), scale, out=strip.square(packed))
 
 
@@ -244,13 +262,11 @@ def equal_gram_weight(weight: Tensor) -> Tensor:
         weight: W, (outputs, inputs), of a linear map or of a 1×1 convolution.
 
     Returns:
-        R, (inputs, inputs), in the dtype of W, decomposed in float64; W itself where it has no more
-        outputs than inputs.
+        R, (inputs, inputs), in the dtype of W; W itself where it has no more outputs than inputs.
     """
     if weight.shape[0] <= weight.shape[1]:
         return weight
-    triangle: Tensor = torch.linalg.qr(weight.double(), mode="r").R
-    return triangle.to(weight.dtype)
+    return cast(Tensor, torch.linalg.qr(weight, mode="r").R)
 
 
 def alignment(first: Tensor, second: Tensor) -> Tensor:
@@ -302,9 +318,9 @@ def _varies(features: Tensor) -> bool:
     """Whether some of the images say that a quarter of the sum of squares is variation, or more."""
     sample = features[:: max(1, len(features) // _SAMPLE)]
     total = _squared(sample)
-    return total - len(sample) * _squared(sample.mean(dim=0)) > total / 4
+    return bool(total - len(sample) * _squared(sample.mean(dim=0)) > total / 4)
 
 
-def _squared(numbers: Tensor) -> float:
-    """The squared Frobenius norm."""
-    return float(torch.linalg.vector_norm(numbers)) ** 2
+def _squared(numbers: Tensor) -> Tensor:
+    """The squared Frobenius norm, a scalar on the device."""
+    return torch.linalg.vector_norm(numbers).square()

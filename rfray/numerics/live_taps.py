@@ -31,7 +31,7 @@ class LiveTaps(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         if func is torch.conv2d and not kwargs:
-            return _convolve(*args)
+            return live_convolution(*args)
         return func(*args, **(kwargs or {}))
 
 
@@ -71,7 +71,7 @@ def dead_border(size: int, kernel: int, stride: int, padding: int, dilation: int
     return min(border, padding // dilation)
 
 
-def _convolve(
+def live_convolution(
     image: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
@@ -80,6 +80,7 @@ def _convolve(
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
 ) -> Tensor:
+    """`torch.conv2d` without the outer taps that see only padding; its arguments and its result."""
     if isinstance(padding, str):
         return torch.conv2d(image, weight, bias, _pair(stride), padding, _pair(dilation), groups)
     strides, paddings, dilations = _pair(stride), _pair(padding), _pair(dilation)

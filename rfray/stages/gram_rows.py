@@ -78,11 +78,10 @@ def gram_rows(module: NetworkModule, images: Tensor, plan: MapPlan) -> Tensor:
 
     from rfray.models.row_pass import forward_by_rows
     from rfray.numerics.kernel_alignment import block_passes
-    from rfray.numerics.live_taps import LiveTaps
     from rfray.numerics.precision import full_precision
 
     gathered = _GramRows(module, images, plan)
-    with torch.inference_mode(), full_precision(images.device), LiveTaps():
+    with torch.inference_mode(), full_precision(images.device):
         for block in block_passes(len(images), plan.blocks):
             taken = images if plan.blocks == 1 else images[block.images]
             forward_by_rows(module, taken, plan.strip, partial(gathered.add, block=block))

@@ -50,7 +50,7 @@ def network(seed, images=24):
 
 
 def row(features, blocks=1):
-    gram = GramSum(len(features), features.device, blocks)
+    gram = GramSum(len(features), features.device, blocks, features.dtype)
     for block in block_passes(len(features), blocks):
         gram.add(features[block.images], block)
     return gram.normalised()
@@ -192,6 +192,7 @@ DEAD = {
     "zeros": torch.zeros(24, 6),
     "a constant": torch.full((24, 2, 3, 3), 0.1),
     "features constant over images": draw(1, 40).expand(24, 40),
+    "features whose squares are lost to float32": 1e-20 * draw(24, 40),
     "features constant up to rounding": draw(1, 40) * (1 + 1e-7 * draw(24, 40, seed=1)),
 }
 
@@ -229,6 +230,17 @@ def test_there_are_as_many_blocks_as_images_at_most(blocks):
 def test_features_of_another_number_of_images_are_refused():
     with pytest.raises(NumericsError, match="features of 5 images are wanted, not of 4"):
         GramSum(5, torch.device("cpu")).add(draw(4, 3))
+
+
+def test_features_of_another_dtype_are_refused():
+    with pytest.raises(NumericsError, match="torch.float32 are wanted, not of torch.float64"):
+        GramSum(4, torch.device("cpu")).add(draw(4, 3, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e12])
+def test_squares_of_squares_neither_vanish_nor_overflow(scale):
+    features = draw(24, 6)
+    torch.testing.assert_close(row(features * scale), row(features), atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
