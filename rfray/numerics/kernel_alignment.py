@@ -323,4 +323,5 @@ def _varies(features: Tensor) -> bool:
 
 def _squared(numbers: Tensor) -> Tensor:
     """The squared Frobenius norm, a scalar on the device."""
-    return torch.linalg.vector_norm(numbers).square()
+    norm: Tensor = torch.linalg.vector_norm(numbers)
+    return norm.square()
