@@ -127,8 +127,13 @@ def plan(
 @_study_arguments
 @_storage_options
 @_address_option
+@click.option("--verbose", "-v", is_flag=True, help="Also show what Ray and MLflow say.")
 def sweep(
-    arguments: tuple[str, ...], storage: str | None, tracking_uri: str | None, address: str | None
+    arguments: tuple[str, ...],
+    storage: str | None,
+    tracking_uri: str | None,
+    address: str | None,
+    verbose: bool,
 ) -> None:
     r"""Run what is missing of a study; run it again to resume or to extend it.
 
@@ -140,8 +145,11 @@ def sweep(
     rfray sweep quickstart axes.seed=[0,1,2]
     rfray sweep my-sweep.yaml --address auto --tracking-uri http://127.0.0.1:5000
     """
+    from rfray import chatter
     from rfray.sweep_run import sweep_study
 
+    if verbose:
+        chatter.ask_for_it()
     # Until something runs: a cluster's job manager stops what it runs with SIGTERM.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     interruption = Interruption()

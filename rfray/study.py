@@ -215,7 +215,7 @@ def _refuse_missing_inputs(study: Study, source: str) -> None:
                 raise UserError(
                     f"the stage '{name}' reads '{needed}', which the study does not run",
                     where=f"{source}: {name}",
-                    do=f"add a key '{needed}:'",
+                    do=f"add a key '{needed}:', or leave '{name}' out: {name}=false",
                 )
     if not present:
         raise UserError("the study runs no stage", where=source, do="add a key 'train:'")

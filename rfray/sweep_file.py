@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from copy import deepcopy
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,10 @@ def load_study(sweep: str | None, overrides: Sequence[str] = ()) -> Study:
     places = {key: f"{path}:{line}" for key, line in lines.items()}
     for override in overrides:
         document = overridden(document, override)
-        places[override.partition("=")[0]] = "command line"
+        key = override.partition("=")[0]
+        # The error may be of a key on the way, as where there is none of that name.
+        prefixes = accumulate(key.split("."), lambda path, part: f"{path}.{part}")
+        places |= {path: "command line" for path in prefixes if path not in places or path == key}
     return parse_study(document, source=str(path), places=places)
 
 

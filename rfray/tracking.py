@@ -24,6 +24,7 @@ from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from rfray import chatter
 from rfray.artifacts import local_path
 from rfray.errors import UserError, nearest
 
@@ -376,8 +377,8 @@ def _quiet() -> None:
     """MLflow and alembic tell of every table that they make; MLflow also tells its makers."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    logging.getLogger("alembic").setLevel(chatter.level(logging.WARNING))
+    logging.getLogger("mlflow").setLevel(chatter.level(logging.ERROR))
     # A locked database is waited for and told of by whoever called.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -15,11 +15,13 @@ from rich.table import Table
 from rich.text import Text
 
 from rfray.engine.frontier import State
-from rfray.engine.view import Ending, View, Watcher
+from rfray.engine.view import Ending, Running, View, Watcher
 from rfray.plan import Plan
 from rfray.stages.registry import stages
 
 _LAST_RESULTS = 6
+_LAST_FAILURES = 3
+_RUNNING_SHOWN = 8
 _LINE_SECONDS = 30.0
 _COLUMNS = (State.DONE, State.RUNNING, State.WAITING, State.FAILED, State.SKIPPED)
 _STYLES = {
@@ -37,17 +39,35 @@ def watching(plan: Plan, console: Console) -> Iterator[Watcher]:
     if not console.is_terminal:
         yield _plain(console)
         return
-    endings: deque[Ending] = deque(maxlen=_LAST_RESULTS)
+    results: deque[Ending] = deque(maxlen=_LAST_RESULTS)
+    failures: deque[Ending] = deque(maxlen=_LAST_FAILURES)
+
+    def ended(ending: Ending) -> None:
+        (failures if _failed(ending) else results).append(ending)
+
     with Live(console=console, refresh_per_second=4, transient=False) as live:
         yield Watcher(
-            ended=endings.append,
-            looked=lambda view: live.update(live_screen(plan.study.name, view, endings)),
+            ended=ended,
+            looked=lambda view: live.update(
+                live_screen(plan.study.name, view, [*failures, *results])
+            ),
         )
 
 
-def live_screen(study: str, view: View, endings: deque[Ending]) -> Group:
-    """The live display: states by stage, time, the last results."""
-    return Group(_header(study, view), stage_table(view), *(_result(ending) for ending in endings))
+def live_screen(study: str, view: View, endings: Sequence[Ending]) -> Group:
+    """The live display: time, states by stage, what runs and how far it is, the last results."""
+    running = [
+        Text(running_words(one), style="cyan", overflow="ellipsis", no_wrap=True)
+        for one in view.running[:_RUNNING_SHOWN]
+    ]
+    if len(view.running) > _RUNNING_SHOWN:
+        running.append(Text(f"and {len(view.running) - _RUNNING_SHOWN} more", style="cyan"))
+    return Group(
+        Text(f"{study}: {progress_words(view)}", style="bold"),
+        stage_table(view),
+        *running,
+        *(_result(ending) for ending in endings),
+    )
 
 
 def stage_table(view: View) -> Table:
@@ -65,19 +85,32 @@ def stage_table(view: View) -> Table:
     return table
 
 
-def _header(study: str, view: View) -> Text:
-    return Text(f"{study}: {progress_words(view)}", style="bold")
-
-
 def progress_words(view: View) -> str:
-    """Runs done, time spent and time expected, with what the expectation rests on."""
+    """Runs done, slots in use, time spent and expected, with what the expectation rests on."""
     states = list(view.frontier.states.values())
     done = sum(state is State.DONE for state in states)
-    words = f"{done} of {len(states)} runs done, {_duration(view.seconds)} spent"
+    words = f"{done} of {len(states)} runs done, {_slots_in_use(view)} in use, "
+    words += f"{_duration(view.seconds)} spent"
     left = expected_seconds(view)
     if left is not None:
         words += f", about {_duration(left)} left at the pace so far"
     return f"{words}; {view.outage}" if view.outage else words
+
+
+def _slots_in_use(view: View) -> str:
+    total, free = view.capacity, view.frontier.free
+    cores = f"{total.cpus - free.cpus:g} of {total.cpus:g} cores"
+    return f"{total.gpus - free.gpus:g} of {total.gpus:g} GPUs, {cores}" if total.gpus else cores
+
+
+def running_words(running: Running) -> str:
+    """A node that runs, for how long, and its headline as it last told, or what it told instead."""
+    words = f"{running.node.name}: running for {_duration(running.seconds)}"
+    if not running.latest:
+        return words
+    headline = stages()[running.node.stage].headline
+    shown = next((m for m in running.latest if m.metric == headline), running.latest[-1])
+    return f"{words}, {shown.metric} {shown.value:.4g} at step {shown.step}"
 
 
 def expected_seconds(view: View) -> float | None:
@@ -89,7 +122,7 @@ def expected_seconds(view: View) -> float | None:
 
 def result_words(ending: Ending) -> str:
     """One ended run in one line."""
-    if ending.outcome.status == "failed":
+    if _failed(ending):
         skipped = f"; {ending.skipped} runs that follow it are skipped" if ending.skipped else ""
         return f"{ending.node.name} failed: {ending.outcome.reason}{skipped}"
     headline = stages()[ending.node.stage].headline
@@ -100,8 +133,12 @@ def result_words(ending: Ending) -> str:
 
 
 def _result(ending: Ending) -> Text:
-    style = "bold red" if ending.outcome.status == "failed" else "dim"
+    style = "bold red" if _failed(ending) else "dim"
     return Text(result_words(ending), style=style, overflow="ellipsis", no_wrap=True)
+
+
+def _failed(ending: Ending) -> bool:
+    return ending.outcome.status == "failed"
 
 
 def _plain(console: Console) -> Watcher:
@@ -114,6 +151,8 @@ def _plain(console: Console) -> Watcher:
         if begun or time.monotonic() - last > _LINE_SECONDS:
             last = time.monotonic()
             _line(console, progress_words(view))
+            for one in view.running[:_RUNNING_SHOWN]:
+                _line(console, f"  {running_words(one)}")
 
     return Watcher(ended=lambda ending: _line(console, result_words(ending)), looked=looked)
 

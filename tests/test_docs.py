@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import re
+import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 import rfray.stages
+from rfray.analysis import load_report
+from rfray.data.registry import DATASETS, FIXED
+from rfray.data.resized import resized
 from rfray.engine.drive import Watcher
 from rfray.engine.executor import InProcessExecutor
 from rfray.engine.frontier import State
+from rfray.models.registry import ARCHITECTURES
 from rfray.plan import make_plan
 from rfray.stages.registry import stages
 from rfray.storage import storage_at
@@ -22,11 +28,35 @@ from rfray.tracking import Ledger
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
 
+ONLY_TRAINING = [
+    f"{stage}=false" for stage in ("prune", "finetune", "hessian", "cka", "importance")
+]
+
+
+def documented_file(path):
+    """The Python file that docs/extending.md shows under a path."""
+    text = (DOCS / "extending.md").read_text()
+    (code,) = re.findall(rf"```python\n# {re.escape(path)}\n(.*?)```", text, re.DOTALL)
+    return code
+
+
+def documented_module(path):
+    """What that file defines, by name."""
+    names = {"__name__": path.removesuffix(".py").replace("/", ".")}
+    exec(compile(documented_file(path), path, "exec"), names)
+    return names
+
+
+def states_of(plan, storage):
+    watcher = Watcher(ended=lambda ending: None, looked=lambda view: None)
+    with prepared(plan, storage) as ready:
+        return set(run_sweep(ready, storage, InProcessExecutor, watcher).states.values())
+
+
 @pytest.fixture
 def documented_stage(tmp_path, monkeypatch):
-    """The stage of docs/architecture.md, as a file in the package of stages."""
-    text = (DOCS / "architecture.md").read_text()
-    (code,) = re.findall(r"```python\n# rfray/stages/weight_norm\.py\n(.*?)```", text, re.DOTALL)
+    """The stage of docs/extending.md, as a file in the package of stages."""
+    code = documented_file("rfray/stages/weight_norm.py")
     folder = tmp_path / "stages"
     folder.mkdir()
     (folder / "weight_norm.py").write_text(code)
@@ -41,17 +71,41 @@ def documented_stage(tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("documented_stage")
 def test_the_documented_stage_is_one_file_and_one_entry(tiny_sweep, tmp_path):
-    only = [f"{stage}=false" for stage in ("prune", "finetune", "hessian", "cka", "importance")]
-    plan = make_plan(load_study(str(tiny_sweep), [*only, "weight_norm={}"]))
+    plan = make_plan(load_study(str(tiny_sweep), [*ONLY_TRAINING, "weight_norm={}"]))
     storage = storage_at(str(tmp_path / "results"), None)
-    watcher = Watcher(ended=lambda ending: None, looked=lambda view: None)
-    with prepared(plan, storage) as ready:
-        frontier = run_sweep(ready, storage, InProcessExecutor, watcher)
-    assert set(frontier.states.values()) == {State.DONE}
+    assert states_of(plan, storage) == {State.DONE}
     runs = {run.name: run for run in Ledger(storage.tracking_uri).runs("tiny")}
     norms = [runs[f"vgg19_rf-digits-k5-seed{seed}/weight_norm"].metrics for seed in (0, 1)]
     assert all(norm["weight_norm"] > 1 for norm in norms)
     assert norms[0] != norms[1]
+
+
+def test_the_documented_network_is_one_file_and_one_line(tiny_sweep, tmp_path, monkeypatch):
+    plain_cnn = documented_module("rfray/models/plain_cnn.py")["plain_cnn"]
+    monkeypatch.setitem(ARCHITECTURES, "plain_cnn", plain_cnn)
+    plan = make_plan(load_study(str(tiny_sweep), [*ONLY_TRAINING, "axes.arch=[plain_cnn]"]))
+    assert plan.cells[0].geometry.receptive_field > 3
+    assert states_of(plan, storage_at(str(tmp_path / "results"), None)) == {State.DONE}
+
+
+def test_the_documented_data_set_is_one_file_and_one_line(tiny_sweep, tmp_path, monkeypatch):
+    source = documented_module("rfray/data/digit_parity.py")["SOURCE"]
+    monkeypatch.setitem(FIXED, "digit_parity", source)
+    monkeypatch.setitem(DATASETS, "digit_parity", partial(resized, source))
+    plan = make_plan(load_study(str(tiny_sweep), [*ONLY_TRAINING, "axes.dataset=[digit_parity]"]))
+    storage = storage_at(str(tmp_path / "results"), None)
+    assert states_of(plan, storage) == {State.DONE}
+    (run, *_) = Ledger(storage.tracking_uri).runs("tiny")
+    assert run.metrics["test_accuracy"] > 50
+
+
+def test_the_documented_report_file_is_one(tmp_path):
+    text = (DOCS / "analysis.md").read_text()
+    (report,) = re.findall(r"```yaml\n(title: My report\n.*?)```", text, re.DOTALL)
+    path = tmp_path / "report.yaml"
+    path.write_text(report)
+    shutil.copy(DOCS.parent / "analysis" / "published.csv", tmp_path)
+    assert [table.id for table in load_report(path).layout.tables] == ["small"]
 
 
 def test_every_shipped_sweep_is_a_study_that_can_be_planned():

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rfray.engine.assemble import assemble, demand, finished_before, finished_now
 from rfray.engine.executor import Event, Executor, Progressed
 from rfray.engine.frontier import Frontier, Occupancy, State
+from rfray.engine.job import Measurement
 from rfray.engine.recorder import Recorder
 from rfray.engine.scribe import Scribe
 from rfray.engine.standing import Standing
-from rfray.engine.view import Ending, View, Watcher
+from rfray.engine.view import Ending, Running, View, Watcher
 from rfray.plan import Node, Plan
 from rfray.tracking import LedgerWriter, RunRecord
 
@@ -21,12 +22,14 @@ _WAIT_SECONDS = 0.5
 _LEAST_RUNS_AHEAD = 4
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Running:
-    """What a running node holds."""
+    """What a running node holds, since when, and what it told last."""
 
     run: RunRecord
     occupancy: Occupancy
+    since: float = field(default_factory=time.monotonic)
+    latest: tuple[Measurement, ...] = ()
 
 
 class Driver:
@@ -138,6 +141,7 @@ class Driver:
         if isinstance(event, Progressed):
             # A trial that Tune starts anew may still be heard of after its end.
             if event.key in self._running:
+                self._running[event.key].latest = event.measurements
                 self._recorder.measured(event.key, event.measurements)
             return
         outcome = event.outcome
@@ -166,7 +170,15 @@ class Driver:
             work_done=self._work_done,
             work_left=self._work_left,
             seconds=time.monotonic() - self._started,
+            running=self._now_running(),
             outage=self._outage_words(),
+        )
+
+    def _now_running(self) -> tuple[Running, ...]:
+        now = time.monotonic()
+        return tuple(
+            Running(self._plan.nodes[key], now - held.since, held.latest)
+            for key, held in self._running.items()
         )
 
     def _outage_words(self) -> str:

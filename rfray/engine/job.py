@@ -5,11 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from pydantic import ConfigDict
+
 from rfray.cell import Cell
 from rfray.parameters import Parameters
 
 
-class JobInput(Parameters):
+class _Message(Parameters):
+    """What is measured may be infinite or no number at all, and must arrive as it is."""
+
+    model_config = ConfigDict(allow_inf_nan=True, ser_json_inf_nan="constants")
+
+
+class JobInput(_Message):
     """A finished stage that the job reads.
 
     Attributes:
@@ -29,7 +37,7 @@ class JobInput(Parameters):
     digest: str
 
 
-class Job(Parameters):
+class Job(_Message):
     """One node of the plan, ready to run.
 
     Attributes:
@@ -73,7 +81,7 @@ class Job(Parameters):
     device: Literal["cpu", "cuda"]
 
 
-class Measurement(Parameters):
+class Measurement(_Message):
     """One value of one metric, as MLflow keeps it."""
 
     metric: str
@@ -81,10 +89,8 @@ class Measurement(Parameters):
     value: float
     timestamp: int
 
-    model_config = {"allow_inf_nan": True}
 
-
-class Outcome(Parameters):
+class Outcome(_Message):
     """How a job ended.
 
     Attributes:

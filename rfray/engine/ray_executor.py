@@ -6,17 +6,20 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
 import ray
 
-from rfray.engine.executor import Ended, Event
+from rfray import chatter
+from rfray.engine.executor import Ended, Event, Progressed
 from rfray.engine.frontier import TRAIN, Occupancy
 from rfray.engine.job import Job, Outcome
 from rfray.engine.machine import Machine
+from rfray.engine.progress import SECONDS_BETWEEN, noted_progress
 from rfray.engine.time_limit import lost
 from rfray.engine.trials import TrialLane
 from rfray.engine.worker import run_task
@@ -44,8 +47,8 @@ def start_ray(address: str | None) -> None:
         ray.init(
             # Left to itself Ray joins whatever cluster it finds on this machine.
             address=cluster or "local",
-            log_to_driver=False,
-            logging_level=logging.ERROR,
+            log_to_driver=chatter.wanted(),
+            logging_level=chatter.level(logging.ERROR),
             **({} if cluster else {"include_dashboard": False}),
         )
     except (ConnectionError, ValueError, RuntimeError) as error:
@@ -80,6 +83,15 @@ def machines() -> list[Machine]:
     ]
 
 
+@dataclass
+class _Task:
+    """A task that runs: its result to be, its folder, and how many measurements were passed on."""
+
+    reference: Any
+    checkpoint: Path
+    told: int = 0
+
+
 class RayExecutor:
     """Runs jobs on the Ray that `start_ray` joined.
 
@@ -94,7 +106,8 @@ class RayExecutor:
         self._events: SimpleQueue[Event | None] = SimpleQueue()
         self._lane: TrialLane | None = None
         self._task: Callable[..., Any] = ray.remote(run_task)
-        self._running: dict[str, Any] = {}
+        self._running: dict[str, _Task] = {}
+        self._looked = time.monotonic()
         self._capacity = _cluster_capacity()
         self._counted = time.monotonic()
 
@@ -123,7 +136,7 @@ class RayExecutor:
             max_retries=request.retries,
         )
         reference = options.remote(job.model_dump_json())
-        self._running[job.key] = reference
+        self._running[job.key] = _Task(reference, Path(job.checkpoint))
         reference.future().add_done_callback(lambda future: self._ended(job, future))
 
     def no_more(self, stage: str) -> None:
@@ -141,7 +154,18 @@ class RayExecutor:
             while True:
                 happened.append(self._events.get_nowait())
         except Empty:
-            return [event for event in happened if event is not None]
+            return [*self._progress(), *(event for event in happened if event is not None)]
+
+    def _progress(self) -> Iterator[Event]:
+        """What tasks have measured since the last look, every few seconds."""
+        if time.monotonic() - self._looked < SECONDS_BETWEEN:
+            return
+        self._looked = time.monotonic()
+        for key, task in list(self._running.items()):
+            measured = noted_progress(task.checkpoint)
+            if len(measured) > task.told:
+                yield Progressed(key, tuple(measured[task.told :]))
+                task.told = len(measured)
 
     def wake(self) -> None:
         """Let a waiting `events` return."""

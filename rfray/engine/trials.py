@@ -28,6 +28,7 @@ from ray import tune
 from ray.tune.search import Searcher
 from ray.tune.search.search_generator import SearchGenerator
 
+from rfray import chatter
 from rfray.engine.executor import Ended, Event, Progressed
 from rfray.engine.frontier import Occupancy
 from rfray.engine.job import Job, Measurement, Outcome
@@ -170,7 +171,7 @@ class TrialLane:
         os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
         os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # whose banner `verbose=0` does not silence
         # A trial that is started anew is no news; one that fails says so in its run.
-        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+        logging.getLogger("ray.tune").setLevel(chatter.level(logging.CRITICAL))
         bundle = {"CPU": occupancy.cpus, "GPU": occupancy.gpus}
         if request.memory is not None:
             bundle["memory"] = request.memory

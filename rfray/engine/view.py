@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from rfray.engine.frontier import Frontier, Occupancy
-from rfray.engine.job import Outcome
+from rfray.engine.job import Measurement, Outcome
 from rfray.plan import Node
 
 
@@ -20,6 +20,15 @@ class Ending:
 
 
 @dataclass(frozen=True)
+class Running:
+    """A node that runs, for how many seconds, and what it told last, if anything."""
+
+    node: Node
+    seconds: float
+    latest: tuple[Measurement, ...]
+
+
+@dataclass(frozen=True)
 class View:
     """How a sweep stands.
 
@@ -29,6 +38,7 @@ class View:
         work_done: Multiply-accumulate operations finished by this driver.
         work_left: Those of every node that is not finished.
         seconds: Since the driver started.
+        running: The nodes that run, the longest first.
         outage: What keeps the ledger from being written, in a sentence; empty if nothing does.
     """
 
@@ -37,6 +47,7 @@ class View:
     work_done: float
     work_left: float
     seconds: float
+    running: tuple[Running, ...] = ()
     outage: str = ""
 
 

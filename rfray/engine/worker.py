@@ -24,6 +24,7 @@ from rfray.artifacts import (
 )
 from rfray.data.folders import use_data_root
 from rfray.engine.job import Job, JobInput, Measurement, Outcome
+from rfray.engine.progress import ProgressNote
 from rfray.engine.time_limit import overrun, time_limited
 from rfray.errors import UserError
 from rfray.stages.registry import stages
@@ -87,8 +88,9 @@ def run_job(job: Job, progress: Progress) -> Outcome:
 
 
 def run_task(job: str) -> str:
-    """Run a job given as JSON, without a progress report; its outcome as JSON."""
-    return run_job(Job.model_validate_json(job), _nobody_watches).model_dump_json()
+    """Run a job given as JSON, with its progress beside its checkpoint; its outcome as JSON."""
+    given = Job.model_validate_json(job)
+    return run_job(given, ProgressNote(Path(given.checkpoint))).model_dump_json()
 
 
 def published_outcome(artifact_uri: str, key: str, tracking_uri: str) -> Outcome | None:
@@ -138,10 +140,6 @@ def _result_in(folder: Path) -> Outcome:
         raise DamagedArtifactError(f"'{RESULT}' is missing in {folder}") from error
     except (ValidationError, UnicodeDecodeError) as error:
         raise DamagedArtifactError(f"{folder / RESULT} is damaged") from error
-
-
-def _nobody_watches(measurements: list[Measurement]) -> None:
-    """What a task measures comes back with its outcome."""
 
 
 def _run_stage(job: Job, workspace: Path, report: Report, remark: Remark) -> None:

@@ -233,7 +233,7 @@ def test_features_of_another_number_of_images_are_refused():
 
 
 def test_features_of_another_dtype_are_refused():
-    with pytest.raises(NumericsError, match="torch.float32 are wanted, not of torch.float64"):
+    with pytest.raises(NumericsError, match="float32 are wanted, not of torch"):
         GramSum(4, torch.device("cpu")).add(draw(4, 3, dtype=torch.float64))
 
 
