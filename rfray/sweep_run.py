@@ -16,7 +16,7 @@ from rfray.engine.drive import Driver
 from rfray.engine.executor import Executor
 from rfray.engine.frontier import Frontier, State
 from rfray.engine.machine import GIB, Machine
-from rfray.engine.records import closing_tags
+from rfray.engine.records import closing_tags, missing_params
 from rfray.engine.scribe import Scribe
 from rfray.engine.standing import Standing, standing
 from rfray.engine.view import Watcher
@@ -194,7 +194,8 @@ def _settled(plan: Plan, ledger: LedgerWriter, renew: Callable[[], None]) -> Sta
                 for entry in outcome.measurements
                 if (entry.metric, entry.step) not in logged
             ]
-            ledger.end_run(run.run_id, "FINISHED", closing_tags(outcome), unlogged)
+            params = missing_params(plan.nodes[key].params, run)
+            ledger.end_run(run.run_id, "FINISHED", closing_tags(outcome), unlogged, params)
     _end_strays(before, ledger)
     return standing(plan, ledger.runs(plan.study.name))
 

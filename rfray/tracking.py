@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -35,7 +36,7 @@ _EXPERIMENT_KIND = ("mlflow.experimentKind", "custom_model_development")
 """Has MLflow's pages show training runs, not the traces of language models."""
 
 _PAGE = 1000
-_METRICS_A_BATCH = 900  # MLflow takes 1,000 metrics and tags together
+_METRICS_A_BATCH = 800  # MLflow takes 1,000 metrics, params and tags together
 _PARAMS_A_BATCH = 100
 _LONGEST_TAG = 5000
 _SERVER_ERROR = 500
@@ -251,29 +252,42 @@ class LedgerWriter(Ledger):
         return _record(found[0]) if found else None
 
     def open_run(self, opening: RunOpening) -> RunRecord:
-        """Create a run that is RUNNING, with its tags and params."""
+        """Create a run that is RUNNING, with its tags; its params are yet to be logged."""
         run = self.client.create_run(self._id, run_name=opening.name, tags=dict(opening.tags))
-        self._log_params(run.info.run_id, opening.params)
         return _record(run)
 
     def reopen_run(self, run: RunRecord, opening: RunOpening) -> RunRecord:
-        """Take up a run that an earlier attempt left unfinished; its params stay as they are."""
+        """Take up a run that an earlier attempt left unfinished."""
         self.client.update_run(run.run_id, status="RUNNING")
         self.client.log_batch(run.run_id, tags=_tags(opening.tags))
-        # An attempt may have ended between making the run and logging its params.
-        missing = {name: opening.params[name] for name in opening.params if name not in run.params}
-        self._log_params(run.run_id, missing)
         return replace(run, status="RUNNING", tags={**run.tags, **opening.tags})
 
-    def _log_params(self, run_id: str, values: Mapping[str, Any]) -> None:
-        params = [Param(name, str(value)) for name, value in values.items()]
-        for start in range(0, len(params), _PARAMS_A_BATCH):
-            self.client.log_batch(run_id, params=params[start : start + _PARAMS_A_BATCH])
+    def log(
+        self,
+        run_id: str,
+        params: Mapping[str, Any],
+        measurements: Sequence[Measured],
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        """Write params, measurements and tags of a run, in as few requests as MLflow allows.
 
-    def log_metrics(self, run_id: str, measurements: Sequence[Measured]) -> None:
-        """Write measurements, `(metric, step, value, milliseconds since the epoch)`, in batches."""
-        for batch in _batches(measurements):
-            self.client.log_batch(run_id, metrics=batch)
+        Each request costs the store a transaction.
+
+        Args:
+            run_id: The run.
+            params: Those that it does not hold yet.
+            measurements: `(metric, step, value, milliseconds since the epoch)`.
+            tags: At most 100.
+        """
+        metrics = [Metric(name, value, time, step) for name, step, value, time in measurements]
+        batches = zip_longest(
+            _pieces([Param(name, str(value)) for name, value in params.items()], _PARAMS_A_BATCH),
+            _pieces(metrics, _METRICS_A_BATCH),
+            [_tags(tags)] if tags else [],
+            fillvalue=(),
+        )
+        for some_params, some_metrics, some_tags in batches:
+            self.client.log_batch(run_id, params=some_params, metrics=some_metrics, tags=some_tags)
 
     def end_run(
         self,
@@ -281,20 +295,15 @@ class LedgerWriter(Ledger):
         status: str,
         tags: Mapping[str, str],
         measurements: Sequence[Measured] = (),
+        params: Mapping[str, Any] | None = None,
     ) -> None:
-        """Write measurements and tags, then end the run as FINISHED, FAILED or KILLED."""
-        *earlier, last = _batches(measurements) or [[]]
-        for batch in earlier:
-            self.client.log_batch(run_id, metrics=batch)
-        # In one request: each costs the store a transaction.
-        self.client.log_batch(run_id, metrics=last, tags=_tags(tags))
+        """Write what is still to be written of a run, then end it FINISHED, FAILED or KILLED."""
+        self.log(run_id, params or {}, measurements, tags)
         self.client.set_terminated(run_id, status=status)
 
 
-def _batches(measurements: Sequence[Measured]) -> list[list[Metric]]:
-    entries = [Metric(name, value, time, step) for name, step, value, time in measurements]
-    starts = range(0, len(entries), _METRICS_A_BATCH)
-    return [entries[start : start + _METRICS_A_BATCH] for start in starts]
+def _pieces(entries: Sequence[T], length: int) -> list[Sequence[T]]:
+    return [entries[start : start + length] for start in range(0, len(entries), length)]
 
 
 def make_database(path: Path) -> None:

@@ -248,6 +248,10 @@ def test_work_whose_driver_died_before_recording_it_is_not_lost(tiny_sweep, empt
     assert len(runs) == TINY_RUNS
     assert {run.status for run in runs} == {"FINISHED"}
     assert all(run.metrics for run in runs)
+    nodes = make_plan(load_study(str(tiny_sweep))).nodes
+    for run in runs:
+        params = nodes[run.tags["rfray.key"]].params
+        assert run.params == {name: str(value) for name, value in params.items()}
 
 
 def test_an_interrupted_sweep_ends_its_open_runs_as_killed_and_resumes_in_them(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from typing import Any
 
 from rfray.engine.job import Measurement, Outcome
-from rfray.engine.records import closing_tags, run_opening
+from rfray.engine.records import closing_tags, missing_params, run_opening
 from rfray.engine.scribe import Scribe
 from rfray.engine.standing import KEY_TAG, Standing
 from rfray.plan import Node
@@ -25,12 +26,14 @@ class _Open:
 
     Attributes:
         run: The run.
+        params: Those that are not yet given to the scribe.
         logged: Each (metric, step) that is written or is about to be.
         buffer: Measurements that are not yet given to the scribe.
         flushed: When the buffer was last emptied, on the monotonic clock.
     """
 
     run: RunRecord
+    params: Mapping[str, Any]
     logged: set[tuple[str, int]]
     buffer: list[Measured] = field(default_factory=list)
     flushed: float = field(default_factory=time.monotonic)
@@ -94,10 +97,13 @@ class Recorder:
                 entry.buffer.append((*identity, measurement.value, measurement.timestamp))
 
     def flush_old(self) -> None:
-        """Write what was measured some seconds ago."""
+        """Write what was measured some seconds ago, and the params of runs opened then.
+
+        Most stages end before that, and cost the store one transaction less.
+        """
         now = time.monotonic()
         for entry in self._open.values():
-            if entry.buffer and now - entry.flushed > _FLUSH_SECONDS:
+            if (entry.buffer or entry.params) and now - entry.flushed > _FLUSH_SECONDS:
                 entry.flushed = now
                 self._scribe.record(self._logging(entry))
 
@@ -105,13 +111,13 @@ class Recorder:
         """End a node's run as its outcome says, and write all that is left of it."""
         self.measured(outcome.key, outcome.measurements)
         entry = self._open.pop(outcome.key)
-        measured, entry.buffer = entry.buffer, []
+        measured, params = entry.buffer, entry.params
         well = outcome.status == "finished"
         tags = closing_tags(outcome)
 
         def write() -> None:
             status = "FINISHED" if well else "FAILED"
-            self._ledger.end_run(entry.run.run_id, status, tags, measured)
+            self._ledger.end_run(entry.run.run_id, status, tags, measured, params)
             if well:
                 shutil.rmtree(self._checkpoints / outcome.key, ignore_errors=True)
 
@@ -144,21 +150,23 @@ class Recorder:
             again = earlier or (self._ledger.running(KEY_TAG, key) if tried else None)
             tried = True
             if again is None:
-                entry = _Open(self._ledger.open_run(opening), set())
+                entry = _Open(self._ledger.open_run(opening), opening.params, set())
             else:
                 run = self._ledger.reopen_run(again, opening)
-                entry = _Open(run, self._ledger.logged_steps(run))
+                params = missing_params(opening.params, run)
+                entry = _Open(run, params, self._ledger.logged_steps(run))
             self._opened.put((key, entry))
 
         return write
 
     def _logging(self, entry: _Open) -> Callable[[], None]:
         measured, entry.buffer = entry.buffer, []
-        return lambda: self._ledger.log_metrics(entry.run.run_id, measured)
+        params, entry.params = entry.params, {}
+        return lambda: self._ledger.log(entry.run.run_id, params, measured)
 
     def _kill_open(self) -> None:
         """In the scribe's thread, behind whatever it was still opening."""
         self._collect()
         for entry in self._open.values():
             why = {"rfray.error": "interrupted"}
-            self._ledger.end_run(entry.run.run_id, "KILLED", why, entry.buffer)
+            self._ledger.end_run(entry.run.run_id, "KILLED", why, entry.buffer, entry.params)

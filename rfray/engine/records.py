@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from rfray import __version__
 from rfray.artifacts import digest_of
 from rfray.engine.job import Outcome
@@ -35,6 +38,11 @@ def run_opening(
             tags["rfray.previous_error"] = earlier.tags["rfray.error"]
             tags["rfray.error"] = ""
     return RunOpening(name=node.name, tags=tags, params=node.params)
+
+
+def missing_params(params: Mapping[str, Any], run: RunRecord) -> dict[str, Any]:
+    """Those of a node's params that its run does not hold: its driver may have died before."""
+    return {name: value for name, value in params.items() if name not in run.params}
 
 
 def closing_tags(outcome: Outcome) -> dict[str, str]:
