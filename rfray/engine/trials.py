@@ -56,6 +56,8 @@ class _Exchange:
     live: int = 0
 
 
+_NEVER_SECONDS = 10**9
+
 _EXCHANGES: dict[str, _Exchange] = {}
 
 
@@ -169,6 +171,8 @@ class TrialLane:
         self._exchange = _EXCHANGES[name] = _Exchange(events)
         os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
         os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
+        # MLflow is the ledger: nothing is ever restored from Tune's own state of all trials.
+        os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = str(_NEVER_SECONDS)
         os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # whose banner `verbose=0` does not silence
         # A trial that is started anew is no news; one that fails says so in its run.
         logging.getLogger("ray.tune").setLevel(chatter.level(logging.CRITICAL))

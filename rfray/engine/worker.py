@@ -25,6 +25,7 @@ from rfray.artifacts import (
 from rfray.data.folders import use_data_root
 from rfray.engine.job import Job, JobInput, Measurement, Outcome
 from rfray.engine.progress import ProgressNote
+from rfray.engine.threads import allow_threads
 from rfray.engine.time_limit import overrun, time_limited
 from rfray.errors import UserError
 from rfray.stages.registry import stages
@@ -143,9 +144,7 @@ def _result_in(folder: Path) -> Outcome:
 
 
 def _run_stage(job: Job, workspace: Path, report: Report, remark: Remark) -> None:
-    import torch
-
-    torch.set_num_threads(job.threads)
+    allow_threads(job.threads)
     use_data_root(job.data_root)
     _refuse_other_data(job)
     stage = stages()[job.stage]
