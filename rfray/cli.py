@@ -31,8 +31,8 @@ _GAPS_SHOWN = 10
 _WIDTH_OF_FILES = 120
 
 _GARBAGE_THRESHOLDS = (50_000, 20, 10)
-"""Imported libraries and runs that are read stay: looking for garbage among them, as often as Python
-does by itself, is a quarter of a start on 5,000 runs."""
+"""Imported libraries and runs that are read stay: looking for garbage among them as often as Python
+does by itself is a quarter of a start on 5,000 runs."""
 
 C = TypeVar("C", bound=Callable[..., Any])
 

@@ -16,7 +16,7 @@ def allow_threads(count: int) -> None:
     Importing it takes seconds, which a stage that needs none of it should not wait for. Where it is
     not there yet it is told as soon as it is, before whoever imports it can compute anything.
     """
-    global _allowed  # noqa: PLW0603 (a process has one PyTorch)
+    global _allowed
     first, _allowed = _allowed == 0, count
     if first:
         register_post_import_hook(_tell, "torch")  # at once, where it is imported already
