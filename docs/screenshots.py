@@ -19,8 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mlflow.tracking import MlflowClient
+from rich.ansi import AnsiDecoder
 from rich.console import Console
-from rich.text import Text
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
@@ -35,8 +35,9 @@ def save_terminal(screen: str, title: str, path: Path) -> None:
     lines = screen.rstrip().splitlines()
     with Path(os.devnull).open("w") as nowhere:
         console = Console(record=True, width=COLUMNS, height=len(lines), file=nowhere)
-        for line in lines:
-            console.print(Text.from_ansi(line), soft_wrap=True)
+        # One decoder for all lines: a colour may go on in the next one.
+        for line in AnsiDecoder().decode("\n".join(lines)):
+            console.print(line, soft_wrap=True)
     console.save_svg(str(path), title=title)
 
 
@@ -124,6 +125,8 @@ def shoot(driver: webdriver.Chrome, address: str, path: Path, needs: str) -> Non
         if time.monotonic() > deadline:
             raise RuntimeError(f"{address} does not show '{needs}'")
         time.sleep(0.5)
+    for close in driver.find_elements("css selector", "button[aria-label='Close']"):
+        close.click()  # MLflow's assistant
     time.sleep(5)
     driver.save_screenshot(str(path))
 

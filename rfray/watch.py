@@ -91,9 +91,8 @@ def progress_words(view: View) -> str:
     done = sum(state is State.DONE for state in states)
     words = f"{done} of {len(states)} runs done, {_slots_in_use(view)} in use, "
     words += f"{_duration(view.seconds)} spent"
-    left = expected_seconds(view)
-    if left is not None:
-        words += f", about {_duration(left)} left at the pace so far"
+    if view.seconds_left is not None:
+        words += f", about {_duration(view.seconds_left)} left at the pace so far"
     return f"{words}; {view.outage}" if view.outage else words
 
 
@@ -111,13 +110,6 @@ def running_words(running: Running) -> str:
     headline = stages()[running.node.stage].headline
     shown = next((m for m in running.latest if m.metric == headline), running.latest[-1])
     return f"{words}, {shown.metric} {shown.value:.4g} at step {shown.step}"
-
-
-def expected_seconds(view: View) -> float | None:
-    """Time left if the work goes on at the pace so far; None before anything has finished."""
-    if view.work_done == 0:
-        return None
-    return view.seconds * view.work_left / view.work_done
 
 
 def result_words(ending: Ending) -> str:

@@ -37,9 +37,8 @@ def view(plan):
     return View(
         frontier=frontier,
         capacity=Occupancy(cpus=2, gpus=0),
-        work_done=1.0,
-        work_left=3.0,
         seconds=60.0,
+        seconds_left=180.0,
         running=(
             Running(hessian, 50.0, (told("converged_eigenvalues", 120, 31.0),)),
             Running(by_label(plan, "seed1/train"), 5.0, ()),

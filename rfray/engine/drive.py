@@ -11,6 +11,7 @@ from rfray.engine.assemble import assemble, demand, finished_before, finished_no
 from rfray.engine.executor import Event, Executor, Progressed
 from rfray.engine.frontier import Frontier, Occupancy, State
 from rfray.engine.job import Measurement
+from rfray.engine.pace import Pace
 from rfray.engine.recorder import Recorder
 from rfray.engine.scribe import Scribe
 from rfray.engine.standing import Standing
@@ -73,10 +74,7 @@ class Driver:
         self._running: dict[str, _Running] = {}
         self._waiting_by_stage = _count_waiting(self._frontier)
         self._started = time.monotonic()
-        self._work_done = 0.0
-        self._work_left = sum(
-            node.work for key, node in plan.nodes.items() if key not in self._done
-        )
+        self._pace = Pace(node for key, node in plan.nodes.items() if key not in self._done)
 
     def run(self, stop: Callable[[], bool]) -> Frontier:
         """Run every node that is not done; where each one stands at the end.
@@ -149,12 +147,13 @@ class Driver:
         well = outcome.status == "finished"
         if well:
             self._done[outcome.key] = finished_now(ended.run, outcome)
-            self._work_done += node.work
+            self._pace.finished(node, outcome.seconds)
+        else:
+            self._pace.dropped(node)
         self._recorder.end(outcome)
         skipped = self._frontier.end(outcome.key, ended.occupancy, well=well)
-        self._work_left -= node.work
         for key in skipped:
-            self._work_left -= self._plan.nodes[key].work
+            self._pace.dropped(self._plan.nodes[key])
             self._count_off(self._plan.nodes[key].stage)
         self._watcher.ended(Ending(node, outcome, len(skipped)))
 
@@ -164,12 +163,12 @@ class Driver:
             self._executor.no_more(stage)
 
     def _view(self) -> View:
+        seconds = time.monotonic() - self._started
         return View(
             frontier=self._frontier,
             capacity=self._capacity,
-            work_done=self._work_done,
-            work_left=self._work_left,
-            seconds=time.monotonic() - self._started,
+            seconds=seconds,
+            seconds_left=self._pace.seconds_left(seconds),
             running=self._now_running(),
             outage=self._outage_words(),
         )

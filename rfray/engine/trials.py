@@ -57,6 +57,7 @@ class _Exchange:
 
 
 _NEVER_SECONDS = 10**9
+_MOST_PENDING = 10_000
 
 _EXCHANGES: dict[str, _Exchange] = {}
 
@@ -171,6 +172,10 @@ class TrialLane:
         self._exchange = _EXCHANGES[name] = _Exchange(events)
         os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
         os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
+        # Tune starts one process at a time, and hands the process of a trial that ends to the one
+        # that waits for its own: where trials are short a second slot would never come into use.
+        # The driver releases no more than fits.
+        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(_MOST_PENDING)
         # MLflow is the ledger: nothing is ever restored from Tune's own state of all trials.
         os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = str(_NEVER_SECONDS)
         os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # whose banner `verbose=0` does not silence

@@ -35,18 +35,16 @@ class View:
     Attributes:
         frontier: Where every node stands.
         capacity: What there is to run on.
-        work_done: Multiply-accumulate operations finished by this driver.
-        work_left: Those of every node that is not finished.
         seconds: Since the driver started.
+        seconds_left: If all goes on as so far; None before anything has finished.
         running: The nodes that run, the longest first.
         outage: What keeps the ledger from being written, in a sentence; empty if nothing does.
     """
 
     frontier: Frontier
     capacity: Occupancy
-    work_done: float
-    work_left: float
     seconds: float
+    seconds_left: float | None = None
     running: tuple[Running, ...] = ()
     outage: str = ""
 
