@@ -21,7 +21,8 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent
 STAGES = FOLDER / "empty_stages"
-RESULTS = FOLDER / "results" / "engine.md"
+COST_RESULTS = FOLDER / "results" / "engine.md"
+SLOTS_RESULTS = FOLDER / "results" / "slots.md"
 RATES = [0.5, 0.6, 0.7, 0.8]
 SLOTS = 2
 SWEEP = """\
@@ -39,7 +40,6 @@ if __name__ == "__main__" and os.environ.get("PYTHONPATH", "") != str(STAGES):
 
 import psutil
 from ray import tune
-from rich.console import Console
 from side_by_side import print_and_write, versions
 from sleeping import LONGEST_VARIABLE, seconds_of
 
@@ -174,20 +174,34 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=1000)
     parser.add_argument("--sleeping-cells", type=int, default=60)
     parser.add_argument("--longest", type=float, default=3.0, help="seconds that a stage sleeps")
+    parser.add_argument("--part", choices=["cost", "slots"], action="append", help="default: both")
     options = parser.parse_args()
     random.seed(0)
+    parts = options.part or ["cost", "slots"]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        rows = cost(folder, options.cells)
-        for row in rows:
-            Console().print(*row)
-        rows += use_of_slots(folder, options.sleeping_cells, options.longest)
+        if "cost" in parts:
+            page(
+                COST_RESULTS,
+                "# Engine: what a stage costs beside its computing",
+                f"--part cost --cells {options.cells}",
+                cost(folder, options.cells),
+            )
+        if "slots" in parts:
+            page(
+                SLOTS_RESULTS,
+                "# Engine: how much of the slots is used",
+                f"--part slots --sleeping-cells {options.sleeping_cells} "
+                f"--longest {options.longest:g}",
+                use_of_slots(folder, options.sleeping_cells, options.longest),
+            )
+
+
+def page(path: Path, title: str, arguments: str, rows: list[list[str]]) -> None:
     print_and_write(
-        RESULTS,
-        "# Engine: what a stage costs beside its computing",
-        f"`python benchmarks/engine.py --cells {options.cells} --sleeping-cells "
-        f"{options.sleeping_cells} --longest {options.longest:g}`; {versions()}, "
-        f"{os.cpu_count()} cores, sqlite.",
+        path,
+        title,
+        f"`python benchmarks/engine.py {arguments}`; {versions()}, {os.cpu_count()} cores, sqlite.",
         ["", "measured", "wanted"],
         rows,
     )
