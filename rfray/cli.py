@@ -100,7 +100,7 @@ def plan(
     price: float | None,
     as_json: bool,
 ) -> None:
-    r"""Show what would run, and what is wrong with it. Starts nothing.
+    """Show what would run, and what is wrong with it. Starts nothing.
 
     With --slots the driver's own ordering is worked off in imagined time. A run takes as long as
     the finished ones of its kind on such a slot; where there are none, as its operations let
@@ -140,7 +140,7 @@ def sweep(
     address: str | None,
     verbose: bool,
 ) -> None:
-    r"""Run what is missing of a study; run it again to resume or to extend it.
+    """Run what is missing of a study; run it again to resume or to extend it.
 
     Exit codes: 0 all done; 1 some stage failed, all others ran; 2 a usage or study error, nothing
     ran; 130 interrupted, what was finished is kept.
@@ -232,7 +232,7 @@ def doctor(
 
 @rfray.command()
 def schema() -> None:
-    r"""Print the JSON schema of sweep files, with which editors complete and check them.
+    """Print the JSON schema of sweep files, with which editors complete and check them.
 
     \b
     rfray schema > sweep.schema.json
@@ -262,7 +262,7 @@ def analyze(
     storage: str | None,
     tracking_uri: str | None,
 ) -> None:
-    r"""Build the tables, figures and report of a study from MLflow alone, done or half done.
+    """Build the tables, figures and report of a study from MLflow alone, done or half done.
 
     REPORT is a file that lays them out; default: the shipped paper.yaml.
 

@@ -50,6 +50,20 @@ def test_a_mistake_gives_one_line_exit_code_2_and_starts_nothing(tmp_path, argum
     assert runs_of(tmp_path / "rfray-results", "quickstart") == []
 
 
+@pytest.mark.parametrize(
+    ("command", "example"),
+    [
+        ("plan", "rfray plan paper --slots 64 --price 2.5"),
+        ("sweep", "rfray sweep quickstart axes.seed=[0,1,2]"),
+        ("analyze", "rfray analyze --out out"),
+        ("schema", "rfray schema > sweep.schema.json"),
+    ],
+)
+def test_help_shows_examples_line_by_line(tmp_path, command, example):
+    lines = rfray(command, "--help", cwd=tmp_path).stdout.splitlines()
+    assert f"  {example}" in lines
+
+
 def test_help_names_every_command(tmp_path):
     result = rfray("--help", cwd=tmp_path)
     assert result.returncode == 0
