@@ -8,16 +8,14 @@ became of the driver that should have recorded it.
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlparse
-from uuid import uuid4
+
+from rfray.atomic import PARTIAL, partial_path, replace_with
 
 RESULT = "result.json"
-
-_PARTIAL = ".partial"
 
 
 class DamagedArtifactError(Exception):
@@ -63,7 +61,7 @@ def publish(workspace: Path, folder: Path) -> None:
     """Move every file of `workspace` into `folder`, each whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     # What a killed attempt left half written.
-    for stale in folder.glob(f".*{_PARTIAL}"):
+    for stale in folder.glob(f".*{PARTIAL}"):
         stale.unlink(missing_ok=True)
     for path in sorted(workspace.iterdir()):
         # Moved under a temporary name first: the two may lie on different file systems.
@@ -73,29 +71,3 @@ def publish(workspace: Path, folder: Path) -> None:
             replace_with(partial, folder / path.name)
         finally:
             partial.unlink(missing_ok=True)
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a small text file so that a reader finds all of it or the file before it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = partial_path(path)
-    try:
-        partial.write_text(text, encoding="utf-8")
-        replace_with(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def partial_path(path: Path) -> Path:
-    """A name beside `path` for what is not complete yet; no two writers get the same."""
-    return path.with_name(f".{path.name}.{uuid4().hex}{_PARTIAL}")
-
-
-def replace_with(partial: Path, path: Path) -> None:
-    """Put a complete file in the place of `path`, so that it outlives a power cut."""
-    descriptor = os.open(partial, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    partial.replace(path)

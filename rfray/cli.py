@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import json
 import os
@@ -20,7 +21,8 @@ from rfray.interruption import INTERRUPTED, Interruption
 from rfray.storage import Storage, storage_at
 
 if TYPE_CHECKING:
-    from rfray.engine.ray_executor import RayExecutor
+    from rfray.analysis import Analysis
+    from rfray.engine.executor import Executor
     from rfray.forecast import SlotKind
     from rfray.plan import Plan
     from rfray.tracking import Ledger, RunRecord
@@ -133,12 +135,18 @@ def plan(
 @_storage_options
 @_address_option
 @click.option("--verbose", "-v", is_flag=True, help="Also show what Ray and MLflow say.")
+@click.option(
+    "--in-process",
+    is_flag=True,
+    help="Without Ray: one run after the other on this process's processor, for a debugger.",
+)
 def sweep(
     arguments: tuple[str, ...],
     storage: str | None,
     tracking_uri: str | None,
     address: str | None,
     verbose: bool,
+    in_process: bool,
 ) -> None:
     """Run what is missing of a study; run it again to resume or to extend it.
 
@@ -150,9 +158,11 @@ def sweep(
     rfray sweep quickstart axes.seed=[0,1,2]
     rfray sweep my-sweep.yaml --address auto --tracking-uri http://127.0.0.1:5000
     """
-    from rfray import chatter
+    from rfray import chatter, executors
     from rfray.sweep_run import sweep_study
 
+    if in_process and address is not None:
+        raise UserError("it joins no cluster", where="--in-process", do="leave --address out")
     if verbose:
         chatter.ask_for_it()
     # Until something runs: a cluster's job manager stops what it runs with SIGTERM.
@@ -162,21 +172,19 @@ def sweep(
     place = storage_at(storage, tracking_uri)
     options = {"--storage": storage, "--tracking-uri": tracking_uri, "--address": address}
 
-    def executor() -> RayExecutor:
-        from rfray.engine.ray_executor import RayExecutor, machines, start_ray
-        from rfray.sweep_run import refuse_what_never_fits
+    def executor() -> Executor:
+        if in_process:
+            return executors.in_process(planned)
+        return executors.on_ray(planned, place.tune, address, interruption.listen)
 
-        start_ray(address)
-        # At once, for Ray's start takes the signals for itself.
-        interruption.listen()
-        refuse_what_never_fits(planned, machines())
-        return RayExecutor(planned.study.name, place.tune)
-
+    # A debugger's prompt and a live table do not share a terminal.
+    console = _plain_console() if in_process else _console()
     try:
-        all_done = sweep_study(planned, place, executor, _console(), lambda: interruption.asked)
+        all_done = sweep_study(planned, place, executor, console, lambda: interruption.asked)
     except KeyboardInterrupt:
         click.echo("\ninterrupted: what was finished is kept. To resume:")
-        click.echo(f"  {_command_again(arguments, options)}")
+        again = [*arguments, "--in-process"] if in_process else arguments
+        click.echo(f"  {_command_again(again, options)}")
         raise click.exceptions.Exit(INTERRUPTED) from None
     _say_next_steps(place, planned.study.name)
     if not all_done:
@@ -190,15 +198,19 @@ def sweep(
 def status(
     arguments: tuple[str, ...], storage: str | None, tracking_uri: str | None, as_json: bool
 ) -> None:
-    """Count done, running, failed and missing runs of a study, per stage; also while it runs."""
+    """Count done, running, failed and missing runs of a study, per stage; also while it runs.
+
+    It reads the tracking store alone, so any machine that reaches the store can ask.
+
+    \b
+    rfray status
+    rfray status paper --tracking-uri http://127.0.0.1:5000 --json
+    """
     from rfray.status import status_counts, status_json, status_text
 
     planned = _plan(arguments)
     counts = status_counts(planned, _runs(planned, storage_at(storage, tracking_uri)))
-    if as_json:
-        click.echo(json.dumps(status_json(planned, counts), indent=1))
-    else:
-        _console().print(status_text(planned, counts))
+    _show(as_json, status_json(planned, counts), status_text(planned, counts))
 
 
 @rfray.command()
@@ -217,6 +229,10 @@ def doctor(
 
     Python, packages, GPUs, memory, disk, the study's data sets, the tracking store, Ray. Exit code
     1 if something is wrong.
+
+    \b
+    rfray doctor
+    rfray doctor paper --address auto --tracking-uri http://127.0.0.1:5000
     """
     from dataclasses import asdict
 
@@ -255,12 +271,14 @@ def reference() -> None:
 @click.option("--study", metavar="NAME", help="Study; default: the one that ran last.")
 @click.option("--out", metavar="DIR", help="Where to write; default STORAGE/analysis/STUDY.")
 @_storage_options
+@_json_option
 def analyze(
     report: str | None,
     study: str | None,
     out: str | None,
     storage: str | None,
     tracking_uri: str | None,
+    as_json: bool,
 ) -> None:
     """Build the tables, figures and report of a study from MLflow alone, done or half done.
 
@@ -268,6 +286,7 @@ def analyze(
 
     \b
     rfray analyze --out out
+    rfray analyze my-report.yaml --study quickstart --json
     """
     from rfray.analysis import analyze as build
     from rfray.analysis import load_report
@@ -281,6 +300,9 @@ def analyze(
     folder = Path(out) if out else place.root / "analysis" / name
     with store_answers(place.tracking_uri):
         analysis = build(ledger, name, layout, folder)
+    if as_json:
+        click.echo(json.dumps(_analysis_json(analysis), indent=1))
+        return
     for gap in analysis.gaps[:_GAPS_SHOWN]:
         click.echo(f"missing: {gap}")
     if len(analysis.gaps) > _GAPS_SHOWN:
@@ -289,6 +311,19 @@ def analyze(
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(analysis.left_out.items()))
         click.echo(f"left out: {kinds} runs, each named in report.html")
     click.echo(f"{name}: wrote {len(analysis.written)} files; start with {folder / 'report.html'}")
+
+
+def _analysis_json(analysis: Analysis) -> dict[str, Any]:
+    """What an analysis wrote and what it found missing, JSON-ready."""
+    return {
+        "study": analysis.study,
+        "out": str(analysis.out),
+        "written": [str(path) for path in analysis.written],
+        "stages": {one.stage: dataclasses.asdict(one) for one in analysis.progress},
+        "missing": [dataclasses.asdict(gap) for gap in analysis.gaps],
+        "left_out": dict(analysis.left_out),
+        "not_in_study": {one.id: one.reason for one in analysis.not_in_study},
+    }
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -321,9 +356,16 @@ def _console() -> Any:
     return Console(width=None if sys.stdout.isatty() else _WIDTH_OF_FILES)
 
 
+def _plain_console() -> Any:
+    from rich.console import Console
+
+    return Console(force_terminal=False)
+
+
 def _plan(arguments: Sequence[str]) -> Plan:
     from rfray.data.folders import use_data_root
     from rfray.plan import make_plan
+    from rfray.reading import reading_shown
     from rfray.sweep_file import load_study
 
     overrides = [argument for argument in arguments if "=" in argument]
@@ -332,7 +374,8 @@ def _plan(arguments: Sequence[str]) -> Plan:
         raise UserError(f"two sweeps are named, '{names[0]}' and '{names[1]}'", do="name one")
     study = load_study(names[0] if names else None, overrides)
     use_data_root(study.data.root)  # before the plan: what an imagefolder holds, its files say
-    return make_plan(study)
+    with reading_shown():
+        return make_plan(study)
 
 
 def _wait_seconds_not_minutes() -> None:

@@ -20,7 +20,7 @@ from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
-from rfray.artifacts import write_atomically
+from rfray.atomic import write_atomically
 from rfray.errors import UserError
 from rfray.tracking import LedgerWriter, is_outage
 

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import subprocess
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
-from rfray.engine.assemble import demand
 from rfray.engine.drive import Driver
 from rfray.engine.executor import Executor
 from rfray.engine.frontier import Frontier, State
-from rfray.engine.machine import GIB, Machine
-from rfray.engine.records import closing_tags, missing_params
+from rfray.engine.records import closing_tags, describe_study, missing_params
 from rfray.engine.scribe import Scribe
 from rfray.engine.standing import Standing, standing
 from rfray.engine.view import Watcher
 from rfray.engine.worker import published_outcome
-from rfray.errors import UserError
 from rfray.lease import Claim, Lease, folder_lock
 from rfray.plan import Plan
 from rfray.storage import Storage
@@ -72,7 +69,7 @@ def prepared(plan: Plan, storage: Storage) -> Iterator[Prepared]:
             ledger = LedgerWriter(storage.tracking_uri, study, storage.artifact_root)
             # Whoever writes a folder's own database holds the folder's lock.
             renew = _nothing if storage.embedded else held.enter_context(_leased(ledger, claim))
-            ledger.describe(plan.study.document())
+            ledger.describe(plan.study.document(), describe_study(plan))
             stands = _settled(plan, ledger, renew)
         yield Prepared(plan, ledger, stands, renew)
 
@@ -145,23 +142,6 @@ def sweep_study(
         "rfray.error. The same command tries them again.",
     )
     return False
-
-
-def refuse_what_never_fits(plan: Plan, machines: Sequence[Machine]) -> None:
-    """UserError if a stage asks for more than any one of the machines offers."""
-    gpus = any(machine.occupancy.gpus > 0 for machine in machines)
-    for stage in plan.study.stage_parameters():
-        need = demand(plan, stage, gpus=gpus)
-        memory = plan.study.request(stage).memory or 0
-        if not any(m.occupancy.holds(need) and m.memory >= memory for m in machines):
-            wanted = f"{need.cpus:g} CPUs and {need.gpus:g} GPUs"
-            wanted += f" with {memory / GIB:.1f} GiB of memory" if memory else ""
-            there = ", ".join(sorted({str(machine) for machine in machines})) or "no machine"
-            raise UserError(
-                f"asks for {wanted} on one machine, but there is only {there}",
-                where=f"resources.{stage}",
-                do="ask for less",
-            )
 
 
 def git_state() -> str:

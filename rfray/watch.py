@@ -103,12 +103,15 @@ def _slots_in_use(view: View) -> str:
 
 
 def running_words(running: Running) -> str:
-    """A node that runs, for how long, and its headline as it last told, or what it told instead."""
+    """A node that runs, for how long, and its headline as it last told, or what it does instead."""
     words = f"{running.node.name}: running for {_duration(running.seconds)}"
-    if not running.latest:
+    if running.told.doing:
+        return f"{words}, {running.told.doing}"
+    measured = running.told.measurements
+    if not measured:
         return words
     headline = stages()[running.node.stage].headline
-    shown = next((m for m in running.latest if m.metric == headline), running.latest[-1])
+    shown = next((m for m in measured if m.metric == headline), measured[-1])
     return f"{words}, {shown.metric} {shown.value:.4g} at step {shown.step}"
 
 

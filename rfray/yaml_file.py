@@ -44,7 +44,7 @@ def parse_value(text: str, where: str) -> Any:
 
 
 def read_mapping(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
-    """A YAML file's top mapping, and the line of each dotted key in it.
+    """A YAML file's top mapping, and the line of each dotted key and list entry in it.
 
     Raises:
         UserError: The file cannot be read, is no YAML, or is no mapping.
@@ -74,9 +74,12 @@ def _problem(error: yaml.YAMLError) -> str:
 
 def _lines(node: Any, prefix: str) -> dict[str, int]:
     lines: dict[str, int] = {}
+    entries: list[tuple[str, Any, Any]] = []
     if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            name = f"{prefix}{key.value}"
-            lines[name] = key.start_mark.line + 1
-            lines |= _lines(value, f"{name}.")
+        entries = [(key.value, key, value) for key, value in node.value]
+    elif isinstance(node, yaml.SequenceNode):
+        entries = [(str(place), entry, entry) for place, entry in enumerate(node.value)]
+    for name, marked, value in entries:
+        lines[prefix + name] = marked.start_mark.line + 1
+        lines |= _lines(value, f"{prefix}{name}.")
     return lines

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from mlflow.tracking import MlflowClient
@@ -56,6 +57,8 @@ def test_a_mistake_gives_one_line_exit_code_2_and_starts_nothing(tmp_path, argum
         ("plan", "rfray plan paper --slots 64 --price 2.5"),
         ("sweep", "rfray sweep quickstart axes.seed=[0,1,2]"),
         ("analyze", "rfray analyze --out out"),
+        ("status", "rfray status"),
+        ("doctor", "rfray doctor"),
         ("schema", "rfray schema > sweep.schema.json"),
     ],
 )
@@ -75,6 +78,24 @@ def test_the_plan_is_printed_and_starts_nothing(tmp_path):
     assert json.loads(result.stdout)["totals"]["runs"] == 224
     assert "715" in rfray("plan", cwd=tmp_path).stdout
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sweep_in_this_process_needs_no_ray_and_machines_read_what_came_of_it(
+    tiny_sweep, tmp_path
+):
+    first = ("axes.seed=[0]", "hessian=false", "importance=false", "--storage", "here")
+    # A module of the same name in the working folder stands for Ray, and cannot be imported.
+    (tmp_path / "ray.py").write_text("raise ImportError('Ray is not wanted here')\n")
+    swept = rfray("sweep", tiny_sweep, *first, "--in-process", cwd=tmp_path)
+    assert swept.returncode == 0, swept.stdout + swept.stderr
+    assert Counter(run.info.status for run in runs_of(tmp_path / "here")) == {"FINISHED": 5}
+
+    status = json.loads(rfray("status", tiny_sweep, *first, "--json", cwd=tmp_path).stdout)
+    assert status["totals"]["done"] == 5
+    analysed = json.loads(rfray("analyze", "--storage", "here", "--json", cwd=tmp_path).stdout)
+    assert analysed["study"] == "tiny"
+    assert analysed["stages"]["prune"]["done"] == 2
+    assert all(Path(path).is_file() for path in analysed["written"])
 
 
 @pytest.mark.ray

@@ -7,10 +7,11 @@ import shutil
 from functools import partial
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 import rfray.stages
-from rfray.analysis import load_report
+from rfray.analysis import analyze, load_report
 from rfray.data.registry import DATASETS, FIXED
 from rfray.data.resized import resized
 from rfray.engine.drive import Watcher
@@ -33,10 +34,10 @@ ONLY_TRAINING = [
 ]
 
 
-def documented_file(path):
-    """The Python file that docs/extending.md shows under a path."""
+def documented_file(path, language="python"):
+    """The file that docs/extending.md shows under a path."""
     text = (DOCS / "extending.md").read_text()
-    (code,) = re.findall(rf"```python\n# {re.escape(path)}\n(.*?)```", text, re.DOTALL)
+    (code,) = re.findall(rf"```{language}\n# {re.escape(path)}\n(.*?)```", text, re.DOTALL)
     return code
 
 
@@ -78,6 +79,15 @@ def test_the_documented_stage_is_one_file_and_one_entry(tiny_sweep, tmp_path):
     norms = [runs[f"vgg19_rf-digits-k5-seed{seed}/weight_norm"].metrics for seed in (0, 1)]
     assert all(norm["weight_norm"] > 1 for norm in norms)
     assert norms[0] != norms[1]
+
+    # And its table is one entry in a report file.
+    (tmp_path / "weights.yaml").write_text(documented_file("weights.yaml", "yaml"))
+    report, out = load_report(tmp_path / "weights.yaml"), tmp_path / "out"
+    analysis = analyze(Ledger(storage.tracking_uri), "tiny", report, out)
+    assert analysis.gaps == ()
+    (row,) = pd.read_csv(out / "tables" / "weights.csv").to_dict("records")
+    assert (row["metric"], row["n"], row["n_planned"]) == ("norm", 2, 2)
+    assert row["mean"] == pytest.approx(sum(norm["weight_norm"] for norm in norms) / 2)
 
 
 def test_the_documented_network_is_one_file_and_one_line(tiny_sweep, tmp_path, monkeypatch):

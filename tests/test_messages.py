@@ -86,6 +86,10 @@ IN_A_COMMAND = [
     (["plan", "--price", "2"], "--price: a price needs slots to pay for (add --slots N)"),
     (["plan", "--slots", "0"], "--slots"),
     (["plan", "--slots", "2", "--slot", "tpu"], "'tpu' is not one of 'gpu', 'cpu'"),
+    (
+        ["sweep", "--in-process", "--address", "auto"],
+        "--in-process: it joins no cluster (leave --address out)",
+    ),
     (["sweep", "--storge", "x"], "No such option '--storge'. Did you mean '--storage'?"),
     (
         ["sweep", "--storage", "/proc/nowhere"],
@@ -99,7 +103,7 @@ IN_A_COMMAND = [
 
 IN_A_REPORT = [
     ("title: T\ntabels: []\n", "unknown key 'tabels' (did you mean 'tables'?)"),
-    ("title: [unclosed\n", "the report file is no YAML at line 2"),
+    ("title: [unclosed\n", ":2: is no YAML"),
     ("tables: []\n", "title: Field required"),
     (REPORT.format(DENSE.replace("metric", "metrc")), "(did you mean 'metric'?)"),
     (REPORT.format("{name: a, title: A, stage: prune, metric: sparsity}"), "needs a rate"),

@@ -22,12 +22,13 @@ from rfray.engine.standing import standing
 from rfray.engine.view import Watcher
 from rfray.engine.worker import run_job
 from rfray.errors import UserError
+from rfray.executors import refuse_what_never_fits
 from rfray.plan import make_plan
 from rfray.status import status_counts
 from rfray.storage import storage_at
 from rfray.sweep_file import load_study
-from rfray.sweep_run import prepared, refuse_what_never_fits, run_sweep
-from rfray.tracking import Ledger, LedgerWriter, RunOpening, make_database
+from rfray.sweep_run import prepared, run_sweep
+from rfray.tracking import NOTE_TAG, Ledger, LedgerWriter, RunOpening, make_database
 
 
 @dataclass
@@ -96,6 +97,20 @@ def test_each_stage_leaves_one_finished_run_with_the_promised_tags_and_params(fi
     assert by_name(finished / "results")["vgg19_rf-digits-k5/cka"].params["seeds"] == "[0, 1]"
 
 
+def test_the_study_says_what_it_is_until_somebody_else_does(tiny_sweep, tmp_path):
+    def note(*overrides):
+        plan = make_plan(load_study(str(tiny_sweep), overrides))
+        with prepared(plan, storage_at(str(tmp_path / "results"), None)) as ready:
+            return ready.ledger.note(NOTE_TAG), ready.ledger
+
+    words, _ = note()
+    assert words.startswith("rfray study: 2 networks (seed [0, 1]), 14 runs planned by rfray ")
+    grown, ledger = note("axes.seed=[0,1,2]")
+    assert grown.startswith("rfray study: 3 networks (seed [0, 1, 2])")
+    ledger.set_note(NOTE_TAG, "For the thesis, chapter 4.")
+    assert note()[0] == "For the thesis, chapter 4."
+
+
 def test_children_stand_under_their_training_run(finished):
     runs = by_name(finished / "results")
     for seed in (0, 1):
@@ -126,8 +141,8 @@ def test_metrics_and_artifacts_are_those_of_the_schema(finished):
     }
     assert {"init.safetensors", "model.safetensors"} <= artifacts[train.name]
     assert "model.safetensors" in artifacts["vgg19_rf-digits-k5-seed0/finetune-0.9"]
-    assert {"spectrum.csv", "density.csv"} <= artifacts[hessian.name]
-    assert "cka.npz" in artifacts["vgg19_rf-digits-k5/cka"]
+    assert {"spectrum.csv", "density.csv", "spectrum.png"} <= artifacts[hessian.name]
+    assert {"cka.npz", "cka.png"} <= artifacts["vgg19_rf-digits-k5/cka"]
     assert {"pattern.npy", "pattern.png"} <= artifacts["vgg19_rf-k5/importance"]
 
 

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from rfray.engine.frontier import Frontier, Occupancy
-from rfray.engine.job import Measurement, Outcome
+from rfray.engine.job import Measurement, Outcome, Progress
 from rfray.engine.view import Ending, Running, View
 from rfray.plan import make_plan
 from rfray.sweep_file import load_study
@@ -26,7 +26,8 @@ def by_label(plan, label):
 
 
 def told(metric, step, value):
-    return Measurement(metric=metric, step=step, value=value, timestamp=0)
+    entry = Measurement(metric=metric, step=step, value=value, timestamp=0)
+    return Progress(measurements=[entry])
 
 
 @pytest.fixture
@@ -40,8 +41,8 @@ def view(plan):
         seconds=60.0,
         seconds_left=180.0,
         running=(
-            Running(hessian, 50.0, (told("converged_eigenvalues", 120, 31.0),)),
-            Running(by_label(plan, "seed1/train"), 5.0, ()),
+            Running(hessian, 50.0, told("converged_eigenvalues", 120, 31.0)),
+            Running(by_label(plan, "seed1/train"), 5.0),
         ),
     )
 
@@ -64,6 +65,12 @@ def test_the_screen_says_what_runs_how_far_it_is_and_when_all_will_be_done(plan,
         screen
     )
     assert "k5-seed1/train: running for 0:00:05\n" in screen
+
+
+def test_what_is_read_for_a_run_is_told_until_it_measures(plan, view):
+    reading = Running(by_label(plan, "seed1/train"), 5.0, Progress(doing="reading digits: 3 of 9"))
+    screen = shown(live_screen("tiny", replace(view, running=(reading,)), []))
+    assert "k5-seed1/train: running for 0:00:05, reading digits: 3 of 9\n" in screen
 
 
 def test_the_screen_tells_failures_with_their_reason(plan, view):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _STATE: Mapping[Kind, str] = {
     "failed": "failed",
-    "killed": "was killed",
+    "interrupted": "was interrupted",
     "running": "is still running",
     "stale": "is stale",
     "duplicate": "is a duplicate",
@@ -64,13 +64,14 @@ class Expected:
 
 @dataclass(frozen=True)
 class Progress:
-    """Of one stage: how many slots are planned, done, running, failed, and not run at all."""
+    """Of one stage: how many slots are planned, done, running, failed, interrupted, not run."""
 
     stage: str
     planned: int
     done: int
     running: int
     failed: int
+    interrupted: int
     other: int
 
 
@@ -124,10 +125,10 @@ def progress(frame: StudyFrame, expected: Expected) -> list[Progress]:
 def _progress(slots: list[Slot], frame: StudyFrame) -> Progress:
     done = [slot for slot in slots if slot in frame.kept]
     kinds = [frame.attempts[s].kind for s in slots if s not in frame.kept and s in frame.attempts]
-    running = kinds.count("running")
-    failed = kinds.count("failed") + kinds.count("killed")
-    other = len(slots) - len(done) - running - failed
-    return Progress(slots[0].stage, len(slots), len(done), running, failed, other)
+    running, failed = kinds.count("running"), kinds.count("failed")
+    interrupted = kinds.count("interrupted")
+    other = len(slots) - len(done) - running - failed - interrupted
+    return Progress(slots[0].stage, len(slots), len(done), running, failed, interrupted, other)
 
 
 def _planned(frame: StudyFrame, stage: str) -> Iterable[Slot]:

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -23,6 +22,10 @@ from pydantic import (
 from rfray.analysis import schema
 from rfray.analysis.values import Scalar, typed
 from rfray.errors import UserError, nearest
+from rfray.yaml_file import read_mapping
+
+_Lines = dict[tuple[str, int], int]
+"""The line of each table and figure, by section and place, once `each` is written out."""
 
 
 class _Model(BaseModel):
@@ -240,15 +243,22 @@ def read_layout(path: Path) -> ReportSpec:
     Raises:
         UserError: If the file is absent, no YAML, or not a report.
     """
-    raw = _read_yaml(path)
+    raw, written = read_mapping(path)
+    lines: _Lines = {}
     for section in ("tables", "figures"):
         entries = raw.get(section)
         if isinstance(entries, list):
-            raw[section] = [one for entry in entries for one in _expand(entry, path)]
+            expanded = [
+                (one, written[f"{section}.{place}"])
+                for place, entry in enumerate(entries)
+                for one in _expand(entry, path)
+            ]
+            raw[section] = [one for one, _ in expanded]
+            lines |= {(section, place): line for place, (_, line) in enumerate(expanded)}
     try:
         return ReportSpec.model_validate(raw)
     except ValidationError as error:
-        raise _user_error(error, raw, path) from error
+        raise _user_error(error, raw, path, lines) from error
 
 
 def check_names(
@@ -283,21 +293,6 @@ def check_names(
         for axis in entry.where:
             place = f"{path}: '{entry.id}' where"
             _refuse_unknown("axis", axis, {*schema.STANDARD_AXES, *axes}, place)
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no text"
-        raise UserError(f"the report file cannot be read: {reason}", where=str(path)) from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" at line {mark.line + 1}" if mark else ""
-        raise UserError(f"the report file is no YAML{line}", where=str(path)) from error
-    if not isinstance(raw, dict):
-        raise UserError("the report file holds no keys such as title and tables", where=str(path))
-    return raw
 
 
 def _expand(entry: object, path: Path) -> list[object]:
@@ -347,7 +342,9 @@ _MODELS: Mapping[str, type[BaseModel]] = {
 }
 
 
-def _user_error(error: ValidationError, raw: Mapping[str, Any], path: Path) -> UserError:
+def _user_error(
+    error: ValidationError, raw: Mapping[str, Any], path: Path, lines: _Lines
+) -> UserError:
     # A misspelt key is also a missing one: the misspelling is what the reader should hear of.
     first = min(error.errors(), key=lambda entry: entry["type"] != "extra_forbidden")
     location = list(first["loc"])
@@ -355,6 +352,7 @@ def _user_error(error: ValidationError, raw: Mapping[str, Any], path: Path) -> U
     if len(location) > 1 and location[0] in ("tables", "figures"):
         entry = raw[str(location[0])][location[1]]
         name = entry.get("id", location[1]) if isinstance(entry, Mapping) else location[1]
+        places[0] = f"{path}:{lines[str(location[0]), int(location[1])]}"
         places.append(f"{str(location[0])[:-1]} '{name}'")
     inner = [part for part in location[2 if len(places) > 1 else 0 :] if part not in _TAGS]
     dotted = ".".join(str(part) for part in inner)

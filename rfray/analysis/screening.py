@@ -15,7 +15,7 @@ from rfray.analysis.values import Scalar, agree, seed_list, typed
 if TYPE_CHECKING:
     from rfray.tracking import RunRecord
 
-Kind = Literal["failed", "killed", "running", "duplicate", "stale", "unreadable", "foreign"]
+Kind = Literal["failed", "interrupted", "running", "duplicate", "stale", "unreadable", "foreign"]
 """Why a run is left out; `foreign` is a run of some other program in the same experiment."""
 
 
@@ -160,7 +160,9 @@ def _unfinished(record: RunRecord) -> tuple[Kind, str] | None:
         case "FAILED":
             return "failed", f"failed: {error or 'no reason recorded'}"
         case "KILLED":
-            return "killed", f"killed{f': {error}' if error else ''}"
+            return "interrupted", "interrupted" if error in ("", "interrupted") else (
+                f"interrupted: {error}"
+            )
         case _:
             return "running", f"running since {moment(record.start_time)}"
 

@@ -36,10 +36,11 @@ def _study(frame: StudyFrame) -> str:
 
 
 def _progress_table(stages: Iterable[Progress]) -> str:
-    lines = ["| stage | planned | done | running | failed | not run |"]
-    lines.append("|---|--:|--:|--:|--:|--:|")
+    lines = ["| stage | planned | done | running | failed | interrupted | not run |"]
+    lines.append("|---|--:|--:|--:|--:|--:|--:|")
     lines += [
-        f"| {s.stage} | {s.planned} | {s.done} | {s.running} | {s.failed} | {s.other} |"
+        f"| {s.stage} | {s.planned} | {s.done} | {s.running} | {s.failed} | {s.interrupted} "
+        f"| {s.other} |"
         for s in stages
     ]
     return "\n".join(lines)

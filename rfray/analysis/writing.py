@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from rfray.atomic import write_atomically
 from rfray.errors import UserError
 
 _LIST = ".rfray-files"
@@ -14,7 +14,7 @@ _LIST = ".rfray-files"
 def write_all(out: Path, files: Mapping[str, bytes]) -> list[Path]:
     """Writes every file into `out`, and removes those that an earlier call wrote and this does not.
 
-    Each file is written beside its place and then moved into it. What else lies in `out` stays.
+    What else lies in `out` stays.
 
     Args:
         out: Folder; made if it is not there.
@@ -28,8 +28,9 @@ def write_all(out: Path, files: Mapping[str, bytes]) -> list[Path]:
     """
     try:
         earlier = _earlier(out)
-        paths = [_write(out / name, content) for name, content in files.items()]
-        _write(out / _LIST, "".join(f"{name}\n" for name in files).encode())
+        for name, content in files.items():
+            write_atomically(out / name, content)
+        write_atomically(out / _LIST, "".join(f"{name}\n" for name in files))
         for name in earlier - set(files):
             (out / name).unlink(missing_ok=True)
     except OSError as error:
@@ -37,7 +38,7 @@ def write_all(out: Path, files: Mapping[str, bytes]) -> list[Path]:
         raise UserError(
             what, where=str(error.filename or out), do="choose another --out"
         ) from error
-    return paths
+    return [out / name for name in files]
 
 
 def _earlier(out: Path) -> set[str]:
@@ -46,14 +47,3 @@ def _earlier(out: Path) -> set[str]:
         return set()
     names = listed.read_text(encoding="utf-8").splitlines()
     return {name for name in names if (out / name).resolve().is_relative_to(out.resolve())}
-
-
-def _write(path: Path, content: bytes) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        draft.write_bytes(content)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
-    return path

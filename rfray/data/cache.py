@@ -12,6 +12,7 @@ from torch import Tensor
 
 from rfray.data.dataset import Dataset, DatasetSource, Split, checked, problem_with
 from rfray.data.folders import prepared_folder
+from rfray.telling import tell
 
 
 def prepared(source: DatasetSource) -> Dataset:
@@ -28,6 +29,7 @@ def prepared(source: DatasetSource) -> Dataset:
     dataset = _mapped(path, source)
     if dataset is None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        tell(f"preparing {source.facts.name}")  # or waiting for another process that does
         with FileLock(path.with_suffix(".lock")):
             dataset = _mapped(path, source)
             if dataset is None:

@@ -18,6 +18,7 @@ from rfray.data.folders import data_folder, prepared_folder
 from rfray.data.pictures import fitted, opened, square
 from rfray.data.remembered import ENCODING, files_state, memory_file, recall, remember
 from rfray.errors import UserError
+from rfray.telling import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -158,9 +159,9 @@ _SCALE = "replace it, or have all pictures scaled: 'data: {image_size: 64}'"
 
 
 def _contents(
-    listing: Listing, labelled: Iterable[tuple[str, int]]
+    listing: Listing, labelled: Sequence[tuple[str, int]]
 ) -> Iterator[tuple[str, int, bytes]]:
-    for name, label in labelled:
+    for name, label in counted(labelled, len(labelled), f"reading {listing.folder}"):
         yield name, label, (listing.folder / name).read_bytes()
 
 

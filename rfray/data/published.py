@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
+import math
 import tarfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rfray.errors import UserError
+from rfray.telling import counted, tell
 
 _TIMEOUT_SECONDS = 30
 _CHUNK = 1 << 20
@@ -107,19 +109,19 @@ def fetch(published: PublishedFile, root: Path) -> Path:
     from http.client import HTTPException
 
     path = root / published.name
-    partial = path.with_name(f"{path.name}.partial")
+    draft = path.with_name(f"{path.name}.partial")
     reason = "there is nowhere to download it from"
     for url in published.urls:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            _download(url, partial)
-            verify(partial, published.md5)
+            _download(url, draft)
+            verify(draft, published.md5)
         except (OSError, HTTPException, UserError) as error:
-            partial.unlink(missing_ok=True)
+            draft.unlink(missing_ok=True)
             problem = error.what if isinstance(error, UserError) else error
             reason = f"the download failed: {problem}"
             continue
-        return partial.replace(path)
+        return draft.replace(path)
     source = f"the file from {published.urls[0]}" if published.urls else "the published file"
     raise UserError(f"missing, and {reason}", where=str(path), do=f"put {source} there")
 
@@ -129,7 +131,11 @@ def _download(url: str, path: Path) -> None:
 
     opened = urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS)  # noqa: S310 (a constant of ours)
     with opened as answer, path.open("wb") as file:
-        shutil.copyfileobj(answer, file, _CHUNK)
+        length = answer.headers.get("Content-Length")
+        total = math.ceil(int(length) / _CHUNK) if length else None
+        chunks = iter(partial(answer.read, _CHUNK), b"")
+        for chunk in counted(chunks, total, f"downloading {path.stem}", "MiB"):
+            file.write(chunk)
 
 
 def verify(path: Path, md5: str) -> None:
@@ -138,6 +144,7 @@ def verify(path: Path, md5: str) -> None:
     Raises:
         UserError: It names the file, its size and both checksums.
     """
+    tell(f"verifying {path.name}")
     with path.open("rb") as file:
         found = hashlib.file_digest(file, _md5).hexdigest()
     _refuse_unless_equal(found, md5, str(path), path.stat().st_size)

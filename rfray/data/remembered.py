@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
+from rfray.atomic import write_atomically
 from rfray.data.dataset import DatasetFacts
 
 ENCODING = ("utf-8", "surrogateescape")
@@ -45,8 +45,5 @@ def recall(path: Path, state: str) -> DatasetFacts | None:
 
 
 def remember(path: Path, state: str, facts: DatasetFacts) -> None:
-    """Keep the facts of files in this state, under a temporary name until they are complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    partial.write_text(json.dumps({"state": state, "facts": asdict(facts)}))
-    partial.replace(path)
+    """Keep the facts of files in this state."""
+    write_atomically(path, json.dumps({"state": state, "facts": asdict(facts)}))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from rfray.data.dataset import Dataset, DatasetFacts, DatasetSource, Split, checked
 from rfray.data.pictures import fitted
+from rfray.telling import counted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,19 +39,21 @@ def load(facts: DatasetFacts, source: DatasetSource) -> Dataset:
     return Dataset(
         facts,
         *(
-            Split(_scaled(split.images, facts.image_size), split.labels)
+            Split(_scaled(split.images, facts), split.labels)
             for split in (dataset.train, dataset.test)
         ),
     )
 
 
-def _scaled(images: Tensor, size: int) -> Tensor:
+def _scaled(images: Tensor, facts: DatasetFacts) -> Tensor:
     import numpy as np
     import torch
     from PIL import Image
 
+    size = facts.image_size
     scaled = np.empty((len(images), 3, size, size), dtype=np.uint8)
-    for place, image in enumerate(images.numpy()):
+    pixels = counted(images.numpy(), len(images), f"scaling {facts.name} to {size} pixels")
+    for place, image in enumerate(pixels):
         picture = Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))
         scaled[place] = fitted(picture, size).transpose(2, 0, 1)
     return torch.from_numpy(scaled)

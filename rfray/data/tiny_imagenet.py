@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +20,7 @@ from rfray.data.folders import data_folder
 from rfray.data.pictures import opened, square
 from rfray.data.published import PublishedFile, fetch, verify
 from rfray.errors import UserError
+from rfray.telling import counted
 
 FOLDER = "tiny-imagenet-200"
 
@@ -187,14 +188,14 @@ def _read(tree: _Tree, name: str) -> bytes:
         raise UserError(f"half extracted: {name} is missing", where=tree.where, do=_AGAIN) from None
 
 
-def _split(tree: _Tree, labelled: Iterable[Labelled], facts: DatasetFacts) -> Split:
+def _split(tree: _Tree, labelled: Sequence[Labelled], facts: DatasetFacts) -> Split:
     import numpy as np
     import torch
 
-    labelled = list(labelled)
     size = facts.image_size
     images = np.empty((len(labelled), 3, size, size), dtype=np.uint8)
-    for place, (name, _) in enumerate(labelled):
+    pictures = counted(labelled, len(labelled), f"reading {facts.name}")
+    for place, (name, _) in enumerate(pictures):
         path = f"{tree.where}/{name}"
         images[place] = square(opened(_read(tree, name), path), path, size).transpose(2, 0, 1)
     return Split(torch.from_numpy(images), torch.tensor([label for _, label in labelled]))

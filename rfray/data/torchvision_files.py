@@ -14,6 +14,7 @@ from rfray.data.published import fetch, verify
 from rfray.data.remembered import files_state
 from rfray.data.torchvision_sets import TorchvisionSet
 from rfray.errors import UserError
+from rfray.telling import tell
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -94,6 +95,7 @@ def open_splits(known: TorchvisionSet, root: Path) -> tuple[OpenSplit, OpenSplit
     if _missing(known, root) is not None:
         _provide_archives(known, root)
         options = {"download": True}  # of what is there already: torchvision then extracts it
+        tell(f"extracting {known.name}")
     train = _split(known, "training", known.train, root, options)
     test = _split(known, "test", known.test, root, options)
     for split, count in zip((train, test), known.counts or (), strict=False):

@@ -23,6 +23,7 @@ from rfray.data.remembered import memory_file, recall, remember
 from rfray.data.torchvision_files import OpenSplit, open_splits, state_of
 from rfray.data.torchvision_sets import TorchvisionSet
 from rfray.errors import UserError
+from rfray.telling import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -155,10 +156,13 @@ def _decoded(split: OpenSplit, size: int, shaped: Callable[[Image], NDArray[np.u
 
     # Pillow decodes and scales outside Python's lock.
     with ThreadPoolExecutor() as threads:
-        for start in range(0, len(split), _AT_ONCE):
-            places = range(start, min(start + _AT_ONCE, len(split)))
-            for _ in threads.map(decode, places):
-                pass
+        done = (
+            one
+            for start in range(0, len(split), _AT_ONCE)
+            for one in threads.map(decode, range(start, min(start + _AT_ONCE, len(split))))
+        )
+        for _ in counted(done, len(split), f"reading {split.known.name}, {split.name} split"):
+            pass
     return Split(torch.from_numpy(images), torch.from_numpy(labels))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from rfray.engine.assemble import assemble, demand, finished_before, finished_now
 from rfray.engine.executor import Event, Executor, Progressed
 from rfray.engine.frontier import Frontier, Occupancy, State
-from rfray.engine.job import Measurement
+from rfray.engine.job import NOTHING_TOLD, Progress
 from rfray.engine.pace import Pace
 from rfray.engine.recorder import Recorder
 from rfray.engine.scribe import Scribe
@@ -30,7 +30,7 @@ class _Running:
     run: RunRecord
     occupancy: Occupancy
     since: float = field(default_factory=time.monotonic)
-    latest: tuple[Measurement, ...] = ()
+    told: Progress = NOTHING_TOLD
 
 
 class Driver:
@@ -139,8 +139,8 @@ class Driver:
         if isinstance(event, Progressed):
             # A trial that Tune starts anew may still be heard of after its end.
             if event.key in self._running:
-                self._running[event.key].latest = event.measurements
-                self._recorder.measured(event.key, event.measurements)
+                self._running[event.key].told = event.progress
+                self._recorder.measured(event.key, event.progress.measurements)
             return
         outcome = event.outcome
         node, ended = self._plan.nodes[outcome.key], self._running.pop(outcome.key)
@@ -176,7 +176,7 @@ class Driver:
     def _now_running(self) -> tuple[Running, ...]:
         now = time.monotonic()
         return tuple(
-            Running(self._plan.nodes[key], now - held.since, held.latest)
+            Running(self._plan.nodes[key], now - held.since, held.told)
             for key, held in self._running.items()
         )
 

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from rfray.engine.frontier import Occupancy
-from rfray.engine.job import Job, Measurement, Outcome
+from rfray.engine.job import Job, Outcome, Progress
 from rfray.engine.worker import run_job
 from rfray.study import Request
 
 
 @dataclass(frozen=True)
 class Progressed:
-    """A running job has measured something."""
+    """A running job tells what it has measured since it last told, or what it does."""
 
     key: str
-    measurements: tuple[Measurement, ...]
+    progress: Progress
 
 
 @dataclass(frozen=True)
@@ -88,11 +88,9 @@ class InProcessExecutor:
             self._woken.clear()
             return []
         job = self._waiting.popleft()
-        progress: list[Event] = []
-        outcome = run_job(
-            job, lambda measured: progress.append(Progressed(job.key, tuple(measured)))
-        )
-        return [*progress, Ended(outcome)]
+        told: list[Event] = []
+        outcome = run_job(job, lambda progress: told.append(Progressed(job.key, progress)))
+        return [*told, Ended(outcome)]
 
     def wake(self) -> None:
         """Let a waiting `events` return."""

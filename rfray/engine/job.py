@@ -90,6 +90,22 @@ class Measurement(_Message):
     timestamp: int
 
 
+class Progress(_Message):
+    """What a running job tells.
+
+    Attributes:
+        measurements: What it has measured, in order.
+        doing: What it does besides, in words, such as `reading cifar10: 4,096 of 60,000 pictures`;
+            empty where it has measured something since.
+    """
+
+    measurements: list[Measurement] = []
+    doing: str = ""
+
+
+NOTHING_TOLD = Progress()
+
+
 class Outcome(_Message):
     """How a job ended.
 

@@ -7,23 +7,22 @@ of checkpoints is one that every machine sees.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
-from rfray.artifacts import write_atomically
-from rfray.engine.job import Measurement
+from rfray.atomic import write_atomically
+from rfray.engine.job import NOTHING_TOLD, Measurement, Progress
 
 SECONDS_BETWEEN = 5.0
 """A task tells no more often than that: writing costs, and nobody reads faster."""
 
 _FILE = "progress.json"
-_MEASUREMENTS = TypeAdapter(list[Measurement])
 
 
 class ProgressNote:
-    """Takes what a task measures, and leaves all of it in a file every few seconds.
+    """Takes what a task tells, and leaves all of it in a file every few seconds.
 
     Args:
         checkpoint: The task's folder; what an earlier attempt left there is forgotten.
@@ -37,23 +36,23 @@ class ProgressNote:
         self._measured: list[Measurement] = []
         self._path.unlink(missing_ok=True)
 
-    def __call__(self, measured: Iterable[Measurement]) -> None:
+    def __call__(self, told: Progress) -> None:
         """Take some more."""
-        self._measured.extend(measured)
+        self._measured.extend(told.measurements)
         if self._clock() - self._written >= SECONDS_BETWEEN:
             self._written = self._clock()
-            text = _MEASUREMENTS.dump_json(self._measured).decode()
+            everything = Progress(measurements=self._measured, doing=told.doing)
             try:
-                write_atomically(self._path, text)
+                write_atomically(self._path, everything.model_dump_json())
             except OSError:
                 # All of it comes with the outcome again. Where the disk is full, the checkpoint or
                 # the artifacts say so.
                 return
 
 
-def noted_progress(checkpoint: Path) -> list[Measurement]:
+def noted_progress(checkpoint: Path) -> Progress:
     """What a running task has left in its folder so far; nothing where nothing can be read."""
     try:
-        return _MEASUREMENTS.validate_json((checkpoint / _FILE).read_bytes())
+        return Progress.model_validate_json((checkpoint / _FILE).read_bytes())
     except (OSError, ValidationError):
-        return []
+        return NOTHING_TOLD

@@ -15,12 +15,12 @@ from typing import Any
 import ray
 
 from rfray import chatter
+from rfray.engine.answer import answered, lost
 from rfray.engine.executor import Ended, Event, Progressed
 from rfray.engine.frontier import TRAIN, Occupancy
-from rfray.engine.job import Job, Outcome
+from rfray.engine.job import NOTHING_TOLD, Job, Progress
 from rfray.engine.machine import Machine
 from rfray.engine.progress import SECONDS_BETWEEN, noted_progress
-from rfray.engine.time_limit import lost
 from rfray.engine.trials import TrialLane
 from rfray.engine.worker import run_task
 from rfray.errors import UserError
@@ -85,11 +85,11 @@ def machines() -> list[Machine]:
 
 @dataclass
 class _Task:
-    """A task that runs: its result to be, its folder, and how many measurements were passed on."""
+    """A task that runs: its result to be, its folder, and what of its progress was passed on."""
 
     reference: Any
     checkpoint: Path
-    told: int = 0
+    told: Progress = NOTHING_TOLD
 
 
 class RayExecutor:
@@ -157,15 +157,16 @@ class RayExecutor:
             return [*self._progress(), *(event for event in happened if event is not None)]
 
     def _progress(self) -> Iterator[Event]:
-        """What tasks have measured since the last look, every few seconds."""
+        """What tasks have told since the last look, every few seconds."""
         if time.monotonic() - self._looked < SECONDS_BETWEEN:
             return
         self._looked = time.monotonic()
         for key, task in list(self._running.items()):
-            measured = noted_progress(task.checkpoint)
-            if len(measured) > task.told:
-                yield Progressed(key, tuple(measured[task.told :]))
-                task.told = len(measured)
+            noted = noted_progress(task.checkpoint)
+            new = noted.measurements[len(task.told.measurements) :]
+            if new or noted.doing != task.told.doing:
+                yield Progressed(key, Progress(measurements=new, doing=noted.doing))
+                task.told = noted
 
     def wake(self) -> None:
         """Let a waiting `events` return."""
@@ -181,7 +182,7 @@ class RayExecutor:
         self._running.pop(job.key, None)
         error = future.exception()
         if error is None:
-            self._events.put(Ended(Outcome.model_validate_json(future.result())))
+            self._events.put(Ended(answered(job, future.result())))
             return
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         self._events.put(Ended(lost(job, f"the task's process was lost: {reason}")))

@@ -8,10 +8,10 @@ from typing import Any
 from rfray import __version__
 from rfray.artifacts import digest_of
 from rfray.engine.job import Outcome
-from rfray.plan import Node
+from rfray.plan import Node, Plan
 from rfray.stages.registry import stages
 from rfray.stages.stage import label
-from rfray.tracking import RunOpening, RunRecord
+from rfray.tracking import NOTE_TAG, RunOpening, RunRecord
 
 ATTEMPT_TAG = "rfray.attempt"
 DIGEST_TAG = "rfray.digest"
@@ -28,7 +28,7 @@ def run_opening(
         "rfray.key": node.key,
         "rfray.version": __version__,
         "rfray.git": git,
-        "mlflow.note.content": describe(node),
+        NOTE_TAG: describe(node),
     }
     if parent_run is not None:
         tags["mlflow.parentRunId"] = parent_run
@@ -60,6 +60,17 @@ def closing_tags(outcome: Outcome) -> dict[str, str]:
     else:
         tags[DIGEST_TAG] = digest_of(outcome.digests)
     return tags
+
+
+def describe_study(plan: Plan) -> str:
+    """A sentence that says what the study is, and how its tables are made."""
+    axes = plan.study.axes.model_dump().items()
+    swept = " × ".join(f"{name} {values}" for name, values in axes if len(values) > 1)
+    networks = f"{len(plan.cells)} networks ({swept})" if swept else "one network"
+    return (
+        f"{networks}, {len(plan.nodes)} runs planned by rfray {__version__}. Tables and figures: "
+        f"`rfray analyze --study {plan.study.name}`."
+    )
 
 
 def describe(node: Node) -> str:

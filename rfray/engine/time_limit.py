@@ -49,11 +49,6 @@ def overrun(job: Job) -> Outcome | None:
     )
 
 
-def lost(job: Job, reason: str) -> Outcome:
-    """The outcome of a job whose process died without giving one."""
-    return overrun(job) or Outcome(key=job.key, status="failed", reason=reason)
-
-
 def _note(job: Job) -> Path:
     """Named by the attempt: a later one, which is to be tried, does not find it."""
     return Path(job.checkpoint) / f"attempt-{job.attempt}-stood-at.txt"

@@ -29,10 +29,10 @@ from ray.tune.search import Searcher
 from ray.tune.search.search_generator import SearchGenerator
 
 from rfray import chatter
+from rfray.engine.answer import answered, lost
 from rfray.engine.executor import Ended, Event, Progressed
 from rfray.engine.frontier import Occupancy
-from rfray.engine.job import Job, Measurement, Outcome
-from rfray.engine.time_limit import lost
+from rfray.engine.job import Job, Progress
 from rfray.engine.worker import run_job
 from rfray.study import Request
 
@@ -63,11 +63,11 @@ _EXCHANGES: dict[str, _Exchange] = {}
 
 
 def run_trial(config: dict[str, Any]) -> None:
-    """The trainable: run one job, report each epoch, and last of all the outcome."""
+    """The trainable: run one job, report what it tells, and last of all the outcome."""
     job = Job.model_validate_json(config["job"])
 
-    def report(measured: list[Measurement]) -> None:
-        tune.report({"measured": [entry.model_dump() for entry in measured]})
+    def report(progress: Progress) -> None:
+        tune.report({"progress": progress.model_dump_json()})
 
     tune.report({"outcome": run_job(job, report).model_dump_json()})
 
@@ -124,22 +124,16 @@ class _Reports(tune.Callback):  # type: ignore[misc]
     def on_trial_result(
         self, iteration: int, trials: Any, trial: Any, result: Any, **_: Any
     ) -> None:
-        """An epoch was measured."""
-        measured = result.get("measured")
-        if measured:
-            entries = tuple(Measurement.model_validate(entry) for entry in measured)
-            self._tell(Progressed(trial.config["key"], entries))
+        """A trial tells how far it is."""
+        text = result.get("progress")
+        if text:
+            self._tell(Progressed(trial.config["key"], Progress.model_validate_json(text)))
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
         """A trial has returned."""
         _EXCHANGES[self.exchange].live -= 1
-        text = (trial.last_result or {}).get("outcome")
-        outcome = (
-            Outcome.model_validate_json(text)
-            if text
-            else lost(_job(trial), "the trial gave no outcome")
-        )
-        self._tell(Ended(outcome))
+        job, text = _job(trial), (trial.last_result or {}).get("outcome")
+        self._tell(Ended(answered(job, text) if text else lost(job, "the trial gave no outcome")))
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
         """A trial's process has died more often than it may."""

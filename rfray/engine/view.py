@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from rfray.engine.frontier import Frontier, Occupancy
-from rfray.engine.job import Measurement, Outcome
+from rfray.engine.job import NOTHING_TOLD, Outcome, Progress
 from rfray.plan import Node
 
 
@@ -25,7 +25,7 @@ class Running:
 
     node: Node
     seconds: float
-    latest: tuple[Measurement, ...]
+    told: Progress = NOTHING_TOLD
 
 
 @dataclass(frozen=True)

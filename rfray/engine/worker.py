@@ -20,26 +20,28 @@ from rfray.artifacts import (
     file_digests,
     local_path,
     publish,
-    write_atomically,
 )
+from rfray.atomic import write_atomically
 from rfray.data.folders import use_data_root
-from rfray.engine.job import Job, JobInput, Measurement, Outcome
+from rfray.engine.job import Job, JobInput, Measurement, Outcome, Progress
 from rfray.engine.progress import ProgressNote
 from rfray.engine.threads import allow_threads
 from rfray.engine.time_limit import overrun, time_limited
 from rfray.errors import UserError
 from rfray.stages.registry import stages
 from rfray.stages.stage import Input, Remark, Report, StageContext
-
-Progress = Callable[[list[Measurement]], None]
-"""Takes what a running stage has just measured."""
+from rfray.telling import told_to
 
 
-def run_job(job: Job, progress: Progress) -> Outcome:
+def run_job(job: Job, tell: Callable[[Progress], None]) -> Outcome:
     """Run a job to its end and publish its artifacts; a failing stage gives a failed outcome.
 
     A job whose artifacts are complete already (its process died after the work was done) is not
     computed again, nor one that has run over its time limit in this attempt.
+
+    Args:
+        job: What to run.
+        tell: Takes what the stage has just measured, or what is read for it.
     """
     ended = published_outcome(job.artifact_uri, job.key, job.tracking_uri) or overrun(job)
     if ended is not None:
@@ -55,7 +57,7 @@ def run_job(job: Job, progress: Progress) -> Outcome:
             for name, value in metrics.items()
         ]
         measurements.extend(new)
-        progress(new)
+        tell(Progress(measurements=new))
 
     outcome = Outcome(
         key=job.key, status="finished", host=socket.gethostname(), hardware=_hardware(job)
@@ -64,7 +66,7 @@ def run_job(job: Job, progress: Progress) -> Outcome:
         with tempfile.TemporaryDirectory(prefix="rfray-") as scratch:
             workspace = Path(scratch)
             Path(job.checkpoint).mkdir(parents=True, exist_ok=True)
-            with time_limited(job):
+            with time_limited(job), told_to(lambda words: tell(Progress(doing=words))):
                 _run_stage(job, workspace, report, remarks.append)
             outcome = outcome.model_copy(
                 update={

@@ -12,8 +12,10 @@ from pydantic import Field
 
 from rfray.cell import Cell
 from rfray.parameters import Parameters
+from rfray.stages.drawing import save_alignment
 from rfray.stages.gram_rows import gram_rows, map_plan
 from rfray.stages.stage import Input, Stage, StageContext
+from rfray.telling import counted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,7 +48,7 @@ def check(parameters: CkaParameters, cell: Cell) -> str | None:
 
 
 def run(context: StageContext[CkaParameters]) -> None:
-    """Compare all pairs of seeds, report the mean of the diagonals, leave `cka.npz`."""
+    """Compare all pairs of seeds, report the mean of the diagonals, leave `cka.npz`, a picture."""
     import numpy as np
 
     from rfray.numerics.kernel_alignment import alignment, undefined_layers
@@ -57,7 +59,8 @@ def run(context: StageContext[CkaParameters]) -> None:
     pairs = list(combinations(seeds, 2))
     with tempfile.TemporaryDirectory(prefix="rfray-cka-") as scratch:
         place = Path(scratch)
-        passes = [_leave_rows(context, source, place) for source in context.inputs]
+        networks = counted(context.inputs, len(seeds), "passing images through", "networks")
+        passes = [_leave_rows(context, source, place) for source in networks]
 
         def rows(seed: int) -> Tensor:
             return _rows(place, seed, context.device)
@@ -84,6 +87,8 @@ def run(context: StageContext[CkaParameters]) -> None:
         matrices=matrices,
         undefined=np.array([layers[index] for index in undefined], dtype=str),
     )
+    title = f"{context.cell.arch} on {context.cell.dataset}, kernel_size {context.cell.kernel_size}"
+    save_alignment(context.workspace / "cka.png", title, matrices, layers)
 
 
 def _leave_rows(context: StageContext[CkaParameters], source: Input, place: Path) -> int:

@@ -9,8 +9,10 @@ from pydantic import Field, field_validator
 
 from rfray.cell import Cell
 from rfray.parameters import Parameters
+from rfray.stages.drawing import save_spectrum
 from rfray.stages.hessian_methods import METHODS, Found, Problem, Settings
 from rfray.stages.stage import Fan, Stage, StageContext
+from rfray.telling import tell
 from rfray.training.protocol import Count, Positive
 
 if TYPE_CHECKING:
@@ -91,7 +93,7 @@ def check(parameters: HessianParameters, cell: Cell) -> str | None:
 
 
 def run(context: StageContext[HessianParameters]) -> None:
-    """Find, certify and report the spectrum; leave `spectrum.csv` and `density.csv`."""
+    """Find, certify and report the spectrum; leave `spectrum.csv`, `density.csv` and a picture."""
     import torch
 
     from rfray.numerics.operator import check_operator
@@ -101,14 +103,17 @@ def run(context: StageContext[HessianParameters]) -> None:
     problem = _problem(context)
     generator = torch.Generator().manual_seed(0)
     check_operator(problem.operator, generator)
+    tell(f"looking for eigenvalues ({parameters.method})")
     found = METHODS[parameters.method](problem, _settings(context), generator)
+    tell("estimating the spectral density")
     density = spectral_density(problem.operator, parameters.probes, parameters.steps, generator)
     _report(context, found, density)
     for sentence in doubts(found, parameters.tolerance):
         context.remark(sentence)
     _write_spectrum(context, found)
-    _write_density(context, density)
+    grid, values = _write_density(context, density)
     context.report(0, {"wall_seconds": time.perf_counter() - started})
+    _draw(context, found, grid, values)
 
 
 def _settings(context: StageContext[HessianParameters]) -> Settings:
@@ -220,7 +225,10 @@ def _write_spectrum(context: StageContext[HessianParameters], found: Found) -> N
     frame.to_csv(context.workspace / "spectrum.csv", index_label="rank")
 
 
-def _write_density(context: StageContext[HessianParameters], density: SpectralDensity) -> None:
+def _write_density(
+    context: StageContext[HessianParameters], density: SpectralDensity
+) -> tuple[list[float], list[float]]:
+    """Write eigenvalues and their density; both."""
     import pandas as pd
     import torch
 
@@ -234,6 +242,25 @@ def _write_density(context: StageContext[HessianParameters], density: SpectralDe
     values = smoothed(density, grid, _DENSITY_WIDTH * spread)
     frame = pd.DataFrame({"eigenvalue": grid.tolist(), "density": values.tolist()})
     frame.to_csv(context.workspace / "density.csv", index=False)
+    return grid.tolist(), values.tolist()
+
+
+def _draw(
+    context: StageContext[HessianParameters],
+    found: Found,
+    grid: list[float],
+    density: list[float],
+) -> None:
+    cell = context.cell
+    save_spectrum(
+        context.workspace / "spectrum.png",
+        f"{cell.arch} on {cell.dataset}, kernel_size {cell.kernel_size}, seed {cell.seed}, "
+        f"{context.variant['at']}",
+        found.values.tolist(),
+        found.converged.tolist(),
+        grid,
+        density,
+    )
 
 
 STAGE = Stage(

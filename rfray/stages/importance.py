@@ -10,12 +10,12 @@ from rfray.cell import Cell
 from rfray.models.geometry import geometry
 from rfray.models.network import GlobalAveragePool
 from rfray.parameters import Parameters
+from rfray.stages.drawing import save_importance
 from rfray.stages.stage import Stage, StageContext
 from rfray.training.protocol import Count
 
 if TYPE_CHECKING:
     import numpy as np
-    from matplotlib.figure import Figure
     from torch import Tensor
 
     from rfray.models.module import NetworkModule
@@ -46,10 +46,11 @@ def run(context: StageContext[ImportanceParameters]) -> None:
     """Draw networks, report each maximum, leave `pattern.npy` and `pattern.png`."""
     import numpy as np
 
-    maps = [_importance(context, draw) for draw in range(context.parameters.draws)]
-    maxima = [float(pattern.max()) for pattern in maps]
-    for draw, maximum in enumerate(maxima):
-        context.report(draw, {"max_importance": maximum})
+    maps, maxima = [], []
+    for draw in range(context.parameters.draws):
+        maps.append(_importance(context, draw))
+        maxima.append(float(maps[draw].max()))
+        context.report(draw, {"max_importance": maxima[draw]})
     context.report(
         0,
         {
@@ -59,9 +60,8 @@ def run(context: StageContext[ImportanceParameters]) -> None:
     )
     mean = np.mean(maps, axis=0)
     np.save(context.workspace / "pattern.npy", mean)
-    _draw(mean, f"{context.cell.arch}, kernel_size {context.cell.kernel_size}").savefig(
-        context.workspace / "pattern.png"
-    )
+    title = f"{context.cell.arch}, kernel_size {context.cell.kernel_size}"
+    save_importance(context.workspace / "pattern.png", title, mean)
 
 
 def _importance(context: StageContext[ImportanceParameters], draw: int) -> np.ndarray:
@@ -101,17 +101,6 @@ def _gradient(module: NetworkModule, image: Tensor) -> Tensor:
     centre = last[0, :, last.shape[2] // 2, last.shape[3] // 2]
     (gradient,) = torch.autograd.grad(centre.sum(), image)
     return gradient[0].double().cpu()
-
-
-def _draw(pattern: np.ndarray, title: str) -> Figure:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5, 4.2), layout="constrained", dpi=120)
-    axes = figure.subplots()
-    image = axes.imshow(pattern, cmap="viridis")
-    axes.set(title=title, xlabel="pixel", ylabel="pixel")
-    figure.colorbar(image, label="mean |gradient|")
-    return figure
 
 
 STAGE = Stage(

@@ -87,7 +87,7 @@ def test_a_study_document_that_is_no_json_object_is_named(client, write, refused
             "no measured column 'dens' to subtract (did you mean 'dense'?)",
         ),
         ("title: Dense\n", "title: Dense\n    where: {archs: x}\n", "did you mean 'arch'?"),
-        ("title: Small", "title: [", "the report file is no YAML"),
+        ("title: Small", "title: [", "is no YAML"),
     ],
 )
 def test_mistake_in_the_report_file_is_named(realistic, refused, report, old, new, message):
@@ -95,7 +95,7 @@ def test_mistake_in_the_report_file_is_named(realistic, refused, report, old, ne
 
 
 def test_absent_report_file_is_named(realistic, refused):
-    assert "papr.yaml: the report file cannot be read" in refused("papr.yaml", "--study", realistic)
+    assert "papr.yaml: cannot read the file" in refused("papr.yaml", "--study", realistic)
 
 
 def test_server_that_does_not_answer_is_named(refused, report, monkeypatch):

@@ -53,7 +53,7 @@ def test_unfinished_runs_are_left_out_with_their_reason(write, ledger):
     assert len(frame.rows) == 1
     reasons = dict(zip(frame.left_out["kind"], frame.left_out["reason"], strict=True))
     assert reasons["failed"] == "failed: out of memory"
-    assert reasons["killed"] == "killed"
+    assert reasons["interrupted"] == "interrupted"
     assert reasons["running"].startswith("running since 2025-")
 
 

@@ -108,10 +108,13 @@ def test_mistake_in_a_table_is_one_line_that_names_it(tmp_path, columns, message
     ("text", "message"),
     [
         ("title: T\ntabels: []\n", r"unknown key 'tabels' \(did you mean 'tables'\?\)"),
-        ("title: [unclosed\n", "the report file is no YAML at line 2"),
-        ("- a list\n", "the report file holds no keys such as title and tables"),
+        ("title: [unclosed\n", r"report\.yaml:2: is no YAML"),
+        ("- a list\n", "holds a list, not keys with values"),
         ("tables: []\n", "title: Field required"),
-        ("title: T\nfigures:\n  - {id: a, title: A, kind: spectrum}\n", "figure 'a': kind"),
+        (
+            "title: T\nfigures:\n  - {id: a, title: A, kind: spectrum}\n",
+            r"report\.yaml:3: figure 'a': kind",
+        ),
         ("title: T\nfigures:\n  - {id: a/b, title: A, kind: cka}\n", "figure 'a/b': id"),
         (
             "title: T\ntables:\n  - {id: a, each: {rate: 0.9}}\n",
@@ -126,9 +129,7 @@ def test_mistake_in_a_report_is_one_line_that_names_it(tmp_path, text, message):
 
 
 def test_absent_report_is_named(tmp_path):
-    with pytest.raises(
-        UserError, match=r"papr\.yaml: the report file cannot be read: No such file"
-    ):
+    with pytest.raises(UserError, match=r"papr\.yaml: cannot read the file: No such file"):
         read_layout(tmp_path / "papr.yaml")
 
 

@@ -1,0 +1,37 @@
+"""MLflow, the ledger of every stage: nothing outside this package imports it.
+
+The `Ledger` serves `rfray status` and `rfray analyze`, the `LedgerWriter` the driver, which is the
+only writer of runs. The public schema of runs, tags, params, metrics and artifacts is described in
+`docs/mlflow.md`.
+"""
+
+from rfray.tracking.ledger import Ledger
+from rfray.tracking.records import NOTE_TAG, Measured, RunOpening, RunRecord
+from rfray.tracking.store import (
+    check_store,
+    first_line,
+    is_outage,
+    make_database,
+    store_answers,
+    through_outages,
+)
+from rfray.tracking.transfers import fetch_artifact, fetch_artifacts, send_artifacts
+from rfray.tracking.writer import LedgerWriter
+
+__all__ = [
+    "NOTE_TAG",
+    "Ledger",
+    "LedgerWriter",
+    "Measured",
+    "RunOpening",
+    "RunRecord",
+    "check_store",
+    "fetch_artifact",
+    "fetch_artifacts",
+    "first_line",
+    "is_outage",
+    "make_database",
+    "send_artifacts",
+    "store_answers",
+    "through_outages",
+]

@@ -1,0 +1,66 @@
+"""A run as plain data, as the rest of rfray knows it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mlflow.entities import Run
+
+NOTE_TAG = "mlflow.note.content"
+"""What MLflow shows as the description of a run or an experiment."""
+
+Measured = tuple[str, int, float, int]
+"""Metric, step, value, milliseconds since the epoch."""
+
+
+@dataclass(frozen=True)
+class RunOpening:
+    """What a run is made of before its stage starts."""
+
+    name: str
+    tags: Mapping[str, str]
+    params: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One MLflow run as plain data: one stage of a study.
+
+    Attributes:
+        run_id: MLflow's identifier.
+        name: Run name, such as `vgg19_rf-cifar10-k3-seed0/train`.
+        status: RUNNING, FINISHED, FAILED, KILLED or SCHEDULED.
+        start_time: Milliseconds since the epoch.
+        end_time: Milliseconds since the epoch; None while it runs.
+        artifact_uri: Where its artifacts lie.
+        tags: All tags.
+        params: All params, as the strings that MLflow keeps.
+        metrics: The latest value of each metric.
+    """
+
+    run_id: str
+    name: str
+    status: str
+    start_time: int
+    end_time: int | None
+    artifact_uri: str
+    tags: dict[str, str]
+    params: dict[str, str]
+    metrics: dict[str, float]
+
+
+def run_record(run: Run) -> RunRecord:
+    """What MLflow says of a run."""
+    return RunRecord(
+        run_id=run.info.run_id,
+        name=run.info.run_name,
+        status=run.info.status,
+        start_time=run.info.start_time,
+        end_time=run.info.end_time,
+        artifact_uri=run.info.artifact_uri,
+        tags=dict(run.data.tags),
+        params=dict(run.data.params),
+        metrics=dict(run.data.metrics),
+    )

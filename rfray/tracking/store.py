@@ -1,0 +1,117 @@
+"""The tracking store itself: whether it answers, and what to think of it if it does not."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import requests
+import tenacity
+from filelock import FileLock
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from rfray import chatter
+from rfray.errors import UserError
+
+_SERVER_ERROR = 500
+_WAIT_LONGER_STATUS = (408, 429)
+_WORKER_PATIENCE_SECONDS = 3600
+_LONGEST_PAUSE_SECONDS = 5
+
+T = TypeVar("T")
+
+
+def make_database(path: Path) -> None:
+    """Make the embedded sqlite store at `path` if there is none, whole or not at all.
+
+    MLflow's own first start is not atomic: two processes that race, or one that is killed, leave
+    tables that no later start can use. So it starts on a file of another name.
+    """
+    with FileLock(path.with_suffix(".lock")):
+        if path.is_file():
+            return
+        partial = path.with_suffix(".partial")
+        partial.unlink(missing_ok=True)
+        _quiet()
+        MlflowClient(tracking_uri=f"sqlite:///{partial}").search_experiments(max_results=1)
+        partial.replace(path)
+
+
+def check_store(tracking_uri: str) -> None:
+    """UserError if the tracking store does not answer."""
+    _quiet()
+    try:
+        MlflowClient(tracking_uri=tracking_uri).search_experiments(max_results=1)
+    except (MlflowException, OSError) as error:
+        raise _store_error(error, tracking_uri) from error
+
+
+@contextmanager
+def store_answers(tracking_uri: str) -> Iterator[None]:
+    """Turn what goes wrong between rfray and the tracking store into a UserError."""
+    try:
+        yield
+    except (MlflowException, requests.RequestException) as error:
+        raise _store_error(error, tracking_uri) from error
+
+
+def _store_error(error: Exception, tracking_uri: str) -> UserError:
+    if is_outage(error) or not isinstance(error, MlflowException):
+        what, do = "does not answer", "check the address, and that the server runs"
+    else:
+        what, do = "refuses a request", "mend what it says, then give the same command again"
+    return UserError(f"the tracking store {what}: {first_line(error)}", where=tracking_uri, do=do)
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether a call failed in a way that waiting may mend.
+
+    No answer, an answer too late, a server's error of its own, a locked database, a full disk
+    behind it: yes. A request that the store understood and refuses: no.
+    """
+    if isinstance(error, MlflowException):
+        status = error.get_http_status_code()
+    elif isinstance(error, requests.RequestException):
+        if error.response is None:
+            return True
+        status = error.response.status_code
+    else:
+        return False
+    return bool(status >= _SERVER_ERROR or status in _WAIT_LONGER_STATUS)
+
+
+def through_outages(call: Callable[[], T]) -> T:
+    """A worker's transfer of artifacts, tried again for an hour while the store is away."""
+    leave_retries_to_rfray()
+    patient = tenacity.Retrying(
+        retry=tenacity.retry_if_exception(is_outage),
+        wait=tenacity.wait_random_exponential(max=_LONGEST_PAUSE_SECONDS),
+        stop=tenacity.stop_after_delay(_WORKER_PATIENCE_SECONDS),
+        reraise=True,
+    )
+    return patient(call)
+
+
+def leave_retries_to_rfray() -> None:
+    """MLflow's own retries block for minutes, and cannot know that a run was made already."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+
+
+def _quiet() -> None:
+    """MLflow and alembic tell of every table that they make; MLflow also tells its makers."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    logging.getLogger("alembic").setLevel(chatter.level(logging.WARNING))
+    logging.getLogger("mlflow").setLevel(chatter.level(logging.ERROR))
+    # A locked database is waited for and told of by whoever called.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+
+
+def first_line(error: Exception) -> str:
+    """An exception's first line, or its type where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,161 @@
+"""Runs written to an MLflow tracking store: what the driver does, and nobody else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import zip_longest
+from typing import Any, TypeVar
+
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+
+from rfray.errors import UserError
+from rfray.tracking.ledger import STUDY_TAG, Ledger
+from rfray.tracking.records import NOTE_TAG, Measured, RunOpening, RunRecord, run_record
+from rfray.tracking.store import leave_retries_to_rfray
+
+_EXPERIMENT_KIND = ("mlflow.experimentKind", "custom_model_development")
+"""Has MLflow's pages show training runs, not the traces of language models."""
+
+_OURS = "rfray study: "
+"""How a study's description begins if nobody but rfray has written it."""
+
+_METRICS_A_BATCH = 800  # MLflow takes 1,000 metrics, params and tags together
+_PARAMS_A_BATCH = 100
+_LONGEST_TAG = 5000
+
+T = TypeVar("T")
+
+
+class LedgerWriter(Ledger):
+    """Writes runs; only the driver holds one.
+
+    No method tries twice: whoever calls decides how long to wait for a store that is away.
+
+    Args:
+        tracking_uri: As for `Ledger`.
+        study: Name of the study; its experiment is made if there is none.
+        artifact_root: URI of the folder for a new experiment's artifacts; None leaves the choice
+            to the tracking server.
+
+    Raises:
+        UserError: The experiment was deleted.
+    """
+
+    def __init__(self, tracking_uri: str, study: str, artifact_root: str | None) -> None:
+        leave_retries_to_rfray()
+        super().__init__(tracking_uri)
+        self.study = study
+        if self.client.get_experiment_by_name(study) is None:
+            self._create_experiment(f"{artifact_root}/{study}" if artifact_root else None)
+        experiment = self.client.get_experiment_by_name(study)
+        if experiment.lifecycle_stage != "active":
+            raise UserError(
+                f"the experiment '{study}' was deleted",
+                where=tracking_uri,
+                do="restore it with `mlflow experiments restore`, or give the study another name",
+            )
+        self._id = experiment.experiment_id
+
+    def _create_experiment(self, location: str | None) -> None:
+        try:
+            self.client.create_experiment(self.study, artifact_location=location)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # made by another in the meantime
+                raise
+
+    def describe(self, document: Mapping[str, Any], words: str = "") -> None:
+        """Record the study, JSON-ready, as what was planned.
+
+        Args:
+            document: The study.
+            words: What MLflow shows above its runs, unless somebody has written something else
+                there; empty to leave it as it is.
+        """
+        self.client.set_experiment_tag(self._id, STUDY_TAG, json.dumps(document))
+        self.client.set_experiment_tag(self._id, *_EXPERIMENT_KIND)
+        written = self.note(NOTE_TAG)
+        if words and (not written or written.startswith(_OURS)):
+            self.set_note(NOTE_TAG, _OURS + words)
+
+    def note(self, name: str) -> str:
+        """A tag of the study's experiment; empty if there is none."""
+        text: str = self.client.get_experiment(self._id).tags.get(name, "")
+        return text
+
+    def set_note(self, name: str, text: str) -> None:
+        """Set a tag of the study's experiment."""
+        self.client.set_experiment_tag(self._id, name, text)
+
+    def running(self, tag: str, value: str) -> RunRecord | None:
+        """The run that started last among those that are RUNNING and bear a tag, if there is one.
+
+        A request whose answer was lost may have made one.
+        """
+        found = self.client.search_runs(
+            [self._id],
+            filter_string=f"tags.`{tag}` = '{value}' and attributes.status = 'RUNNING'",
+            max_results=1,
+            order_by=["attributes.start_time DESC"],
+        )
+        return run_record(found[0]) if found else None
+
+    def open_run(self, opening: RunOpening) -> RunRecord:
+        """Create a run that is RUNNING, with its tags; its params are yet to be logged."""
+        run = self.client.create_run(self._id, run_name=opening.name, tags=dict(opening.tags))
+        return run_record(run)
+
+    def reopen_run(self, run: RunRecord, opening: RunOpening) -> RunRecord:
+        """Take up a run that an earlier attempt left unfinished."""
+        self.client.update_run(run.run_id, status="RUNNING")
+        self.client.log_batch(run.run_id, tags=_tags(opening.tags))
+        return replace(run, status="RUNNING", tags={**run.tags, **opening.tags})
+
+    def log(
+        self,
+        run_id: str,
+        params: Mapping[str, Any],
+        measurements: Sequence[Measured],
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        """Write params, measurements and tags of a run, in as few requests as MLflow allows.
+
+        Each request costs the store a transaction.
+
+        Args:
+            run_id: The run.
+            params: Those that it does not hold yet.
+            measurements: `(metric, step, value, milliseconds since the epoch)`.
+            tags: At most 100.
+        """
+        metrics = [Metric(name, value, time, step) for name, step, value, time in measurements]
+        batches = zip_longest(
+            _pieces([Param(name, str(value)) for name, value in params.items()], _PARAMS_A_BATCH),
+            _pieces(metrics, _METRICS_A_BATCH),
+            [_tags(tags)] if tags else [],
+            fillvalue=(),
+        )
+        for some_params, some_metrics, some_tags in batches:
+            self.client.log_batch(run_id, params=some_params, metrics=some_metrics, tags=some_tags)
+
+    def end_run(
+        self,
+        run_id: str,
+        status: str,
+        tags: Mapping[str, str],
+        measurements: Sequence[Measured] = (),
+        params: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Write what is still to be written of a run, then end it FINISHED, FAILED or KILLED."""
+        self.log(run_id, params or {}, measurements, tags)
+        self.client.set_terminated(run_id, status=status)
+
+
+def _pieces(entries: Sequence[T], length: int) -> list[Sequence[T]]:
+    return [entries[start : start + length] for start in range(0, len(entries), length)]
+
+
+def _tags(tags: Mapping[str, str]) -> list[RunTag]:
+    return [RunTag(name, value[:_LONGEST_TAG]) for name, value in tags.items()]
