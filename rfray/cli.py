@@ -200,7 +200,8 @@ def status(
 ) -> None:
     """Count done, running, failed and missing runs of a study, per stage; also while it runs.
 
-    It reads the tracking store alone, so any machine that reaches the store can ask.
+    It reads the tracking store alone, so any machine that reaches the store can ask. Runs are
+    opened a little ahead: a few that count as running still wait for a slot.
 
     \b
     rfray status

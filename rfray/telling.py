@@ -42,6 +42,29 @@ def tell(words: str) -> None:
     _listener.get()(words)
 
 
+def each_second(
+    what: str, total: int | None, unit: str, clock: Callable[[], float] = time.monotonic
+) -> Callable[[int], None]:
+    """A function that takes how many are done, and tells it once a second.
+
+    Args:
+        what: What is done, such as `reading cifar10`.
+        total: How many there are; None if nobody knows.
+        unit: What is counted.
+        clock: Seconds.
+    """
+    of = "" if total is None else f" of {total:,}"
+    told = clock()
+
+    def done(count: int) -> None:
+        nonlocal told
+        if clock() - told >= SECONDS_BETWEEN:
+            told = clock()
+            tell(f"{what}: {count:,}{of} {unit}")
+
+    return done
+
+
 def counted(
     items: Iterable[T],
     total: int | None,
@@ -49,19 +72,8 @@ def counted(
     unit: str = "pictures",
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[T]:
-    """The items, with word each second of how many are done.
-
-    Args:
-        items: What is worked through.
-        total: How many there are; None if nobody knows.
-        what: What is done, such as `reading cifar10`.
-        unit: What is counted.
-        clock: Seconds.
-    """
-    of = "" if total is None else f" of {total:,}"
-    told = clock()
-    for done, item in enumerate(items):
-        if clock() - told >= SECONDS_BETWEEN:
-            told = clock()
-            tell(f"{what}: {done:,}{of} {unit}")
+    """The items, with word each second of how many are done; see `each_second`."""
+    done = each_second(what, total, unit, clock)
+    for count, item in enumerate(items):
+        done(count)
         yield item

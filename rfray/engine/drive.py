@@ -163,21 +163,21 @@ class Driver:
             self._executor.no_more(stage)
 
     def _view(self) -> View:
-        seconds = time.monotonic() - self._started
+        now = time.monotonic()
+        seconds = now - self._started
+        running = tuple(
+            Running(self._plan.nodes[key], now - held.since, held.told)
+            for key, held in self._running.items()
+        )
         return View(
             frontier=self._frontier,
             capacity=self._capacity,
             seconds=seconds,
-            seconds_left=self._pace.seconds_left(seconds),
-            running=self._now_running(),
+            seconds_left=self._pace.seconds_left(
+                seconds, [(one.node, one.seconds) for one in running]
+            ),
+            running=running,
             outage=self._outage_words(),
-        )
-
-    def _now_running(self) -> tuple[Running, ...]:
-        now = time.monotonic()
-        return tuple(
-            Running(self._plan.nodes[key], now - held.since, held.told)
-            for key, held in self._running.items()
         )
 
     def _outage_words(self) -> str:

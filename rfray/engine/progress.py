@@ -39,7 +39,8 @@ class ProgressNote:
     def __call__(self, told: Progress) -> None:
         """Take some more."""
         self._measured.extend(told.measurements)
-        if self._clock() - self._written >= SECONDS_BETWEEN:
+        # What is done now is said at once: it may be long before there is more to say.
+        if told.doing or self._clock() - self._written >= SECONDS_BETWEEN:
             self._written = self._clock()
             everything = Progress(measurements=self._measured, doing=told.doing)
             try:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -37,7 +38,11 @@ class SpectralDensity:
 
 
 def spectral_density(
-    operator: SymmetricOperator, probes: int, steps: int, generator: torch.Generator
+    operator: SymmetricOperator,
+    probes: int,
+    steps: int,
+    generator: torch.Generator,
+    progress: Callable[[int], None] | None = None,
 ) -> SpectralDensity:
     """Stochastic Lanczos quadrature with Rademacher probes, all advanced as one block.
 
@@ -55,6 +60,7 @@ def spectral_density(
         probes: Random vectors, and columns of the block.
         steps: Lanczos steps of each, at most the dimension; products are probes · steps.
         generator: Draws the probes.
+        progress: Called after each step with the number of steps taken.
 
     Returns:
         The density. A probe whose Krylov space is exhausted early has nodes 0 of weight 0 for the
@@ -68,8 +74,16 @@ def spectral_density(
             f"{probes} probes of {steps} steps on an operator of dimension {operator.dimension}"
         )
     counter = ProductCounter()
+    counting = counted(operator, counter)
+
+    def apply(block: Tensor) -> Tensor:
+        image = counting.apply(block)
+        if progress is not None:
+            progress(counter.products // probes)
+        return image
+
     with full_precision(operator.device):
-        diagonal, beside = _tridiagonals(counted(operator, counter), probes, steps, generator)
+        diagonal, beside = _tridiagonals(replace(operator, apply=apply), probes, steps, generator)
     matrices = torch.diag_embed(diagonal)
     matrices += torch.diag_embed(beside, 1) + torch.diag_embed(beside, -1)
     nodes, vectors = torch.linalg.eigh(matrices)

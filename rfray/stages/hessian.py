@@ -12,7 +12,7 @@ from rfray.parameters import Parameters
 from rfray.stages.drawing import save_spectrum
 from rfray.stages.hessian_methods import METHODS, Found, Problem, Settings
 from rfray.stages.stage import Fan, Stage, StageContext
-from rfray.telling import tell
+from rfray.telling import each_second, tell
 from rfray.training.protocol import Count, Positive
 
 if TYPE_CHECKING:
@@ -105,8 +105,10 @@ def run(context: StageContext[HessianParameters]) -> None:
     check_operator(problem.operator, generator)
     tell(f"looking for eigenvalues ({parameters.method})")
     found = METHODS[parameters.method](problem, _settings(context), generator)
-    tell("estimating the spectral density")
-    density = spectral_density(problem.operator, parameters.probes, parameters.steps, generator)
+    done = each_second("spectral density", parameters.steps, "steps")
+    density = spectral_density(
+        problem.operator, parameters.probes, parameters.steps, generator, done
+    )
     _report(context, found, density)
     for sentence in doubts(found, parameters.tolerance):
         context.remark(sentence)
