@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 
 class Parameters(BaseModel):
     """Validated and immutable; unknown keys, wrong types and impossible values are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+def _nothing_twice(values: list[Any]) -> list[Any]:
+    if len(set(values)) < len(values):
+        raise ValueError("a value is listed twice")
+    return values
+
+
+NOTHING_TWICE = AfterValidator(_nothing_twice)
+"""For a list: no value may stand in it twice."""

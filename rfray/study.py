@@ -14,7 +14,7 @@ from rfray.cell import Cell
 from rfray.data.registry import at_size, naming_problem
 from rfray.errors import UserError, nearest
 from rfray.models.registry import ARCHITECTURES
-from rfray.parameters import Parameters
+from rfray.parameters import NOTHING_TWICE, Parameters
 from rfray.stages.registry import stages
 
 
@@ -28,26 +28,21 @@ def _all_known(kind: str, names: list[str], known: Mapping[str, object]) -> list
 class Axes(Parameters):
     """What the sweep varies: every combination of these is a cell."""
 
-    dataset: Annotated[list[str], Field(min_length=1)] = Field(
+    dataset: Annotated[list[str], Field(min_length=1), NOTHING_TWICE] = Field(
         description="Names of data sets; `NAME@64` scales its pictures to 64 pixels."
     )
-    arch: Annotated[list[str], Field(min_length=1)] = Field(description="Names of networks.")
-    kernel_size: Annotated[list[Annotated[int, Field(ge=2)]], Field(min_length=1)] = Field(
-        description="Of the max-pool behind the first convolution; sets the receptive field."
+    arch: Annotated[list[str], Field(min_length=1), NOTHING_TWICE] = Field(
+        description="Names of networks."
     )
-    seed: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = Field(
+    kernel_size: Annotated[
+        list[Annotated[int, Field(ge=2)]], Field(min_length=1), NOTHING_TWICE
+    ] = Field(description="Of the max-pool behind the first convolution; sets the receptive field.")
+    seed: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1), NOTHING_TWICE] = Field(
         description="Of initialisation and the order of images; equal seeds, equal numbers."
     )
-    width: Annotated[list[Annotated[float, Field(gt=0, le=8)]], Field(min_length=1)] = Field(
-        default=[1.0], description="Times the channels of the paper's networks."
-    )
-
-    @field_validator("*")
-    @classmethod
-    def _nothing_twice(cls, values: list[Any]) -> list[Any]:
-        if len(set(values)) < len(values):
-            raise ValueError("a value is listed twice")
-        return values
+    width: Annotated[
+        list[Annotated[float, Field(gt=0, le=8)]], Field(min_length=1), NOTHING_TWICE
+    ] = Field(default=[1.0], description="Times the channels of the paper's networks.")
 
     @field_validator("dataset")
     @classmethod

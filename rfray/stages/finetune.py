@@ -35,7 +35,7 @@ def run(context: StageContext[FinetuneParameters]) -> None:
     from rfray.training.checkpoint import EpochRecord, is_due, load_checkpoint, save_checkpoint
     from rfray.training.evaluate import evaluate
     from rfray.training.loop import optimizer_for, train_epochs, train_with_frozen_batch_norms
-    from rfray.training.pruning import hold_masks, live_sparsity, sparsity, zero_masks
+    from rfray.training.pruning import hold_masks, pruned_metrics, zero_masks
     from rfray.training.weights import load_module, save_module
 
     cell, protocol = context.cell, context.parameters
@@ -62,10 +62,7 @@ def run(context: StageContext[FinetuneParameters]) -> None:
         metrics = {
             "train_loss": trained.train_loss,
             "train_accuracy": trained.train_accuracy,
-            "test_accuracy": accuracy,
-            "accuracy_drop": dense.metrics["test_accuracy"] - accuracy,
-            "sparsity": sparsity(module, cell.network),
-            "live_sparsity": live_sparsity(module, cell.network, cell.facts.image_size),
+            **pruned_metrics(module, cell, accuracy, dense.metrics["test_accuracy"]),
         }
         history.append(EpochRecord(trained.epoch, metrics))
         if is_due(trained.epoch, context.checkpoint_every, protocol.epochs):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from rfray.cell import Cell
-from rfray.parameters import Parameters
+from rfray.parameters import NOTHING_TWICE, Parameters
 from rfray.stages.drawing import save_spectrum
 from rfray.stages.hessian_methods import METHODS, Found, Problem, Settings
 from rfray.stages.stage import Fan, Stage, StageContext
@@ -31,7 +31,7 @@ _WEIGHTS = {"init": "init.safetensors", "trained": "model.safetensors"}
 class HessianParameters(Parameters):
     """The Hessian of the mean cross-entropy in eval mode, over a fixed set of training images."""
 
-    at: Annotated[list[Literal["init", "trained"]], Field(min_length=1)] = Field(
+    at: Annotated[list[Literal["init", "trained"]], Field(min_length=1), NOTHING_TWICE] = Field(
         default=["init", "trained"], description="Which weights: before or after training."
     )
     n: Count = Field(default=90, description="How many of the largest eigenvalues.")
@@ -62,13 +62,6 @@ class HessianParameters(Parameters):
     micro_batch: Count = Field(
         default=250, description="Images of which a graph is held at a time; bounds memory."
     )
-
-    @field_validator("at")
-    @classmethod
-    def _nothing_twice(cls, values: list[str]) -> list[str]:
-        if len(set(values)) < len(values):
-            raise ValueError("a value is listed twice")
-        return values
 
 
 def work(parameters: HessianParameters, cell: Cell) -> float:

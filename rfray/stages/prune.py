@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from rfray.cell import Cell
-from rfray.parameters import Parameters
+from rfray.parameters import NOTHING_TWICE, Parameters
 from rfray.stages.stage import Fan, Stage, StageContext
 
 Rate = Annotated[float, Field(gt=0, lt=1)]
@@ -16,19 +16,12 @@ Rate = Annotated[float, Field(gt=0, lt=1)]
 class PruneParameters(Parameters):
     """One-shot global magnitude (L1) pruning, without retraining."""
 
-    rates: Annotated[list[Rate], Field(min_length=1)] = Field(
+    rates: Annotated[list[Rate], Field(min_length=1), NOTHING_TWICE] = Field(
         default=[0.5, 0.6, 0.7, 0.8, 0.9],
         description="Shares of weights to remove, each from the trained network.",
     )
     first_convolution: bool = Field(default=False, description="Prune the first convolution too.")
     classifier: bool = Field(default=False, description="Prune the linear layer too.")
-
-    @field_validator("rates")
-    @classmethod
-    def _no_rate_twice(cls, rates: list[float]) -> list[float]:
-        if len(set(rates)) < len(rates):
-            raise ValueError("a rate is listed twice")
-        return rates
 
 
 def work(parameters: PruneParameters, cell: Cell) -> float:
@@ -43,10 +36,9 @@ def run(context: StageContext[PruneParameters]) -> None:
     from rfray.training.evaluate import evaluate
     from rfray.training.pruning import (
         apply_masks,
-        live_sparsity,
         magnitude_masks,
         prunable_layers,
-        sparsity,
+        pruned_metrics,
     )
     from rfray.training.weights import load_module, save_module
 
@@ -60,15 +52,7 @@ def run(context: StageContext[PruneParameters]) -> None:
     )
     apply_masks(module, magnitude_masks(module, layers, float(context.variant["rate"])))
     accuracy = evaluate(module, dataset.test, dataset.facts).accuracy
-    context.report(
-        0,
-        {
-            "test_accuracy": accuracy,
-            "accuracy_drop": trained.metrics["test_accuracy"] - accuracy,
-            "sparsity": sparsity(module, cell.network),
-            "live_sparsity": live_sparsity(module, cell.network, cell.facts.image_size),
-        },
-    )
+    context.report(0, pruned_metrics(module, cell, accuracy, trained.metrics["test_accuracy"]))
     save_module(module, context.workspace / "model.safetensors")
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
+from rfray.cell import Cell
 from rfray.models.geometry import live_taps
 from rfray.models.network import Convolution, Network
 
@@ -76,6 +77,18 @@ def live_sparsity(module: nn.Module, network: Network, image_size: int) -> float
         zeros += int((weight == 0).sum())
         total += weight.numel()
     return zeros / total
+
+
+def pruned_metrics(
+    module: nn.Module, cell: Cell, accuracy: float, dense_accuracy: float
+) -> dict[str, float]:
+    """What is reported of a pruned network, accuracies in percent and sparsities from 0 to 1."""
+    return {
+        "test_accuracy": accuracy,
+        "accuracy_drop": dense_accuracy - accuracy,
+        "sparsity": sparsity(module, cell.network),
+        "live_sparsity": live_sparsity(module, cell.network, cell.facts.image_size),
+    }
 
 
 def _weight(module: nn.Module, layer: str) -> Tensor:
