@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _DOTS_PER_INCH = 120
 _NAMED_LAYERS = 12
+_UNDEFINED = "#9A9A9A"
 _DECADES = 10
 """Decades of density shown below the peak, as in the figures of a report."""
 
@@ -31,14 +32,18 @@ def save_alignment(
     path: Path, title: str, matrices: NDArray[np.float32], layers: Sequence[str]
 ) -> None:
     """Draw linear CKA between layers, (pairs, layers, layers), the mean over pairs of seeds."""
-    figure = _figure(title)
+    import numpy as np
+
+    mean = matrices.mean(axis=0)
+    figure = _figure(f"{title}\n(grey: undefined)" if np.isnan(mean).any() else title)
     axes = figure.subplots()
-    image = axes.imshow(matrices.mean(axis=0), cmap="viridis", vmin=0, vmax=1, origin="lower")
+    axes.set_facecolor(_UNDEFINED)
+    image = axes.imshow(mean, cmap="viridis", vmin=0, vmax=1, origin="lower")
     named = range(0, len(layers), -(-len(layers) // _NAMED_LAYERS))
     axes.set_xticks(named, [layers[index] for index in named], rotation=90, fontsize=7)
     axes.set_yticks(named, [layers[index] for index in named], fontsize=7)
     axes.set(xlabel="layer, second seed", ylabel="layer, first seed")
-    figure.colorbar(image, label=f"linear CKA, mean over {len(matrices)} pairs of seeds")
+    figure.colorbar(image, label=f"linear CKA, mean over pairs of seeds ({len(matrices)})")
     figure.savefig(path)
 
 
@@ -65,6 +70,7 @@ def save_spectrum(
     fills = ["C0" if well else "white" for well in converged]
     above.scatter(range(len(eigenvalues)), eigenvalues, s=12, facecolors=fills, edgecolors="C0")
     above.set(xlabel="rank, largest first", ylabel="eigenvalue λ")
+    above.xaxis.get_major_locator().set_params(integer=True)
     below.plot(grid, density, lw=1)
     peak = max(density)
     below.set(xlabel="eigenvalue λ", ylabel="density P(λ)", yscale="log")
