@@ -91,7 +91,7 @@ def progress_words(view: View) -> str:
     done = sum(state is State.DONE for state in states)
     words = f"{done} of {len(states)} runs done, {_slots_in_use(view)} in use, "
     words += f"{_duration(view.seconds)} spent"
-    if view.seconds_left is not None:
+    if view.seconds_left:
         words += f", about {_duration(view.seconds_left)} left at the pace so far"
     return f"{words}; {view.outage}" if view.outage else words
 
