@@ -104,9 +104,10 @@ def test_the_study_says_what_it_is_until_somebody_else_does(tiny_sweep, tmp_path
             return ready.ledger.note(NOTE_TAG), ready.ledger
 
     words, _ = note()
-    assert words.startswith("rfray study: 2 networks (seed [0, 1]), 14 runs planned by rfray ")
+    assert words.startswith("rfray study, as last planned by rfray ")
+    assert ": 2 networks (seed [0, 1]), 14 runs. " in words
     grown, ledger = note("axes.seed=[0,1,2]")
-    assert grown.startswith("rfray study: 3 networks (seed [0, 1, 2])")
+    assert ": 3 networks (seed [0, 1, 2]), " in grown
     ledger.set_note(NOTE_TAG, "For the thesis, chapter 4.")
     assert note()[0] == "For the thesis, chapter 4."
 

@@ -68,8 +68,8 @@ def describe_study(plan: Plan) -> str:
     swept = " × ".join(f"{name} {values}" for name, values in axes if len(values) > 1)
     networks = f"{len(plan.cells)} networks ({swept})" if swept else "one network"
     return (
-        f"{networks}, {len(plan.nodes)} runs planned by rfray {__version__}. Tables and figures: "
-        f"`rfray analyze --study {plan.study.name}`."
+        f"as last planned by rfray {__version__}: {networks}, {len(plan.nodes)} runs. Tables and "
+        f"figures: `rfray analyze --study {plan.study.name}`."
     )
 
 

@@ -19,7 +19,7 @@ from rfray.tracking.store import leave_retries_to_rfray
 _EXPERIMENT_KIND = ("mlflow.experimentKind", "custom_model_development")
 """Has MLflow's pages show training runs, not the traces of language models."""
 
-_OURS = "rfray study: "
+_OURS = "rfray study, "
 """How a study's description begins if nobody but rfray has written it."""
 
 _METRICS_A_BATCH = 800  # MLflow takes 1,000 metrics, params and tags together
