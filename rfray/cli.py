@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import gc
 import json
 import os
@@ -21,7 +20,6 @@ from rfray.interruption import INTERRUPTED, Interruption
 from rfray.storage import Storage, storage_at
 
 if TYPE_CHECKING:
-    from rfray.analysis import Analysis
     from rfray.engine.executor import Executor
     from rfray.forecast import SlotKind
     from rfray.plan import Plan
@@ -29,7 +27,6 @@ if TYPE_CHECKING:
 
 DONE, SOME_FAILED, USAGE_ERROR = 0, 1, 2
 
-_GAPS_SHOWN = 10
 _WIDTH_OF_FILES = 120
 
 _GARBAGE_THRESHOLDS = (50_000, 20, 10)
@@ -291,6 +288,7 @@ def analyze(
     """
     from rfray.analysis import analyze as build
     from rfray.analysis import load_report
+    from rfray.analysis.result import analysis_json, analysis_lines
     from rfray.sweep_file import shipped_folder
     from rfray.tracking import store_answers
 
@@ -302,29 +300,10 @@ def analyze(
     with store_answers(place.tracking_uri):
         analysis = build(ledger, name, layout, folder)
     if as_json:
-        click.echo(json.dumps(_analysis_json(analysis), indent=1))
+        click.echo(json.dumps(analysis_json(analysis), indent=1))
         return
-    for gap in analysis.gaps[:_GAPS_SHOWN]:
-        click.echo(f"missing: {gap}")
-    if len(analysis.gaps) > _GAPS_SHOWN:
-        click.echo(f"missing: {len(analysis.gaps) - _GAPS_SHOWN} more, all named in report.html")
-    if analysis.left_out:
-        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(analysis.left_out.items()))
-        click.echo(f"left out: {kinds} runs, each named in report.html")
-    click.echo(f"{name}: wrote {len(analysis.written)} files; start with {folder / 'report.html'}")
-
-
-def _analysis_json(analysis: Analysis) -> dict[str, Any]:
-    """What an analysis wrote and what it found missing, JSON-ready."""
-    return {
-        "study": analysis.study,
-        "out": str(analysis.out),
-        "written": [str(path) for path in analysis.written],
-        "stages": {one.stage: dataclasses.asdict(one) for one in analysis.progress},
-        "missing": [dataclasses.asdict(gap) for gap in analysis.gaps],
-        "left_out": dict(analysis.left_out),
-        "not_in_study": {one.id: one.reason for one in analysis.not_in_study},
-    }
+    for line in analysis_lines(analysis):
+        click.echo(line)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

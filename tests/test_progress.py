@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import itertools
 
+import pytest
+
 from rfray.engine.job import Measurement, Progress
-from rfray.engine.progress import SECONDS_BETWEEN, ProgressNote, noted_progress
+from rfray.engine.progress import SECONDS_BETWEEN, ProgressNote, noted_progress, read_progress
 
 
 def measured(step):
@@ -45,6 +47,11 @@ def test_what_cannot_be_read_is_no_progress(tmp_path):
     assert noted_progress(tmp_path / "nowhere") == Progress()
     (tmp_path / "progress.json").write_text("[{")
     assert noted_progress(tmp_path) == Progress()
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"measurements": 3}', b"\xff"])
+def test_progress_that_cannot_be_read_disturbs_nothing(text):
+    assert read_progress(text) == Progress()
 
 
 def test_a_task_goes_on_where_no_note_can_be_left(tmp_path):

@@ -54,6 +54,14 @@ class ProgressNote:
 def noted_progress(checkpoint: Path) -> Progress:
     """What a running task has left in its folder so far; nothing where nothing can be read."""
     try:
-        return Progress.model_validate_json((checkpoint / _FILE).read_bytes())
-    except (OSError, ValidationError):
+        return read_progress((checkpoint / _FILE).read_bytes())
+    except OSError:
+        return NOTHING_TOLD
+
+
+def read_progress(text: str | bytes) -> Progress:
+    """What a job tells as JSON; nothing if it cannot be read, for all comes again with the end."""
+    try:
+        return Progress.model_validate_json(text)
+    except ValidationError:
         return NOTHING_TOLD

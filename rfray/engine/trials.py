@@ -33,6 +33,7 @@ from rfray.engine.answer import answered, lost
 from rfray.engine.executor import Ended, Event, Progressed
 from rfray.engine.frontier import Occupancy
 from rfray.engine.job import Job, Progress
+from rfray.engine.progress import read_progress
 from rfray.engine.worker import run_job
 from rfray.study import Request
 
@@ -127,7 +128,7 @@ class _Reports(tune.Callback):  # type: ignore[misc]
         """A trial tells how far it is."""
         text = result.get("progress")
         if text:
-            self._tell(Progressed(trial.config["key"], Progress.model_validate_json(text)))
+            self._tell(Progressed(trial.config["key"], read_progress(text)))
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
         """A trial has returned."""

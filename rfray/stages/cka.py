@@ -48,7 +48,7 @@ def check(parameters: CkaParameters, cell: Cell) -> str | None:
 
 
 def run(context: StageContext[CkaParameters]) -> None:
-    """Compare all pairs of seeds, report the mean of the diagonals, leave `cka.npz`, a picture."""
+    """Compare all pairs of seeds, report the mean of diagonals, leave `cka.npz` and `cka.png`."""
     import numpy as np
 
     from rfray.numerics.kernel_alignment import alignment, undefined_layers

@@ -86,7 +86,7 @@ def check(parameters: HessianParameters, cell: Cell) -> str | None:
 
 
 def run(context: StageContext[HessianParameters]) -> None:
-    """Find, certify and report the spectrum; leave `spectrum.csv`, `density.csv` and a picture."""
+    """Find, certify and report the spectrum; leave it as two csv files and a picture."""
     import torch
 
     from rfray.numerics.operator import check_operator
@@ -223,7 +223,7 @@ def _write_spectrum(context: StageContext[HessianParameters], found: Found) -> N
 def _write_density(
     context: StageContext[HessianParameters], density: SpectralDensity
 ) -> tuple[list[float], list[float]]:
-    """Write eigenvalues and their density; both."""
+    """Write `density.csv`; its columns: eigenvalues, ascending, and the density there."""
     import pandas as pd
     import torch
 
