@@ -16,13 +16,21 @@ from rfray.parameters import Parameters
 
 
 class Cell(Parameters):
-    """One trained network: data set, architecture, seed. Its fields are a sweep's axes."""
+    """One network on one data set: what a stage computes on."""
 
-    dataset: str
-    arch: str
-    kernel_size: Annotated[int, Field(ge=2)]
-    seed: Annotated[int, Field(ge=0)]
-    width: Annotated[float, Field(gt=0, le=8)] = 1.0
+    dataset: str = Field(
+        description="Names of data sets; `NAME@64` scales its pictures to 64 pixels."
+    )
+    arch: str = Field(description="Names of networks.")
+    kernel_size: Annotated[int, Field(ge=2)] = Field(
+        description="Of the max-pool behind the first convolution; sets the receptive field."
+    )
+    seed: Annotated[int, Field(ge=0)] = Field(
+        description="Of initialisation and the order of images; equal seeds, equal numbers."
+    )
+    width: Annotated[float, Field(gt=0, le=8)] = Field(
+        default=1.0, description="Times the channels of the paper's networks."
+    )
 
     @property
     def facts(self) -> DatasetFacts:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 
 class UserError(Exception):
@@ -28,3 +32,15 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     if close:
         return f"did you mean '{close[0]}'?"
     return f"valid: {', '.join(names)}"
+
+
+def in_words(details: ErrorDetails) -> str:
+    """Something that pydantic holds against a document, in a sentence."""
+    kind, value = details["type"], details["input"]
+    if kind == "extra_forbidden":
+        return f"unknown key '{details['loc'][-1]}'"
+    if kind == "missing":
+        return f"the key '{details['loc'][-1]}' is missing"
+    message = details["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    return message if kind == "value_error" else f"{message}, but it is {value!r}"

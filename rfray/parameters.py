@@ -14,7 +14,7 @@ class Parameters(BaseModel):
 
 
 def _nothing_twice(values: list[Any]) -> list[Any]:
-    if len(set(values)) < len(values):
+    if any(value == other for place, value in enumerate(values) for other in values[:place]):
         raise ValueError("a value is listed twice")
     return values
 

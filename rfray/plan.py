@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import groupby
 from typing import Any
 
 from rfray.cell import Cell
 from rfray.errors import UserError
+from rfray.grid import Place, Point, place, point_at, varying
 from rfray.keys import digest
 from rfray.models.geometry import Geometry, geometry
 from rfray.models.network import GlobalAveragePool, Network
+from rfray.naming import TRAIN, scope_name, stage_label
 from rfray.parameters import Parameters
+from rfray.settings import CELL_SETTINGS
 from rfray.stages.registry import stages
-from rfray.stages.stage import Stage, Variant, label
+from rfray.stages.stage import Stage, Variant
 from rfray.study import Study
 
 
@@ -32,6 +34,8 @@ class Node:
         name: Run name, such as `vgg19_rf-cifar10-k3-seed0/prune-0.9`.
         inputs: Keys of the nodes that it reads.
         parent: Key of the train node that its run stands under; None at the top.
+        settings: Those stages' settings that vary in the study and that it depends on, its own
+            included, by their dotted names.
         params: What the run logs as params.
         work: Estimated multiply-accumulate operations.
     """
@@ -44,15 +48,30 @@ class Node:
     name: str
     inputs: tuple[str, ...]
     parent: str | None
+    settings: Mapping[str, Any]
     params: Mapping[str, Any]
     work: float
+
+    @property
+    def label(self) -> str:
+        """What it is among the runs of its cell: `prune-0.9`, the last part of its name."""
+        return self.name.rpartition("/")[2]
 
 
 @dataclass(frozen=True)
 class CellPlan:
-    """One cell with its geometry and the keys of the nodes that belong to it alone."""
+    """One trained network, with its geometry and the keys of the nodes that belong to it alone.
+
+    Attributes:
+        cell: What is trained, on what.
+        settings: The settings of training that vary in the study, by their dotted names.
+        name: What its runs' names begin with.
+        geometry: Its network's.
+        keys: Of its nodes.
+    """
 
     cell: Cell
+    settings: Mapping[str, Any]
     name: str
     geometry: Geometry
     keys: tuple[str, ...]
@@ -64,7 +83,7 @@ class Plan:
 
     Attributes:
         study: The study.
-        cells: Its cells, in the order of the axes.
+        cells: Its trained networks, in the order of the axes.
         nodes: Every node by its key, each after its inputs.
         findings: What a user should know before starting, a sentence each.
     """
@@ -87,66 +106,130 @@ def make_plan(study: Study) -> Plan:
     """Expand a study into its graph.
 
     Raises:
-        UserError: A network's map collapses to nothing at the data set's image size, or a stage
-            cannot run on a cell.
+        UserError: A network's map collapses to nothing at the data set's image size, a stage's
+            settings contradict each other, or a stage cannot run on a cell.
     """
-    cells = tuple(study.cells())
-    _refuse_impossible(study, cells)
+    points = study.points()
+    _refuse_impossible_networks(_cells_at(points))
+    layout = _Layout(study, points)
     nodes: dict[str, Node] = {}
-    of_cell: dict[Cell, list[Node]] = {cell: [] for cell in cells}
-    for name, parameters in study.stage_parameters().items():
+    of_stage: dict[str, dict[Place, list[Node]]] = {}
+    for name in study.stage_parameters():
         stage = stages()[name]
-        for group in _groups(stage, cells):
-            earlier = [node for cell in group for node in of_cell[cell]]
-            for node in _nodes(study, stage, parameters, group, earlier):
-                if node.key in nodes:
-                    continue
-                nodes[node.key] = node
-                if stage.scope == "cell":
-                    of_cell[group[0]].append(node)
+        of_stage[name] = {}
+        for group in _groups(stage, layout.places[name]):
+            earlier = [
+                node
+                for place in group
+                for read in of_stage
+                if read in stage.reads and stages()[read].scope == "cell"
+                for node in of_stage[read][layout.part(place, read)]
+            ]
+            made = [
+                nodes.setdefault(node.key, node) for node in _nodes(layout, stage, group, earlier)
+            ]
+            of_stage[name] |= dict.fromkeys(group, made)
     return Plan(
         study=study,
-        cells=tuple(_cell_plan(study, cell, of_cell[cell]) for cell in cells),
+        cells=tuple(_cell_plans(layout, of_stage)),
         nodes=nodes,
-        findings=tuple(_findings(study, cells)),
+        findings=tuple(_findings(study, points)),
     )
 
 
-def _refuse_impossible(study: Study, cells: Sequence[Cell]) -> None:
+class _Layout:
+    """Which of the settings that vary each stage depends on, and with them its places.
+
+    A place is a choice of those settings. A stage depends on the cell's settings, on its own, and
+    on those of the stages that it reads: one that only a later stage has makes no further place.
+    """
+
+    def __init__(self, study: Study, points: Sequence[Point]) -> None:
+        self.study = study
+        self.varying = varying(points)
+        names = tuple(dict.fromkeys(name for point in points for name in point))
+        network_names = _names_of(names, {TRAIN})
+        self._names = {
+            stage: _names_of(names, {stage, *stages()[stage].reads})
+            for stage in study.stage_parameters()
+        }
+        self.places = {
+            stage: tuple(dict.fromkeys(place(point, mine) for point in points))
+            for stage, mine in self._names.items()
+        }
+        self.networks = tuple(dict.fromkeys(place(point, network_names) for point in points))
+        self._shared = {
+            stage: tuple(name for name in mine if name in network_names)
+            for stage, mine in self._names.items()
+        }
+        self._of_network: dict[tuple[str, Place], list[Place]] = {}
+        for stage, ones in self.places.items():
+            for one in ones:
+                part = place(dict(one), self._shared[stage])
+                self._of_network.setdefault((stage, part), []).append(one)
+
+    def part(self, whole: Place, stage: str) -> Place:
+        """The place of `stage`, which another one reads, in a place of that other one."""
+        return place(dict(whole), self._names[stage])
+
+    def of_network(self, network: Place, stage: str) -> Sequence[Place]:
+        """The places of a stage that belong to a trained network."""
+        return self._of_network[stage, place(dict(network), self._shared[stage])]
+
+    def shown(self, one: Place) -> dict[str, Any]:
+        """The stages' settings at a place, those that vary in the study."""
+        return {
+            name: value
+            for name, value in point_at(one).items()
+            if name in self.varying and name not in CELL_SETTINGS
+        }
+
+
+def _names_of(names: Iterable[str], stages: Collection[str]) -> tuple[str, ...]:
+    """The cell's settings among `names`, and those of some stages."""
+    return tuple(n for n in names if n in CELL_SETTINGS or n.partition(".")[0] in stages)
+
+
+def _cells_at(points: Iterable[Point]) -> tuple[Cell, ...]:
+    return tuple(dict.fromkeys(_cell(place(point, CELL_SETTINGS)) for point in points))
+
+
+def _cell(one: Place) -> Cell:
+    return _made_cell(tuple(pair for pair in one if pair[0] in CELL_SETTINGS))
+
+
+@cache
+def _made_cell(choices: Place) -> Cell:
+    return Cell(**dict(choices))
+
+
+def _refuse_impossible_networks(cells: Iterable[Cell]) -> None:
     for cell in cells:
-        network, image_size = cell.network, cell.facts.image_size
         try:
-            geometry(network, image_size)
+            geometry(cell.network, cell.facts.image_size)
         except UserError as error:
             where = f"{cell.arch} at kernel_size {cell.kernel_size} on {cell.dataset}"
             raise UserError(error.what, where=where, do=error.do) from error
-    for name, parameters in study.stage_parameters().items():
-        for cell in cells:
-            problem = stages()[name].check(parameters, cell)
-            if problem:
-                raise UserError(problem, where=study.name, do="ask for less")
 
 
-def _groups(stage: Stage[Any], cells: Sequence[Cell]) -> Iterator[tuple[Cell, ...]]:
-    """The cells of each node of `stage`."""
+def _groups(stage: Stage[Any], places: Sequence[Place]) -> Iterator[tuple[Place, ...]]:
+    """The places of each node of `stage`."""
     match stage.scope:
         case "cell":
-            yield from ((cell,) for cell in cells)
+            yield from ((one,) for one in places)
         case "seeds":
-            ordered = sorted(cells, key=_but_seed)
-            for _, group in groupby(ordered, key=_but_seed):
-                seeds = tuple(sorted(group, key=lambda cell: cell.seed))
-                if len(seeds) > 1:
-                    yield seeds
+            groups: dict[Place, list[Place]] = {}
+            for one in places:
+                groups.setdefault(tuple(pair for pair in one if pair[0] != "seed"), []).append(one)
+            for group in groups.values():
+                if len(group) > 1:
+                    yield tuple(sorted(group, key=lambda one: int(dict(one)["seed"])))
         case "network":
-            stands_for: dict[str, Cell] = {}
-            for cell in cells:
-                stands_for.setdefault(_trunk_digest(cell.network), cell)
-            yield from ((cell,) for cell in stands_for.values())
-
-
-def _but_seed(cell: Cell) -> tuple[Any, ...]:
-    return tuple(value for name, value in cell if name != "seed")
+            alike: dict[tuple[Any, ...], list[Place]] = {}
+            for one in places:
+                settings = (pair for pair in one if pair[0] not in CELL_SETTINGS)
+                alike.setdefault((_trunk_digest(_cell(one).network), *settings), []).append(one)
+            yield from map(tuple, alike.values())
 
 
 @cache
@@ -162,17 +245,20 @@ def _trunk_digest(network: Network) -> str:
 
 
 def _nodes(
-    study: Study,
-    stage: Stage[Any],
-    parameters: Parameters,
-    group: tuple[Cell, ...],
-    earlier: Sequence[Node],
+    layout: _Layout, stage: Stage[Any], group: tuple[Place, ...], earlier: Sequence[Node]
 ) -> Iterator[Node]:
-    """The nodes of one stage for one group of cells, one for each variant."""
-    readable = [node for node in earlier if node.stage in stage.reads]
-    for variant in _variants(stage, parameters, readable):
-        inputs = [node for node in readable if node.variant.items() <= variant.items()]
-        yield _node(study, stage, parameters, variant, group, inputs)
+    """The nodes of one stage for one group of places, one for each variant."""
+    parameters = layout.study.parameters_at(stage.name, point_at(group[0]))
+    cells = tuple(_cell(one) for one in group)
+    for cell in cells:
+        problem = stage.check(parameters, cell)
+        if problem:
+            raise UserError(problem, where=layout.study.name, do="ask for less")
+    cells = cells if stage.scope == "seeds" else cells[:1]
+    settings = layout.shown(group[0])
+    for variant in _variants(stage, parameters, earlier):
+        inputs = [node for node in earlier if node.variant.items() <= variant.items()]
+        yield _node(layout, stage, parameters, variant, cells, settings, inputs)
 
 
 def _variants(stage: Stage[Any], parameters: Parameters, inputs: Iterable[Node]) -> list[Variant]:
@@ -187,39 +273,42 @@ def _variants(stage: Stage[Any], parameters: Parameters, inputs: Iterable[Node])
 
 
 def _node(
-    study: Study,
+    layout: _Layout,
     stage: Stage[Any],
     parameters: Parameters,
     variant: Variant,
     cells: tuple[Cell, ...],
+    settings: Mapping[str, Any],
     inputs: Sequence[Node],
 ) -> Node:
-    settings = _settings(stage, parameters)
+    own = _own_parameters(stage, parameters)
     changed = parameters.model_dump(exclude_defaults=True)
     identity = {
         "stage": stage.name,
         "version": stage.version,
-        "parameters": {name: value for name, value in changed.items() if name in settings},
+        "parameters": {name: value for name, value in changed.items() if name in own},
         "variant": variant,
         "inputs": [node.key for node in inputs],
         "subject": None if inputs else _subject(stage, cells[0]),
     }
-    trained = [node.key for node in inputs if node.stage == "train"]
+    trained = [node.key for node in inputs if node.stage == TRAIN]
+    scope = scope_name(stage.scope, cells[0], layout.varying, settings)
     return Node(
         key=digest(identity),
         stage=stage.name,
         variant=variant,
         cells=cells,
         parameters=parameters,
-        name=f"{_scope_name(study, stage, cells)}/{label(stage.name, variant)}",
+        name=f"{scope}/{stage_label(stage.name, variant, settings)}",
         inputs=tuple(node.key for node in inputs),
         parent=trained[0] if stage.scope == "cell" and trained else None,
-        params={**_scope_params(stage, cells), **settings, **variant},
+        settings=settings,
+        params={**_scope_params(stage, cells), **settings, **own, **variant},
         work=stage.work(parameters, cells[0]) * len(cells),
     )
 
 
-def _settings(stage: Stage[Any], parameters: Parameters) -> dict[str, Any]:
+def _own_parameters(stage: Stage[Any], parameters: Parameters) -> dict[str, Any]:
     """A node's own parameters, without the list that fans out: it says nothing of one node."""
     fanned = {stage.fan.parameter} if stage.fan else set()
     return parameters.model_dump(exclude=fanned)
@@ -234,19 +323,6 @@ def _subject(stage: Stage[Any], cell: Cell) -> dict[str, Any]:
         "network": _network_digest(cell.network),
         "seed": cell.seed,
     }
-
-
-def _scope_name(study: Study, stage: Stage[Any], cells: Sequence[Cell]) -> str:
-    cell = cells[0]
-    parts = [cell.arch]
-    if stage.scope != "network":
-        parts.append(cell.dataset)
-    parts.append(f"k{cell.kernel_size}")
-    if stage.scope == "cell":
-        parts.append(f"seed{cell.seed}")
-    if len(study.axes.width) > 1:
-        parts.append(f"width{cell.width}")
-    return "-".join(parts)
 
 
 def _scope_params(stage: Stage[Any], cells: Sequence[Cell]) -> dict[str, Any]:
@@ -268,17 +344,29 @@ def _scope_params(stage: Stage[Any], cells: Sequence[Cell]) -> dict[str, Any]:
     return params
 
 
-def _cell_plan(study: Study, cell: Cell, nodes: Sequence[Node]) -> CellPlan:
-    name = _scope_name(study, stages()["train"], (cell,))
-    return CellPlan(cell, name, cell.geometry, tuple(node.key for node in nodes))
+def _cell_plans(
+    layout: _Layout, of_stage: Mapping[str, Mapping[Place, Sequence[Node]]]
+) -> Iterator[CellPlan]:
+    for network in layout.networks:
+        cell = _cell(network)
+        settings = layout.shown(network)
+        keys = (
+            node.key
+            for name, nodes in of_stage.items()
+            if stages()[name].scope == "cell"
+            for one in layout.of_network(network, name)
+            for node in nodes[one]
+        )
+        name = scope_name("cell", cell, layout.varying, settings)
+        yield CellPlan(cell, settings, name, cell.geometry, tuple(dict.fromkeys(keys)))
 
 
-def _findings(study: Study, cells: Sequence[Cell]) -> Iterator[str]:
+def _findings(study: Study, points: Sequence[Point]) -> Iterator[str]:
     for stage in study.stage_parameters():
-        if stages()[stage].scope == "seeds" and len(study.axes.seed) < 2:
+        if stages()[stage].scope == "seeds" and len({point["seed"] for point in points}) < 2:
             yield f"{stage} compares seeds, and the study has one: it will not run"
     shown = set()
-    for cell in cells:
+    for cell in _cells_at(points):
         dead = cell.geometry.dead_fraction
         who = f"{cell.arch} at kernel_size {cell.kernel_size} on {cell.dataset}"
         if dead > 0 and who not in shown:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -13,8 +13,8 @@ from rich.text import Text
 
 from rfray.cost import core_seconds
 from rfray.engine.simulation import Schedule
+from rfray.naming import shown
 from rfray.plan import CellPlan, Plan
-from rfray.stages.stage import label
 
 
 def plan_json(plan: Plan, done: Collection[str]) -> dict[str, Any]:
@@ -82,18 +82,27 @@ def _cell_json(plan: Plan, cell: CellPlan, done: Collection[str]) -> dict[str, A
     choices = cell.cell.model_dump()
     return {
         **choices,
+        "settings": _settings(plan, cell),
         "name": cell.name,
         "receptive_field": cell.geometry.receptive_field,
         "map_sizes": list(cell.geometry.map_sizes),
         "parameters": cell.geometry.parameters,
         "live_parameters": cell.geometry.live_parameters,
-        "stages": {
-            label(plan.nodes[key].stage, plan.nodes[key].variant): (
-                "done" if key in done else "to do"
-            )
-            for key in cell.keys
-        },
+        "stages": {plan.nodes[key].label: "done" if key in done else "to do" for key in cell.keys},
     }
+
+
+def _settings(plan: Plan, cell: CellPlan) -> dict[str, list[Any]]:
+    """What a network got of the stages' settings that vary: several values of a dependent stage."""
+    got: dict[str, dict[str, Any]] = {name: {shown(v): v} for name, v in cell.settings.items()}
+    for key in cell.keys:
+        for name, value in plan.nodes[key].settings.items():
+            got.setdefault(name, {})[shown(value)] = value
+    return {name: list(values.values()) for name, values in got.items()}
+
+
+def _settings_words(settings: Mapping[str, list[Any]]) -> str:
+    return "; ".join(f"{name} {', '.join(map(shown, values))}" for name, values in settings.items())
 
 
 def _cell_table(plan: Plan, done: Collection[str]) -> Table:
@@ -103,7 +112,10 @@ def _cell_table(plan: Plan, done: Collection[str]) -> Table:
     table.add_column("map sizes")
     for heading in ("parameters", "live", "done", "to do"):
         table.add_column(heading, justify="right")
-    for cell in plan.cells:
+    settings = [_settings_words(_settings(plan, cell)) for cell in plan.cells]
+    if any(settings):
+        table.add_column("settings")
+    for cell, words in zip(plan.cells, settings, strict=True):
         finished = sum(key in done for key in cell.keys)
         table.add_row(
             cell.name,
@@ -113,6 +125,7 @@ def _cell_table(plan: Plan, done: Collection[str]) -> Table:
             f"{cell.geometry.live_parameters / cell.geometry.parameters:.1%}",
             str(finished),
             str(len(cell.keys) - finished),
+            *([words] if any(settings) else []),
         )
     return table
 

@@ -2,60 +2,72 @@
 
 from __future__ import annotations
 
-import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, ValidationError, create_model, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    create_model,
+    field_validator,
+)
 
-from rfray.cell import Cell
-from rfray.data.registry import at_size, naming_problem
-from rfray.errors import UserError, nearest
-from rfray.models.registry import ARCHITECTURES
+from rfray import grid
+from rfray.data.registry import at_size
+from rfray.errors import UserError, in_words, nearest
+from rfray.grid import Grid, Point
 from rfray.parameters import NOTHING_TWICE, Parameters
+from rfray.settings import one_of, settings
 from rfray.stages.registry import stages
 
 
-def _all_known(kind: str, names: list[str], known: Mapping[str, object]) -> list[str]:
-    for name in names:
-        if name not in known:
-            raise ValueError(f"no {kind} is called '{name}' ({nearest(name, known)})")
-    return names
+@cache
+def axes_model() -> type[Parameters]:
+    """What the sweep varies: a list of values for each setting that is an axis."""
+    listed = {name: _listed(setting.type) for name, setting in settings().items()}
+    return _keyed("Axes", "What the sweep varies: every combination is a cell.", listed)
 
 
-class Axes(Parameters):
-    """What the sweep varies: every combination of these is a cell."""
+def _listed(value: Any) -> Any:
+    return Annotated[list[value], Field(min_length=1), NOTHING_TWICE] | None
 
-    dataset: Annotated[list[str], Field(min_length=1), NOTHING_TWICE] = Field(
-        description="Names of data sets; `NAME@64` scales its pictures to 64 pixels."
-    )
-    arch: Annotated[list[str], Field(min_length=1), NOTHING_TWICE] = Field(
-        description="Names of networks."
-    )
-    kernel_size: Annotated[
-        list[Annotated[int, Field(ge=2)]], Field(min_length=1), NOTHING_TWICE
-    ] = Field(description="Of the max-pool behind the first convolution; sets the receptive field.")
-    seed: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1), NOTHING_TWICE] = Field(
-        description="Of initialisation and the order of images; equal seeds, equal numbers."
-    )
-    width: Annotated[
-        list[Annotated[float, Field(gt=0, le=8)]], Field(min_length=1), NOTHING_TWICE
-    ] = Field(default=[1.0], description="Times the channels of the paper's networks.")
 
-    @field_validator("dataset")
-    @classmethod
-    def _known_datasets(cls, names: list[str]) -> list[str]:
-        problems = [problem for name in names if (problem := naming_problem(name)) is not None]
-        if problems:
-            raise ValueError(problems[0])
-        return names
+@cache
+def choice_model() -> type[Parameters]:
+    """One value for each of some settings."""
+    types = {name: setting.type for name, setting in settings().items()}
+    return _keyed("Choice", "One value for each of some settings.", types)
 
-    @field_validator("arch")
-    @classmethod
-    def _known_architectures(cls, names: list[str]) -> list[str]:
-        return _all_known("network", names, ARCHITECTURES)
+
+@cache
+def condition_model() -> type[Parameters]:
+    """One value or several for each of some settings."""
+    types = {name: one_of(setting.type) for name, setting in settings().items()}
+    return _keyed("Condition", "A value, or a list of values, for each of some settings.", types)
+
+
+def _keyed(name: str, about: str, types: Mapping[str, Any]) -> type[Parameters]:
+    """A model whose keys are the names of settings, each of which may be left out."""
+    fields: dict[str, Any] = {
+        key: (kind, Field(default=None, description=settings()[key].description))
+        for key, kind in types.items()
+    }
+    return create_model(name, __base__=Parameters, __doc__=about, **fields)
+
+
+@cache
+def when_model() -> type[Parameters]:
+    """`if`: a condition; `set`: what the cells get for which it holds."""
+    fields: dict[str, Any] = {
+        "if": (condition_model(), Field(description="Which cells: values of axes.")),
+        "set": (choice_model(), Field(description="What they get, by the settings' names.")),
+    }
+    about = "What some cells get that others do not."
+    return create_model("When", __base__=Parameters, __doc__=about, **fields)
 
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -121,11 +133,28 @@ class Data(Parameters):
 StudyName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 
 
+_ZIP = (
+    "Settings that vary together: an entry is one value of each, as in "
+    "[{arch: vgg19_rf, width: 0.5}, {arch: resnet50, width: 1}]."
+)
+_EXCLUDE = (
+    "Combinations that are left out, as in [{arch: resnet50, kernel_size: [4, 5]}]: those that "
+    "have one of the values on every setting of an entry."
+)
+_WHEN = (
+    "What some cells get, as in [{if: {dataset: tiny_imagenet}, set: {train.epochs: 100}}]; the "
+    "others keep what the stage says."
+)
+
+
 class Study(Parameters):
     """A sweep file: axes, protocol, the stages that follow training, resources."""
 
     name: StudyName = Field(description="Name of the study, and of its MLflow experiment.")
-    axes: Axes
+    axes: Parameters
+    zip: list[Any] = []
+    exclude: list[Any] = []
+    when: list[Any] = []
     data: Data = Field(default=Data(), description="Where data sets lie, and their image size.")
     resources: dict[str, Request] = Field(
         default={}, description="What a stage occupies, by the stage's name."
@@ -134,7 +163,9 @@ class Study(Parameters):
     @field_validator("resources")
     @classmethod
     def _known_stages(cls, resources: dict[str, Request]) -> dict[str, Request]:
-        _all_known("stage", list(resources), stages())
+        for name in resources:
+            if name not in stages():
+                raise ValueError(f"no stage is called '{name}' ({nearest(name, stages())})")
         return resources
 
     def stage_parameters(self) -> Mapping[str, Parameters]:
@@ -146,115 +177,113 @@ class Study(Parameters):
         """What one node of `stage` occupies."""
         return self.resources.get(stage, Request())
 
-    def cells(self) -> Iterator[Cell]:
-        """Every combination of the axes, the last axis fastest."""
-        axes = {name: getattr(self.axes, name) for name in Axes.model_fields}
-        axes["dataset"] = self._sized_datasets()
-        for values in itertools.product(*axes.values()):
-            yield Cell(**dict(zip(axes, values, strict=True)))
+    @property
+    def grid(self) -> Grid:
+        """What varies, data sets with the size of their pictures."""
+        return Grid(
+            axes=self._axes(),
+            zipped=[self._sized(entry) for entry in _given_each(self.zip)],
+            excluded=[self._sized_condition(entry) for entry in _given_each(self.exclude)],
+            when=[
+                grid.When(
+                    self._sized_condition(_given(getattr(rule, "if"))),
+                    self._sized(_given(rule.set)),
+                )
+                for rule in self.when
+            ],
+            usual={name: self._usual(name) for rule in self.when for name in _given(rule.set)},
+        )
+
+    def points(self) -> list[Point]:
+        """Every combination of the axes that is not excluded, with what `when` sets."""
+        return grid.points(self.grid)
+
+    def parameters_at(self, stage: str, point: Point) -> Parameters:
+        """A stage's parameters at a point of the grid.
+
+        Raises:
+            UserError: They contradict each other there.
+        """
+        usual: Parameters = getattr(self, stage)
+        own = {
+            name.removeprefix(f"{stage}."): value
+            for name, value in point.items()
+            if name.startswith(f"{stage}.")
+        }
+        if not own:
+            return usual
+        try:
+            return type(usual).model_validate({**usual.model_dump(), **own})
+        except ValidationError as error:
+            where = ", ".join(f"{name} {value}" for name, value in point.items() if "." in name)
+            raise UserError(in_words(error.errors()[0]), where=f"{self.name}: {where}") from error
 
     def document(self) -> dict[str, Any]:
         """The study as JSON-ready data, every default written out, data sets with their size."""
         document = self.model_dump(mode="json", exclude_none=True)
-        document["axes"]["dataset"] = self._sized_datasets()
-        return document
+        varied = self.grid
+        conditions = [{"if": rule.condition, "set": rule.settings} for rule in varied.when]
+        sections = {"zip": varied.zipped, "exclude": varied.excluded, "when": conditions}
+        written = {name: section for name, section in sections.items() if section}
+        others = {name: value for name, value in document.items() if name not in sections}
+        return {**others, "axes": dict(varied.axes), **written}
 
-    def _sized_datasets(self) -> list[str]:
-        sized = (at_size(name, self.data.image_size) for name in self.axes.dataset)
-        return list(dict.fromkeys(sized))  # cifar10 and cifar10@64 may mean the same
+    def _axes(self) -> dict[str, list[Any]]:
+        given = {name: values for name, values in _given(self.axes).items() if values is not None}
+        if "width" not in self._zipped_names() and "width" not in given:
+            given["width"] = [1.0]
+        ordered = {name: given[name] for name in settings() if name in given}
+        if "dataset" in ordered:
+            # cifar10 and cifar10@64 may mean the same
+            sized = (at_size(name, self.data.image_size) for name in ordered["dataset"])
+            ordered["dataset"] = list(dict.fromkeys(sized))
+        return ordered
+
+    def _zipped_names(self) -> set[str]:
+        return {name for entry in self.zip for name in entry.model_fields_set}
+
+    def _sized(self, choice: Mapping[str, Any]) -> dict[str, Any]:
+        if "dataset" not in choice:
+            return dict(choice)
+        return {**choice, "dataset": at_size(choice["dataset"], self.data.image_size)}
+
+    def _sized_condition(self, given: Mapping[str, Any]) -> dict[str, list[Any]]:
+        listed = {
+            key: value if isinstance(value, list) else [value] for key, value in given.items()
+        }
+        if "dataset" in listed:
+            listed["dataset"] = [at_size(name, self.data.image_size) for name in listed["dataset"]]
+        return listed
+
+    def _usual(self, name: str) -> Any:
+        """What a setting is where neither an axis nor `when` says it."""
+        stage, _, leaf = name.rpartition(".")
+        return getattr(getattr(self, stage, None), leaf, None)
+
+
+def _given(model: BaseModel) -> dict[str, Any]:
+    """The keys that were written, with their values."""
+    return model.model_dump(exclude_unset=True)
+
+
+def _given_each(models: Sequence[BaseModel]) -> list[dict[str, Any]]:
+    return [_given(model) for model in models]
 
 
 @cache
 def study_model() -> type[Study]:
-    """`Study` with one field for each registered stage, so that a new stage needs no line here."""
+    """`Study` with a field for each registered stage, and with the settings of each among its axes.
+
+    A new stage needs no line here.
+    """
     fields: dict[str, Any] = {
         stage.name: (stage.parameters | None, Field(default=None, description=stage.summary))
         for stage in stages().values()
     }
-    return create_model("Study", __base__=Study, **fields)
-
-
-def parse_study(
-    document: Mapping[str, Any], *, source: str, places: Mapping[str, str] | None = None
-) -> Study:
-    """Validate a document.
-
-    Args:
-        document: As read from a sweep file, overrides applied.
-        source: What to call it in a message, usually the file's path.
-        places: Where a dotted key was written, such as `sweep.yaml:7`; `source` where unknown.
-
-    Raises:
-        UserError: An unknown key, a wrong type, an impossible value; it names the key, the value
-            and the nearest valid name.
-    """
-    # A stage named without parameters (`cka:`) runs with its defaults, one set to false not at all.
-    filled = {
-        key: {} if value is None and key in stages() else value
-        for key, value in document.items()
-        if not (value is False and key in stages())
+    fields |= {
+        "axes": (axes_model(), Field(description="What varies: a list of values a setting.")),
+        "zip": (list[choice_model()], Field(default=[], description=_ZIP)),  # type: ignore[misc]
+        "exclude": (list[condition_model()], Field(default=[], description=_EXCLUDE)),  # type: ignore[misc]
+        "when": (list[when_model()], Field(default=[], description=_WHEN)),  # type: ignore[misc]
     }
-    try:
-        study = study_model().model_validate(filled)
-    except ValidationError as error:
-        raise _user_error(error, source, places or {}) from error
-    _refuse_missing_inputs(study, source)
-    return study
-
-
-def _refuse_missing_inputs(study: Study, source: str) -> None:
-    present = study.stage_parameters()
-    for name in present:
-        for needed in stages()[name].reads:
-            if needed not in present:
-                raise UserError(
-                    f"the stage '{name}' reads '{needed}', which the study does not run",
-                    where=f"{source}: {name}",
-                    do=f"add a key '{needed}:', or leave '{name}' out: {name}=false",
-                )
-    if not present:
-        raise UserError("the study runs no stage", where=source, do="add a key 'train:'")
-
-
-def _user_error(error: ValidationError, source: str, places: Mapping[str, str]) -> UserError:
-    first = error.errors()[0]
-    path = [str(part) for part in first["loc"]]
-    keys = [part for part in path if not part.isdigit()]
-    place = places.get(".".join(keys), source)
-    others = f"; {error.error_count() - 1} more below it" if error.error_count() > 1 else ""
-    return UserError(
-        f"{_sentence(first)}{others}", where=f"{place}: {'.'.join(path)}", do=_remedy(first)
-    )
-
-
-def _sentence(details: Any) -> str:
-    kind, value = details["type"], details["input"]
-    if kind == "extra_forbidden":
-        return f"unknown key '{details['loc'][-1]}'"
-    if kind == "missing":
-        return f"the key '{details['loc'][-1]}' is missing"
-    message = details["msg"].removeprefix("Value error, ")
-    message = message[:1].lower() + message[1:]
-    return message if kind == "value_error" else f"{message}, but it is {value!r}"
-
-
-def _remedy(details: Any) -> str:
-    if details["type"] == "extra_forbidden":
-        return nearest(str(details["loc"][-1]), _fields_at(details["loc"][:-1]))
-    if details["type"] == "list_type":
-        return f"write [{details['input']}]"
-    return ""
-
-
-def _fields_at(path: tuple[int | str, ...]) -> list[str]:
-    model: type[Parameters] = study_model()
-    for part in path:
-        if part == "resources":
-            model = Request
-        elif part == "axes":
-            model = Axes
-        elif part == "data":
-            model = Data
-        elif str(part) in stages():
-            model = stages()[str(part)].parameters if model is not Request else Request
-    return list(model.model_fields)
+    return create_model("Study", __base__=Study, **fields)

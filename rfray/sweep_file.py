@@ -1,16 +1,22 @@
-"""Finding a sweep file, reading it, and applying `key=value` overrides."""
+"""From a sweep file and `key=value` overrides to a study, or to what is wrong with them."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from rfray.errors import UserError, nearest
-from rfray.study import Study, parse_study
+from pydantic import ValidationError
+
+from rfray import grid
+from rfray.errors import UserError, in_words, nearest
+from rfray.parameters import Parameters
+from rfray.settings import advice
+from rfray.stages.registry import stages
+from rfray.study import Data, Request, Study, study_model, when_model
 from rfray.yaml_file import parse_value, read_mapping
 
 DEFAULT_SWEEP = "quickstart"
@@ -33,6 +39,7 @@ def load_study(sweep: str | None, overrides: Sequence[str] = ()) -> Study:
     for override in overrides:
         document = overridden(document, override)
         key = override.partition("=")[0]
+        places = {path: place for path, place in places.items() if not path.startswith(f"{key}.")}
         # The error may be of a key on the way, as where there is none of that name.
         prefixes = accumulate(key.split("."), lambda path, part: f"{path}.{part}")
         places |= {path: "command line" for path in prefixes if path not in places or path == key}
@@ -70,6 +77,8 @@ def overridden(document: dict[str, Any], override: str) -> dict[str, Any]:
     """
     key, equals, text = override.partition("=")
     parts = key.strip().split(".")
+    if parts[0] == "axes":  # an axis bears its setting's dotted name: train.learning_rate
+        parts = ["axes", ".".join(parts[1:])] if len(parts) > 1 else parts
     if not equals or not all(parts):
         raise UserError(f"'{override}' is no override", do="write key=value, as in train.epochs=5")
     changed = deepcopy(document)
@@ -82,3 +91,123 @@ def overridden(document: dict[str, Any], override: str) -> dict[str, Any]:
             raise UserError(f"'{part}' has a value and no keys of its own", where=override)
     place[parts[-1]] = parse_value(text, where=override)
     return changed
+
+
+def parse_study(
+    document: Mapping[str, Any], *, source: str, places: Mapping[str, str] | None = None
+) -> Study:
+    """Validate a document.
+
+    Args:
+        document: As read from a sweep file, overrides applied.
+        source: What to call it in a message, usually the file's path.
+        places: Where a dotted key was written, such as `sweep.yaml:7`; `source` where unknown.
+
+    Raises:
+        UserError: An unknown key, a wrong type, an impossible value; it names the key, the value
+            and the nearest valid name.
+    """
+    # A stage named without parameters (`cka:`) runs with its defaults, one set to false not at all.
+    filled = {
+        key: {} if value is None and key in stages() else value
+        for key, value in document.items()
+        if not (value is False and key in stages())
+    }
+    try:
+        study = study_model().model_validate(filled)
+    except ValidationError as error:
+        raise _user_error(error, source, places or {}) from error
+    _refuse_missing_axes(study, source, places or {})
+    _refuse_missing_inputs(study, source)
+    _refuse_wrong_grid(study, source, places or {})
+    return study
+
+
+_REQUIRED_AXES = ("dataset", "arch", "kernel_size", "seed")
+
+
+def _refuse_missing_axes(study: Study, source: str, places: Mapping[str, str]) -> None:
+    for name in _REQUIRED_AXES:
+        if name not in study.grid.names:
+            where = f"{places.get('axes', source)}: axes"
+            raise UserError(f"the key '{name}' is missing", where=where, do=f"add {name}: [...]")
+
+
+def _refuse_wrong_grid(study: Study, source: str, places: Mapping[str, str]) -> None:
+    """UserError if an axis is of a stage that does not run, or the grid contradicts itself."""
+    varied, present = study.grid, study.stage_parameters()
+    for name in (*sorted(varied.names), *(varied.usual or {})):
+        stage, dot, _ = name.partition(".")
+        if dot and stage not in present:
+            raise UserError(
+                f"'{name}' is of the stage '{stage}', which the study does not run",
+                where=source,
+                do=f"add a key '{stage}:', or leave '{name}' out",
+            )
+    for problem in grid.problems(varied):
+        place = places.get(problem.entry, places.get(problem.entry.partition(".")[0], source))
+        raise UserError(problem.what, where=f"{place}: {problem.entry}", do=problem.do)
+
+
+def _refuse_missing_inputs(study: Study, source: str) -> None:
+    present = study.stage_parameters()
+    for name in present:
+        for needed in stages()[name].reads:
+            if needed not in present:
+                raise UserError(
+                    f"the stage '{name}' reads '{needed}', which the study does not run",
+                    where=f"{source}: {name}",
+                    do=f"add a key '{needed}:', or leave '{name}' out: {name}=false",
+                )
+    if not present:
+        raise UserError("the study runs no stage", where=source, do="add a key 'train:'")
+
+
+def _user_error(error: ValidationError, source: str, places: Mapping[str, str]) -> UserError:
+    # A misspelt key is also a missing one: the misspelling is what the reader should hear of.
+    first = min(error.errors(), key=lambda entry: entry["type"] != "extra_forbidden")
+    path = [str(part) for part in first["loc"]]
+    on_the_way = [".".join(path[:count]) for count in range(len(path), 0, -1)]
+    place = next((places[key] for key in on_the_way if key in places), source)
+    others = f"; {error.error_count() - 1} more below it" if error.error_count() > 1 else ""
+    return UserError(
+        f"{_sentence(first)}{others}", where=f"{place}: {'.'.join(path)}", do=_remedy(first)
+    )
+
+
+_OF_SETTINGS = ("axes", "zip", "exclude", "if", "set")
+
+
+def _names_settings(path: Sequence[int | str]) -> bool:
+    """Whether the keys at a place in a sweep file are names of settings."""
+    keys = [part for part in path if isinstance(part, str)]
+    return bool(keys) and keys[-1] in _OF_SETTINGS
+
+
+def _sentence(details: Any) -> str:
+    if details["type"] == "extra_forbidden" and _names_settings(details["loc"][:-1]):
+        return f"'{details['loc'][-1]}' is no setting that can vary"
+    return in_words(details)
+
+
+def _remedy(details: Any) -> str:
+    if details["type"] == "extra_forbidden":
+        name, path = str(details["loc"][-1]), details["loc"][:-1]
+        return advice(name) if _names_settings(path) else nearest(name, _fields_at(path))
+    if details["type"] == "list_type":
+        return f"write [{details['input']}]"
+    return ""
+
+
+def _fields_at(path: tuple[int | str, ...]) -> list[str]:
+    model: type[Parameters] = study_model()
+    for part in path:
+        if part == "resources":
+            model = Request
+        elif part == "data":
+            model = Data
+        elif part == "when":
+            model = when_model()
+        elif str(part) in stages():
+            model = stages()[str(part)].parameters if model is not Request else Request
+    return list(model.model_fields)

@@ -20,9 +20,16 @@ from rfray.engine.standing import Standing, standing
 from rfray.engine.view import Watcher
 from rfray.engine.worker import published_outcome
 from rfray.lease import Claim, Lease, folder_lock
-from rfray.plan import Plan
+from rfray.plan import Node, Plan
 from rfray.storage import Storage
-from rfray.tracking import LedgerWriter, check_store, is_outage, make_database, store_answers
+from rfray.tracking import (
+    LedgerWriter,
+    RunRecord,
+    check_store,
+    is_outage,
+    make_database,
+    store_answers,
+)
 from rfray.watch import say, watching
 
 _INTERRUPTED_PATIENCE_SECONDS = 10.0
@@ -162,6 +169,8 @@ def _settled(plan: Plan, ledger: LedgerWriter, renew: Callable[[], None]) -> Sta
     FINISHED where the work was done; the others are for this driver to take up again.
     """
     before = standing(plan, ledger.runs(plan.study.name))
+    for key, run in before.finished.items():
+        _tell_apart(plan.nodes[key], run, ledger, renew)
     if not before.unfinished and not before.strays:
         return before
     for key, run in before.unfinished.items():
@@ -178,6 +187,19 @@ def _settled(plan: Plan, ledger: LedgerWriter, renew: Callable[[], None]) -> Sta
             ledger.end_run(run.run_id, "FINISHED", closing_tags(outcome), unlogged, params)
     _end_strays(before, ledger)
     return standing(plan, ledger.runs(plan.study.name))
+
+
+def _tell_apart(
+    node: Node, run: RunRecord, ledger: LedgerWriter, renew: Callable[[], None]
+) -> None:
+    """Say of a finished run what tells it apart since its study has gained an axis."""
+    unsaid = {name: value for name, value in node.settings.items() if name not in run.params}
+    if unsaid:
+        renew()
+        ledger.log(run.run_id, unsaid, [])
+    if run.name != node.name:
+        renew()
+        ledger.rename(run.run_id, node.name)
 
 
 def _end_strays(stands: Standing, ledger: LedgerWriter) -> None:

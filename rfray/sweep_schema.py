@@ -12,11 +12,13 @@ from typing import Any, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
+from rfray.cell import Cell
 from rfray.data.registry import DATASETS
 from rfray.models.registry import ARCHITECTURES
 from rfray.parameters import Parameters
+from rfray.settings import CELL_SETTINGS
 from rfray.stages.registry import stages
-from rfray.study import Axes, Data, Request, study_model
+from rfray.study import Data, Request, study_model
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -29,6 +31,26 @@ complete and check. Unknown keys, wrong types and impossible values are refused 
 starts. On the command line every value can be overridden: `axes.seed=[0,1] train.epochs=5`.
 
 A stage runs if its key is there, `cka:` alone with its defaults; `hessian: false` leaves it out.
+"""
+
+_AXES = """\
+What the sweep varies: every combination is a cell. Beside these, any setting of a stage, by its
+dotted name: `train.learning_rate: [0.1, 0.01]`. One of `train` makes further networks; one of
+another stage makes further runs of that stage alone, and of those that read it."""
+
+_GRID = """\
+## `zip`, `exclude`, `when`
+
+```yaml
+zip: [{arch: vgg19_rf, width: 0.5}, {arch: resnet50, width: 1}]
+exclude: [{arch: resnet50, kernel_size: [4, 5]}]
+when: [{if: {dataset: tiny_imagenet}, set: {train.epochs: 100}}]
+```
+
+`zip` varies several settings together: each entry is one value of each, in place of an axis of
+their own. `exclude` leaves out the combinations that have one of the values on every setting of an
+entry. `when` gives some cells other settings; the others keep what the stage says. `rfray plan`
+shows what each cell got.
 """
 
 
@@ -44,6 +66,10 @@ def sweep_schema() -> dict[str, Any]:
         # `cka:` alone is null in YAML and means the defaults; `cka: false` leaves the stage out.
         schema["properties"][name]["anyOf"].append({"const": False})
     axes = schema["$defs"]["Axes"]["properties"]
+    for name in axes:
+        # The list itself: null, which takes an axis out, is for the command line.
+        (values,) = (one for one in axes[name]["anyOf"] if "items" in one)
+        axes[name] = {"description": axes[name].get("description", ""), **values}
     axes["arch"]["items"]["enum"] = sorted(ARCHITECTURES)
     axes["dataset"]["items"]["examples"] = sorted(DATASETS)
     schema["properties"]["resources"]["propertyNames"] = {"enum": list(stages())}
@@ -53,7 +79,8 @@ def sweep_schema() -> dict[str, Any]:
 def reference_page(version: str) -> str:
     """The sweep file's keys as a Markdown page: type, default and meaning of each."""
     sections = [_INTRODUCTION.format(version=version)]
-    sections.append(_section("`axes`", "What the sweep varies: each combination is a cell.", Axes))
+    sections.append(_axes_section())
+    sections.append(_GRID)
     for stage in stages().values():
         about = (stage.parameters.__doc__ or "").strip().splitlines()[0]
         sections.append(
@@ -64,6 +91,16 @@ def reference_page(version: str) -> str:
         _section("`resources.STAGE`", "What one run of a stage occupies; enters no key.", Request)
     )
     return "\n".join(sections)
+
+
+def _axes_section() -> str:
+    lines = ["## `axes`\n", f"{_AXES}\n", "| key | type | default | meaning |", "|---|---|---|---|"]
+    for name in CELL_SETTINGS:
+        field = Cell.model_fields[name]
+        default = "required" if field.is_required() else f"`[{_yaml_words(field.default)}]`"
+        kind = f"list of {_type_words(field.annotation)}"
+        lines.append(f"| `{name}` | {kind} | {default} | {field.description} |")
+    return "\n".join([*lines, ""])
 
 
 def _section(title: str, about: str, model: type[Parameters]) -> str:

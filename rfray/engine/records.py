@@ -8,9 +8,9 @@ from typing import Any
 from rfray import __version__
 from rfray.artifacts import digest_of
 from rfray.engine.job import Outcome
+from rfray.naming import shown
 from rfray.plan import Node, Plan
 from rfray.stages.registry import stages
-from rfray.stages.stage import label
 from rfray.tracking import NOTE_TAG, RunOpening, RunRecord
 
 ATTEMPT_TAG = "rfray.attempt"
@@ -64,7 +64,7 @@ def closing_tags(outcome: Outcome) -> dict[str, str]:
 
 def describe_study(plan: Plan) -> str:
     """A sentence that says what the study is, and how its tables are made."""
-    axes = plan.study.axes.model_dump().items()
+    axes = plan.study.grid.axes.items()
     swept = " × ".join(f"{name} {values}" for name, values in axes if len(values) > 1)
     networks = f"{len(plan.cells)} networks ({swept})" if swept else "one network"
     return (
@@ -83,4 +83,5 @@ def describe(node: Node) -> str:
     )
     seeds = f", seed {params['seed']}" if "seed" in params else ""
     seeds = f", seeds {params['seeds']}" if "seeds" in params else seeds
-    return f"{label(node.stage, node.variant)}: {who}{seeds}, {stages()[node.stage].summary}."
+    chosen = "".join(f", {name} {shown(value)}" for name, value in node.settings.items())
+    return f"{node.label}: {who}{seeds}{chosen}, {stages()[node.stage].summary}."

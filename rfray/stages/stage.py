@@ -153,8 +153,3 @@ class Stage(Generic[P]):
     headline: str
     check: Callable[[P, Cell], str | None] = nothing_to_refuse
     fan: Fan | None = None
-
-
-def label(stage: str, variant: Variant) -> str:
-    """`prune-0.9`, `hessian-init`, `train`: the last part of a run's name."""
-    return "-".join([stage, *(str(value) for value in variant.values())])

@@ -140,6 +140,10 @@ class LedgerWriter(Ledger):
         for some_params, some_metrics, some_tags in batches:
             self.client.log_batch(run_id, params=some_params, metrics=some_metrics, tags=some_tags)
 
+    def rename(self, run_id: str, name: str) -> None:
+        """Give a run another name."""
+        self.client.update_run(run_id, name=name)
+
     def end_run(
         self,
         run_id: str,

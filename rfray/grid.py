@@ -1,0 +1,214 @@
+"""A study's grid: the combinations of its axes, which of them are left out, what some get. Pure.
+
+The study document in MLflow holds a grid as it was written; the analysis expands it with the same
+functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+Point = Mapping[str, Any]
+"""The value of each setting that is an axis or that `when` sets, by its dotted name."""
+
+Place = tuple[tuple[str, Any], ...]
+"""Some settings of a point with their values, hashable: a list is a tuple in it."""
+
+Condition = Mapping[str, Sequence[Any]]
+"""Holds for the points that have one of the values on each of the settings."""
+
+
+@dataclass(frozen=True)
+class When:
+    """What some points get: `settings`, wherever `condition` holds."""
+
+    condition: Condition
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What varies in a study.
+
+    Attributes:
+        axes: The values of each axis; all axes are crossed.
+        zipped: The points of one further axis, which sets several settings at once.
+        excluded: Conditions of the points that are left out.
+        when: What some points get.
+        usual: The value, at all other points, of each setting that `when` sets.
+    """
+
+    axes: Mapping[str, Sequence[Any]]
+    zipped: Sequence[Mapping[str, Any]] = ()
+    excluded: Sequence[Condition] = ()
+    when: Sequence[When] = ()
+    usual: Mapping[str, Any] | None = None
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The settings that are axes, zipped ones included."""
+        return frozenset((*self.axes, *(name for entry in self.zipped for name in entry)))
+
+
+def points(grid: Grid) -> list[Point]:
+    """The points of a grid, the last axis fastest, the zipped one slowest."""
+    usual = grid.usual or {}
+    often = {name: usual.get(name) for rule in grid.when for name in rule.settings}
+    return [
+        {**point, **often, **_gets(grid.when, point)}
+        for point in crossed(grid)
+        if not any(holds(condition, point) for condition in grid.excluded)
+    ]
+
+
+def crossed(grid: Grid) -> Iterator[Point]:
+    """The points before any is left out or given something."""
+    for zipped in grid.zipped or ({},):
+        for values in product(*grid.axes.values()):
+            yield {**zipped, **dict(zip(grid.axes, values, strict=True))}
+
+
+def holds(condition: Condition, point: Point) -> bool:
+    """Whether a point has one of the values on each setting that `condition` names."""
+    return all(name in point and point[name] in values for name, values in condition.items())
+
+
+def place(point: Point, names: Iterable[str]) -> Place:
+    """A point's values of the settings `names`, those that it has, in their order."""
+    return tuple((name, hashable(point[name])) for name in names if name in point)
+
+
+def point_at(one: Place) -> dict[str, Any]:
+    """The point, or the part of one, that a place stands for."""
+    return {name: _listed(value) for name, value in one}
+
+
+def hashable(value: Any) -> Any:
+    """A setting's value with its lists made tuples."""
+    return tuple(map(hashable, value)) if isinstance(value, list) else value
+
+
+def _listed(value: Any) -> Any:
+    return list(map(_listed, value)) if isinstance(value, tuple) else value
+
+
+def varying(points: Sequence[Point]) -> tuple[str, ...]:
+    """The settings that do not have one and the same value at all points, in their order."""
+    seen: dict[str, set[Any]] = {}
+    for point in points:
+        for name, value in point.items():
+            seen.setdefault(name, set()).add(_apart(value))
+    return tuple(name for name, values in seen.items() if len(values) > 1)
+
+
+def independent(names: Sequence[str], points: Sequence[Point]) -> tuple[str, ...]:
+    """`names` without those whose value follows from the ones before them.
+
+    Where each network has a width of its own, the network tells the cells apart and the width adds
+    nothing.
+    """
+    kept: list[str] = []
+    for name in names:
+        if len({_apart_at(point, [*kept, name]) for point in points}) > len(
+            {_apart_at(point, kept) for point in points}
+        ):
+            kept.append(name)
+    return tuple(kept)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with a grid.
+
+    Attributes:
+        entry: Where: `zip`, `exclude.0`, `when.1`.
+        what: In a sentence.
+        do: What to do about it.
+    """
+
+    entry: str
+    what: str
+    do: str = ""
+
+
+def problems(grid: Grid) -> Iterator[Problem]:
+    """What is wrong with a grid as a user wrote it."""
+    yield from _zip_problems(grid)
+    yield from _exclude_problems(grid)
+    yield from _when_problems(grid)
+
+
+def _zip_problems(grid: Grid) -> Iterator[Problem]:
+    for number, entry in enumerate(grid.zipped):
+        where = f"zip.{number}"
+        if set(entry) != set(grid.zipped[0]):
+            names = ", ".join(grid.zipped[0])
+            yield Problem(where, "names other settings than the first entry", f"name {names}")
+        for name in entry:
+            if name in grid.axes:
+                yield Problem(where, f"'{name}' is in axes as well", "leave it out of one of them")
+        if any(entry == earlier for earlier in grid.zipped[:number]):
+            yield Problem(where, "is listed twice")
+
+
+def _exclude_problems(grid: Grid) -> Iterator[Problem]:
+    there = list(crossed(grid))
+    for number, condition in enumerate(grid.excluded):
+        where = f"exclude.{number}"
+        yield from _condition_problems(condition, where, grid)
+        if condition and not any(holds(condition, point) for point in there):
+            yield Problem(where, "excludes nothing", "leave it out, or look at its values")
+    if all(any(holds(c, point) for c in grid.excluded) for point in there):
+        yield Problem("exclude", "excludes every combination of the axes", "exclude less")
+
+
+def _when_problems(grid: Grid) -> Iterator[Problem]:
+    there = points(Grid(grid.axes, grid.zipped, grid.excluded))
+    for number, rule in enumerate(grid.when):
+        where = f"when.{number}"
+        yield from _condition_problems(rule.condition, f"{where}.if", grid)
+        if not rule.settings:
+            yield Problem(f"{where}.set", "sets nothing")
+        for name in rule.settings:
+            if name in grid.names:
+                yield Problem(
+                    f"{where}.set", f"'{name}' is an axis, which this would override",
+                    "leave it out of one of them",
+                )  # fmt: skip
+        matched = [point for point in there if holds(rule.condition, point)]
+        if rule.condition and not matched:
+            yield Problem(f"{where}.if", "holds for no combination of the axes")
+        for name in rule.settings:
+            others = [o for o in grid.when[:number] if name in o.settings]
+            if any(holds(other.condition, point) for other in others for point in matched):
+                yield Problem(f"{where}.set", f"'{name}' is set twice for the same combination")
+
+
+def _condition_problems(condition: Condition, where: str, grid: Grid) -> Iterator[Problem]:
+    if not condition:
+        yield Problem(where, "names no setting", "name one, as in {arch: resnet50}")
+    for name in condition:
+        if name not in grid.names:
+            axes = ", ".join(sorted(grid.names))
+            yield Problem(where, f"'{name}' is no axis of this study", f"its axes: {axes}")
+
+
+def _gets(rules: Sequence[When], point: Point) -> dict[str, Any]:
+    return {
+        name: value
+        for rule in rules
+        if holds(rule.condition, point)
+        for name, value in rule.settings.items()
+    }
+
+
+def _apart(value: Any) -> Any:
+    """What tells values apart: 1 and 1.0 are one value, true and 1 are two."""
+    return (isinstance(value, bool), hashable(value))
+
+
+def _apart_at(point: Point, names: Iterable[str]) -> tuple[Any, ...]:
+    return tuple(_apart(point.get(name)) for name in names)

@@ -1,0 +1,69 @@
+"""How runs are named: what tells the runs of one study apart, in as few words as that takes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from rfray.cell import Cell
+from rfray.stages.stage import Scope, Variant
+
+TRAIN = "train"
+"""The stage whose runs are the study's networks: its settings are named with the network."""
+
+
+def scope_name(
+    scope: Scope, cell: Cell, varying: Collection[str], settings: Mapping[str, Any]
+) -> str:
+    """What a run works on: `vgg19_rf-cifar10-k3-seed0-learning_rate=0.1`.
+
+    Args:
+        scope: Of its stage.
+        cell: Its cell, or one of its group.
+        varying: The settings that vary in the study.
+        settings: The values of those that the run depends on and that are of a stage.
+    """
+    parts = [cell.arch]
+    if scope != "network":
+        parts.append(cell.dataset)
+    parts.append(f"k{cell.kernel_size}")
+    if scope == "cell":
+        parts.append(f"seed{cell.seed}")
+    if "width" in varying:
+        parts.append(f"width{cell.width}")
+    parts += _words({name: v for name, v in settings.items() if _stage(name) == TRAIN})
+    return "-".join(parts)
+
+
+def stage_label(stage: str, variant: Variant, settings: Mapping[str, Any]) -> str:
+    """What a run is among those of its network: `train`, `prune-0.9`, `finetune-0.9-epochs=5`."""
+    parts = [stage, *(str(value) for value in variant.values())]
+    parts += _words({name: v for name, v in settings.items() if _stage(name) != TRAIN})
+    return "-".join(parts)
+
+
+def shown(value: Any) -> str:
+    """A setting's value in a name, as a sweep file writes it: `0.1`, `true`, `[10,20]`."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(shown, value))}]"
+    return str(value)
+
+
+def _words(settings: Mapping[str, Any]) -> list[str]:
+    leaves = [_leaf(name) for name in settings]
+    return [
+        f"{_leaf(name) if leaves.count(_leaf(name)) == 1 else name}={shown(value)}"
+        for name, value in settings.items()
+    ]
+
+
+def _stage(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def _leaf(name: str) -> str:
+    return name.rpartition(".")[2]

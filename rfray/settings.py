@@ -1,0 +1,105 @@
+"""Every setting by its dotted name: what may be an axis, of which type, and what may not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from types import MappingProxyType
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field
+from pydantic.fields import FieldInfo
+
+from rfray.cell import Cell
+from rfray.data.registry import naming_problem
+from rfray.errors import nearest
+from rfray.models.registry import ARCHITECTURES
+from rfray.stages.registry import stages
+
+CELL_SETTINGS = tuple(Cell.model_fields)
+"""The settings that make a network and what it sees, which bear no stage's name."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Something that a study chooses.
+
+    Attributes:
+        name: `kernel_size`, or dotted: `train.learning_rate`.
+        type: The type of one value, with its bounds, as pydantic reads it.
+        description: What it is, for a reader.
+    """
+
+    name: str
+    type: Any
+    description: str
+
+    @property
+    def stage(self) -> str | None:
+        """The stage whose setting it is; None for one of the cell's."""
+        stage, dot, _ = self.name.partition(".")
+        return stage if dot else None
+
+    @property
+    def leaf(self) -> str:
+        """Its name without the stage's."""
+        return self.name.rpartition(".")[2]
+
+
+def _known_dataset(name: str) -> str:
+    problem = naming_problem(name)
+    if problem is not None:
+        raise ValueError(problem)
+    return name
+
+
+def _known_network(name: str) -> str:
+    if name not in ARCHITECTURES:
+        raise ValueError(f"no network is called '{name}' ({nearest(name, ARCHITECTURES)})")
+    return name
+
+
+_CHECKS = {"dataset": AfterValidator(_known_dataset), "arch": AfterValidator(_known_network)}
+
+
+@cache
+def settings() -> Mapping[str, Setting]:
+    """Every setting that may be an axis, by name: the cell's, then each stage's.
+
+    A list that fans a stage out, such as prune's rates, is an axis already and is not among them.
+    """
+    found = [
+        Setting(name, _value_type(field, _CHECKS.get(name)), field.description or "")
+        for name, field in Cell.model_fields.items()
+    ]
+    for stage in stages().values():
+        fanned = stage.fan.parameter if stage.fan else None
+        found += [
+            Setting(f"{stage.name}.{name}", _value_type(field, None), field.description or "")
+            for name, field in stage.parameters.model_fields.items()
+            if name != fanned
+        ]
+    return MappingProxyType({setting.name: setting for setting in found})
+
+
+def advice(name: str) -> str:
+    """What to write instead of `name`, which is no setting that may be an axis."""
+    stage, _, leaf = name.partition(".")
+    declared = stages().get(stage)
+    if declared is not None and declared.fan is not None and leaf == declared.fan.parameter:
+        return f"it is a list already: write {name} outside of axes"
+    if stage in ("data", "resources", "name"):
+        return "it is the same for the whole study: write it outside of axes"
+    alike = [known for known in settings() if known.rpartition(".")[2] == name]
+    return f"did you mean '{alike[0]}'?" if alike else nearest(name, settings())
+
+
+def _value_type(field: FieldInfo, check: Any) -> Any:
+    metadata = [*field.metadata, *([check] if check else [])]
+    return Annotated[(field.annotation, *metadata)] if metadata else field.annotation
+
+
+def one_of(value_type: Any) -> Any:
+    """The type of one value or a list of them."""
+    return value_type | Annotated[list[value_type], Field(min_length=1)]
