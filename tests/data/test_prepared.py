@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from layouts import fashion, refused, write_tree
+from layouts import fashion, pixels, refused, write_tree
+from safetensors.torch import load_file, save_file
 
+from rfray.data import registry
 from rfray.data.cache import prepared, prepared_path
 from rfray.data.dataset import Dataset, DatasetFacts, DatasetSource, Split
 
@@ -144,6 +146,40 @@ def test_a_source_that_is_not_what_its_facts_say_is_never_kept(source):
     facts: DatasetFacts = replace(source.facts, classes=4)
     with refused(r"a training label is not one of its 4 classes"):
         prepared(DatasetSource(facts, lambda: replace(source.load(), facts=facts)))
+
+
+def test_the_copy_notes_test_pictures_that_are_training_pictures(data_root, monkeypatch):
+    source = fashion()[0]
+    train, test = pixels(12, 3, 28, 28), pixels(5, 3, 28, 28, seed=1)
+    test[1], test[4] = train[3], train[3]
+    labels = torch.zeros(12, dtype=torch.int64)
+    dataset = Dataset(
+        source.facts,
+        Split(torch.from_numpy(train), labels),
+        Split(torch.from_numpy(test), labels[:5]),
+    )
+    monkeypatch.setitem(registry.DATASETS, "FashionMNIST", lambda _: source)
+    assert registry.dataset_findings("FashionMNIST") == ()  # nobody has read it yet
+    prepared(replace(source, load=lambda: dataset))
+    told = ("2 of 5 test pictures are training pictures too",)
+    assert registry.dataset_findings("FashionMNIST") == told
+    path = prepared_path(source)
+    path.write_bytes(path.read_bytes()[:20])
+    assert registry.dataset_findings("FashionMNIST") == ()
+
+
+def test_a_copy_that_an_older_rfray_prepared_serves_and_notes_nothing(source, monkeypatch):
+    first = prepared(source)
+    path = prepared_path(source)
+    save_file(load_file(path), path)  # without a note
+    assert same(prepared(unreadable(source)), first)
+    monkeypatch.setitem(registry.DATASETS, "FashionMNIST", lambda _: source)
+    assert registry.dataset_findings("FashionMNIST") == ()
+
+
+def test_no_digit_is_in_both_splits(data_root):
+    prepared(registry.dataset_source("digits"))
+    assert registry.dataset_findings("digits") == ()
 
 
 def test_a_half_written_copy_is_never_read(source):

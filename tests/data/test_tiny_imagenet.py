@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from layouts import WNIDS, jpeg, pixels, refused, tiny_source, tiny_tree, write_tree
+from picture_files import RAMP, oriented, saved, see_through
 from PIL import Image
 
 ROOT = "tiny-imagenet-200"
@@ -101,6 +102,29 @@ def test_a_damaged_folder_is_refused(data_root, case):
     write_tree(data_root, tree)
     with refused(message):
         tiny_source(tiny_tree())[0].load()
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (
+            oriented(pixels(64, 64, 3), 6, "JPEG"),
+            r"no published picture: it would have to be turned",
+        ),
+        (saved(see_through(64), "PNG"), r"it has transparent parts"),
+        (
+            saved(RAMP[:64, :64], "PNG"),
+            r"no published picture: it would have to be scaled to 8 bits",
+        ),
+    ],
+)
+def test_a_picture_that_is_not_as_published_is_refused(data_root, content, why):
+    tree = tiny_tree()
+    source, _ = tiny_source(tree)
+    name = f"{ROOT}/train/{WNIDS[1]}/images/{WNIDS[1]}_2.JPEG"
+    write_tree(data_root, {**tree, name: content})
+    with refused(rf"{name}: {why}"):
+        source.load()
 
 
 def test_a_truncated_archive_is_refused(data_root):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import io
 import os
 import subprocess
 import sys
@@ -15,11 +16,14 @@ import numpy as np
 import pytest
 import torch
 import torchvision.datasets
-from layouts import md5, refused, tar_of, write_tree
+from layouts import md5, pixels, refused, tar_of, write_tree
+from picture_files import RAMP, oriented, saved, see_through, tiff
 from PIL import Image
 from tiny_study import TINY_SWEEP
 from torchvision_layouts import (
     LAYOUTS,
+    clevr,
+    country211,
     emnist_letters,
     faces,
     flowers,
@@ -28,12 +32,14 @@ from torchvision_layouts import (
     inaturalist,
     pets,
     qmnist,
+    rendered_sst2,
     textures,
     usps,
 )
 
 from rfray.data import torchvision_reader
 from rfray.data.augment import POLICIES
+from rfray.data.background import use_background
 from rfray.data.cache import prepared, prepared_path
 from rfray.data.device import normalised
 from rfray.data.pictures import fitted
@@ -114,6 +120,69 @@ def test_mean_and_deviation_are_those_of_the_training_pixels_as_they_are_trained
     assert read.facts.deviation == pytest.approx(deviation, abs=1e-14)
     channels = normalised(read.load().train.images, read.facts).transpose(0, 1).flatten(1)
     assert channels.mean(1).abs().max() < 1e-5
+
+
+def test_pictures_that_stay_as_they_were_keep_their_fingerprint_and_so_their_keys(data_root):
+    known = put(data_root, gtsrb(None))
+    for background in (None, "white"):
+        use_background(background)
+        assert source(known, 24).facts.fingerprint == "GTSRB-AS_RELEASED"
+        assert source(known, 24).facts.findings == ()
+
+
+def test_photographs_are_turned_and_it_is_said(data_root):
+    written = imagenette(None)
+    name = "imagenette2-160/train/n01440764/n01440764_1.JPEG"
+    content = oriented(pixels(24, 24, 3, seed=8), 6, "JPEG", quality=95)
+    known = put(data_root, replace_file(written, name, content))
+    read = source(known, 24)
+    stored = np.asarray(Image.open(io.BytesIO(content)))
+    assert np.array_equal(
+        read.load().train.images[0].permute(1, 2, 0).numpy(), np.rot90(stored, -1)
+    )
+    assert read.facts.findings == ("1 picture is turned as its EXIF orientation says",)
+    torchvision_reader._source.cache_clear()
+    assert source(known, 24).facts.findings == read.facts.findings  # remembered
+
+
+@pytest.mark.parametrize("layout", [rendered_sst2, pets, clevr])
+def test_transparent_parts_are_refused_or_laid_on_a_background(data_root, layout):
+    written = layout(None)
+    name = next(name for name in written.files if name.endswith((".png", ".jpg")))
+    known = put(data_root, replace_file(written, name, saved(see_through(), "PNG")))
+    with refused(rf"^{data_root}/{name}: it has transparent parts"):
+        source(known, 20)
+    fingerprints = set()
+    for colour, value in (("white", 255), ("black", 0)):
+        use_background(colour)
+        read = source(known, 20)
+        fingerprints.add(read.facts.fingerprint)
+        assert any(
+            (image[:, :10] == value).all() and not (image[:, 10:] == value).all()
+            for image in read.load().train.images
+        )
+        assert any(f"is laid on #{value:02x}" in finding for finding in read.facts.findings)
+    assert len(fingerprints) == 2
+
+
+def test_grey_of_16_bits_is_scaled_and_values_of_an_unknown_range_are_refused(data_root):
+    written = rendered_sst2(None)
+    name = next(iter(written.files))
+    known = put(data_root, replace_file(written, name, saved(RAMP, "PNG")))
+    read = source(known, 256)
+    assert read.load().train.images[0].double().mean() == 127.5
+    assert read.facts.findings == ("1 picture of more than 8 bits a channel is scaled to 8",)
+    (data_root / name).write_bytes(tiff(RAMP.astype("f4"), sample_format=3))
+    torchvision_reader._source.cache_clear()
+    with refused(rf"^{data_root}/{name}: its pixels are floating-point numbers"):
+        source(known, 20)
+
+
+def test_test_pictures_that_are_training_pictures_are_counted(data_root):
+    written = country211(None)
+    twice = written.files["country211/train/AE/b.jpg"]
+    known = put(data_root, replace_file(written, "country211/test/AD/c.jpg", twice))
+    assert source(known, 24).facts.findings == ("1 of 2 test pictures is a training picture too",)
 
 
 def test_the_fingerprint_follows_every_pixel_and_label(data_root):
