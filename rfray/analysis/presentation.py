@@ -135,10 +135,18 @@ def _cell_lines(sources: Sequence[str], entries: tuple[Entry, ...]) -> CellLines
     field = first.receptive_field
     return CellLines(
         receptive_field=NOTHING if field is None else str(field),
-        kernel_size=str(dict(first.identity).get("kernel_size", NOTHING)),
+        kernel_size=_kernel_size(first),
         lines=tuple(lines),
         entries=entries,
     )
+
+
+def _kernel_size(entry: Entry) -> str:
+    """The kernel size, and with it what follows from it."""
+    values = dict(entry.identity)
+    size = str(values.pop("kernel_size", NOTHING))
+    own = [f"{axis} {show(v)}" for axis, v in values.items() if (axis, v) not in entry.block]
+    return f"{size} ({', '.join(own)})" if own else size
 
 
 def _heading(block: Identity) -> str:

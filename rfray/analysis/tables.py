@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rfray.analysis.expected import Gap
@@ -17,7 +17,7 @@ from rfray.analysis.report_file import (
     TableSpec,
 )
 from rfray.analysis.samples import Measurements, Sample, difference, measure, measure_seeds
-from rfray.analysis.slots import CellNames, Identity, admits, without
+from rfray.analysis.slots import CellNames, Identity, admits, only
 from rfray.analysis.statistics import Summary, summarize
 from rfray.analysis.trend import Trend, trend_over_fields
 from rfray.analysis.values import Scalar, show
@@ -29,6 +29,7 @@ class Entry:
 
     Attributes:
         identity: The cell.
+        block: What it shares with the cells that differ from it by the kernel size alone.
         receptive_field: Its theoretical receptive field in pixels; None if no run records it.
         column: The column it stands in.
         summary: Mean, deviation and interval over its sample.
@@ -40,6 +41,7 @@ class Entry:
     """
 
     identity: Identity
+    block: Identity
     receptive_field: int | None
     column: Column
     summary: Summary
@@ -48,11 +50,6 @@ class Entry:
     flaws: tuple[str, ...]
     values: Mapping[int | None, float]
     runs: Mapping[int | None, tuple[str, ...]]
-
-    @property
-    def block(self) -> Identity:
-        """What it shares with the cells that differ from its own by the kernel size alone."""
-        return without(self.identity, "kernel_size")
 
     @property
     def note(self) -> str:
@@ -193,6 +190,7 @@ def _entry(
     settings = [record.params for record in sample.records]
     return Entry(
         identity=identity,
+        block=frame.block(identity),
         receptive_field=next(iter(field)) if len(field) == 1 else None,
         column=column,
         summary=summarize(list(sample.values.values())),
@@ -208,19 +206,40 @@ def _entry(
 
 
 def _cells(spec: TableSpec, study: Measurements) -> list[Identity]:
-    """The cells of a table in the study's order of values, kernel size last."""
+    """The cells of a table in the study's order of values, kernel size last.
+
+    A stage with an axis of its own has several cells where another has one; they are the rows, and
+    the other's numbers stand in each of them.
+    """
     wanted = {(column.stage, column.parameter) for column in spec.measured.values()}
     found = {
         identity
         for stage, parameter, identity in study.places
         if (stage, parameter) in wanted and admits(spec.where, identity)
     }
-    return sorted(found, key=lambda identity: _order(identity, study.frame))
+    return sorted(_finest(found), key=lambda identity: _order(identity, study.frame))
+
+
+def _finest(identities: Iterable[Identity]) -> list[Identity]:
+    """Those of which no other one says more."""
+    by_axes: dict[tuple[str, ...], list[Identity]] = {}
+    for identity in identities:
+        by_axes.setdefault(tuple(axis for axis, _ in identity), []).append(identity)
+    covered = {
+        only(identity, coarse)
+        for coarse in by_axes
+        for fine, those in by_axes.items()
+        if set(coarse) < set(fine)
+        for identity in those
+    }
+    return [identity for those in by_axes.values() for identity in those if identity not in covered]
 
 
 def _order(identity: Identity, frame: StudyFrame) -> list[tuple[int, str, Scalar]]:
     positions = []
-    for axis, value in sorted(identity, key=lambda pair: pair[0] == "kernel_size"):
+    block = frame.block(identity)
+    ordered = (*block, *(pair for pair in identity if pair not in block))
+    for axis, value in sorted(ordered, key=lambda pair: pair[0] == "kernel_size"):
         planned = frame.document.axes.get(axis, ()) if axis != "kernel_size" else ()
         place = planned.index(value) if value in planned else len(planned)
         positions.append((place, type(value).__name__ if isinstance(value, str) else "", value))
