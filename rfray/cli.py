@@ -343,6 +343,7 @@ def _plain_console() -> Any:
 
 
 def _plan(arguments: Sequence[str]) -> Plan:
+    from rfray.data.background import use_background
     from rfray.data.folders import use_data_root
     from rfray.plan import make_plan
     from rfray.reading import reading_shown
@@ -354,6 +355,7 @@ def _plan(arguments: Sequence[str]) -> Plan:
         raise UserError(f"two sweeps are named, '{names[0]}' and '{names[1]}'", do="name one")
     study = load_study(names[0] if names else None, overrides)
     use_data_root(study.data.root)  # before the plan: what an imagefolder holds, its files say
+    use_background(study.data.background)
     with reading_shown():
         return make_plan(study)
 

@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 from rfray.cell import Cell
+from rfray.data.registry import dataset_findings
 from rfray.errors import UserError
 from rfray.grid import Place, Point, place, point_at, varying
 from rfray.keys import digest
@@ -234,8 +235,9 @@ def _made_cell(choices: Place) -> Cell:
 
 def _refuse_impossible_networks(cells: Iterable[Cell]) -> None:
     for cell in cells:
+        facts = cell.facts  # outside: what is wrong with its files is said of its files
         try:
-            geometry(cell.network, cell.facts.image_size)
+            geometry(cell.network, facts.image_size)
         except UserError as error:
             where = f"{cell.arch} at kernel_size {cell.kernel_size} on {cell.dataset}"
             raise UserError(error.what, where=where, do=error.do) from error
@@ -394,3 +396,5 @@ def _findings(study: Study, points: Sequence[Point]) -> Iterator[str]:
         if dead > 0 and who not in shown:
             shown.add(who)
             yield f"{who}: {dead:.1%} of the convolutions' weights only ever meet padding"
+    for dataset in dict.fromkeys(cell.dataset for cell in _cells_at(points)):
+        yield from (f"{dataset}: {finding}" for finding in dataset_findings(dataset))

@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from rfray import grid
+from rfray.data.background import colour_problem
 from rfray.data.registry import at_size
 from rfray.errors import UserError, in_words, nearest
 from rfray.grid import Grid, Point
@@ -118,7 +119,7 @@ class Request(Parameters):
 
 
 class Data(Parameters):
-    """Where data sets lie, which enters no key, and how large their pictures are made."""
+    """Where data sets lie, which enters no key, and how their pictures are read."""
 
     root: str | None = Field(
         default=None, description="Folder of their files; null takes RFRAY_DATA or ~/.cache/rfray."
@@ -128,6 +129,19 @@ class Data(Parameters):
         description="Height and width in pixels that all pictures are scaled and cropped to; null "
         "leaves each data set its own size. 'NAME@64' in axes.dataset says it for one data set.",
     )
+    background: str | None = Field(
+        default=None,
+        description="Colour, such as white or '#808080', that pictures with transparent parts are "
+        "laid on; null refuses them. It enters the keys of the data sets that it changes.",
+    )
+
+    @field_validator("background")
+    @classmethod
+    def _known_colour(cls, name: str | None) -> str | None:
+        problem = None if name is None else colour_problem(name)
+        if problem is not None:
+            raise ValueError(problem)
+        return name
 
 
 StudyName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
@@ -155,7 +169,9 @@ class Study(Parameters):
     zip: list[Any] = []
     exclude: list[Any] = []
     when: list[Any] = []
-    data: Data = Field(default=Data(), description="Where data sets lie, and their image size.")
+    data: Data = Field(
+        default=Data(), description="Where data sets lie, and how their pictures are read."
+    )
     resources: dict[str, Request] = Field(
         default={}, description="What a stage occupies, by the stage's name."
     )

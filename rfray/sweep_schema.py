@@ -86,7 +86,7 @@ def reference_page(version: str) -> str:
         sections.append(
             _section(f"`{stage.name}`", f"{about} Result: {stage.summary}.", stage.parameters)
         )
-    sections.append(_section("`data`", "Where data sets lie; enters no key.", Data))
+    sections.append(_section("`data`", Data.__doc__ or "", Data))
     sections.append(
         _section("`resources.STAGE`", "What one run of a stage occupies; enters no key.", Request)
     )

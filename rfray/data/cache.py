@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from rfray.data.dataset import Dataset, DatasetSource, Split, checked, problem_with
-from rfray.data.folders import prepared_folder
+from rfray.data.folders import prepared_file
+from rfray.data.overlap import NOTE, count_overlap
 from rfray.telling import tell
 
 
@@ -42,7 +43,7 @@ def prepared(source: DatasetSource) -> Dataset:
 
 def prepared_path(source: DatasetSource) -> Path:
     """The prepared file of a data set on this machine, whether or not it is there."""
-    return prepared_folder() / f"{source.facts.fingerprint}.safetensors"
+    return prepared_file(source.facts.fingerprint)
 
 
 def _mapped(path: Path, source: DatasetSource) -> Dataset | None:
@@ -71,5 +72,5 @@ def _write(path: Path, dataset: Dataset) -> None:
         # Channels last, once and for all: what reads batches of them works in that layout.
         tensors[f"{name}_pixels"] = split.images.permute(0, 2, 3, 1).contiguous()
         tensors[f"{name}_labels"] = split.labels.contiguous()
-    save_file(tensors, partial)
+    save_file(tensors, partial, metadata={NOTE: str(count_overlap(dataset))})
     partial.replace(path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from rfray.errors import UserError
@@ -31,6 +31,8 @@ class DatasetFacts:
         mean: Per-channel mean of the training pixels, of 0 to 1.
         deviation: Per-channel standard deviation of the training pixels, of 0 to 1.
         augmentation: How its training images are usually augmented.
+        findings: What a user should know of how its files were read, a sentence each. Facts of
+            equal pictures are equal whatever was found beside them.
     """
 
     name: str
@@ -42,6 +44,7 @@ class DatasetFacts:
     mean: tuple[float, float, float]
     deviation: tuple[float, float, float]
     augmentation: AugmentationName = "none"
+    findings: tuple[str, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)

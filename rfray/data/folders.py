@@ -21,6 +21,11 @@ def prepared_folder() -> Path:
     return (_own_folder() if read_only else root) / "prepared"
 
 
+def prepared_file(fingerprint: str) -> Path:
+    """The prepared copy of a data set on this machine, whether or not it is there."""
+    return prepared_folder() / f"{fingerprint}.safetensors"
+
+
 def use_data_root(root: str | None) -> None:
     """Make `root` the data folder of this process and of those that it starts; None changes none.
 

@@ -18,6 +18,8 @@ from rfray.data import (
     torchvision_sets,
 )
 from rfray.data.dataset import DatasetSource
+from rfray.data.folders import prepared_file
+from rfray.data.overlap import noted_overlap, overlap_findings
 from rfray.data.resized import resized
 from rfray.errors import UserError, nearest
 
@@ -66,6 +68,20 @@ def dataset_source(name: str) -> DatasetSource:
         raise UserError(problem, where="axes.dataset")
     base, image_size = _parts(name)
     return DATASETS[base](image_size)
+
+
+def dataset_findings(name: str) -> tuple[str, ...]:
+    """What a user should know of a data set's pictures, a sentence each.
+
+    What its files told when its facts were read, and what is noted in the copy that was prepared
+    from it, if there is one.
+
+    Raises:
+        UserError: See `dataset_source`.
+    """
+    facts = dataset_source(name).facts
+    noted = noted_overlap(prepared_file(facts.fingerprint))
+    return tuple(dict.fromkeys((*facts.findings, *overlap_findings(noted, facts.test_images))))
 
 
 def naming_problem(name: str) -> str | None:

@@ -11,13 +11,16 @@ from pathlib import Path
 from rfray.atomic import write_atomically
 from rfray.data.dataset import DatasetFacts
 
+_READING = "viewed-1"
+"""Enters what is remembered: raise it where pictures are read otherwise than when they were."""
+
 ENCODING = ("utf-8", "surrogateescape")
 """How a file's name becomes bytes, whatever it is made of."""
 
 
 def files_state(folder: Path, names: Iterable[str]) -> str:
     """Digest of the name, size and time of change of files below a folder."""
-    content = hashlib.blake2b(digest_size=12)
+    content = hashlib.blake2b(_READING.encode(), digest_size=12)
     for name in names:
         status = (folder / name).stat()
         content.update(f"{name}\n{status.st_size}\n{status.st_mtime_ns}\n".encode(*ENCODING))
@@ -37,9 +40,8 @@ def recall(path: Path, state: str) -> DatasetFacts | None:
         if document["state"] != state:
             return None
         known = document["facts"]
-        return DatasetFacts(
-            **{**known, "mean": tuple(known["mean"]), "deviation": tuple(known["deviation"])}
-        )
+        lists = {name: tuple(known[name]) for name in ("mean", "deviation", "findings")}
+        return DatasetFacts(**{**known, **lists})
     except (OSError, ValueError, KeyError, TypeError):
         return None  # Nothing remembered, or nothing that can be read: the pictures tell.
 

@@ -14,13 +14,18 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rfray.data.dataset import Dataset, DatasetFacts, DatasetSource, Split
 from rfray.data.folders import data_folder
-from rfray.data.pictures import opened, square
+from rfray.data.pictures import no_warnings, shown, square
 from rfray.data.published import PublishedFile, fetch, verify
 from rfray.errors import UserError
 from rfray.telling import counted
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 FOLDER = "tiny-imagenet-200"
 
@@ -188,6 +193,7 @@ def _read(tree: _Tree, name: str) -> bytes:
         raise UserError(f"half extracted: {name} is missing", where=tree.where, do=_AGAIN) from None
 
 
+@no_warnings()
 def _split(tree: _Tree, labelled: Sequence[Labelled], facts: DatasetFacts) -> Split:
     import numpy as np
     import torch
@@ -197,8 +203,18 @@ def _split(tree: _Tree, labelled: Sequence[Labelled], facts: DatasetFacts) -> Sp
     pictures = counted(labelled, len(labelled), f"reading {facts.name}")
     for place, (name, _) in enumerate(pictures):
         path = f"{tree.where}/{name}"
-        images[place] = square(opened(_read(tree, name), path), path, size).transpose(2, 0, 1)
+        images[place] = _as_published(_read(tree, name), path, size).transpose(2, 0, 1)
     return Split(torch.from_numpy(images), torch.tensor([label for _, label in labelled]))
+
+
+def _as_published(content: bytes, path: str, size: int) -> NDArray[np.uint8]:
+    """A picture; UserError if its pixels are to be changed: those of no published one are."""
+    picture = shown(content, path)
+    if picture.manner:
+        raise UserError(
+            f"no published picture: it would have to be {picture.manner}", where=path, do=_AGAIN
+        )
+    return square(picture.image, path, size)
 
 
 def source(facts: DatasetFacts, archive: PublishedFile) -> DatasetSource:

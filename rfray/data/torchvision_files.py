@@ -8,16 +8,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from rfray.data.pictures import Shown, shown
 from rfray.data.published import fetch, verify
 from rfray.data.remembered import files_state
 from rfray.data.torchvision_sets import TorchvisionSet
 from rfray.errors import UserError
 from rfray.telling import tell
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,17 +30,38 @@ class OpenSplit:
     def __len__(self) -> int:
         return self.length
 
-    def picture(self, place: int) -> tuple[Image, int]:
-        """A picture in red, green and blue, and its class, counted from 0.
+    def picture(self, place: int, background: str | None) -> tuple[Shown, int]:
+        """A picture, and its class, counted from 0.
+
+        Args:
+            place: Which one.
+            background: The colour to lay it on where it is transparent; None refuses it then.
 
         Raises:
-            UserError: It is damaged or missing, or has no label; its file is named.
+            UserError: It cannot be shown, is missing, or has no label; its file is named.
         """
-        with _named(self._file_of(place), "replace it"):
-            picture, label = self.pictures[place]
+        where = self._file_of(place)
+        with _named(where, "replace it"):
+            picture, label = self._entry(place)
             if label is None:
-                raise UserError("it has no label", where=self._file_of(place))
-            return picture.convert("RGB"), int(label) - self.known.first_label
+                raise UserError("it has no label", where=where)
+            if isinstance(picture, str | os.PathLike):
+                found = shown(Path(picture).read_bytes(), str(picture), background)
+            else:
+                found = Shown(picture.convert("RGB"))
+            return found, int(label) - self.known.first_label
+
+    def _entry(self, place: int) -> tuple[Any, Any]:
+        """A picture's file, or the picture where it is no file, and its label."""
+        known = self.known
+        if not known.labels:
+            picture, label = self.pictures[place]
+        elif known.labels == known.pictures:
+            picture, label = getattr(self.pictures, known.pictures)[place]
+        else:
+            picture = getattr(self.pictures, known.pictures)[place]
+            label = getattr(self.pictures, known.labels)[place]
+        return picture, label
 
     def _file_of(self, place: int) -> str:
         """What to call a picture: its file, or its place where it is no file."""
@@ -128,6 +147,8 @@ def _split(
 
     reader = getattr(torchvision.datasets, known.reader)
     below = {**arguments, "root": str(root / arguments.get("root", "")), **options}
+    if known.pictures and not known.labels:
+        below["loader"] = Path  # rfray opens it: torchvision's own loader drops what does not fit
     with _named(f"{known.name}, {name} split", _again(known, root)):
         pictures = reader(**below)
         if known.unordered:

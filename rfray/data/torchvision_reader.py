@@ -10,18 +10,22 @@ import hashlib
 import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
+from rfray.data.background import background_in_use, on_background
 from rfray.data.dataset import Dataset, DatasetFacts, DatasetSource, Split, checked
 from rfray.data.folders import data_folder, prepared_folder
-from rfray.data.pictures import fitted
+from rfray.data.overlap import count_overlap, overlap_findings
+from rfray.data.pictures import fitted, no_warnings
 from rfray.data.remembered import memory_file, recall, remember
 from rfray.data.torchvision_files import OpenSplit, open_splits, state_of
 from rfray.data.torchvision_sets import TorchvisionSet
+from rfray.data.treatment import Treatment, Treatments, treatment_findings
 from rfray.errors import UserError
 from rfray.telling import counted
 
@@ -39,35 +43,40 @@ _AT_ONCE = 4096  # pictures that are handed to the threads together
 def source(known: TorchvisionSet, image_size: int | None) -> DatasetSource:
     """A set of torchvision, its pictures scaled to `image_size` pixels a side; None leaves them.
 
+    They are laid on the background in use.
+
     Raises:
         UserError: A file is missing, damaged or half extracted, a package is missing, or the
             pictures are not all square and of one size and `image_size` is None.
     """
-    return _source(known, image_size, data_folder().resolve(), prepared_folder())
+    root, memory = data_folder().resolve(), prepared_folder()
+    return _source(known, image_size, background_in_use(), root, memory)
 
 
 @cache
 def _source(
-    known: TorchvisionSet, image_size: int | None, root: Path, memory: Path
+    known: TorchvisionSet, image_size: int | None, background: str | None, root: Path, memory: Path
 ) -> DatasetSource:
     label = known.name if image_size is None else f"{known.name}-{image_size}px"
-    path = memory_file(memory, label, root)
+    path = memory_file(memory, on_background(label, background), root)
     path.parent.mkdir(parents=True, exist_ok=True)
     # Others on this node wait rather than download, extract and read the same files.
     with FileLock(path.with_suffix(".lock")):
         facts = recall(path, _state(known, root))
         if facts is None:
-            facts = _learnt(known, image_size, root, path)
-    return DatasetSource(facts, partial(load, facts, known, image_size, root))
+            facts = _learnt(known, image_size, background, root, path)
+    return DatasetSource(facts, partial(load, facts, known, image_size, background, root))
 
 
-def _learnt(known: TorchvisionSet, image_size: int | None, root: Path, path: Path) -> DatasetFacts:
+def _learnt(
+    known: TorchvisionSet, image_size: int | None, background: str | None, root: Path, path: Path
+) -> DatasetFacts:
     # The copy cannot be written without torch, which a plan that remembers the facts spares.
     from rfray.data.cache import prepared
 
     train, test = open_splits(known, root)
     state = _state(known, root)
-    dataset = _read(train, test, image_size)
+    dataset = _read(train, test, image_size, background)
     prepared(DatasetSource(dataset.facts, lambda: dataset))
     remember(path, state, dataset.facts)
     return dataset.facts
@@ -77,13 +86,19 @@ def _state(known: TorchvisionSet, root: Path) -> str:
     return f"{_VERSION} {state_of(known, root)}"
 
 
-def load(facts: DatasetFacts, known: TorchvisionSet, image_size: int | None, root: Path) -> Dataset:
+def load(
+    facts: DatasetFacts,
+    known: TorchvisionSet,
+    image_size: int | None,
+    background: str | None,
+    root: Path,
+) -> Dataset:
     """Read all pictures below `root`.
 
     Raises:
         UserError: See `source`; or the pictures are others than those that gave the facts.
     """
-    dataset = _read(*open_splits(known, root), image_size)
+    dataset = _read(*open_splits(known, root), image_size, background)
     if dataset.facts != facts:
         raise UserError(
             "its pictures have changed since the sweep was planned",
@@ -93,16 +108,23 @@ def load(facts: DatasetFacts, known: TorchvisionSet, image_size: int | None, roo
     return dataset
 
 
-def _read(train: OpenSplit, test: OpenSplit, image_size: int | None) -> Dataset:
+@no_warnings()
+def _read(
+    train: OpenSplit, test: OpenSplit, image_size: int | None, background: str | None
+) -> Dataset:
     known = train.known
     shaped: Callable[[Image], NDArray[np.uint8]]
     if image_size is None:
-        size = _own_size(train)
+        size = _own_size(train, background)
         shaped = partial(_as_it_is, known=known, size=size)
     else:
         size = image_size
         shaped = partial(fitted, size=size)
-    decoded = [_decoded(split, size, shaped) for split in (train, test)]
+    treatments, decoded = Treatments(), []
+    for split in (train, test):
+        pictures, had = _decoded(split, size, shaped, background)
+        decoded.append(pictures)
+        treatments += had
     mean, deviation = _mean_and_deviation(decoded[0].images, known.name)
     facts = DatasetFacts(
         name=known.name,
@@ -115,12 +137,17 @@ def _read(train: OpenSplit, test: OpenSplit, image_size: int | None) -> Dataset:
         deviation=deviation,
         augmentation=known.augmentation,
     )
-    return checked(Dataset(facts, *decoded))
+    dataset = checked(Dataset(facts, *decoded))
+    findings = (
+        *treatment_findings(treatments, background),
+        *overlap_findings(count_overlap(dataset), len(test)),
+    )
+    return replace(dataset, facts=replace(facts, findings=findings))
 
 
-def _own_size(split: OpenSplit) -> int:
+def _own_size(split: OpenSplit, background: str | None) -> int:
     """The side of the first picture; UserError if it is not square."""
-    width, height = split.picture(0)[0].size
+    width, height = split.picture(0, background)[0].image.size
     if width != height:
         raise _cannot_stay(split.known, f"the first is {width}×{height} pixels, not square")
     return int(width)
@@ -143,16 +170,25 @@ def _cannot_stay(known: TorchvisionSet, why: str) -> UserError:
     )
 
 
-def _decoded(split: OpenSplit, size: int, shaped: Callable[[Image], NDArray[np.uint8]]) -> Split:
+def _decoded(
+    split: OpenSplit,
+    size: int,
+    shaped: Callable[[Image], NDArray[np.uint8]],
+    background: str | None,
+) -> tuple[Split, Treatments]:
+    """A split, and how many of its pictures had each treatment."""
     import numpy as np
     import torch
 
     images = np.empty((len(split), 3, size, size), dtype=np.uint8)
     labels = np.empty(len(split), dtype=np.int64)
 
-    def decode(place: int) -> None:
-        picture, labels[place] = split.picture(place)
-        images[place] = shaped(picture).transpose(2, 0, 1)
+    treatments = Treatments()
+
+    def decode(place: int) -> frozenset[Treatment]:
+        picture, labels[place] = split.picture(place, background)
+        images[place] = shaped(picture.image).transpose(2, 0, 1)
+        return picture.treatments
 
     # Pillow decodes and scales outside Python's lock.
     with ThreadPoolExecutor() as threads:
@@ -161,9 +197,9 @@ def _decoded(split: OpenSplit, size: int, shaped: Callable[[Image], NDArray[np.u
             for start in range(0, len(split), _AT_ONCE)
             for one in threads.map(decode, range(start, min(start + _AT_ONCE, len(split))))
         )
-        for _ in counted(done, len(split), f"reading {split.known.name}, {split.name} split"):
-            pass
-    return Split(torch.from_numpy(images), torch.from_numpy(labels))
+        for had in counted(done, len(split), f"reading {split.known.name}, {split.name} split"):
+            treatments.update(had)
+    return Split(torch.from_numpy(images), torch.from_numpy(labels)), treatments
 
 
 def _mean_and_deviation(

@@ -36,8 +36,10 @@ class TorchvisionSet:
         files: Files that are read as they are.
         by_hand: Where the pictures come from if there is nothing to download.
         first_label: The label of the first class.
-        pictures: The reader's attribute that lists each picture's file, for messages; empty if the
-            pictures are no files.
+        pictures: The reader's attribute that lists each picture's file; empty if the pictures are
+            no files.
+        labels: The reader's attribute that lists each picture's label, which may be the same list,
+            where the reader opens files in a way of its own; empty where it takes a loader.
         unordered: Whether that list is in the order of the file system, so that it must be sorted.
         unverified: Caches that the reader would unpickle, and whose checksum nobody publishes.
         needs: A package that the reader imports and rfray does not require.
@@ -56,6 +58,7 @@ class TorchvisionSet:
     by_hand: str = ""
     first_label: int = 0
     pictures: str = ""
+    labels: str = ""
     unordered: bool = False
     unverified: str = ""
     needs: str = ""
@@ -331,6 +334,7 @@ _SETS = (
             "gtsrb/GTSRB/Final_Test/Images",
             "gtsrb/GT-final_test.csv",
         ),
+        labels="_samples",
         archives=(
             _published(
                 "gtsrb",
@@ -402,6 +406,7 @@ _SETS = (
             ),
         ),
         pictures="_images",
+        labels="_labels",
         augmentation="resized_crop_flip",
     ),
     TorchvisionSet(  # Veeling et al., 2018

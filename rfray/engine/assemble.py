@@ -63,6 +63,7 @@ def assemble(
         checkpoint_every=plan.study.request(node.stage).checkpoint_every,
         checkpoint=str(checkpoints / node.key),
         data_root=plan.study.data.root,
+        background=plan.study.data.background,
         fingerprint=node.cells[0].facts.fingerprint,
         tracking_uri=tracking_uri,
         threads=max(1, min(int(occupancy.cpus), _MOST_CPU_THREADS)),

@@ -55,6 +55,7 @@ class Job(_Message):
         checkpoint_every: Epochs between checkpoints.
         checkpoint: Folder for what an interrupted attempt leaves to the next.
         data_root: Folder of the data sets; None leaves it to the worker's RFRAY_DATA.
+        background: Colour that pictures with transparent parts are laid on; None refuses them.
         fingerprint: Of the data set as it was planned; a worker that finds another one refuses.
         tracking_uri: Of the MLflow store, for artifacts that lie behind a server.
         threads: Threads that PyTorch may use.
@@ -79,6 +80,7 @@ class Job(_Message):
     tracking_uri: str
     threads: int
     device: Literal["cpu", "cuda"]
+    background: str | None = None
 
 
 class Measurement(_Message):

@@ -23,6 +23,7 @@ from rfray.artifacts import (
     publish,
 )
 from rfray.atomic import write_atomically
+from rfray.data.background import use_background
 from rfray.data.folders import use_data_root
 from rfray.engine.job import Job, JobInput, Measurement, Outcome, Progress
 from rfray.engine.progress import ProgressNote
@@ -149,6 +150,7 @@ def _result_in(folder: Path) -> Outcome:
 def _run_stage(job: Job, workspace: Path, report: Report, remark: Remark) -> None:
     allow_threads(job.threads)
     use_data_root(job.data_root)
+    use_background(job.background)
     _refuse_other_data(job)
     stage = stages()[job.stage]
     stage.run(

@@ -1,0 +1,47 @@
+"""The colour that pictures with transparent parts are laid on, where a study names one."""
+
+from __future__ import annotations
+
+import os
+
+_VARIABLE = "RFRAY_BACKGROUND"
+
+
+def colour_problem(name: str) -> str | None:
+    """What is wrong with the name of a background's colour, and what to do; None if nothing is."""
+    from PIL import ImageColor
+
+    try:
+        bands = ImageColor.getrgb(name)
+    except ValueError:
+        return f"'{name}' is no colour (write one such as white or '#808080')"
+    if len(bands) > 3:
+        return f"'{name}' is itself transparent (write a colour such as white or '#808080')"
+    return None
+
+
+def use_background(name: str | None) -> None:
+    """Have this process, and those that it starts, lay pictures on a colour; None refuses them.
+
+    Args:
+        name: A colour as `PIL.ImageColor` reads it.
+    """
+    if name is None:
+        os.environ.pop(_VARIABLE, None)
+    else:
+        os.environ[_VARIABLE] = name
+
+
+def background_in_use() -> str | None:
+    """The colour in use as `#rrggbb`, however it was named; None if none is."""
+    name = os.environ.get(_VARIABLE)
+    if name is None:
+        return None
+    from PIL import ImageColor
+
+    return "#{:02x}{:02x}{:02x}".format(*ImageColor.getrgb(name))
+
+
+def on_background(label: str, colour: str | None) -> str:
+    """What to call facts that were read with pictures laid on a colour; `label` itself without."""
+    return label if colour is None else f"{label}-on-{colour.removeprefix('#')}"

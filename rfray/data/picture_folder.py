@@ -1,0 +1,194 @@
+"""Which files of a folder are a user's pictures, and which are left out."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rfray.errors import UserError
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"})
+"""Endings of the pictures that are read, in lower case: those of torchvision's ImageFolder."""
+
+_TEST_FOLDERS = ("test", "val")
+_ENDINGS_NAMED = 4
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Which pictures a folder holds, before any is opened.
+
+    Attributes:
+        folder: The folder.
+        classes: Their names in alphabetical order; the place is the label.
+        train: Names below the folder and labels of the training pictures, by class, folder, name.
+        test: The same of the test pictures.
+        findings: What is not read, a sentence each.
+    """
+
+    folder: Path
+    classes: tuple[str, ...]
+    train: tuple[tuple[str, int], ...]
+    test: tuple[tuple[str, int], ...]
+    findings: tuple[str, ...] = ()
+
+
+def list_pictures(folder: Path) -> Listing:
+    """List the pictures of a folder by split and class, those in folders below a class's included.
+
+    Hidden files and folders, and files without the ending of a picture, are left out.
+
+    Raises:
+        UserError: A split is missing, there are fewer than two classes, a class has no picture, the
+            splits' classes differ, or a folder or a link cannot be followed.
+    """
+    train, test = _split_folder(folder, ("train",)), _split_folder(folder, _TEST_FOLDERS)
+    classes = _class_names(train)
+    for name in sorted({*classes} ^ {*_class_names(test)}):
+        where = train if name in classes else test
+        other = test if where is train else train
+        raise UserError(f"the class '{name}' of {where.name}/ is missing", where=str(other))
+    if len(classes) == 1:
+        raise UserError(
+            f"there is one class only, '{classes[0]}': nothing to tell apart",
+            where=str(train),
+            do="put the pictures of each class into a folder of its own: train/CLASS/picture.png",
+        )
+    left_out: Counter[str] = Counter()
+    return Listing(
+        folder,
+        classes,
+        train=tuple(_labelled(folder, train, classes, left_out)),
+        test=tuple(_labelled(folder, test, classes, left_out)),
+        findings=(*_left_out_finding(left_out), *_other_folders(train, test)),
+    )
+
+
+def _split_folder(folder: Path, names: Sequence[str]) -> Path:
+    for name in names:
+        if (folder / name).is_dir():
+            return folder / name
+    raise UserError(
+        "there is no such folder",
+        where=str(folder / names[0]),
+        do=f"put pictures there, one folder a class: {names[0]}/CLASS/picture.png",
+    )
+
+
+def _class_names(split: Path) -> tuple[str, ...]:
+    names = tuple(path.name for path in _entries(split) if path.is_dir() and not _hidden(path))
+    if not names:
+        raise UserError("it holds no folder, one of which makes a class", where=str(split))
+    return names
+
+
+def _labelled(
+    folder: Path, split: Path, classes: Sequence[str], left_out: Counter[str]
+) -> Iterator[tuple[str, int]]:
+    """Names and labels of a split's pictures; adds to `left_out`, by reason, what is none."""
+    for path in _entries(split):
+        if _hidden(path):
+            left_out["hidden"] += _files_in(path)
+        elif not path.is_dir():
+            left_out["in no class's folder"] += 1
+    for label, name in enumerate(classes):
+        found = False
+        for path in _files_below(split / name):
+            reason = _reason_to_leave_out(path)
+            if reason is None:
+                found = True
+                yield path.relative_to(folder).as_posix(), label
+            else:
+                left_out[reason] += _files_in(path)
+        if not found:
+            raise UserError("the class has no picture", where=str(split / name))
+
+
+def _files_below(folder: Path) -> list[Path]:
+    """All files below a folder, and its hidden folders, by folder and then by name.
+
+    That is torchvision's order, and links are followed as there.
+    """
+    of_folder: dict[Path, list[Path]] = {}
+    _walk(folder, of_folder, above=())
+    return [path for place in sorted(of_folder, key=str) for path in of_folder[place]]
+
+
+def _walk(folder: Path, of_folder: dict[Path, list[Path]], above: tuple[Path, ...]) -> None:
+    real = folder.resolve()
+    if real in above:
+        raise UserError(
+            "the link leads back to a folder above it", where=str(folder), do="remove the link"
+        )
+    of_folder[folder] = []
+    for path in _entries(folder):
+        if path.is_dir() and not _hidden(path):
+            _walk(path, of_folder, (*above, real))
+        else:
+            of_folder[folder].append(path)
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir(), key=lambda path: path.name)
+    except OSError as error:
+        raise UserError(f"it cannot be read: {error.strerror}", where=str(folder)) from error
+
+
+def _hidden(path: Path) -> bool:
+    return path.name.startswith(".")
+
+
+def _files_in(path: Path) -> int:
+    """1, or how many files a hidden folder holds."""
+    return sum(len(names) for _, _, names in os.walk(path)) if path.is_dir() else 1
+
+
+def _reason_to_leave_out(path: Path) -> str | None:
+    """Why a file below a class's folder is not read; None if it is.
+
+    Raises:
+        UserError: It has the name of a picture, and is no file.
+    """
+    ending = path.suffix.lower()
+    if _hidden(path):
+        return "hidden"
+    if ending == ".gif":
+        return "GIF"
+    if ending not in SUFFIXES:
+        return ending or "no ending"
+    if not path.is_file():
+        raise UserError("it is no file, nor a link to one", where=str(path), do="remove it")
+    return None
+
+
+_OTHER_REASONS = ("hidden", "GIF", "in no class's folder")
+
+
+def _left_out_finding(left_out: Counter[str]) -> tuple[str, ...]:
+    """All that is left out in one sentence, by reason; none where nothing is."""
+    total = left_out.total()
+    if not total:
+        return ()
+    parts = [f"{left_out[reason]:,} {reason}" for reason in _OTHER_REASONS if left_out[reason]]
+    endings = Counter({name: n for name, n in left_out.items() if name not in _OTHER_REASONS})
+    if endings:
+        named = [name for name, _ in endings.most_common(_ENDINGS_NAMED)]
+        more = ", …" if len(endings) > len(named) else ""
+        parts.append(f"{endings.total():,} of unknown ending ({', '.join(named)}{more})")
+    return (f"{total:,} {'file is' if total == 1 else 'files are'} left out: {', '.join(parts)}",)
+
+
+def _other_folders(train: Path, test: Path) -> tuple[str, ...]:
+    """A sentence on folders beside the splits, which are not read; none where there are none."""
+    beside = [
+        f"{path.name}/"
+        for path in _entries(train.parent)
+        if path.is_dir() and not _hidden(path) and path not in (train, test)
+    ]
+    if not beside:
+        return ()
+    return (f"{train.name}/ and {test.name}/ are read, not {', '.join(beside)} beside them",)
