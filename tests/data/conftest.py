@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from rfray.data.background import use_background
+
 
 @pytest.fixture
 def data_root(tmp_path, monkeypatch):
@@ -11,3 +13,9 @@ def data_root(tmp_path, monkeypatch):
     root.mkdir()
     monkeypatch.setenv("RFRAY_DATA", str(root))
     return root
+
+
+@pytest.fixture(autouse=True)
+def _no_background():
+    yield
+    use_background(None)

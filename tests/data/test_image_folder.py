@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import os
 
+import numpy as np
 import pytest
 import torch
+import torchvision
 from layouts import jpeg, pixels, png, refused, write_tree
+from picture_files import RAMP, oriented, saved, see_through, tiff
+from PIL import Image
 
 from rfray.data import image_folder
+from rfray.data.background import use_background
 from rfray.data.cache import prepared
 from rfray.data.device import normalised
+
+NAME = image_folder.NAME
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +58,61 @@ def test_facts_come_from_the_files(data_root, test):
     assert (channels.std(1) - 1).abs().max() < 1e-3
 
 
+def by_name(root):
+    """PPM files whose content follows from their names: 8 pixels a side."""
+    for split, count in (("train", 3), ("test", 2)):
+        for name in ("ant", "bee"):
+            for n in range(count):
+                path = f"{split}/{name}/{n}.ppm"
+                content = hashlib.shake_256(path.encode()).digest(3 * 8 * 8)
+                write_tree(root, {path: b"P6 8 8 255\n" + content})
+
+
+def test_pictures_that_are_read_as_ever_keep_their_fingerprint_and_so_their_keys(tmp_path):
+    by_name(tmp_path)
+    for background in (None, "#ffffff"):
+        facts = image_folder.image_folder(tmp_path, background=background).facts
+        assert facts.fingerprint == "imagefolder-a6c96fa8e882deaeba28f8d9"  # as released
+        assert facts.mean == (0.4924, 0.4828, 0.5067)
+    facts = image_folder.image_folder(tmp_path, 6).facts
+    assert facts.fingerprint == "imagefolder-6px-a6c96fa8e882deaeba28f8d9"
+
+
+CHANGED = {
+    "grey of 16 bits": saved(RAMP[:20, :20] * 9, "PNG"),
+    "an orientation": oriented(pixels(20, 20, 3), 3, "PNG"),
+}
+
+
+def before(listing):
+    """The fingerprint of a folder whose pictures are all read as they are stored."""
+    digest = image_folder._Digest()
+    for name, _ in (*listing.train, *listing.test):
+        digest.add(name, (listing.folder / name).read_bytes(), "")
+    return digest.fingerprint(None)
+
+
+@pytest.mark.parametrize("case", CHANGED)
+def test_pictures_that_are_read_otherwise_than_before_get_another_fingerprint(data_root, case):
+    put(data_root, {**tree(), "train/ant/0.png": CHANGED[case]})
+    facts = image_folder.source().facts
+    assert facts.fingerprint != before(image_folder.list_pictures(data_root / NAME))
+    assert len(prepared(image_folder.source()).train) == 6
+
+
+def test_the_background_enters_the_fingerprint_where_it_changes_a_picture(data_root):
+    put(data_root, {**tree(), "train/ant/0.png": saved(see_through(), "PNG")})
+    with refused(r"train/ant/0\.png: it has transparent parts, and no colour"):
+        image_folder.source()
+    fingerprints = set()
+    for colour, value in (("white", 255), ("#000000", 0), ("black", 0)):
+        use_background(colour)
+        source = image_folder.source()
+        fingerprints.add(source.facts.fingerprint)
+        assert (prepared(source).train.images[0, :, :10] == value).all()
+    assert len(fingerprints) == 2
+
+
 def test_the_fingerprint_follows_every_byte_and_name(data_root, tmp_path):
     put(data_root, tree())
     fingerprint = image_folder.source().facts.fingerprint
@@ -70,7 +134,7 @@ def test_facts_are_remembered_until_a_file_changes(data_root, monkeypatch):
     facts = image_folder.source().facts
     image_folder._image_folder.cache_clear()
     with monkeypatch.context() as patch:
-        patch.setattr(image_folder, "read_facts", lambda listing: pytest.fail("read again"))
+        patch.setattr(image_folder, "read_facts", lambda *_: pytest.fail("read again"))
         assert image_folder.source().facts == facts
     path = data_root / "imagefolder/train/ant/0.png"
     path.write_bytes(png(pixels(20, 20, 3, seed=77)))
@@ -87,7 +151,116 @@ def test_pictures_that_changed_after_planning_are_refused(data_root):
         source.load()
 
 
+def test_pictures_in_folders_below_a_class_are_read_as_torchvision_reads_them(data_root):
+    files = tree()
+    for name in ("sub/1.png", "sub/deeper/A.PNG", "sub-b/2.png", "1.jpeg", "Z.TIF"):
+        content = saved(pixels(20, 20, 3, seed=len(files)), "PNG")
+        files[f"train/ant/{name}"] = content
+    put(data_root, files)
+    linked = data_root / "linked"
+    write_tree(linked, {"7.png": png(pixels(20, 20, 3, seed=700))})
+    (data_root / NAME / "train/bee/link").symlink_to(linked)
+    (data_root / NAME / "train/bee/8.png").symlink_to(linked / "7.png")
+    listing = image_folder.list_pictures(data_root / NAME)
+    for split, found in (("train", listing.train), ("test", listing.test)):
+        expected = torchvision.datasets.ImageFolder(data_root / NAME / split)
+        root = data_root / NAME
+        assert [(str(root / name), label) for name, label in found] == expected.samples
+        assert list(listing.classes) == expected.classes
+    assert len(listing.train) == 6 + 5 + 2
+    assert image_folder.source().facts.train_images == 13
+
+
+def test_a_link_that_leads_back_up_is_refused(data_root):
+    put(data_root, tree())
+    (data_root / NAME / "train/ant/again").symlink_to(data_root / NAME / "train")
+    with refused(r"train/ant/again/ant: the link leads back to a folder above it"):
+        image_folder.source()
+
+
+def test_a_link_to_nothing_is_refused(data_root):
+    put(data_root, tree())
+    (data_root / NAME / "train/ant/7.png").symlink_to(data_root / "gone.png")
+    with refused(r"train/ant/7\.png: it is no file, nor a link to one"):
+        image_folder.source()
+
+
+def test_what_is_left_out_is_told_by_reason(data_root):
+    put(
+        data_root,
+        {
+            **tree(),
+            "train/ant/moving.gif": b"",
+            "train/ant/MOVING.GIF": b"",
+            "train/bee/notes.txt": b"",
+            "train/bee/sub/notes.xcf": b"",
+            "train/bee/README": b"",
+            "train/ant/.DS_Store": b"",
+            "train/ant/._0.png": b"",
+            "train/.DS_Store": b"",
+            "train/ant/.cache/1.png": b"",
+            "test/.ipynb_checkpoints/1.png": b"",
+            "test/ant/.cache/1.png": b"",
+            "train/lost.png": b"",
+            "extra/1.png": b"",
+            "val/ant/1.png": b"",
+            ".git/1.png": b"",
+        },
+    )
+    assert image_folder.source().facts.findings == (
+        "12 files are left out: 6 hidden, 2 GIF, 1 in no class's folder, "
+        "3 of unknown ending (no ending, .txt, .xcf)",
+        "train/ and test/ are read, not extra/, val/ beside them",
+    )
+
+
+def test_what_is_left_out_is_told_as_it_is_now(data_root):
+    put(data_root, tree())
+    fingerprint = image_folder.source().facts.fingerprint
+    assert image_folder.source().facts.findings == ()
+    put(data_root, {"train/ant/a.gif": b""})
+    image_folder._image_folder.cache_clear()
+    facts = image_folder.source().facts
+    assert facts.findings == ("1 file is left out: 1 GIF",)
+    assert facts.fingerprint == fingerprint
+
+
+def test_test_pictures_that_are_training_pictures_are_counted(data_root):
+    files = tree()
+    files["test/bee/0.png"] = files["train/ant/1.png"]
+    # Equal pixels in another file, of another format.
+    picture = Image.open(io.BytesIO(files["train/bee/2.png"]))
+    files["test/bee/1.bmp"] = saved(picture, "BMP")
+    files["train/bee/again.png"] = files["train/bee/2.png"]  # twice in one split says nothing
+    put(data_root, files)
+    for size in (None, 10):
+        findings = image_folder.image_folder(data_root / NAME, size).facts.findings
+        assert findings == ("2 of 5 test pictures are training pictures too",)
+
+
+def test_a_test_split_that_is_the_training_split_is_told(data_root):
+    files = tree()
+    train = {name: content for name, content in files.items() if name.startswith("train/")}
+    put(data_root, {**train, **{f"test{n.removeprefix('train')}": c for n, c in train.items()}})
+    findings = ("6 of 6 test pictures are training pictures too",)
+    assert image_folder.source().facts.findings == findings
+    image_folder._image_folder.cache_clear()
+    assert image_folder.source().facts.findings == findings  # remembered
+
+
 WRONG = {
+    "a single class": (
+        {"train/bee": None, "test/bee": None},
+        r"imagefolder/train: there is one class only, 'ant': nothing to tell apart \(put the pict",
+    ),
+    "values of an unknown range": (
+        {
+            "train/ant/1.tif": tiff(
+                np.linspace(0, 1, 400, dtype="f4").reshape(20, 20), sample_format=3
+            )
+        },
+        r"train/ant/1\.tif: its pixels are floating-point numbers",
+    ),
     "another size": (
         {"train/bee/1.png": png(pixels(20, 24, 3))},
         r"train/bee/1\.png: the picture is 24×20 pixels, expected 20×20",
@@ -118,7 +291,9 @@ WRONG = {
 @pytest.mark.parametrize("case", WRONG)
 def test_what_is_wrong_is_refused_by_name(data_root, case):
     files, message = WRONG[case]
-    put(data_root, {**tree(), **files})
+    gone = tuple(name for name, content in files.items() if content is None)
+    files = {**tree(), **files}
+    put(data_root, {name: c for name, c in files.items() if not name.startswith(gone or "?")})
     with refused(message):
         image_folder.source()
 
