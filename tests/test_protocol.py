@@ -221,7 +221,9 @@ def test_learning_rates_in_figures():
 
     assert rates(epochs=3, schedule="constant") == (0.8, 0.8, 0.8)
     assert rates(epochs=4, schedule="linear") == pytest.approx((0.8, 0.6, 0.4, 0.2))
-    assert rates(epochs=4, schedule="cosine") == pytest.approx((0.8, 0.682843, 0.4, 0.117157), abs=1e-6)
+    assert rates(epochs=4, schedule="cosine") == pytest.approx(
+        (0.8, 0.682843, 0.4, 0.117157), abs=1e-6
+    )
     step = rates(epochs=4, schedule="step", milestones=[1, 3], gamma=0.5)
     assert step == pytest.approx((0.8, 0.4, 0.4, 0.2))
     warm = rates(epochs=6, schedule="constant", warmup_epochs=3)
