@@ -71,6 +71,21 @@ METRICS: Mapping[str, frozenset[str]] = MappingProxyType(
 )
 """Metrics that each stage logs."""
 
+_PERCENTAGE = (0.0, 100.0)
+_SHARE = (0.0, 1.0)
+
+BOUNDS: Mapping[str, tuple[float, float]] = MappingProxyType(
+    {
+        "train_accuracy": _PERCENTAGE,
+        "test_accuracy": _PERCENTAGE,
+        "accuracy_drop": (-100.0, 100.0),
+        "sparsity": _SHARE,
+        "live_sparsity": _SHARE,
+        "cka_diagonal_mean": _SHARE,
+    }
+)
+"""The least and the greatest value of the metrics that have them."""
+
 STAGE_TAG = "rfray.stage"
 KEY_TAG = "rfray.key"
 VERSION_TAG = "rfray.version"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from rfray.analysis import schema
 from rfray.analysis.expected import Gap
 from rfray.analysis.frame import StudyFrame
 from rfray.analysis.published import Published, PublishedValue
@@ -18,7 +19,7 @@ from rfray.analysis.report_file import (
 )
 from rfray.analysis.samples import Measurements, Sample, difference, measure, measure_seeds
 from rfray.analysis.slots import CellNames, Identity, admits, only
-from rfray.analysis.statistics import Summary, summarize
+from rfray.analysis.statistics import Bounds, Summary, summarize
 from rfray.analysis.trend import Trend, trend_over_fields
 from rfray.analysis.values import Scalar, show
 
@@ -133,7 +134,8 @@ def build_table(spec: TableSpec, study: Measurements, published: Published) -> T
         for column in spec.columns:
             sample = _sample(column, samples, identity, study)
             gaps.update(dict.fromkeys(sample.gaps))
-            entries.append(_entry(column, identity, sample, study.frame, published))
+            bounds = _bounds(column, spec.measured)
+            entries.append(_entry(column, identity, sample, bounds, study.frame, published))
     axes = tuple(axis for axis in study.frame.axes if any(axis in dict(cell) for cell in cells))
     return Table(
         spec=spec,
@@ -175,10 +177,21 @@ def _sample(
     return difference(samples[first], samples[second], logged)
 
 
+def _bounds(column: Column, measured: Mapping[str, MeasuredColumn]) -> Bounds | None:
+    """What the quantity of a column can be; a difference spans what its two sides do."""
+    if isinstance(column, MeasuredColumn):
+        return schema.BOUNDS.get(column.metric)
+    first, second = (schema.BOUNDS.get(measured[name].metric) for name in column.minus)
+    if first is None or second is None:
+        return None
+    return first[0] - second[1], first[1] - second[0]
+
+
 def _entry(
     column: Column,
     identity: Identity,
     sample: Sample,
+    bounds: Bounds | None,
     frame: StudyFrame,
     published: Published,
 ) -> Entry:
@@ -193,7 +206,7 @@ def _entry(
         block=frame.block(identity),
         receptive_field=next(iter(field)) if len(field) == 1 else None,
         column=column,
-        summary=summarize(list(sample.values.values())),
+        summary=summarize(list(sample.values.values()), bounds),
         n_planned=sample.n_planned,
         published={} if quantity is None else published.beside(quantity, identity, settings),
         flaws=tuple(flaws),
