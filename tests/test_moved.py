@@ -140,9 +140,7 @@ def test_a_moved_study_grows_by_what_is_new(tiny_sweep, moved, name, older):
     assert [run.run_id for run in runs[:RUNS]] == [run.run_id for run in before]
     assert {local_path(run.artifact_uri).parents[2] for run in runs} == {folder / "artifacts"}
     assert all((local_path(run.artifact_uri) / RESULT).is_file() for run in runs)
-    assert {RESULT, "model.safetensors"} <= seen_by_mlflow(folder)[
-        "vgg19_rf-digits-k5-seed0/train"
-    ]
+    assert {RESULT, "model.safetensors"} <= seen_by_mlflow(folder)["vgg19_rf-digits-k5-seed0/train"]
     assert not made.exists()
 
 
@@ -327,9 +325,7 @@ def test_a_database_copied_alone_reads_the_originals_and_writes_beside_itself(
 
 
 @pytest.mark.parametrize("last", ["by-name", "artifacts/other"])
-def test_studies_move_together_and_what_lies_elsewhere_on_purpose_stays(
-    tmp_path, tiny_sweep, last
-):
+def test_studies_move_together_and_what_lies_elsewhere_on_purpose_stays(tmp_path, tiny_sweep, last):
     folder, disk = tmp_path / "results", tmp_path / "big disk" / last
     train = ("axes.seed=[0]", "prune=false", "finetune=false", "cka=null", *SMALL[2:])
     sweep(tiny_sweep, folder, *train)
