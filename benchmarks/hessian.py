@@ -40,7 +40,8 @@ from rfray.numerics.hessian import hessian_operator
 from rfray.numerics.lanczos import largest_eigenvalues
 from rfray.numerics.operator import ProductCounter, check_operator, counted
 from rfray.numerics.support import restricted, support
-from rfray.training.loop import optimizer_for, train_epochs
+from rfray.training.loop import train_epochs
+from rfray.training.optimization import optimizer_for
 from rfray.training.protocol import TrainingProtocol
 
 RESULTS = Path(__file__).parent / "results" / "hessian.md"

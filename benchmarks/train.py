@@ -28,7 +28,8 @@ from rfray.data.dataset import Dataset, Split
 from rfray.data.registry import dataset_source
 from rfray.models.module import build
 from rfray.models.registry import architecture
-from rfray.training.loop import optimizer_for, train_epochs
+from rfray.training.loop import train_epochs
+from rfray.training.optimization import optimizer_for
 from rfray.training.protocol import TrainingProtocol
 
 FACTS = dataset_source("cifar10").facts

@@ -22,12 +22,16 @@ class DamagedArtifactError(Exception):
     """An artifact is missing, damaged or not the one that its run recorded."""
 
 
+class MissingArtifactError(DamagedArtifactError):
+    """An artifact is not there: it may lie elsewhere, whole."""
+
+
 def local_path(uri: str) -> Path | None:
     """The folder that a `file:` URI or a plain path means; None if the URI lies elsewhere."""
     parsed = urlparse(uri)
-    if parsed.scheme in ("", "file"):
+    if parsed.scheme == "file":
         return Path(unquote(parsed.path))
-    return None
+    return None if parsed.scheme else Path(unquote(uri))
 
 
 def file_digest(path: Path) -> str:
@@ -48,11 +52,16 @@ def digest_of(digests: Mapping[str, str]) -> str:
 
 
 def check_files(folder: Path, digests: Mapping[str, str]) -> None:
-    """DamagedArtifactError if a file that `digests` names is missing in `folder` or differs."""
+    """See that `folder` holds the files that `digests` names.
+
+    Raises:
+        MissingArtifactError: One is missing.
+        DamagedArtifactError: One differs.
+    """
     for name, digest in digests.items():
         path = folder / name
         if Path(name).name != name or not path.is_file():
-            raise DamagedArtifactError(f"'{name}' is missing in {folder}")
+            raise MissingArtifactError(f"'{name}' is missing in {folder}")
         if file_digest(path) != digest:
             raise DamagedArtifactError(f"{path} is damaged or was replaced: its SHA-256 differs")
 

@@ -373,9 +373,12 @@ def _ledger(place: Storage) -> Ledger:
             do="run a sweep first, or name another folder with --storage DIR",
         )
     _wait_seconds_not_minutes()
+    from rfray.lease import settle_undriven
     from rfray.tracking import Ledger, check_store
 
     check_store(place.tracking_uri)
+    for moved in settle_undriven(place.tracking_uri):
+        click.echo(f"note: {moved}", err=True)
     return Ledger(place.tracking_uri)
 
 

@@ -62,7 +62,7 @@ def durations(
     def seconds_of(node: Node) -> float:
         if node.key in taken:
             return taken[node.key]
-        if same := alike.get(_kind(node)):
+        if node.stage in by_stage and (same := alike.get(_kind(node))):
             return fmean(same)
         return node.work / (paces.get(node.stage) or overall or operations_per_second(node))
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rfray.engine.assemble import demand
+from rfray.engine.assemble import demands
 from rfray.engine.machine import GIB, Machine
 from rfray.errors import UserError
 from rfray.plan import Plan
@@ -54,8 +54,7 @@ def in_process(plan: Plan) -> InProcessExecutor:
 def refuse_what_never_fits(plan: Plan, machines: Sequence[Machine]) -> None:
     """UserError if a stage asks for more than any one of the machines offers."""
     gpus = any(machine.occupancy.gpus > 0 for machine in machines)
-    for stage in plan.study.stage_parameters():
-        need = demand(plan, stage, gpus=gpus)
+    for stage, need in demands(plan, gpus=gpus).items():
         memory = plan.study.request(stage).memory or 0
         if not any(m.occupancy.holds(need) and m.memory >= memory for m in machines):
             wanted = f"{need.cpus:g} CPUs and {need.gpus:g} GPUs"

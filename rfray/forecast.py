@@ -11,7 +11,7 @@ from rfray.cost import (
     MULTIPLICATIONS_PER_GPU_SECOND,
     durations,
 )
-from rfray.engine.assemble import demand
+from rfray.engine.assemble import demands
 from rfray.engine.frontier import Occupancy
 from rfray.engine.simulation import Schedule, simulate
 from rfray.errors import UserError
@@ -39,19 +39,21 @@ def expected_schedule(
     on_gpus = kind == "gpu"
     capacity = Occupancy(math.inf, slots) if on_gpus else Occupancy(slots, 0)
 
+    needs = demands(plan, gpus=on_gpus)
+
     def need(node: Node) -> Occupancy:
-        return demand(plan, node.stage, gpus=on_gpus)
+        return needs[node.stage]
 
     def pace(node: Node) -> float:
         if need(node).gpus > 0:
             return MULTIPLICATIONS_PER_GPU_SECOND * need(node).gpus
         return MULTIPLICATIONS_PER_CORE_SECOND * need(node).cpus
 
-    for node in plan.nodes.values():
-        if not capacity.holds(need(node)):
+    for stage in {node.stage for node in plan.nodes.values()}:
+        if not capacity.holds(needs[stage]):
             raise UserError(
                 f"asks for more than the {slots} {kind.upper()}s of the simulation",
-                where=f"resources.{node.stage}",
+                where=f"resources.{stage}",
                 do="simulate more --slots, or ask for less",
             )
     taken = {

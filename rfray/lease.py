@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 
 from rfray.atomic import write_atomically
 from rfray.errors import UserError
-from rfray.tracking import LedgerWriter, is_outage
+from rfray.tracking import LedgerWriter, is_outage, settle_moved
 
 LEASE_TAG = "rfray.driver"
 RENEW_SECONDS = 10.0
@@ -30,6 +30,9 @@ EXPIRE_SECONDS = 60.0
 """Longer than clocks of two machines differ, and than a renewal is late on a slow server."""
 
 _RACE_SECONDS = 1.0
+
+_SETTLING_SECONDS = 2.0
+"""Longer than a command that sets a moved study's addresses right holds it."""
 
 
 @dataclass(frozen=True)
@@ -84,10 +87,10 @@ def folder_lock(folder: Path, study: str) -> Iterator[Claim]:
     Raises:
         UserError: Another process holds it.
     """
-    lock = FileLock(folder / f"{study}.lock")
+    lock = _lock(folder, study)
     holder = folder / f"{study}.driver.json"
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=_SETTLING_SECONDS)
     except Timeout as error:
         known = _parsed(holder.read_text(encoding="utf-8")) if holder.is_file() else None
         raise _refusal(study, known, str(folder), "wait for it, or stop it") from error
@@ -97,6 +100,29 @@ def folder_lock(folder: Path, study: str) -> Iterator[Claim]:
         yield claim
     finally:
         lock.release()
+
+
+@contextmanager
+def _kept_from_drivers(folder: Path, study: str) -> Iterator[bool]:
+    """Hold a study of a folder for a moment, unless a sweep does; whether it is held."""
+    if Path(study).name != study:
+        yield True  # renamed in MLflow: no study has such a name, so none is driven
+        return
+    lock = _lock(folder, study)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+def settle_undriven(tracking_uri: str) -> list[str]:
+    """`settle_moved` for the studies of a store that no sweep of its folder works on."""
+    return settle_moved(tracking_uri, _kept_from_drivers)
 
 
 class Lease:
@@ -169,6 +195,10 @@ class Lease:
     def _write(self) -> None:
         self._claim = replace(self._claim, renewed=self._clock())
         self._ledger.set_note(LEASE_TAG, json.dumps(asdict(self._claim)))
+
+
+def _lock(folder: Path, study: str) -> FileLock:
+    return FileLock(folder / f"{study}.lock")
 
 
 def _parsed(text: str) -> Claim | None:

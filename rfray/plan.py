@@ -138,6 +138,21 @@ def make_plan(study: Study) -> Plan:
     )
 
 
+@dataclass(frozen=True)
+class _Chosen:
+    """A stage's parameters at a place.
+
+    Attributes:
+        parameters: All of them.
+        own: One node's, without the list that fans out: it says nothing of one node.
+        changed: Those among `own` that are not at their default.
+    """
+
+    parameters: Parameters
+    own: Mapping[str, Any]
+    changed: Mapping[str, Any]
+
+
 class _Layout:
     """Which of the settings that vary each stage depends on, and with them its places.
 
@@ -163,11 +178,25 @@ class _Layout:
             stage: tuple(name for name in mine if name in network_names)
             for stage, mine in self._names.items()
         }
+        self._chosen: dict[tuple[str, Place], _Chosen] = {}
         self._of_network: dict[tuple[str, Place], list[Place]] = {}
         for stage, ones in self.places.items():
             for one in ones:
                 part = place(dict(one), self._shared[stage])
                 self._of_network.setdefault((stage, part), []).append(one)
+
+    def chosen(self, stage: Stage[Any], one: Place) -> _Chosen:
+        """The parameters of a stage at one of its places."""
+        own = tuple(pair for pair in one if pair[0].startswith(f"{stage.name}."))
+        if (stage.name, own) not in self._chosen:
+            parameters = self.study.parameters_at(stage.name, point_at(own))
+            fanned = {stage.fan.parameter} if stage.fan else set()
+            self._chosen[stage.name, own] = _Chosen(
+                parameters,
+                parameters.model_dump(exclude=fanned),
+                parameters.model_dump(exclude=fanned, exclude_defaults=True),
+            )
+        return self._chosen[stage.name, own]
 
     def part(self, whole: Place, stage: str) -> Place:
         """The place of `stage`, which another one reads, in a place of that other one."""
@@ -250,7 +279,8 @@ def _nodes(
     layout: _Layout, stage: Stage[Any], group: tuple[Place, ...], earlier: Sequence[Node]
 ) -> Iterator[Node]:
     """The nodes of one stage for one group of places, one for each variant."""
-    parameters = layout.study.parameters_at(stage.name, point_at(group[0]))
+    chosen = layout.chosen(stage, group[0])
+    parameters = chosen.parameters
     cells = tuple(_cell(one) for one in group)
     for cell in cells:
         problem = stage.check(parameters, cell)
@@ -260,7 +290,7 @@ def _nodes(
     settings = layout.shown(group[0])
     for variant in _variants(stage, parameters, earlier):
         inputs = [node for node in earlier if node.variant.items() <= variant.items()]
-        yield _node(layout, stage, parameters, variant, cells, settings, inputs)
+        yield _node(layout, stage, chosen, variant, cells, settings, inputs)
 
 
 def _variants(stage: Stage[Any], parameters: Parameters, inputs: Iterable[Node]) -> list[Variant]:
@@ -277,18 +307,16 @@ def _variants(stage: Stage[Any], parameters: Parameters, inputs: Iterable[Node])
 def _node(
     layout: _Layout,
     stage: Stage[Any],
-    parameters: Parameters,
+    chosen: _Chosen,
     variant: Variant,
     cells: tuple[Cell, ...],
     settings: Mapping[str, Any],
     inputs: Sequence[Node],
 ) -> Node:
-    own = _own_parameters(stage, parameters)
-    changed = parameters.model_dump(exclude_defaults=True)
     identity = {
         "stage": stage.name,
         "version": stage.version,
-        "parameters": {name: value for name, value in changed.items() if name in own},
+        "parameters": chosen.changed,
         "variant": variant,
         "inputs": [node.key for node in inputs],
         "subject": None if inputs else _subject(stage, cells[0]),
@@ -300,20 +328,14 @@ def _node(
         stage=stage.name,
         variant=variant,
         cells=cells,
-        parameters=parameters,
+        parameters=chosen.parameters,
         name=f"{scope}/{stage_label(stage.name, variant, settings)}",
         inputs=tuple(node.key for node in inputs),
         parent=trained[0] if stage.scope == "cell" and trained else None,
         settings=settings,
-        params={**_scope_params(stage, cells), **settings, **own, **variant},
-        work=stage.work(parameters, cells[0]) * len(cells),
+        params={**_scope_params(stage, cells), **settings, **chosen.own, **variant},
+        work=stage.work(chosen.parameters, cells[0]) * len(cells),
     )
-
-
-def _own_parameters(stage: Stage[Any], parameters: Parameters) -> dict[str, Any]:
-    """A node's own parameters, without the list that fans out: it says nothing of one node."""
-    fanned = {stage.fan.parameter} if stage.fan else set()
-    return parameters.model_dump(exclude=fanned)
 
 
 def _subject(stage: Stage[Any], cell: Cell) -> dict[str, Any]:

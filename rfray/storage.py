@@ -20,12 +20,10 @@ class Storage:
     Attributes:
         root: Absolute folder.
         tracking_uri: Absolute MLflow tracking URI.
-        artifact_root: URI of the folder for new experiments' artifacts; None: the server's choice.
     """
 
     root: Path
     tracking_uri: str
-    artifact_root: str | None
 
     @property
     def checkpoints(self) -> Path:
@@ -73,9 +71,7 @@ def storage_at(folder: str | None, tracking_uri: str | None) -> Storage:
     chosen = folder or os.environ.get(STORAGE_VARIABLE) or DEFAULT_FOLDER
     root = Path(chosen).expanduser().resolve()
     uri = tracking_uri or os.environ.get(TRACKING_VARIABLE)
-    if uri:
-        return Storage(root, _absolute(uri), artifact_root=None)
-    return Storage(root, _sqlite(root), artifact_root=(root / "artifacts").as_uri())
+    return Storage(root, _absolute(uri) if uri else _sqlite(root))
 
 
 def _absolute(uri: str) -> str:

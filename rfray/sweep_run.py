@@ -19,7 +19,7 @@ from rfray.engine.scribe import Scribe
 from rfray.engine.standing import Standing, standing
 from rfray.engine.view import Watcher
 from rfray.engine.worker import published_outcome
-from rfray.lease import Claim, Lease, folder_lock
+from rfray.lease import Claim, Lease, folder_lock, settle_undriven
 from rfray.plan import Node, Plan
 from rfray.storage import Storage
 from rfray.tracking import (
@@ -44,12 +44,14 @@ class Prepared:
         ledger: Where it writes.
         standing: What the ledger holds of the plan.
         renew: Says to other drivers that this one lives; UserError if one has taken over.
+        moved: What was said of studies whose artifacts lay elsewhere than MLflow knew.
     """
 
     plan: Plan
     ledger: LedgerWriter
     standing: Standing
     renew: Callable[[], None]
+    moved: list[str]
 
     @property
     def missing(self) -> int:
@@ -67,18 +69,19 @@ def prepared(plan: Plan, storage: Storage) -> Iterator[Prepared]:
     """
     storage.make()
     study = plan.study.name
+    moved = settle_undriven(storage.tracking_uri)
     with ExitStack() as held:
         claim = held.enter_context(folder_lock(storage.root, study))
         if storage.embedded:
             make_database(storage.database)
         check_store(storage.tracking_uri)
         with store_answers(storage.tracking_uri):
-            ledger = LedgerWriter(storage.tracking_uri, study, storage.artifact_root)
+            ledger = LedgerWriter(storage.tracking_uri, study)
             # Whoever writes a folder's own database holds the folder's lock.
             renew = _nothing if storage.embedded else held.enter_context(_leased(ledger, claim))
             ledger.describe(plan.study.document(), describe_study(plan))
             stands = _settled(plan, ledger, renew)
-        yield Prepared(plan, ledger, stands, renew)
+        yield Prepared(plan, ledger, stands, renew, moved)
 
 
 def run_sweep(
@@ -132,6 +135,8 @@ def sweep_study(
         say(console, f"note: {finding}")
     name, total = plan.study.name, len(plan.nodes)
     with prepared(plan, storage) as ready:
+        for moved in ready.moved:
+            say(console, f"note: {moved}")
         if ready.missing == 0:
             say(console, f"{name}: all {total} runs are done")
             return True

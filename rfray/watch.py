@@ -87,9 +87,9 @@ def stage_table(view: View) -> Table:
 
 def progress_words(view: View) -> str:
     """Runs done, slots in use, time spent and expected, with what the expectation rests on."""
-    states = list(view.frontier.states.values())
-    done = sum(state is State.DONE for state in states)
-    words = f"{done} of {len(states)} runs done, {_slots_in_use(view)} in use, "
+    counts = view.frontier.counts().values()
+    done, total = sum(c[State.DONE] for c in counts), sum(c.total() for c in counts)
+    words = f"{done} of {total} runs done, {_slots_in_use(view)} in use, "
     words += f"{_duration(view.seconds)} spent"
     if view.seconds_left:
         words += f", about {_duration(view.seconds_left)} left at the pace so far"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 
 import pytest
+from slow_frontier import SlowFrontier
 
 from rfray.engine.frontier import Frontier, Occupancy, State, upward_ranks
 from rfray.plan import make_plan
@@ -125,7 +127,7 @@ def test_what_comes_next_is_told_and_not_started(plan):
 def test_a_node_that_may_not_start_yet_holds_nothing_up(plan):
     frontier = Frontier(plan, done=(), capacity=Occupancy(cpus=3, gpus=0))
     heaviest, *others = frontier.upcoming(4)
-    assert list(frontier.start(one_core, lambda node: node is not heaviest)) == others
+    assert list(frontier.start(one_core, [node.key for node in others])) == others
     assert frontier.upcoming(1) == [heaviest]
 
 
@@ -138,3 +140,62 @@ def test_room_that_is_lost_is_not_given_away_before_it_is_back(plan):
     assert list(frontier.start(one_core)) == []
     frontier.free += Occupancy(cpus=1, gpus=0)
     assert len(list(frontier.start(one_core))) == 1
+
+
+DEMANDS = {
+    "cores alone": (Occupancy(cpus=5, gpus=0), lambda r: Occupancy(r.choice([1, 2, 3, 5]), 0)),
+    "shares of GPUs": (
+        Occupancy(cpus=10_000, gpus=2),
+        lambda r: Occupancy(1, r.choice([0, 0.25, 0.5, 1, 2])),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", DEMANDS)
+@pytest.mark.parametrize("seed", range(6))
+def test_it_starts_what_a_walk_over_all_ready_nodes_would_start(plan, kind, seed):
+    capacity, draw = DEMANDS[kind]
+    chance = random.Random(seed)
+    of_stage = {stage: draw(chance) for stage in {node.stage for node in plan.nodes.values()}}
+
+    def demand(node):
+        return of_stage[node.stage]
+
+    fast, slow = Frontier(plan, (), capacity), SlowFrontier(plan, capacity)
+    running = []
+    while not fast.finished:
+        started = list(fast.start(demand))
+        assert [node.name for node in started] == [node.name for node in slow.start(demand)]
+        running += started
+        node = running.pop(chance.randrange(len(running)))
+        fast.end(node.key, demand(node), well=True)
+        slow.end(node.key, demand(node))
+
+
+@pytest.mark.parametrize("seeds", [2, 40])
+def test_a_step_asks_the_same_however_many_nodes_wait(tiny_sweep, seeds):
+    study = load_study(str(tiny_sweep), [f"axes.seed={list(range(seeds))}"])
+    frontier = Frontier(make_plan(study), (), Occupancy(cpus=10_000, gpus=1))
+    asked = []
+
+    def demand(node):
+        asked.append(node)
+        return Occupancy(1, 1)
+
+    while not frontier.finished:
+        asked.clear()
+        (node,) = frontier.start(demand)
+        assert len(asked) <= 1 + len(frontier.counts())
+        frontier.end(node.key, demand(node), well=True)
+
+
+def test_counts_are_kept_as_nodes_move(plan):
+    frontier = Frontier(plan, (), Occupancy(cpus=3, gpus=0))
+    running = []
+    while not frontier.finished:
+        running += frontier.start(one_core)
+        node = running.pop()
+        frontier.end(node.key, ONE_CORE, well=node.stage != "prune")
+        told = Counter((n.stage, frontier.states[key]) for key, n in plan.nodes.items())
+        kept = {(stage, s): n for stage, c in frontier.counts().items() for s, n in c.items() if n}
+        assert kept == told

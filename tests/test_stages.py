@@ -132,6 +132,34 @@ def test_fine_tuning_that_died_goes_on_from_its_last_checkpoint(tmp_path, dies_a
     again_is_the_same(tmp_path, finetune, settings, dies_at, inputs)
 
 
+@pytest.mark.parametrize("wanted", [False, True])
+def test_a_stage_is_deterministic_as_it_is_asked_to_be_and_leaves_the_process_as_it_was(
+    tmp_path, wanted
+):
+    seen = []
+
+    def report(_step, _metrics):
+        seen.append(torch.are_deterministic_algorithms_enabled())
+
+    for folder in ("workspace", "checkpoint"):
+        (tmp_path / folder).mkdir()
+    train.run(
+        StageContext(
+            parameters=protocol(deterministic=wanted),
+            variant={},
+            cells=(CELL,),
+            inputs=(),
+            workspace=tmp_path / "workspace",
+            checkpoint=tmp_path / "checkpoint",
+            device="cpu",
+            report=report,
+            remark=print,
+        )
+    )
+    assert seen == [wanted] * 3
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
 def again_is_the_same(tmp_path, stage, settings, dies_at, inputs=()):
     """A stage that died is started anew: only what no checkpoint held is computed again."""
     for name in ("whole", "cut"):

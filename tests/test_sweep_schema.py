@@ -43,7 +43,7 @@ def test_shipped_sweeps_keep_to_it_and_name_it_for_editors(path):
         {"train": {"epoch": 5}},
         {"train": {"epochs": "five"}},
         {"train": {"epochs": 0}},
-        {"train": {"schedule": "linear"}},
+        {"train": {"schedule": "exponential"}},
         {"axes": {**SMALL["axes"], "arch": ["vgg20"]}},
         {"axes": {**SMALL["axes"], "seed": 0}},
         {"resources": {"trian": {"cpus": 2}}},

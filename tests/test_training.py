@@ -17,11 +17,10 @@ from rfray.training.evaluate import evaluate
 from rfray.training.loop import (
     LossNotFiniteError,
     autocast_dtype,
-    learning_rate,
-    optimizer_for,
     train_epochs,
     train_with_frozen_batch_norms,
 )
+from rfray.training.optimization import optimizer_for
 from rfray.training.protocol import TrainingProtocol
 from rfray.training.pruning import (
     apply_masks,
@@ -101,16 +100,6 @@ def test_without_a_checkpoint_training_starts_at_the_beginning(tmp_path):
     optimizer = optimizer_for(module, PROTOCOL)
     assert load_checkpoint(tmp_path / "none.safetensors", module, optimizer) == []
     assert same_weights(module, untouched)
-
-
-def test_the_learning_rate_is_pytorchs_cosine():
-    protocol = TrainingProtocol(epochs=7, learning_rate=0.3)
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.3)
-    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=7)
-    for epoch in range(1, 8):
-        assert learning_rate(protocol, epoch) == pytest.approx(scheduler.get_last_lr()[0])
-        optimizer.step()
-        scheduler.step()
 
 
 def test_the_last_partial_batch_is_not_lost():

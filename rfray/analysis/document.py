@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from rfray import grid
 from rfray.analysis import schema
 from rfray.analysis.values import Scalar, typed
 from rfray.errors import UserError
+from rfray.grid import Point
 
 if TYPE_CHECKING:
     from rfray.tracking import RunRecord
@@ -20,16 +23,53 @@ class StudyDocument:
     """What was planned.
 
     Attributes:
-        axes: The planned values of each axis, in the order in which the study names them.
+        axes: The planned values of each axis, in the order in which the study names them; a stage's
+            settings among them only where they vary.
+        points: Each planned combination of the axes, the seed included.
         stages: Each planned stage with its settings.
         parameters: The planned values of each stage's own parameter, where they are stated.
         inferred: True if there was no document and the values are those seen among the runs.
     """
 
     axes: Mapping[str, tuple[Scalar, ...]]
+    points: tuple[Point, ...]
     stages: Mapping[str, Mapping[str, Any]]
     parameters: Mapping[str, tuple[Scalar, ...]]
     inferred: bool
+
+    def seeds_at(self, identity: Iterable[tuple[str, Scalar]]) -> tuple[int, ...]:
+        """The planned seeds, ascending, where the axes have the values of `identity`."""
+        known = tuple((axis, value) for axis, value in identity if axis in self.axes)
+        axes = tuple(axis for axis, _ in known)
+        if axes not in self._seeds:
+            found: dict[grid.Place, set[int]] = {}
+            for point in self.points:
+                if schema.SEED in point:
+                    found.setdefault(grid.place(point, axes), set()).add(int(point[schema.SEED]))
+            self._seeds[axes] = {one: tuple(sorted(seeds)) for one, seeds in found.items()}
+        return self._seeds[axes].get(known, ())
+
+    @cached_property
+    def _seeds(self) -> dict[tuple[str, ...], dict[grid.Place, tuple[int, ...]]]:
+        return {}
+
+    @cached_property
+    def beside_kernel_size(self) -> frozenset[str]:
+        """The axes that cells share which differ by the kernel size alone.
+
+        Left out is the kernel size, and an axis whose value follows from it: where each kernel size
+        has a learning rate of its own, the rates do not set rows apart that belong side by side.
+        """
+        first = [axis for axis in schema.STANDARD_AXES if axis in self.axes]
+        others = [axis for axis in self.axes if axis not in (*first, schema.SEED)]
+        telling = grid.independent((*first, *others), self.points)
+        besides = tuple(axis for axis in telling if axis != "kernel_size")
+        return frozenset(
+            axis
+            for axis in (*first, *others)
+            if axis != "kernel_size"
+            and (axis in besides or axis not in grid.independent((*besides, axis), self.points))
+        )
 
 
 def parse_document(document: Mapping[str, Any], seen: Iterable[str]) -> StudyDocument:
@@ -47,9 +87,9 @@ def parse_document(document: Mapping[str, Any], seen: Iterable[str]) -> StudyDoc
     if not isinstance(axes, Mapping) or not axes:
         raise UserError("the study document has no axes", where="experiment tag rfray.study")
     try:
-        typed_axes = {axis: _values(axis, values) for axis, values in axes.items()}
+        points = tuple(grid.points(_grid(document)))
         stages = {
-            stage: document[stage]
+            stage: {**document[stage], **_everywhere(points, stage)}
             for stage in dict.fromkeys((*schema.STAGES, *sorted(seen)))
             if isinstance(document.get(stage), Mapping)
         }
@@ -63,7 +103,48 @@ def parse_document(document: Mapping[str, Any], seen: Iterable[str]) -> StudyDoc
             f"the study document has an impossible value: {error}",
             where="experiment tag rfray.study",
         ) from error
-    return StudyDocument(typed_axes, stages, parameters, inferred=False)
+    return StudyDocument(_axes(points), points, stages, parameters, inferred=False)
+
+
+def _grid(document: Mapping[str, Any]) -> grid.Grid:
+    """The document's grid with its values in their types."""
+    rules = document.get("when", ())
+    return grid.Grid(
+        axes={axis: _values(axis, values) for axis, values in document["axes"].items()},
+        zipped=[_choice(entry) for entry in document.get("zip", ())],
+        excluded=[_condition(entry) for entry in document.get("exclude", ())],
+        when=[grid.When(_condition(rule["if"]), _choice(rule["set"])) for rule in rules],
+        usual={name: _usual(document, name) for rule in rules for name in rule["set"]},
+    )
+
+
+def _choice(entry: Mapping[str, object]) -> dict[str, Scalar]:
+    return {name: typed(name, _text(value)) for name, value in entry.items()}
+
+
+def _condition(entry: Mapping[str, object]) -> dict[str, tuple[Scalar, ...]]:
+    return {name: _values(name, values) for name, values in entry.items()}
+
+
+def _usual(document: Mapping[str, Any], name: str) -> Scalar:
+    stage, _, leaf = name.partition(".")
+    return typed(name, _text(document.get(stage, {}).get(leaf)))
+
+
+def _axes(points: Sequence[Point]) -> dict[str, tuple[Scalar, ...]]:
+    names = dict.fromkeys(name for point in points for name in point)
+    values = {name: tuple(dict.fromkeys(point[name] for point in points)) for name in names}
+    return {name: found for name, found in values.items() if "." not in name or len(found) > 1}
+
+
+def _everywhere(points: Sequence[Point], stage: str) -> dict[str, Scalar]:
+    """The settings of a stage that the grid gives one and the same value."""
+    varying = grid.varying(points)
+    return {
+        name.partition(".")[2]: value
+        for name, value in points[0].items()
+        if name.startswith(f"{stage}.") and name not in varying
+    }
 
 
 def infer_document(records: Iterable[RunRecord]) -> StudyDocument:
@@ -71,8 +152,10 @@ def infer_document(records: Iterable[RunRecord]) -> StudyDocument:
     runs = [record for record in records if schema.STAGE_TAG in record.tags]
     seen = {record.tags[schema.STAGE_TAG] for record in runs}
     axes = (*schema.STANDARD_AXES, schema.SEED, *_swept_besides(runs))
+    values = {axis: found for axis in axes if (found := _seen_values(axis, runs))}
     return StudyDocument(
-        axes={axis: values for axis in axes if (values := _seen_values(axis, runs))},
+        axes=values,
+        points=tuple(grid.points(grid.Grid(values))),
         stages={stage: {} for stage in (*schema.STAGES, *sorted(seen)) if stage in seen},
         parameters={},
         inferred=True,

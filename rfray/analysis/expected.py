@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from rfray.analysis import schema
 from rfray.analysis.frame import StudyFrame
-from rfray.analysis.screening import Kind, covered_seeds, planned_seeds
-from rfray.analysis.slots import Identity, Slot
+from rfray.analysis.screening import Kind, covered_seeds
+from rfray.analysis.slots import Identity, Slot, applying
 from rfray.analysis.values import Scalar
 
 if TYPE_CHECKING:
@@ -133,17 +133,32 @@ def _progress(slots: list[Slot], frame: StudyFrame) -> Progress:
 
 def _planned(frame: StudyFrame, stage: str) -> Iterable[Slot]:
     seen = _seen(frame)
+    parameters = _parameters(frame, stage, seen)
+    for identity, seeds in _seeds_by_identity(frame, stage, seen).items():
+        planned: tuple[int | None, ...] = tuple(sorted(seeds)) or (None,)
+        if schema.SEED in _scope(stage):
+            if stage == "cka" and len(seeds) < 2:
+                continue
+            planned = (None,)
+        for seed, parameter in product(planned, parameters):
+            yield Slot(stage, identity, seed, parameter)
+
+
+def _seeds_by_identity(
+    frame: StudyFrame, stage: str, seen: list[Slot]
+) -> dict[Identity, dict[int, None]]:
+    """The cells that the study plans for a stage, with their seeds."""
     alike = [slot for slot in seen if _scope(slot.stage) == _scope(stage)]
     axes = _stage_axes(frame, stage, alike)
-    choices = [_choices(frame, axis, alike) for axis in axes]
-    seeds: tuple[int | None, ...] = (None,)
-    if schema.SEED not in schema.AXES_NOT_APPLYING.get(stage, frozenset()):
-        seeds = planned_seeds(frame.document) or (None,)
-    elif stage == "cka" and len(planned_seeds(frame.document)) < 2:
-        return
-    for values in product(*choices):
-        for seed, parameter in product(seeds, _parameters(frame, stage, seen)):
-            yield Slot(stage, tuple(zip(axes, values, strict=True)), seed, parameter)
+    unplanned = [axis for axis in axes if axis not in frame.document.axes]
+    choices = [_seen_choices(axis, alike) for axis in unplanned]
+    found: dict[Identity, dict[int, None]] = {}
+    for point, values in product(frame.document.points, product(*choices)):
+        whole = {**point, **dict(zip(unplanned, values, strict=True))}
+        seeds = found.setdefault(tuple((axis, whole[axis]) for axis in axes), {})
+        if schema.SEED in whole:
+            seeds[int(whole[schema.SEED])] = None
+    return found
 
 
 def _seen(frame: StudyFrame) -> list[Slot]:
@@ -156,14 +171,12 @@ def _scope(stage: str) -> frozenset[str]:
 
 def _stage_axes(frame: StudyFrame, stage: str, alike: list[Slot]) -> list[str]:
     """The axes that a stage's runs have: those that runs of its scope carry, if there are any."""
-    applying = [axis for axis in frame.axes if axis not in _scope(stage)]
+    applying = [axis for axis in frame.axes if schema.applies(axis, stage)]
     carried = {axis for slot in alike for axis, _ in slot.identity}
-    return [axis for axis in applying if not alike or axis in carried]
+    return [axis for axis in applying if not alike or axis in carried or "." in axis]
 
 
-def _choices(frame: StudyFrame, axis: str, alike: list[Slot]) -> tuple[Scalar, ...]:
-    if axis in frame.document.axes:
-        return frame.document.axes[axis]
+def _seen_choices(axis: str, alike: list[Slot]) -> tuple[Scalar, ...]:
     return tuple(dict.fromkeys(value for s in alike for name, value in s.identity if name == axis))
 
 
@@ -177,12 +190,12 @@ def _parameters(frame: StudyFrame, stage: str, seen: list[Slot]) -> tuple[Scalar
 
 def _doubtful_groups(frame: StudyFrame) -> list[Gap]:
     """Runs over a group of seeds that do not cover the study's seeds as they are now trained."""
-    planned = planned_seeds(frame.document)
     gaps = []
     for slot, record in frame.kept.items():
         covered = covered_seeds(record)
         if slot.stage != "cka" or covered is None:
             continue
+        planned = frame.document.seeds_at(slot.identity)
         if covered != planned:
             reason = f"covers the seeds {list(covered)}, the study has {list(planned)}"
             gaps.append(gap_at(slot, reason, frame))
@@ -196,6 +209,6 @@ def _doubtful_groups(frame: StudyFrame) -> list[Gap]:
 
 
 def _trained_after(record: RunRecord, identity: Identity, seed: int, frame: StudyFrame) -> bool:
-    training = frame.kept.get(Slot("train", identity, seed))
+    training = frame.kept.get(Slot("train", applying(identity, "train"), seed))
     ended = record.end_time or record.start_time
     return training is not None and training.start_time > ended

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from rfray.analysis.presentation import Block, apart_from, blocks, flaws
+from rfray.analysis.presentation import Block, apart_from, blocks, flaws, too_few
 from rfray.analysis.tables import Entry, Table
 from rfray.analysis.trend import TREND_TEST
 
@@ -65,7 +65,8 @@ def markdown_text(table: Table) -> str:
     for block in blocks(table):
         parts += [block.heading, _block_table(table, block)]
         parts.append("\n".join(f"- {trend}" for trend in block.trends))
-    parts.append("\n".join(f"- {flaw}" for flaw in flaws(table)))
+    notes = [note for note in (too_few(table), *flaws(table)) if note]
+    parts.append("\n".join(f"- {note}" for note in notes))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 

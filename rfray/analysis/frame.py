@@ -86,6 +86,18 @@ class StudyFrame:
         ordered = sorted(self.dropped, key=lambda entry: entry.record.start_time)
         return {entry.slot: entry for entry in ordered if entry.slot is not None}
 
+    def block(self, identity: Identity) -> Identity:
+        """What a cell shares with those that differ by the kernel size, and what follows from it.
+
+        Axes that no document plans tell cells apart as well.
+        """
+        planned, shared = self.document.axes, self.document.beside_kernel_size
+        return tuple(
+            (axis, value)
+            for axis, value in identity
+            if axis != "kernel_size" and (axis in shared or axis not in planned)
+        )
+
     def receptive_fields(self, identity: Identity) -> frozenset[int]:
         """What runs record as the receptive field of a cell, or else of its network on any data.
 

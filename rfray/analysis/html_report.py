@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 import re
 from collections.abc import Iterable, Mapping
 from functools import partial
@@ -25,6 +26,7 @@ from rfray.analysis.presentation import (
     interval_text,
     number,
     published_text,
+    too_few,
 )
 from rfray.analysis.provenance import facts
 from rfray.analysis.report_file import MeasuredColumn
@@ -98,7 +100,7 @@ def _table(table: Table) -> dict[str, Any]:
                     {
                         "receptive_field": cell.receptive_field,
                         "kernel_size": cell.kernel_size,
-                        "colour": colour(int(cell.kernel_size)),
+                        "colour": _colour(cell.entries[0]),
                         "entries": [_entry(entry, table.sources) for entry in cell.entries],
                     }
                     for cell in block.cells
@@ -106,8 +108,14 @@ def _table(table: Table) -> dict[str, Any]:
             }
             for block in blocks(table)
         ],
+        "too_few": too_few(table),
         "flaws": flaws(table),
     }
+
+
+def _colour(entry: Entry) -> str:
+    """The colour of a cell's kernel size, as in the figures."""
+    return colour(int(dict(entry.identity)["kernel_size"]))
 
 
 def _entry(entry: Entry, sources: Iterable[str]) -> dict[str, Any]:
@@ -116,7 +124,7 @@ def _entry(entry: Entry, sources: Iterable[str]) -> dict[str, Any]:
         "title": entry.column.title,
         "text": cell_text(entry),
         "runs": list(dict.fromkeys(run for runs in entry.runs.values() for run in runs)),
-        "interval": interval_text(entry) if entry.summary.n > 1 else "",
+        "interval": "" if math.isnan(entry.summary.ci_low) else interval_text(entry),
         "published": [
             (source, published_text(entry, source))
             for source in sources

@@ -9,7 +9,7 @@ from itertools import groupby
 
 from rfray.analysis.published import PublishedValue
 from rfray.analysis.slots import Identity
-from rfray.analysis.statistics import standard_errors_apart
+from rfray.analysis.statistics import FEWEST_FOR_INTERVAL, standard_errors_apart
 from rfray.analysis.tables import BlockTrend, Entry, Table
 from rfray.analysis.trend import TREND_TEST
 from rfray.analysis.values import show
@@ -63,6 +63,16 @@ def blocks(table: Table) -> list[Block]:
     ]
 
 
+def too_few(table: Table) -> str:
+    """Why numbers of a table have no interval, once; empty where all have one."""
+    short = any(1 < entry.summary.n < FEWEST_FOR_INTERVAL for entry in table.entries)
+    return (
+        f"no {INTERVAL} under {FEWEST_FOR_INTERVAL} values: of two it would say nothing"
+        if short
+        else ""
+    )
+
+
 def flaws(table: Table) -> list[str]:
     """Every flaw of a table's numbers, each said once."""
     said = (
@@ -90,7 +100,7 @@ def cell_text(entry: Entry) -> str:
 
 
 def interval_text(entry: Entry) -> str:
-    """`low to high`, a dash where there are fewer than two values."""
+    """`low to high`, a dash where there are too few values."""
     low, high, spec = entry.summary.ci_low, entry.summary.ci_high, entry.column.format
     return NOTHING if math.isnan(low) else f"{number(low, spec)} to {number(high, spec)}"
 
@@ -125,7 +135,7 @@ def trend_text(tested: BlockTrend) -> str:
 def _cell_lines(sources: Sequence[str], entries: tuple[Entry, ...]) -> CellLines:
     first = entries[0]
     lines = [Line(THIS_STUDY, tuple(cell_text(entry) for entry in entries))]
-    if any(entry.summary.n > 1 for entry in entries):
+    if any(not math.isnan(entry.summary.ci_low) for entry in entries):
         lines.append(Line(INTERVAL, tuple(interval_text(entry) for entry in entries)))
     lines += [
         Line(source, tuple(published_text(entry, source) for entry in entries))
@@ -135,10 +145,18 @@ def _cell_lines(sources: Sequence[str], entries: tuple[Entry, ...]) -> CellLines
     field = first.receptive_field
     return CellLines(
         receptive_field=NOTHING if field is None else str(field),
-        kernel_size=str(dict(first.identity).get("kernel_size", NOTHING)),
+        kernel_size=_kernel_size(first),
         lines=tuple(lines),
         entries=entries,
     )
+
+
+def _kernel_size(entry: Entry) -> str:
+    """The kernel size, and with it what follows from it."""
+    values = dict(entry.identity)
+    size = str(values.pop("kernel_size", NOTHING))
+    own = [f"{axis} {show(v)}" for axis, v in values.items() if (axis, v) not in entry.block]
+    return f"{size} ({', '.join(own)})" if own else size
 
 
 def _heading(block: Identity) -> str:

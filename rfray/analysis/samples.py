@@ -11,7 +11,7 @@ from rfray.analysis import schema
 from rfray.analysis.expected import Expected, Gap, absence, gap_at
 from rfray.analysis.frame import StudyFrame
 from rfray.analysis.report_file import MeasuredColumn, Quantity, ReportSpec
-from rfray.analysis.slots import Identity, Slot
+from rfray.analysis.slots import Identity, Slot, applying
 from rfray.analysis.values import Scalar, is_finite
 
 if TYPE_CHECKING:
@@ -106,7 +106,9 @@ def measure_seeds(quantity: Quantity, identity: Identity, study: Measurements) -
     gaps: list[Gap] = []
     notes: list[str] = []
     runs: dict[int | None, tuple[RunRecord, ...]] = {}
-    slots = study.places.get((quantity.stage, quantity.parameter, identity), ())
+    slots = study.places.get(
+        (quantity.stage, quantity.parameter, applying(identity, quantity.stage)), ()
+    )
     for slot in slots:
         record = study.frame.kept.get(slot)
         flaw = _flaw(slot, record, quantity.metric, study)
@@ -150,7 +152,8 @@ def difference(first: Sample, second: Sample, logged: Sample | None) -> Sample:
 
 
 def _over_draws(column: MeasuredColumn, identity: Identity, study: Measurements) -> Sample:
-    slots = study.places.get((column.stage, column.parameter, identity), ())
+    place = (column.stage, column.parameter, applying(identity, column.stage))
+    slots = study.places.get(place, ())
     slot = next((slot for slot in slots if slot in study.frame.kept), None)
     record = None if slot is None else study.frame.kept[slot]
     if slot is None or record is None or column.metric not in record.metrics:

@@ -29,6 +29,27 @@ NEEDS: Mapping[str, str] = MappingProxyType(
 )
 """The stage on the same cell whose result a stage works on."""
 
+READS: Mapping[str, frozenset[str]] = MappingProxyType(
+    {
+        "train": frozenset(),
+        "prune": frozenset({"train"}),
+        "finetune": frozenset({"prune", "train"}),
+        "hessian": frozenset({"train"}),
+        "cka": frozenset({"train"}),
+        "importance": frozenset(),
+    }
+)
+"""All stages whose results a stage reads: their settings are axes of its runs too."""
+
+
+def applies(axis: str, stage: str) -> bool:
+    """Whether the runs of a stage have an axis; a stage of somebody's own reads train."""
+    owner, dot, _ = axis.partition(".")
+    if dot:
+        return owner == stage or owner in READS.get(stage, frozenset({"train"}))
+    return axis not in AXES_NOT_APPLYING.get(stage, frozenset())
+
+
 METRICS: Mapping[str, frozenset[str]] = MappingProxyType(
     {
         "train": frozenset(
@@ -49,6 +70,21 @@ METRICS: Mapping[str, frozenset[str]] = MappingProxyType(
     }
 )
 """Metrics that each stage logs."""
+
+_PERCENTAGE = (0.0, 100.0)
+_SHARE = (0.0, 1.0)
+
+BOUNDS: Mapping[str, tuple[float, float]] = MappingProxyType(
+    {
+        "train_accuracy": _PERCENTAGE,
+        "test_accuracy": _PERCENTAGE,
+        "accuracy_drop": (-100.0, 100.0),
+        "sparsity": _SHARE,
+        "live_sparsity": _SHARE,
+        "cka_diagonal_mean": _SHARE,
+    }
+)
+"""The least and the greatest value of the metrics that have them."""
 
 STAGE_TAG = "rfray.stage"
 KEY_TAG = "rfray.key"

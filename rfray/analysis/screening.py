@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from rfray.analysis import schema
 from rfray.analysis.document import StudyDocument
-from rfray.analysis.slots import Slot
+from rfray.analysis.slots import Identity, Slot
 from rfray.analysis.values import Scalar, agree, seed_list, typed
 
 if TYPE_CHECKING:
@@ -90,13 +90,28 @@ def read_slot(record: RunRecord, axes: Iterable[str], by_id: Mapping[str, RunRec
     return Slot(
         stage=stage,
         identity=tuple(
-            (axis, _typed(axis, params[axis]))
+            (axis, _typed(axis, text))
             for axis in axes
-            if axis in params and axis not in not_applying
+            if axis not in not_applying and (text := _chosen(axis, record, parent)) is not None
         ),
         seed=None if seed is None else int(_typed(schema.SEED, seed)),
         parameter=None if own is None else _typed(own, record.params[own]),
     )
+
+
+def _chosen(axis: str, record: RunRecord, parent: RunRecord | None) -> str | None:
+    """What a run, or the one it stands under, says of an axis; None if neither has it.
+
+    A stage's own runs hold its settings by their bare names: one that was made before the setting
+    became an axis says it so.
+    """
+    owner, dot, leaf = axis.partition(".")
+    for run in (record, parent):
+        if run is not None and axis in run.params:
+            return run.params[axis]
+        if run is not None and dot and run.tags.get(schema.STAGE_TAG) == owner:
+            return run.params.get(leaf)
+    return None
 
 
 def _candidates(
@@ -128,7 +143,7 @@ def _latest(
     candidates: Mapping[Slot, Sequence[RunRecord]], document: StudyDocument
 ) -> tuple[dict[Slot, RunRecord], list[LeftOut]]:
     kept = {
-        slot: max(runs, key=lambda record: _rank(record, document))
+        slot: max(runs, key=lambda record: _rank(record, document, slot.identity))
         for slot, runs in candidates.items()
     }
     superseded = [
@@ -170,7 +185,9 @@ def _unfinished(record: RunRecord) -> tuple[Kind, str] | None:
 def _other_settings(record: RunRecord, document: StudyDocument) -> tuple[Kind, str] | None:
     stage = record.tags[schema.STAGE_TAG]
     planned = document.stages.get(stage, {})
-    passed_over = {*document.axes, schema.OWN_PARAMETER.get(stage, "")}
+    # Its own settings that vary are told apart by the slot.
+    varying = {axis.removeprefix(f"{stage}.") for axis in document.axes}
+    passed_over = {*varying, schema.OWN_PARAMETER.get(stage, "")}
     differences = [
         f"{name}={record.params[name]}, the study says {planned[name]}"
         for name in planned
@@ -197,9 +214,11 @@ def _lost_parent(
     return f"its run {parent.name} is {entry.kind}, a later one with another key counts"
 
 
-def _rank(record: RunRecord, document: StudyDocument) -> tuple[bool, int, int, str]:
+def _rank(
+    record: RunRecord, document: StudyDocument, identity: Identity
+) -> tuple[bool, int, int, str]:
     return (
-        covered_seeds(record) in (None, planned_seeds(document)),
+        covered_seeds(record) in (None, document.seeds_at(identity)),
         record.end_time or record.start_time,
         record.start_time,
         record.run_id,
@@ -209,11 +228,6 @@ def _rank(record: RunRecord, document: StudyDocument) -> tuple[bool, int, int, s
 def covered_seeds(record: RunRecord) -> tuple[int, ...] | None:
     """The seeds that a run over a group of seeds covers; None if it does not say or has none."""
     return seed_list(record.params["seeds"]) if "seeds" in record.params else None
-
-
-def planned_seeds(document: StudyDocument) -> tuple[int, ...]:
-    """The study's seeds in ascending order."""
-    return tuple(sorted(int(seed) for seed in document.axes.get(schema.SEED, ())))
 
 
 def _superseded(record: RunRecord, latest: RunRecord) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from rfray.analysis import schema
@@ -36,7 +36,9 @@ class Slot:
         """The slot of `stage`, a stage this one works on, with the parameter where both have it."""
         own = schema.OWN_PARAMETER.get(stage)
         shared = own is not None and own == schema.OWN_PARAMETER.get(self.stage)
-        return Slot(stage, self.identity, self.seed, self.parameter if shared else None)
+        return Slot(
+            stage, applying(self.identity, stage), self.seed, self.parameter if shared else None
+        )
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,16 @@ class CellNames:
         """`vgg19_rf-digits`, with whatever else varies: part of a file name."""
         words = self.cell(identity).replace("k=", "k").split(" ")
         return "-".join(word.replace("/", "_") for word in words)
+
+
+def applying(identity: Identity, stage: str) -> Identity:
+    """The identity less the axes that runs of `stage` do not have."""
+    return tuple(pair for pair in identity if schema.applies(pair[0], stage))
+
+
+def only(identity: Identity, axes: Collection[str]) -> Identity:
+    """The identity on some axes alone."""
+    return tuple(pair for pair in identity if pair[0] in axes)
 
 
 def without(identity: Identity, axis: str) -> Identity:

@@ -7,7 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtrit
+from scipy.special import expit, logit, stdtrit
+
+FEWEST_FOR_INTERVAL = 3
+"""With two values Student's t has one degree of freedom, and the interval is 12.7 standard errors
+wide to either side: it says nothing that the two values do not."""
+
+Bounds = tuple[float, float]
+"""The least and the greatest value that a quantity can have."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +25,7 @@ class Summary:
         mean: Mean; NaN of an empty sample.
         std: Standard deviation with n−1; NaN where n < 2.
         n: Number of values.
-        ci_low: Lower end of the 95 % interval of the mean by Student's t; NaN where n < 2.
+        ci_low: Lower end of the 95 % interval of the mean; NaN where n < `FEWEST_FOR_INTERVAL`.
         ci_high: Its upper end.
     """
 
@@ -29,8 +36,12 @@ class Summary:
     ci_high: float
 
 
-def summarize(values: Sequence[float]) -> Summary:
+def summarize(values: Sequence[float], bounds: Bounds | None = None) -> Summary:
     """The summary of a sample of finite values.
+
+    Args:
+        values: The sample.
+        bounds: Of the quantity, if it has any: its interval keeps within them.
 
     Raises:
         ValueError: If a value is not finite: a mean over it would be quietly wrong.
@@ -45,8 +56,31 @@ def summarize(values: Sequence[float]) -> Summary:
     if n == 1:
         return Summary(mean, math.nan, 1, math.nan, math.nan)
     std = float(sample.std(ddof=1))
+    if n < FEWEST_FOR_INTERVAL:
+        return Summary(mean, std, n, math.nan, math.nan)
     margin = float(stdtrit(n - 1, 0.975)) * std / math.sqrt(n)
-    return Summary(mean, std, n, mean - margin, mean + margin)
+    low, high = mean - margin, mean + margin
+    return Summary(
+        mean, std, n, *((low, high) if bounds is None else _within(mean, margin, bounds))
+    )
+
+
+def _within(mean: float, margin: float, bounds: Bounds) -> tuple[float, float]:
+    """The interval of a mean of bounded values: Student's t on the logit scale.
+
+    With p the mean's place between the bounds, the standard error of logit p is that of p divided
+    by p(1 − p) (the delta method; Agresti, Categorical Data Analysis, 3rd ed., 2013, sections 3.1.6
+    and 16.1), so the interval is that of logit p brought back. It holds the mean and stays between
+    the bounds.
+    """
+    least, greatest = bounds
+    span = greatest - least
+    share = (mean - least) / span
+    if margin == 0 or not 0 < share < 1:
+        return mean, mean
+    half_width = margin / span / (share * (1 - share))
+    low, high = (expit(logit(share) + side * half_width) for side in (-1, 1))
+    return least + span * float(low), least + span * float(high)
 
 
 def standard_errors_apart(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from rfray.analysis import schema
 from rfray.analysis.expected import Gap
 from rfray.analysis.frame import StudyFrame
 from rfray.analysis.published import Published, PublishedValue
@@ -17,8 +18,8 @@ from rfray.analysis.report_file import (
     TableSpec,
 )
 from rfray.analysis.samples import Measurements, Sample, difference, measure, measure_seeds
-from rfray.analysis.slots import CellNames, Identity, admits, without
-from rfray.analysis.statistics import Summary, summarize
+from rfray.analysis.slots import CellNames, Identity, admits, only
+from rfray.analysis.statistics import Bounds, Summary, summarize
 from rfray.analysis.trend import Trend, trend_over_fields
 from rfray.analysis.values import Scalar, show
 
@@ -29,6 +30,7 @@ class Entry:
 
     Attributes:
         identity: The cell.
+        block: What it shares with the cells that differ from it by the kernel size alone.
         receptive_field: Its theoretical receptive field in pixels; None if no run records it.
         column: The column it stands in.
         summary: Mean, deviation and interval over its sample.
@@ -40,6 +42,7 @@ class Entry:
     """
 
     identity: Identity
+    block: Identity
     receptive_field: int | None
     column: Column
     summary: Summary
@@ -48,11 +51,6 @@ class Entry:
     flaws: tuple[str, ...]
     values: Mapping[int | None, float]
     runs: Mapping[int | None, tuple[str, ...]]
-
-    @property
-    def block(self) -> Identity:
-        """What it shares with the cells that differ from its own by the kernel size alone."""
-        return without(self.identity, "kernel_size")
 
     @property
     def note(self) -> str:
@@ -136,7 +134,8 @@ def build_table(spec: TableSpec, study: Measurements, published: Published) -> T
         for column in spec.columns:
             sample = _sample(column, samples, identity, study)
             gaps.update(dict.fromkeys(sample.gaps))
-            entries.append(_entry(column, identity, sample, study.frame, published))
+            bounds = _bounds(column, spec.measured)
+            entries.append(_entry(column, identity, sample, bounds, study.frame, published))
     axes = tuple(axis for axis in study.frame.axes if any(axis in dict(cell) for cell in cells))
     return Table(
         spec=spec,
@@ -178,10 +177,21 @@ def _sample(
     return difference(samples[first], samples[second], logged)
 
 
+def _bounds(column: Column, measured: Mapping[str, MeasuredColumn]) -> Bounds | None:
+    """What the quantity of a column can be; a difference spans what its two sides do."""
+    if isinstance(column, MeasuredColumn):
+        return schema.BOUNDS.get(column.metric)
+    first, second = (schema.BOUNDS.get(measured[name].metric) for name in column.minus)
+    if first is None or second is None:
+        return None
+    return first[0] - second[1], first[1] - second[0]
+
+
 def _entry(
     column: Column,
     identity: Identity,
     sample: Sample,
+    bounds: Bounds | None,
     frame: StudyFrame,
     published: Published,
 ) -> Entry:
@@ -193,9 +203,10 @@ def _entry(
     settings = [record.params for record in sample.records]
     return Entry(
         identity=identity,
+        block=frame.block(identity),
         receptive_field=next(iter(field)) if len(field) == 1 else None,
         column=column,
-        summary=summarize(list(sample.values.values())),
+        summary=summarize(list(sample.values.values()), bounds),
         n_planned=sample.n_planned,
         published={} if quantity is None else published.beside(quantity, identity, settings),
         flaws=tuple(flaws),
@@ -208,19 +219,40 @@ def _entry(
 
 
 def _cells(spec: TableSpec, study: Measurements) -> list[Identity]:
-    """The cells of a table in the study's order of values, kernel size last."""
+    """The cells of a table in the study's order of values, kernel size last.
+
+    A stage with an axis of its own has several cells where another has one; they are the rows, and
+    the other's numbers stand in each of them.
+    """
     wanted = {(column.stage, column.parameter) for column in spec.measured.values()}
     found = {
         identity
         for stage, parameter, identity in study.places
         if (stage, parameter) in wanted and admits(spec.where, identity)
     }
-    return sorted(found, key=lambda identity: _order(identity, study.frame))
+    return sorted(_finest(found), key=lambda identity: _order(identity, study.frame))
+
+
+def _finest(identities: Iterable[Identity]) -> list[Identity]:
+    """Those of which no other one says more."""
+    by_axes: dict[tuple[str, ...], list[Identity]] = {}
+    for identity in identities:
+        by_axes.setdefault(tuple(axis for axis, _ in identity), []).append(identity)
+    covered = {
+        only(identity, coarse)
+        for coarse in by_axes
+        for fine, those in by_axes.items()
+        if set(coarse) < set(fine)
+        for identity in those
+    }
+    return [identity for those in by_axes.values() for identity in those if identity not in covered]
 
 
 def _order(identity: Identity, frame: StudyFrame) -> list[tuple[int, str, Scalar]]:
     positions = []
-    for axis, value in sorted(identity, key=lambda pair: pair[0] == "kernel_size"):
+    block = frame.block(identity)
+    ordered = (*block, *(pair for pair in identity if pair not in block))
+    for axis, value in sorted(ordered, key=lambda pair: pair[0] == "kernel_size"):
         planned = frame.document.axes.get(axis, ()) if axis != "kernel_size" else ()
         place = planned.index(value) if value in planned else len(planned)
         positions.append((place, type(value).__name__ if isinstance(value, str) else "", value))

@@ -19,7 +19,7 @@ def typed(name: str, value: object) -> Scalar:
     Raises:
         ValueError: If the value is not of the type that the public schema gives to `name`.
     """
-    return _TYPES.get(name, _guess)(str(value))
+    return _TYPES.get(name, _parse)(str(value))
 
 
 def is_finite(value: float) -> bool:
@@ -63,8 +63,13 @@ def seed_list(text: str) -> tuple[int, ...] | None:
 
 
 def show(value: Scalar) -> str:
-    """A value as a reader writes it: 0.9, 128, cifar10."""
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    """A value as a reader writes it: 0.9, 128, cifar10; two that differ never read alike."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if not isinstance(value, float):
+        return str(value)
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)
 
 
 def _is_number(value: object) -> bool:
@@ -83,11 +88,6 @@ def _real(text: str) -> float:
     if not math.isfinite(number):
         raise ValueError(f"'{text}' is not a finite number")
     return number
-
-
-def _guess(text: str) -> Scalar:
-    parsed = _parse(text)
-    return round(parsed, 9) if isinstance(parsed, float) else parsed
 
 
 def _parse(text: str) -> Scalar:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rfray.artifacts import digest_of
-from rfray.engine.frontier import TRAIN, Occupancy
+from rfray.engine.frontier import Occupancy
 from rfray.engine.job import Job, JobInput, Outcome
 from rfray.engine.records import ATTEMPT_TAG, DIGEST_TAG
+from rfray.naming import TRAIN
 from rfray.plan import Node, Plan
 from rfray.tracking import RunRecord
 
@@ -70,8 +71,12 @@ def assemble(
     )
 
 
-def demand(plan: Plan, stage: str, *, gpus: bool) -> Occupancy:
-    """What one node of a stage occupies, on a cluster with or without GPUs."""
+def demands(plan: Plan, *, gpus: bool) -> dict[str, Occupancy]:
+    """What one node of each stage occupies, on a cluster with or without GPUs."""
+    return {stage: _demand(plan, stage, gpus=gpus) for stage in plan.study.stage_parameters()}
+
+
+def _demand(plan: Plan, stage: str, *, gpus: bool) -> Occupancy:
     request = plan.study.request(stage)
     if request.gpus is not None:
         return Occupancy(request.cpus, request.gpus)

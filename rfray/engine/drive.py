@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rfray.engine.assemble import assemble, demand, finished_before, finished_now
+from rfray.engine.assemble import assemble, demands, finished_before, finished_now
 from rfray.engine.executor import Event, Executor, Progressed
 from rfray.engine.frontier import Frontier, Occupancy, State
 from rfray.engine.job import NOTHING_TOLD, Progress
@@ -68,7 +68,7 @@ class Driver:
         self._done = {key: finished_before(run) for key, run in standing.finished.items()}
         self._capacity = executor.capacity
         # Decided once: what a node takes must not change while it waits or runs.
-        self._gpus = self._capacity.gpus > 0
+        self._demands = demands(plan, gpus=self._capacity.gpus > 0)
         self._frontier = Frontier(plan, set(self._done), self._capacity)
         self._unopened: dict[str, Node] = {}
         self._running: dict[str, _Running] = {}
@@ -108,9 +108,8 @@ class Driver:
         While the ledger is away, a slot goes to the heaviest node that has its run already.
         """
         away = self._scribe.outage is not None
-        for node in self._frontier.start(
-            self._demand, lambda node: not away or self._recorder.run_of(node.key) is not None
-        ):
+        opened = self._recorder.opened() if away else None
+        for node in self._frontier.start(self._demand, opened):
             self._unopened[node.key] = node
         self._recorder.ask_for(self._unopened.values())
         ahead = max(_LEAST_RUNS_AHEAD, len(self._running))
@@ -132,7 +131,7 @@ class Driver:
         self._count_off(node.stage)
 
     def _demand(self, node: Node) -> Occupancy:
-        return demand(self._plan, node.stage, gpus=self._gpus)
+        return self._demands[node.stage]
 
     def _take(self, event: Event) -> None:
         """Let an event change where nodes stand, and have it recorded."""

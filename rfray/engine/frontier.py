@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
+from rfray.naming import TRAIN
 from rfray.plan import Node, Plan
 
 
@@ -20,9 +21,6 @@ class State(Enum):
     FAILED = "failed"
     SKIPPED = "skipped"
 
-
-TRAIN = "train"
-"""The stage whose nodes are the study's training cells."""
 
 _Entry = tuple[float, int, str]
 """Minus the rank, the place in the plan, the key: what the ready nodes are ordered by."""
@@ -57,103 +55,137 @@ class Frontier:
 
     While training cells remain, one of them is always running: the stages that fill the slots come
     out of them, and a trial's process that is never idle is never started anew.
+
+    Ready nodes lie in a heap for each stage, whose nodes all demand the same, so a step costs the
+    same however many are waiting.
     """
 
     def __init__(self, plan: Plan, done: Collection[str], capacity: Occupancy) -> None:
         self.plan = plan
         self.free = capacity
         self.states = dict.fromkeys(plan.nodes, State.WAITING)
+        self._counts: dict[str, Counter[State]] = {}
+        for node in plan.nodes.values():
+            self._counts.setdefault(node.stage, Counter())[State.WAITING] += 1
         self._dependents = plan.dependents()
         self._missing = {key: set(node.inputs) for key, node in plan.nodes.items()}
         self._ranks = upward_ranks(plan)
-        self._ready: list[_Entry] = []
-        self._training = 0
+        self._ready: dict[str, list[_Entry]] = {stage: [] for stage in self._counts}
         self._order = {key: place for place, key in enumerate(plan.nodes)}
-        self._open = len(plan.nodes)
         for key in plan.nodes:
             self._missing[key] -= {needed for needed in self._missing[key] if needed in done}
             if key in done:
-                self._close(key, State.DONE)
+                self._move(key, State.DONE)
             self._offer(key)
 
     @property
     def finished(self) -> bool:
         """Whether nothing runs and nothing more can."""
-        return self._open == 0
+        return not any(c[State.WAITING] or c[State.RUNNING] for c in self._counts.values())
 
-    def counts(self) -> dict[str, Counter[State]]:
+    def counts(self) -> Mapping[str, Counter[State]]:
         """How many nodes of each stage stand where."""
-        counts: dict[str, Counter[State]] = {}
-        for key, node in self.plan.nodes.items():
-            counts.setdefault(node.stage, Counter())[self.states[key]] += 1
-        return counts
+        return self._counts
 
     def upcoming(self, count: int) -> list[Node]:
         """The heaviest nodes that are ready and have not started, at most so many."""
-        return [self.plan.nodes[key] for _, _, key in heapq.nsmallest(count, self._ready)]
+        heads = (entry for heap in self._ready.values() for entry in self._smallest(heap, count))
+        return [self.plan.nodes[key] for _, _, key in heapq.nsmallest(count, heads)]
 
     def start(
         self,
         demand: Callable[[Node], Occupancy],
-        may_start: Callable[[Node], bool] = lambda _: True,
+        among: Collection[str] | None = None,
     ) -> Iterator[Node]:
         """Nodes that fit into what is free, heaviest chain first; each counts as running at once.
 
-        The first one that does not fit keeps what it lacks reserved: a lighter node must not take
-        it away again and again. One that may not start, though it would fit, is passed over.
+        The first one of a stage that does not fit keeps what it lacks reserved: a lighter node must
+        not take it away again and again.
+
+        Args:
+            demand: What a node occupies, the same for all nodes of a stage.
+            among: Keys of the nodes that may start; None for all.
         """
-        held: list[_Entry] = []
         open_to = self.free
-        while self._ready and open_to.cpus > 0:
-            entry = self._next()
-            node = self.plan.nodes[entry[2]]
-            if not may_start(node):
-                held.append(entry)
-                continue
+        waiting = self._heaps(among)
+        while waiting:
+            stage = self._next(waiting)
+            if stage is None:
+                return
+            node = self.plan.nodes[waiting[stage][0][2]]
             need = demand(node)
-            if not open_to.holds(need):
-                held.append(entry)
-                open_to -= need
-                continue
-            self.states[node.key] = State.RUNNING
-            self._training += node.stage == TRAIN
-            self.free -= need
+            fits = open_to.holds(need)
             open_to -= need
+            if not fits:
+                # Nor does any other node of this stage: they demand the same.
+                del waiting[stage]
+                continue
+            heapq.heappop(waiting[stage])
+            self._move(node.key, State.RUNNING)
+            self.free -= need
             yield node
-        for entry in held:
-            heapq.heappush(self._ready, entry)
 
     def end(self, key: str, released: Occupancy, *, well: bool) -> list[str]:
         """Record a running node's end; keys of the nodes that are skipped because it failed."""
         self.free += released
-        self._training -= self.plan.nodes[key].stage == TRAIN
         if well:
-            self._close(key, State.DONE)
+            self._move(key, State.DONE)
             for reader in self._dependents[key]:
                 self._missing[reader].discard(key)
                 self._offer(reader)
             return []
-        self._close(key, State.FAILED)
+        self._move(key, State.FAILED)
         return self._skip_dependents(key)
 
-    def _close(self, key: str, state: State) -> None:
+    def _move(self, key: str, state: State) -> None:
+        counts = self._counts[self.plan.nodes[key].stage]
+        counts[self.states[key]] -= 1
+        counts[state] += 1
         self.states[key] = state
-        self._open -= 1
 
-    def _next(self) -> _Entry:
-        """Take the heaviest ready node, or the heaviest training cell where none is running."""
-        if self._training == 0:
-            cells = [entry for entry in self._ready if self.plan.nodes[entry[2]].stage == TRAIN]
-            if cells:
-                chosen = min(cells)
-                self._ready.remove(chosen)
-                heapq.heapify(self._ready)
-                return chosen
-        return heapq.heappop(self._ready)
+    def _heaps(self, among: Collection[str] | None) -> dict[str, list[_Entry]]:
+        """The heaps to choose from, by stage; `among` some nodes, small ones of their own."""
+        if among is None:
+            return dict(self._ready)
+        chosen: dict[str, list[_Entry]] = {}
+        for key in among:
+            if not self._missing[key] and self.states[key] is State.WAITING:
+                heapq.heappush(chosen.setdefault(self.plan.nodes[key].stage, []), self._entry(key))
+        return chosen
+
+    def _next(self, heaps: Mapping[str, list[_Entry]]) -> str | None:
+        """The stage of the heaviest node, or train where none of it is running and some may."""
+        for heap in heaps.values():
+            self._drop_started(heap)
+        training = self._counts.get(TRAIN, Counter())[State.RUNNING]
+        if not training and heaps.get(TRAIN):
+            return TRAIN
+        return min((stage for stage, heap in heaps.items() if heap), default=None,
+                   key=lambda stage: heaps[stage][0])  # fmt: skip
+
+    def _drop_started(self, heap: list[_Entry]) -> None:
+        """Take off what has been started from a choice of some nodes."""
+        while heap and self.states[heap[0][2]] is not State.WAITING:
+            heapq.heappop(heap)
+
+    def _smallest(self, heap: list[_Entry], count: int) -> Iterator[_Entry]:
+        """The heaviest waiting nodes of a heap, without a look at the others."""
+        places = [(heap[0], 0)] if heap else []
+        while places and count > 0:
+            entry, place = heapq.heappop(places)
+            if self.states[entry[2]] is State.WAITING:
+                yield entry
+                count -= 1
+            for child in (2 * place + 1, 2 * place + 2):
+                if child < len(heap):
+                    heapq.heappush(places, (heap[child], child))
 
     def _offer(self, key: str) -> None:
         if not self._missing[key] and self.states[key] is State.WAITING:
-            heapq.heappush(self._ready, (-self._ranks[key], self._order[key], key))
+            heapq.heappush(self._ready[self.plan.nodes[key].stage], self._entry(key))
+
+    def _entry(self, key: str) -> _Entry:
+        return (-self._ranks[key], self._order[key], key)
 
     def _skip_dependents(self, key: str) -> list[str]:
         skipped = []
@@ -161,7 +193,7 @@ class Frontier:
         while pending:
             for reader in self._dependents[pending.pop()]:
                 if self.states[reader] is State.WAITING:
-                    self._close(reader, State.SKIPPED)
+                    self._move(reader, State.SKIPPED)
                     skipped.append(reader)
                     pending.append(reader)
         return skipped

@@ -17,13 +17,14 @@ import ray
 from rfray import chatter
 from rfray.engine.answer import answered, lost
 from rfray.engine.executor import Ended, Event, Progressed
-from rfray.engine.frontier import TRAIN, Occupancy
+from rfray.engine.frontier import Occupancy
 from rfray.engine.job import NOTHING_TOLD, Job, Progress
 from rfray.engine.machine import Machine
 from rfray.engine.progress import SECONDS_BETWEEN, noted_progress
 from rfray.engine.trials import TrialLane
 from rfray.engine.worker import run_task
 from rfray.errors import UserError
+from rfray.naming import TRAIN
 from rfray.study import Request
 
 _CONNECT_SECONDS = 10

@@ -87,6 +87,11 @@ class Recorder:
         entry = self._open.get(key)
         return entry.run if entry else None
 
+    def opened(self) -> list[str]:
+        """Keys of the nodes whose runs are open."""
+        self._collect()
+        return list(self._open)
+
     def measured(self, key: str, measurements: Iterable[Measurement]) -> None:
         """Keep what a running node has measured; a repeated metric and step is dropped."""
         entry = self._open[key]

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from rfray.artifacts import (
     RESULT,
     DamagedArtifactError,
+    MissingArtifactError,
     check_files,
     digest_of,
     file_digests,
@@ -141,7 +142,7 @@ def _result_in(folder: Path) -> Outcome:
     try:
         return Outcome.model_validate_json((folder / RESULT).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise DamagedArtifactError(f"'{RESULT}' is missing in {folder}") from error
+        raise MissingArtifactError(f"'{RESULT}' is missing in {folder}") from error
     except (ValidationError, UnicodeDecodeError) as error:
         raise DamagedArtifactError(f"{folder / RESULT} is damaged") from error
 
@@ -190,10 +191,19 @@ def _input(job: Job, source: JobInput) -> Input:
         check_files(folder, _recorded_digests(folder, source.digest))
     except DamagedArtifactError as error:
         raise DamagedArtifactError(
-            f"the {source.stage} run {source.run_id} cannot be read: {error}; delete the run in "
-            "MLflow to have it computed again"
+            f"the {source.stage} run {source.run_id} cannot be read: {error}; {_remedy(error)}"
         ) from error
     return Input(stage=source.stage, cell=source.cell, folder=folder, metrics=source.metrics)
+
+
+def _remedy(error: DamagedArtifactError) -> str:
+    """What to do about a finished run; nothing finished is thrown away that may lie elsewhere."""
+    if isinstance(error, MissingArtifactError):
+        return "the run is finished: bring its artifacts back there from where they lie now"
+    return (
+        "put the original back, from a copy of the results; without one, delete the run in MLflow "
+        "to have it computed again"
+    )
 
 
 def _recorded_digests(folder: Path, recorded: str) -> dict[str, str]:

@@ -9,7 +9,7 @@ that a residual sum is the hull of its branches.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 from rfray.errors import UserError
 from rfray.models.network import (
@@ -79,12 +79,12 @@ class Geometry:
         """The layer called `name`."""
         return next(layer for layer in self.layers if layer.name == name)
 
-    @property
+    @cached_property
     def receptive_field(self) -> int:
         """Theoretical receptive field at the last convolution, in pixels."""
         return self.layer(self.convolution_names[-1]).window.size
 
-    @property
+    @cached_property
     def map_sizes(self) -> tuple[int, ...]:
         """The trace of map sizes up to the last convolution: each size once where it changes."""
         trace: list[int] = []
@@ -95,24 +95,24 @@ class Geometry:
                 break
         return tuple(trace)
 
-    @property
+    @cached_property
     def parameters(self) -> int:
         """All trainable numbers."""
         return sum(layer.parameters for layer in self.layers)
 
-    @property
+    @cached_property
     def live_parameters(self) -> int:
         """Trainable numbers less the dead weights."""
         return self.parameters - sum(layer.weights - layer.live_weights for layer in self.layers)
 
-    @property
+    @cached_property
     def dead_fraction(self) -> float:
         """Share of the convolutions' weights that only ever meet padding, 0 to 1."""
         layers = [layer for layer in self.layers if layer.name in self.convolution_names]
         weights = sum(layer.weights for layer in layers)
         return 1 - sum(layer.live_weights for layer in layers) / weights
 
-    @property
+    @cached_property
     def multiplications(self) -> int:
         """Multiply-accumulate operations of one forward pass of one image."""
         return sum(layer.multiplications for layer in self.layers)

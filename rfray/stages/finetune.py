@@ -28,13 +28,21 @@ def run(context: StageContext[FinetuneParameters]) -> None:
 
     The state is saved now and then, and behind the last epoch: an interrupted run goes on there.
     """
+    from rfray.training.determinism import arithmetic_of
+
+    with arithmetic_of(context.parameters):
+        _finetune(context)
+
+
+def _finetune(context: StageContext[FinetuneParameters]) -> None:
     from torch import nn
 
     from rfray.data.device import resident
     from rfray.seeding import stream_seed
     from rfray.training.checkpoint import EpochRecord, is_due, load_checkpoint, save_checkpoint
     from rfray.training.evaluate import evaluate
-    from rfray.training.loop import optimizer_for, train_epochs, train_with_frozen_batch_norms
+    from rfray.training.loop import train_epochs, train_with_frozen_batch_norms
+    from rfray.training.optimization import optimizer_for
     from rfray.training.pruning import hold_masks, pruned_metrics, zero_masks
     from rfray.training.weights import load_module, save_module
 

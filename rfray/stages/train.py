@@ -13,7 +13,7 @@ from rfray.stages.stage import Stage, StageContext
 from rfray.training.protocol import TrainingProtocol
 
 if TYPE_CHECKING:
-    from torch.optim import SGD
+    from torch.optim import Optimizer
 
     from rfray.models.module import NetworkModule
     from rfray.training.checkpoint import EpochRecord
@@ -46,10 +46,18 @@ def run(context: StageContext[TrainParameters]) -> None:
 
     The state is saved now and then, and behind the last epoch: an interrupted run goes on there.
     """
+    from rfray.training.determinism import arithmetic_of
+
+    with arithmetic_of(context.parameters):
+        _train(context)
+
+
+def _train(context: StageContext[TrainParameters]) -> None:
     from rfray.data.device import resident
     from rfray.training.checkpoint import EpochRecord, is_due, load_checkpoint, save_checkpoint
     from rfray.training.evaluate import evaluate
-    from rfray.training.loop import optimizer_for, train_epochs
+    from rfray.training.loop import train_epochs
+    from rfray.training.optimization import optimizer_for
     from rfray.training.weights import initial_module, save_module
 
     cell, protocol = context.cell, context.parameters
@@ -106,7 +114,7 @@ def best_epoch(history: Sequence[EpochRecord]) -> int:
 def _take_best(
     context: StageContext[TrainParameters],
     module: NetworkModule,
-    optimizer: SGD,
+    optimizer: Optimizer,
     history: Sequence[EpochRecord],
 ) -> None:
     """Put `module` where it tested best, and have the last reported values be those of then.

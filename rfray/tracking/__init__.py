@@ -7,6 +7,7 @@ only writer of runs. The public schema of runs, tags, params, metrics and artifa
 
 from rfray.tracking.ledger import Ledger
 from rfray.tracking.records import NOTE_TAG, Measured, RunOpening, RunRecord
+from rfray.tracking.settling import settle_moved
 from rfray.tracking.store import (
     check_store,
     first_line,
@@ -32,6 +33,7 @@ __all__ = [
     "is_outage",
     "make_database",
     "send_artifacts",
+    "settle_moved",
     "store_answers",
     "through_outages",
 ]

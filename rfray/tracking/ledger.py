@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mlflow.entities import Experiment, ViewType
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from rfray.errors import UserError, nearest
+from rfray.tracking.places import Home, database_file, home_of, is_there, present_address
 from rfray.tracking.records import RunRecord, run_record
 from rfray.tracking.store import store_answers
 from rfray.tracking.transfers import fetch_artifact
@@ -23,6 +27,9 @@ _PAGE = 1000
 class Ledger:
     """Reads studies from an MLflow tracking store.
 
+    What it says of a run's artifacts is where they lie now, though the store was moved, copied or
+    is reached through another mount than the one that made it; it writes nothing.
+
     Args:
         tracking_uri: An absolute MLflow tracking URI (`sqlite:////abs/mlflow.db`, `http://…`).
     """
@@ -30,17 +37,33 @@ class Ledger:
     def __init__(self, tracking_uri: str) -> None:
         self.tracking_uri = tracking_uri
         self.client = MlflowClient(tracking_uri=tracking_uri)
+        self._database = database_file(tracking_uri)
+        self._homes: dict[str, Home | None] = {}
 
     def studies(self) -> list[str]:
         """Names of all experiments in the store but MLflow's own `Default`."""
-        names: list[str] = []
+        found = self.experiments(ViewType.ACTIVE_ONLY)
+        return sorted(experiment.name for experiment in found if experiment.name != "Default")
+
+    def experiments(self, view: int = ViewType.ALL) -> list[Experiment]:
+        """MLflow's experiments; those that were deleted too unless `view` leaves them out."""
+        found: list[Experiment] = []
         token: str | None = None
         while True:
-            page = self.client.search_experiments(max_results=_PAGE, page_token=token)
-            names += [experiment.name for experiment in page if experiment.name != "Default"]
+            page = self.client.search_experiments(view, max_results=_PAGE, page_token=token)
+            found += page
             token = page.token
             if not token:
-                return sorted(names)
+                return found
+
+    def home(self, experiment: Experiment) -> Home | None:
+        """Where a study's artifacts lie, seen from the store; None if they do not move with it."""
+        identifier = experiment.experiment_id
+        if self._database is not None and identifier not in self._homes:
+            self._homes[identifier] = home_of(
+                experiment, self._database.parent, lambda run_id: self._owns(identifier, run_id)
+            )
+        return self._homes.get(identifier)
 
     def study_document(self, study: str) -> dict[str, Any] | None:
         """The study as the driver recorded it (`name`, `axes`, …), or None if it did not.
@@ -70,16 +93,18 @@ class Ledger:
 
     def runs(self, study: str) -> Iterator[RunRecord]:
         """Every run of the study that is not deleted, oldest first; UserError if it is unknown."""
-        experiment_id = self.experiment_id(study)
+        experiment = self._experiment(study)
+        home = self.home(experiment)
+        held = home.held() if home else ()
         token: str | None = None
         while True:
             page = self.client.search_runs(
-                [experiment_id],
+                [experiment.experiment_id],
                 max_results=_PAGE,
                 page_token=token,
                 order_by=["attributes.start_time ASC"],
             )
-            yield from (run_record(run) for run in page)
+            yield from (located(run_record(run), home, held) for run in page)
             token = page.token
             if not token:
                 return
@@ -112,10 +137,32 @@ class Ledger:
         with store_answers(self.tracking_uri):
             return fetch_artifact(run.artifact_uri, name, self.tracking_uri)
 
-    def _experiment(self, study: str) -> Any:
+    def _owns(self, experiment_id: str, run_id: str) -> bool:
+        try:
+            return bool(self.client.get_run(run_id).info.experiment_id == experiment_id)
+        except MlflowException as error:
+            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise
+            return False  # no run's folder
+
+    def _experiment(self, study: str) -> Experiment:
         experiment = self.client.get_experiment_by_name(study)
         if experiment is None or experiment.lifecycle_stage != "active":
             known = self.studies()
             advice = nearest(study, known) if known else "it holds no study yet: run a sweep first"
             raise UserError(f"no study '{study}'", where=self.tracking_uri, do=advice)
         return experiment
+
+
+def located(run: RunRecord, home: Home | None, held: Container[str] = ()) -> RunRecord:
+    """A run with the present address of its artifacts.
+
+    Args:
+        run: As MLflow recorded it.
+        home: Of its study; None if its artifacts do not move with the store.
+        held: Runs that have a folder there.
+    """
+    if home is None:
+        return run
+    address = present_address(home, run.run_id, run.status, run.artifact_uri, held, is_there)
+    return replace(run, artifact_uri=address)

@@ -12,7 +12,8 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
 from rfray.errors import UserError
-from rfray.tracking.ledger import STUDY_TAG, Ledger
+from rfray.tracking.ledger import STUDY_TAG, Ledger, located
+from rfray.tracking.places import STORE_TAG, new_home
 from rfray.tracking.records import NOTE_TAG, Measured, RunOpening, RunRecord, run_record
 from rfray.tracking.store import leave_retries_to_rfray
 
@@ -36,20 +37,19 @@ class LedgerWriter(Ledger):
 
     Args:
         tracking_uri: As for `Ledger`.
-        study: Name of the study; its experiment is made if there is none.
-        artifact_root: URI of the folder for a new experiment's artifacts; None leaves the choice
-            to the tracking server.
+        study: Name of the study; its experiment is made if there is none, with its artifacts beside
+            the database if the store is one, else where the tracking server wants them.
 
     Raises:
         UserError: The experiment was deleted.
     """
 
-    def __init__(self, tracking_uri: str, study: str, artifact_root: str | None) -> None:
+    def __init__(self, tracking_uri: str, study: str) -> None:
         leave_retries_to_rfray()
         super().__init__(tracking_uri)
         self.study = study
         if self.client.get_experiment_by_name(study) is None:
-            self._create_experiment(f"{artifact_root}/{study}" if artifact_root else None)
+            self._create_experiment()
         experiment = self.client.get_experiment_by_name(study)
         if experiment.lifecycle_stage != "active":
             raise UserError(
@@ -58,10 +58,13 @@ class LedgerWriter(Ledger):
                 do="restore it with `mlflow experiments restore`, or give the study another name",
             )
         self._id = experiment.experiment_id
+        self._home = self.home(experiment)
 
-    def _create_experiment(self, location: str | None) -> None:
+    def _create_experiment(self) -> None:
+        home = new_home(self.tracking_uri, self.study)
+        location, tags = (home.uri, {STORE_TAG: str(home.store)}) if home else (None, {})
         try:
-            self.client.create_experiment(self.study, artifact_location=location)
+            self.client.create_experiment(self.study, artifact_location=location, tags=tags)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":  # made by another in the meantime
                 raise
@@ -100,12 +103,12 @@ class LedgerWriter(Ledger):
             max_results=1,
             order_by=["attributes.start_time DESC"],
         )
-        return run_record(found[0]) if found else None
+        return located(run_record(found[0]), self._home) if found else None
 
     def open_run(self, opening: RunOpening) -> RunRecord:
         """Create a run that is RUNNING, with its tags; its params are yet to be logged."""
         run = self.client.create_run(self._id, run_name=opening.name, tags=dict(opening.tags))
-        return run_record(run)
+        return located(run_record(run), self._home)
 
     def reopen_run(self, run: RunRecord, opening: RunOpening) -> RunRecord:
         """Take up a run that an earlier attempt left unfinished."""

@@ -21,7 +21,15 @@ from torch import Tensor, nn
 from rfray.atomic import partial_path, replace_with
 
 _MODEL = "model/"
-_MOMENTUM = "momentum/"
+_STATE = {
+    "momentum_buffer": "momentum/",
+    "step": "step/",
+    "exp_avg": "first_moment/",
+    "exp_avg_sq": "second_moment/",
+}
+"""Where the file keeps what the optimizers of `optimization` remember of each parameter."""
+
+_COUNTED = "step"
 _REFUSED = ".refused"
 
 _log = logging.getLogger(__name__)
@@ -41,7 +49,7 @@ def is_due(epoch: int, every: int, epochs: int) -> bool:
 
 
 def save_checkpoint(
-    path: Path, module: nn.Module, optimizer: torch.optim.SGD, history: Sequence[EpochRecord]
+    path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, history: Sequence[EpochRecord]
 ) -> None:
     """Replace the checkpoint at `path` atomically: a reader finds the old one or the new one."""
     tensors: dict[str, Tensor] = {
@@ -49,9 +57,8 @@ def save_checkpoint(
         for name, tensor in module.state_dict().items()
     }
     for name, parameter in module.named_parameters():
-        momentum = optimizer.state[parameter].get("momentum_buffer")
-        if momentum is not None:
-            tensors[_MOMENTUM + name] = momentum.detach().cpu().contiguous()
+        for key, value in optimizer.state.get(parameter, {}).items():
+            tensors[_STATE[key] + name] = value.detach().cpu().contiguous()
     history_text = json.dumps([asdict(record) for record in history])
     metadata = {"history": history_text, "digest": _digest(path, tensors, history_text)}
     for stale in path.parent.glob(f".{path.name}.*"):
@@ -61,7 +68,9 @@ def save_checkpoint(
     replace_with(partial, path)
 
 
-def load_checkpoint(path: Path, module: nn.Module, optimizer: torch.optim.SGD) -> list[EpochRecord]:
+def load_checkpoint(
+    path: Path, module: nn.Module, optimizer: torch.optim.Optimizer
+) -> list[EpochRecord]:
     """Put `module` and `optimizer` where the checkpoint left them; the epochs that it finished.
 
     An absent file means that nothing was finished: both stay as they are, and the list is empty.
@@ -81,12 +90,19 @@ def load_checkpoint(path: Path, module: nn.Module, optimizer: torch.optim.SGD) -
         {name.removeprefix(_MODEL): t for name, t in tensors.items() if name.startswith(_MODEL)}
     )
     for name, parameter in module.named_parameters():
-        momentum = tensors.get(_MOMENTUM + name)
-        if momentum is not None:
-            optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(
-                momentum
-            )
+        for key, place in _STATE.items():
+            kept = tensors.get(place + name)
+            if kept is not None:
+                optimizer.state[parameter][key] = _as_remembered(key, kept, parameter)
     return [EpochRecord(**record) for record in history]
+
+
+def _as_remembered(key: str, kept: Tensor, parameter: Tensor) -> Tensor:
+    """A tensor of a checkpoint as the optimizer holds it: laid out as the parameter is.
+
+    The number of steps is one number, which stays on the CPU.
+    """
+    return kept.clone() if key == _COUNTED else torch.empty_like(parameter).copy_(kept)
 
 
 class _RefusedError(Exception):

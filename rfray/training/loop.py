@@ -5,7 +5,6 @@ It yields after every epoch; whoever drives it decides what to do then.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from rfray.data.dataset import Dataset, DatasetFacts
 from rfray.data.device import gathered, normalised
 from rfray.numerics.live_taps import without_dead_taps
 from rfray.seeding import stream_seed
+from rfray.training.optimization import learning_rates
 from rfray.training.protocol import TrainingProtocol
 
 
@@ -32,7 +32,8 @@ class EpochResult:
 
     Attributes:
         epoch: 1 for the first.
-        train_loss: Mean cross-entropy over the epoch, as the weights changed.
+        train_loss: Mean of what is minimised over the epoch, as the weights changed: the
+            cross-entropy, with smoothed labels where the protocol smooths them.
         train_accuracy: Percent, 0 to 100, over the epoch, as the weights changed.
         learning_rate: The epoch's.
         epoch_seconds: Wall time of the epoch, without evaluation.
@@ -45,16 +46,6 @@ class EpochResult:
     epoch_seconds: float
 
 
-def optimizer_for(module: nn.Module, protocol: TrainingProtocol) -> torch.optim.SGD:
-    """The protocol's optimiser over every parameter of `module`."""
-    return torch.optim.SGD(
-        module.parameters(),
-        lr=protocol.learning_rate,
-        momentum=protocol.momentum,
-        weight_decay=protocol.weight_decay,
-    )
-
-
 def train_with_frozen_batch_norms(module: nn.Module) -> None:
     """Put `module` into training mode, but have its batch norms use their running statistics."""
     module.train()
@@ -65,7 +56,7 @@ def train_with_frozen_batch_norms(module: nn.Module) -> None:
 
 def train_epochs(
     module: nn.Module,
-    optimizer: torch.optim.SGD,
+    optimizer: torch.optim.Optimizer,
     dataset: Dataset,
     protocol: TrainingProtocol,
     seed: int,
@@ -92,9 +83,10 @@ def train_epochs(
     """
     module.to(memory_format=_memory_format(protocol))
     forward = torch.compile(module) if protocol.compile else without_dead_taps(module)
+    rates = learning_rates(protocol)
     for epoch in range(first_epoch, protocol.epochs + 1):
         started = time.perf_counter()
-        rate = learning_rate(protocol, epoch)
+        rate = rates[epoch - 1]
         for group in optimizer.param_groups:
             group["lr"] = rate
         enter_training(module)
@@ -109,13 +101,6 @@ def train_epochs(
             learning_rate=rate,
             epoch_seconds=time.perf_counter() - started,
         )
-
-
-def learning_rate(protocol: TrainingProtocol, epoch: int) -> float:
-    """Learning rate of an epoch, 1 for the first: as PyTorch's CosineAnnealingLR(T_max=epochs)."""
-    if protocol.schedule == "constant":
-        return protocol.learning_rate
-    return protocol.learning_rate * (1 + math.cos(math.pi * (epoch - 1) / protocol.epochs)) / 2
 
 
 def autocast_dtype(protocol: TrainingProtocol, device: str) -> torch.dtype:
@@ -136,7 +121,7 @@ def _memory_format(protocol: TrainingProtocol) -> torch.memory_format:
 
 def _epoch(
     forward: Callable[[Tensor], Tensor],
-    optimizer: torch.optim.SGD,
+    optimizer: torch.optim.Optimizer,
     dataset: Dataset,
     protocol: TrainingProtocol,
     seed: int,
@@ -162,7 +147,7 @@ def _epoch(
         )
         with torch.autocast(device, dtype=dtype, enabled=dtype != torch.float32):
             logits = forward(images)
-            loss = F.cross_entropy(logits, labels)
+            loss = F.cross_entropy(logits, labels, label_smoothing=protocol.label_smoothing)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if protocol.gradient_clip is not None:
@@ -174,7 +159,7 @@ def _epoch(
     return torch.stack(losses).cpu(), int(correct), len(order)
 
 
-def _parameters(optimizer: torch.optim.SGD) -> list[Tensor]:
+def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 

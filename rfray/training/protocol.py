@@ -2,28 +2,66 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rfray.parameters import Parameters
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
+BelowOne = Annotated[float, Field(ge=0, lt=1)]
 
 
 class TrainingProtocol(Parameters):
-    """Stochastic gradient descent with momentum on the mean cross-entropy, epoch by epoch."""
+    """Gradient descent on the mean cross-entropy, epoch by epoch.
+
+    Settings that contradict each other are no protocol: `contradiction` says which.
+    """
 
     epochs: Count = Field(default=200, description="Passes over the training images.")
     batch_size: Count = Field(default=128, description="Images in one step.")
-    learning_rate: Positive = Field(default=0.1, description="At the first epoch.")
-    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(default=0.9, description="Of SGD.")
-    weight_decay: NonNegative = Field(default=5e-4, description="L2 penalty on every parameter.")
-    schedule: Literal["cosine", "constant"] = Field(
+    optimizer: Literal["sgd", "adamw"] = Field(
+        default="sgd",
+        description="sgd: stochastic gradient descent with momentum. adamw: Adam with decoupled "
+        "weight decay (Loshchilov 2019), whose learning rate is usually about 0.001.",
+    )
+    learning_rate: Positive = Field(
+        default=0.1, description="At the first epoch, or at the first one behind the warm-up."
+    )
+    momentum: BelowOne = Field(default=0.9, description="Of sgd.")
+    nesterov: bool = Field(default=False, description="Nesterov's momentum, of sgd.")
+    betas: Annotated[list[BelowOne], Field(min_length=2, max_length=2)] = Field(
+        default=[0.9, 0.999],
+        description="Of adamw: how slowly the means of gradient and squared gradient change.",
+    )
+    weight_decay: NonNegative = Field(
+        default=5e-4,
+        description="On every parameter: sgd's is an L2 penalty, adamw's shrinks the weights by "
+        "learning_rate × weight_decay a step.",
+    )
+    schedule: Literal["cosine", "constant", "step", "linear"] = Field(
         default="cosine",
-        description="Learning rate over epochs; cosine falls to 0 over `epochs` (Loshchilov 2017).",
+        description="Learning rate over epochs. cosine (Loshchilov 2017) and linear fall towards "
+        "0, which they would reach behind the last epoch; step multiplies by `gamma` behind each "
+        "of the `milestones`.",
+    )
+    milestones: list[Count] = Field(
+        default=[],
+        description="Of step: the epochs behind which the rate falls, counted from the first, the "
+        "warm-up included.",
+    )
+    gamma: Positive = Field(default=0.1, description="Of step: what the rate is multiplied by.")
+    warmup_epochs: Annotated[int, Field(ge=0)] = Field(
+        default=0,
+        description="Of w such epochs the e-th has e / (w + 1) of the learning rate; the schedule "
+        "begins behind them.",
+    )
+    label_smoothing: BelowOne = Field(
+        default=0.0,
+        description="Share of the target that all classes have alike (Szegedy 2016); in train_loss "
+        "too, in no other loss.",
     )
     gradient_clip: Positive | None = Field(
         default=0.1, description="Largest L2 norm of the whole gradient; null does not clip."
@@ -49,7 +87,67 @@ class TrainingProtocol(Parameters):
         default=None,
         description="Images drawn without repetition for each epoch; null takes them all.",
     )
+    deterministic: bool = Field(
+        default=False,
+        description="Equal bits on equal GPUs, slower: PyTorch's deterministic algorithms alone, "
+        "an operation that has none fails. Not tested on a GPU. On a CPU bits are equal anyway.",
+    )
+
+    @model_validator(mode="after")
+    def _without_contradiction(self) -> Self:
+        problem = contradiction(self)
+        if problem is not None:
+            raise ValueError(problem)
+        return self
 
     def images_seen(self, train_images: int) -> int:
         """Images that the whole protocol puts through the network, of `train_images` a pass."""
         return self.epochs * min(train_images, self.images_per_epoch or train_images)
+
+
+def contradiction(protocol: TrainingProtocol) -> str | None:
+    """Which settings of a protocol contradict each other, in a sentence; None if none do."""
+    return _in_optimizer(protocol) or _in_schedule(protocol)
+
+
+def _in_optimizer(protocol: TrainingProtocol) -> str | None:
+    if protocol.optimizer == "adamw":
+        if protocol.nesterov:
+            return "nesterov is sgd's, and the optimizer is adamw (leave nesterov out)"
+        if _changed(protocol, "momentum"):
+            return "momentum is sgd's, and the optimizer is adamw (leave it out: adamw has betas)"
+        return None
+    if _changed(protocol, "betas"):
+        return "betas are adamw's, and the optimizer is sgd (leave them out: sgd has momentum)"
+    if protocol.nesterov and protocol.momentum == 0:
+        return "nesterov needs a momentum, which is 0 (leave nesterov out, or give a momentum)"
+    return None
+
+
+def _in_schedule(protocol: TrainingProtocol) -> str | None:
+    epochs, warmup = protocol.epochs, protocol.warmup_epochs
+    if warmup >= epochs:
+        return f"warmup_epochs is {warmup}, and there are {epochs} epochs (warm up for fewer)"
+    if protocol.schedule == "step":
+        return _in_milestones(protocol.milestones, epochs, warmup)
+    for name in ("milestones", "gamma"):
+        if _changed(protocol, name):
+            return f"{name} belongs to schedule step, and the schedule is {protocol.schedule}"
+    return None
+
+
+def _in_milestones(milestones: list[int], epochs: int, warmup: int) -> str | None:
+    if not milestones:
+        return "schedule step has no milestones (add milestones: [...], or take schedule constant)"
+    if milestones != sorted(set(milestones)):
+        return f"milestones do not ascend: {milestones}"
+    if milestones[-1] >= epochs:
+        return f"milestone {milestones[-1]} has no epoch behind it: there are {epochs}"
+    if milestones[0] <= warmup:
+        return f"milestone {milestones[0]} is not behind the warm-up of {warmup} epochs"
+    return None
+
+
+def _changed(protocol: TrainingProtocol, name: str) -> bool:
+    """Whether a setting is not at its default, which says nothing of what was written."""
+    return bool(getattr(protocol, name) != type(protocol).model_fields[name].default)

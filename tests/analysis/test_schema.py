@@ -42,6 +42,10 @@ def test_a_stage_in_a_cell_needs_the_one_that_it_follows():
     assert declared == schema.NEEDS
 
 
+def test_settings_of_what_a_stage_reads_are_axes_of_its_runs():
+    assert {name: set(stage.reads) for name, stage in stages().items()} == schema.READS
+
+
 def test_the_headline_of_each_stage_is_a_metric_of_the_schema():
     for name, stage in stages().items():
         assert stage.headline in schema.METRICS[name]

@@ -23,7 +23,7 @@ from rfray.plan import make_plan
 from rfray.storage import storage_at
 from rfray.sweep_file import load_study
 from rfray.training.checkpoint import EpochRecord, save_checkpoint
-from rfray.training.loop import optimizer_for
+from rfray.training.optimization import optimizer_for
 from rfray.training.weights import initial_module
 
 pytestmark = pytest.mark.xdist_group("storage")

@@ -18,7 +18,7 @@ from rfray.analysis.figures.panels import Drawing, Source, StudyFiles, artifact,
 from rfray.analysis.figures.spectra import draw_density, draw_eigenvalues
 from rfray.analysis.figures.training import draw_training, read_curves
 from rfray.analysis.report_file import FigureSpec
-from rfray.analysis.slots import Identity
+from rfray.analysis.slots import Identity, applying
 from rfray.analysis.tables import NotInStudy
 
 Content = TypeVar("Content")
@@ -77,7 +77,8 @@ def _draw_beside_dense(
     dense = {d.identity: d for d in collect(Source("train", accuracy), spec.where, study)}
     figures = []
     for drawing in collect(Source(stage, accuracy), spec.where, study):
-        beside = dense.get(drawing.identity, Drawing(drawing.identity, ()))
+        trained = applying(drawing.identity, "train")
+        beside = dense.get(trained, Drawing(trained, ()))
         stem, title = _named(spec, drawing.identity, study)
         gaps = (*beside.gaps, *drawing.gaps)
         figures.append(DrawnFigure(stem, title, draw(title, beside, drawing), gaps))

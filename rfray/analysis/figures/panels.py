@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from rfray.analysis.artifacts import ArtifactError
 from rfray.analysis.expected import Expected, Gap, absence, gap_at
 from rfray.analysis.frame import StudyFrame
-from rfray.analysis.slots import Identity, Slot, admits, without
+from rfray.analysis.slots import Identity, Slot, admits
 from rfray.analysis.values import Scalar, is_finite
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def collect(
     grouped: dict[Identity, dict[_Place, list[Slot]]] = {}
     for slot in study.expected.slots:
         if slot.stage == source.stage and admits(where, slot.identity):
-            places = grouped.setdefault(without(slot.identity, "kernel_size"), {})
+            places = grouped.setdefault(study.frame.block(slot.identity), {})
             place = (int(dict(slot.identity)["kernel_size"]), slot.parameter)
             places.setdefault(place, []).append(slot)
     return [
