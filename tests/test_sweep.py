@@ -296,7 +296,7 @@ def test_a_run_whose_driver_died_while_it_opened_it_gets_its_params(tiny_sweep, 
     plan = make_plan(load_study(str(tiny_sweep)))
     storage = storage_at(str(empty_store), None)
     node = next(iter(plan.nodes.values()))
-    ledger = LedgerWriter(storage.tracking_uri, "tiny", storage.artifact_root)
+    ledger = LedgerWriter(storage.tracking_uri, "tiny")
     ledger.open_run(RunOpening(node.name, {"rfray.key": node.key}, params={}))
     sweep(tiny_sweep, empty_store)
     runs = [run for run in runs_of(empty_store) if run.tags["rfray.key"] == node.key]

@@ -52,7 +52,9 @@ def test_reading_pictures_tells_how_far_it_is(tmp_path, heard, monkeypatch):
         folder = tmp_path / "pictures" / split / name
         folder.mkdir(parents=True)
         for number in range(3):
-            Image.new("RGB", (8, 8), (40 * number, 7, 9 + number)).save(folder / f"{number}.png")
+            Image.new("RGB", (8, 8), (40 * number, 7 + number, 9 + number)).save(
+                folder / f"{number}.png"
+            )
     monkeypatch.setattr(telling, "SECONDS_BETWEEN", 0.0)
     monkeypatch.setenv("RFRAY_DATA", str(tmp_path / "data"))
     image_folder(tmp_path / "pictures")

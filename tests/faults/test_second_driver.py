@@ -34,7 +34,7 @@ def plan(folder):
 
 
 def storage(folder, name, shared):
-    return Storage(folder / name, shared, (folder / name / "artifacts").as_uri())
+    return Storage(folder / name, shared)
 
 
 def test_a_second_driver_from_another_folder_is_refused_with_the_first_ones_name(
@@ -65,7 +65,7 @@ def test_what_another_host_claims_holds_until_it_was_silent_for_too_long(folder)
 def test_a_driver_that_was_away_too_long_learns_that_another_has_taken_over(
     folder, shared, survived
 ):
-    ledger = LedgerWriter(shared, "faulty", None)
+    ledger = LedgerWriter(shared, "faulty")
     claim = own_claim(folder)
     now = claim.renewed
     first = Lease(ledger, claim, lambda: now)
@@ -87,7 +87,7 @@ def test_a_driver_that_was_away_too_long_learns_that_another_has_taken_over(
 
 
 def test_of_drivers_that_start_at_once_one_goes_on(folder, shared):
-    ledger = LedgerWriter(shared, "faulty", None)
+    ledger = LedgerWriter(shared, "faulty")
     taken = []
 
     def take(number):
@@ -111,7 +111,7 @@ def test_a_driver_killed_with_its_lease_does_not_keep_the_next_start_waiting(
     folder, shared, plan, survived
 ):
     driver = start_driver(folder, "--tracking-uri", shared)
-    ledger = LedgerWriter(shared, "faulty", None)
+    ledger = LedgerWriter(shared, "faulty")
     wait_until(lambda: any(ledger.runs("faulty")), driver)
     driver.kill()
     with prepared(plan, storage(folder, "results", shared)) as ready:
