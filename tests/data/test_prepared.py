@@ -156,7 +156,7 @@ def test_the_copy_notes_test_pictures_that_are_training_pictures(data_root, monk
     dataset = Dataset(
         source.facts,
         Split(torch.from_numpy(train), labels),
-        Split(torch.from_numpy(test), labels[:5]),
+        Split(torch.from_numpy(test), labels[:5].clone()),
     )
     monkeypatch.setitem(registry.DATASETS, "FashionMNIST", lambda _: source)
     assert registry.dataset_findings("FashionMNIST") == ()  # nobody has read it yet
