@@ -92,7 +92,10 @@ def advice(name: str) -> str:
     if stage in ("data", "resources", "name"):
         return "it is the same for the whole study: write it outside of axes"
     alike = [known for known in settings() if known.rpartition(".")[2] == name]
-    return f"did you mean '{alike[0]}'?" if alike else nearest(name, settings())
+    if alike:
+        return f"did you mean '{alike[0]}'?"
+    words = nearest(name, settings())
+    return words if words.startswith("did") else "`rfray reference` lists every setting"
 
 
 def _value_type(field: FieldInfo, check: Any) -> Any:

@@ -95,6 +95,7 @@ IN_A_STUDY = [
     ("exclude=[{seed: [0, 1]}]", "command line: exclude", "excludes every combination"),
     ("exclude=[{sed: 0}]", "command line: exclude.0.sed", "(did you mean 'seed'?)"),
     ("exclude=[{train.epochs: 1}]", "exclude.0", "'train.epochs' is no axis of this study"),
+    ("exclude=[{zzzzzz: 0}]", "exclude.0.zzzzzz", "(`rfray reference` lists every setting)"),
     ("when=[{iff: {seed: 0}, set: {train.epochs: 2}}]", "when.0.iff", "(did you mean 'if'?)"),
     (
         "when=[{if: {seed: 0}, set: {seed: 1}}]",

@@ -33,6 +33,9 @@ def agree(recorded: str, planned: object) -> bool:
     What a program may resolve between plan and run is no contradiction: a planned `auto`, or a
     number or truth value that became a word.
     """
+    if isinstance(planned, list | tuple):
+        listed = _list(recorded)
+        return listed is None or listed == list(planned)
     found = _parse(recorded)
     if isinstance(planned, str):
         return planned in {recorded, "auto"} or _parse(planned) == found
@@ -41,6 +44,15 @@ def agree(recorded: str, planned: object) -> bool:
     if _is_number(planned) and _is_number(found):
         return math.isclose(float(str(planned)), float(found), rel_tol=1e-9)
     return True
+
+
+def _list(text: str) -> list[object] | None:
+    """The list that a parameter such as `[10, 20]` is; None if it is none."""
+    try:
+        parsed = json.loads(text)
+    except json.JSONDecodeError:
+        return None
+    return parsed if isinstance(parsed, list) else None
 
 
 def same(name: str, recorded: str, wanted: Scalar) -> bool:
@@ -53,13 +65,11 @@ def same(name: str, recorded: str, wanted: Scalar) -> bool:
 
 def seed_list(text: str) -> tuple[int, ...] | None:
     """The seeds in a parameter such as `[0, 1]`; None if it is no list of integers."""
-    try:
-        seeds = json.loads(text)
-    except json.JSONDecodeError:
+    seeds = _list(text)
+    if seeds is None:
         return None
-    if not isinstance(seeds, list) or not all(isinstance(seed, int) for seed in seeds):
-        return None
-    return tuple(sorted(seeds))
+    whole = [seed for seed in seeds if isinstance(seed, int)]
+    return tuple(sorted(whole)) if len(whole) == len(seeds) else None
 
 
 def show(value: Scalar) -> str:

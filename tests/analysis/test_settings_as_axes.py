@@ -172,3 +172,16 @@ def test_an_axis_of_one_value_is_shown_nowhere_and_makes_no_run_stale(write, led
 
     assert {name for name in long_form(made).columns if "." in name} == set()
     assert numbers(made)["tuned",] == 80.0
+
+
+def test_a_run_made_with_another_list_is_stale(write, ledger):
+    planned = document(finetune=None, prune=None, seed=[0, 1])
+    planned["train"] = {"milestones": [10, 20]}
+    writer = write(planned)
+    writer.run("train", {**cell(seed=0), "milestones": [10, 20]}, {"test_accuracy": 90.0})
+    writer.run("train", {**cell(seed=1), "milestones": [10]}, {"test_accuracy": 80.0})
+
+    frame = read_frame(ledger, writer.study)
+
+    assert [slot.seed for slot in frame.kept] == [0]
+    assert list(frame.left_out["kind"]) == ["stale"]
