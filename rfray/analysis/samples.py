@@ -82,15 +82,18 @@ class Measurements:
 
 
 def read_histories(ledger: Ledger, frame: StudyFrame, report: ReportSpec) -> _Histories:
-    """The metric histories that the report's columns over draws need: one request a run."""
+    """The metric histories that the report's columns over draws need."""
     columns = [column for table in report.tables for column in table.measured.values()]
-    wanted = {(c.stage, c.metric) for c in columns if c.over == "draws"}
-    return {
-        (record.run_id, metric): tuple(ledger.metric_history(record.run_id, metric))
-        for stage, metric in sorted(wanted)
-        for slot, record in frame.kept.items()
-        if slot.stage == stage and metric in record.metrics
-    }
+    histories: dict[tuple[str, str], Sequence[tuple[int, float]]] = {}
+    for stage, metric in sorted({(c.stage, c.metric) for c in columns if c.over == "draws"}):
+        run_ids = [
+            record.run_id
+            for slot, record in frame.kept.items()
+            if slot.stage == stage and metric in record.metrics
+        ]
+        for run_id, history in ledger.metric_histories(run_ids, metric).items():
+            histories[run_id, metric] = history
+    return histories
 
 
 def measure(column: MeasuredColumn, identity: Identity, study: Measurements) -> Sample:
