@@ -4,8 +4,8 @@ Each part is done at three sizes, each twice the one before; the last column say
 multiplied the time by. `plan` and its forecast read no store: the paper's networks with more seeds,
 in a process of its own each, as a user starts them. The driver is rfray's own, at 256 slots, with
 jobs that end at once and a ledger that keeps nothing: what is left is what it does for one run,
-from its start to its end, while all the others wait. `status` and `analyze` read finished runs from sqlite,
-written by the public schema through MLflow's own client.
+from its start to its end, while all the others wait. `status` and `analyze` read finished runs from
+sqlite, written by the public schema through MLflow's own client.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -15,9 +16,9 @@ from rfray.engine.assemble import readers
 from rfray.engine.drive import Driver
 from rfray.engine.executor import Executor
 from rfray.engine.frontier import Frontier, State
-from rfray.engine.records import closing_tags, describe_study, missing_params
+from rfray.engine.records import closing_tags, describe_study, missing_params, study_document
 from rfray.engine.scribe import Scribe
-from rfray.engine.standing import Standing, standing
+from rfray.engine.standing import Standing, other_precision, standing
 from rfray.engine.view import Watcher
 from rfray.engine.worker import published_outcome
 from rfray.lease import Claim, Lease, folder_lock, settle_undriven
@@ -81,7 +82,7 @@ def prepared(plan: Plan, storage: Storage) -> Iterator[Prepared]:
             ledger = LedgerWriter(storage.tracking_uri, study)
             # Whoever writes a folder's own database holds the folder's lock.
             renew = _nothing if storage.embedded else held.enter_context(_leased(ledger, claim))
-            ledger.describe(plan.study.document(), describe_study(plan))
+            ledger.describe(study_document(plan), describe_study(plan))
             stands = _settled(plan, ledger, renew)
         yield Prepared(plan, ledger, stands, renew, moved)
 
@@ -160,7 +161,8 @@ def sweep_study(
             check_data(_datasets_to_read(ready))
         say(console, f"{name}: {ready.missing} of {total} runs to do, {total - ready.missing} done")
         with watching(plan, console) as watcher:
-            frontier = run_sweep(ready, storage, make_executor, watcher, stop)
+            told = partial(_executor_told, ready, make_executor, console)
+            frontier = run_sweep(ready, storage, told, watcher, stop)
     states = Counter(frontier.states.values())
     if states[State.DONE] == total:
         say(console, f"{name}: all {total} runs are done")
@@ -172,6 +174,17 @@ def sweep_study(
         "rfray.error. The same command tries them again.",
     )
     return False
+
+
+def _executor_told(
+    ready: Prepared, make_executor: Callable[[], Executor], console: Console
+) -> Executor:
+    """The executor, once it is said if it computes in another precision than what is finished."""
+    executor = make_executor()
+    words = other_precision(ready.plan, ready.standing, gpus=executor.capacity.gpus > 0)
+    if words:
+        say(console, f"note: {words}")
+    return executor
 
 
 def _datasets_to_read(ready: Prepared) -> list[str]:

@@ -22,7 +22,7 @@ from rfray.data.device import resident
 from rfray.engine.executor import Ended, InProcessExecutor
 from rfray.engine.frontier import Occupancy, State
 from rfray.engine.machine import GIB, Machine
-from rfray.engine.standing import standing
+from rfray.engine.standing import other_precision, standing
 from rfray.engine.view import Watcher
 from rfray.engine.worker import run_job
 from rfray.errors import UserError
@@ -476,3 +476,16 @@ def test_data_that_finished_runs_have_read_may_be_gone(
     with pytest.raises(SystemExit) as left:
         main(["sweep", str(tiny_sweep), *TWO_DATA_SETS, "--storage", str(tmp_path / "results")])
     assert left.value.code == 0
+
+
+def test_a_study_that_moves_to_gpus_is_told_that_its_precision_changes(tiny_sweep, tmp_path):
+    sweep(tiny_sweep, tmp_path / "results", "hessian=false", "cka=false")
+    larger = make_plan(load_study(str(tiny_sweep), ["axes.seed=[0, 1, 2]"]))
+    stands = standing(larger, runs_of(tmp_path / "results"))
+    assert other_precision(larger, stands, gpus=False) == ""
+    words = other_precision(larger, stands, gpus=True)
+    assert "finished runs of train and finetune were computed in float32, those to come" in words
+    assert "will be in bfloat16" in words
+    assert "give train.precision" in words
+    again = make_plan(load_study(str(tiny_sweep), ["hessian=false", "cka=false"]))
+    assert other_precision(again, standing(again, runs_of(tmp_path / "results")), gpus=True) == ""

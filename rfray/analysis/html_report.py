@@ -26,7 +26,7 @@ from rfray.analysis.presentation import (
     interval_text,
     number,
     published_text,
-    too_few,
+    remarks,
 )
 from rfray.analysis.provenance import facts
 from rfray.analysis.report_file import MeasuredColumn
@@ -108,7 +108,7 @@ def _table(table: Table) -> dict[str, Any]:
             }
             for block in blocks(table)
         ],
-        "too_few": too_few(table),
+        "remarks": remarks(table),
         "flaws": flaws(table),
     }
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rfray.analysis import schema
+from rfray.analysis.chance import at_chance
 from rfray.analysis.expected import Gap
 from rfray.analysis.frame import StudyFrame
 from rfray.analysis.published import Published, PublishedValue
@@ -17,11 +18,20 @@ from rfray.analysis.report_file import (
     ReportSpec,
     TableSpec,
 )
-from rfray.analysis.samples import Measurements, Sample, difference, measure, measure_seeds
+from rfray.analysis.samples import (
+    Measurements,
+    Sample,
+    difference,
+    measure,
+    measure_seeds,
+    precision_of,
+)
 from rfray.analysis.slots import CellNames, Identity, admits, only
 from rfray.analysis.statistics import Bounds, Summary, summarize
-from rfray.analysis.trend import Trend, trend_over_fields
+from rfray.analysis.trend import Trend, trend_over_fields, untested
 from rfray.analysis.values import Scalar, show
+
+AT_CHANCE = "every value, or a side of every difference, is at chance level"
 
 
 @dataclass(frozen=True)
@@ -39,6 +49,9 @@ class Entry:
         flaws: What is wrong with its sample, in words: each value that is missing, and why.
         values: Its sample, by seed or draw.
         runs: Ids of the runs that were measured, by seed; under None where runs have no seed.
+        precisions: In which its runs were computed, as far as that is recorded.
+        at_chance: Whether its accuracies, or those of a side of its differences, are at chance
+            level.
     """
 
     identity: Identity
@@ -51,6 +64,8 @@ class Entry:
     flaws: tuple[str, ...]
     values: Mapping[int | None, float]
     runs: Mapping[int | None, tuple[str, ...]]
+    precisions: frozenset[str] = frozenset()
+    at_chance: bool = False
 
     @property
     def note(self) -> str:
@@ -135,7 +150,8 @@ def build_table(spec: TableSpec, study: Measurements, published: Published) -> T
             sample = _sample(column, samples, identity, study)
             gaps.update(dict.fromkeys(sample.gaps))
             bounds = _bounds(column, spec.measured)
-            entries.append(_entry(column, identity, sample, bounds, study.frame, published))
+            entry = _entry(column, identity, sample, bounds, study.frame, published)
+            entries.append(replace(entry, at_chance=_at_chance(column, spec, identity, study)))
     axes = tuple(axis for axis in study.frame.axes if any(axis in dict(cell) for cell in cells))
     return Table(
         spec=spec,
@@ -159,11 +175,10 @@ def _trends(spec: TableSpec, entries: Sequence[Entry]) -> list[BlockTrend]:
 
 
 def _trend(block: Sequence[Entry], column: Column) -> Trend:
-    groups = [
-        (entry.receptive_field, list(entry.values.values()))
-        for entry in block
-        if entry.column == column and entry.values
-    ]
+    tested = [entry for entry in block if entry.column == column and entry.values]
+    groups = [(entry.receptive_field, list(entry.values.values())) for entry in tested]
+    if tested and all(entry.at_chance for entry in tested):
+        return untested(groups, column.trend or "falls", AT_CHANCE)
     return trend_over_fields(groups, column.trend or "falls")
 
 
@@ -175,6 +190,23 @@ def _sample(
     first, second = column.minus
     logged = None if column.equals is None else measure_seeds(column.equals, identity, study)
     return difference(samples[first], samples[second], logged)
+
+
+def _at_chance(column: Column, spec: TableSpec, identity: Identity, study: Measurements) -> bool:
+    test = study.frame.document.datasets.get(str(dict(identity).get("dataset")))
+    return any(
+        at_chance(measure_seeds(quantity, identity, study).values.values(), test)
+        for quantity in _accuracies(column, spec.measured)
+    )
+
+
+def _accuracies(column: Column, measured: Mapping[str, MeasuredColumn]) -> list[Quantity]:
+    """The accuracies behind a column's numbers that may be at chance level."""
+    if isinstance(column, DifferenceColumn):
+        return [one for name in column.minus for one in _accuracies(measured[name], measured)]
+    if column.metric not in schema.RESTS_ON_TEST_ACCURACY:
+        return []
+    return [Quantity(stage=column.stage, metric="test_accuracy", rate=column.rate, at=column.at)]
 
 
 def _bounds(column: Column, measured: Mapping[str, MeasuredColumn]) -> Bounds | None:
@@ -215,6 +247,7 @@ def _entry(
             seed: tuple(record.run_id for record in records)
             for seed, records in sample.runs.items()
         },
+        precisions=frozenset(filter(None, map(precision_of, sample.records))),
     )
 
 

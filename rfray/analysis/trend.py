@@ -64,6 +64,15 @@ def trend_over_fields(
     return Trend(hypothesis, fields, len(pairs), tau, p_value, "")
 
 
+def untested(
+    groups: Sequence[tuple[int | None, Sequence[float]]], hypothesis: Hypothesis, reason: str
+) -> Trend:
+    """The trend of values that say nothing of one, for a reason that the values do not show."""
+    fields = tuple(sorted({field for field, _ in groups if field is not None}))
+    count = sum(len(values) for _, values in groups)
+    return Trend(hypothesis, fields, count, math.nan, math.nan, reason)
+
+
 def _untestable(
     some_unknown: bool, fields: Sequence[int], pairs: Sequence[tuple[int, float]]
 ) -> str:

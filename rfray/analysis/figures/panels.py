@@ -72,10 +72,12 @@ class Drawing(Generic[Content]):
     Attributes:
         identity: What the figure is of: the axes of its cells but the kernel size.
         panels: Its panels by kernel size, then parameter in the study's order.
+        chance: Accuracy of guessing on its data set, per cent; None where that is not recorded.
     """
 
     identity: Identity
     panels: tuple[Panel[Content], ...]
+    chance: float | None = None
 
     @property
     def gaps(self) -> list[Gap]:
@@ -165,9 +167,15 @@ def collect(
                 _panel(read, place, places[place], study)
                 for place in sorted(places, key=lambda place: place[0])
             ),
+            _chance(identity, study),
         )
         for identity, places in grouped.items()
     ]
+
+
+def _chance(identity: Identity, study: StudyFiles) -> float | None:
+    test = study.frame.document.datasets.get(str(dict(identity).get("dataset")))
+    return None if test is None else test.chance
 
 
 def _panel(

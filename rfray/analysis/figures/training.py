@@ -14,7 +14,15 @@ from matplotlib.ticker import MaxNLocator
 
 from rfray.analysis.artifacts import ArtifactError, Floats
 from rfray.analysis.figures.panels import Drawing, Panel, missing_lines
-from rfray.analysis.figures.style import WIDTH, colour, headed, look, say_absent, shortened
+from rfray.analysis.figures.style import (
+    WIDTH,
+    chance_line,
+    colour,
+    headed,
+    look,
+    say_absent,
+    shortened,
+)
 from rfray.analysis.values import is_finite
 
 if TYPE_CHECKING:
@@ -60,6 +68,7 @@ def draw_training(title: str, drawing: Drawing[dict[str, Curve]]) -> Figure:
         headed(figure, title)
         for axes, metric in zip(figure.subplots(len(_SHOWN), 1), _SHOWN, strict=True):
             _panel(axes, metric, drawing.panels)
+            chance_line(axes, drawing.chance if metric.endswith("accuracy") else None)
         remarks = [*missing_lines(drawing.panels), *_odd_values(drawing.panels)]
         handles = [
             Line2D([], [], color=colour(panel.kernel_size), label=panel.label)
