@@ -14,6 +14,7 @@ from markupsafe import Markup, escape
 
 from rfray import __version__
 from rfray.analysis.contents import Contents, beyond_plan, odd_values, why
+from rfray.analysis.entries import Entry
 from rfray.analysis.expected import progress
 from rfray.analysis.figures import DrawnFigure
 from rfray.analysis.figures.style import colour
@@ -27,10 +28,11 @@ from rfray.analysis.presentation import (
     number,
     published_text,
     too_few,
+    trends_across,
 )
 from rfray.analysis.provenance import facts
 from rfray.analysis.report_file import MeasuredColumn
-from rfray.analysis.tables import Entry, Table
+from rfray.analysis.tables import Table
 from rfray.analysis.values import show
 
 _CODE = re.compile(r"`([^`]*)`")
@@ -108,6 +110,7 @@ def _table(table: Table) -> dict[str, Any]:
             }
             for block in blocks(table)
         ],
+        "trends_across": trends_across(table),
         "too_few": too_few(table),
         "flaws": flaws(table),
     }

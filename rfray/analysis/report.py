@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from rfray.analysis.block_trends import check_trends
 from rfray.analysis.contents import Contents
 from rfray.analysis.expected import Gap, Progress, expected_slots, missing, progress
 from rfray.analysis.figures import DrawnFigure, draw_figures
@@ -98,6 +99,7 @@ def analyze(ledger: Ledger, study: str, report: Report, out: Path) -> Analysis:
     layout = report.layout
     frame = finished(read_frame(ledger, study))
     check_names(layout, report.path, frame.axes, _metrics(frame))
+    check_trends(layout, report.path, frame.document.axes)
     expected = expected_slots(frame)
     measurements = Measurements(frame, expected, read_histories(ledger, frame, layout))
     tables, absent = build_tables(layout, measurements, report.published)
