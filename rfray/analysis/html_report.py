@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from rfray import __version__
+from rfray.analysis.comparison_report import COLUMNS, explained, rows_by_setting
 from rfray.analysis.contents import Contents, beyond_plan, odd_values, why
 from rfray.analysis.entries import Entry
 from rfray.analysis.expected import progress
@@ -66,6 +67,9 @@ def html_text(contents: Contents, pictures: Mapping[str, bytes]) -> str:
         stages=list(_stages(frame)),
         progress=progress(frame, contents.expected),
         tables=[_table(table) for table in contents.tables],
+        comparisons=rows_by_setting(contents.comparisons, frame.names),
+        compared=COLUMNS,
+        explained=explained(contents.comparisons) if contents.comparisons else "",
         figures=[_figure(figure, pictures[figure.id]) for figure in contents.figures],
         gaps=contents.gaps,
         odd=odd_values(frame),

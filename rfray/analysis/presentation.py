@@ -148,6 +148,13 @@ def trend_text(tested: BlockTrend) -> str:
     return f"{held}: {p_values} ({TREND_TEST}, one-sided; {numbers})"
 
 
+def probability_text(p_value: float) -> str:
+    """`0.0123`; `< 0.0001` for less, for a p-value that is rounded to 0 would read as certainty."""
+    if math.isnan(p_value):
+        return NOTHING
+    return "< 0.0001" if p_value < 1e-4 else f"{p_value:.4f}"
+
+
 def p_values_text(p_value: float, p_holm: float, n_tests: int) -> str:
     """`p = 0.0013, Holm-corrected for 12 tests p = 0.0156`."""
     tests = f"{n_tests} test{'' if n_tests == 1 else 's'}"
@@ -155,8 +162,8 @@ def p_values_text(p_value: float, p_holm: float, n_tests: int) -> str:
 
 
 def _p(p_value: float) -> str:
-    # A p-value that is rounded to 0 would read as certainty.
-    return "p < 0.0001" if p_value < 1e-4 else f"p = {p_value:.4f}"
+    text = probability_text(p_value)
+    return f"p {text}" if text.startswith("<") else f"p = {text}"
 
 
 def _cell_lines(sources: Sequence[str], entries: tuple[Entry, ...]) -> CellLines:

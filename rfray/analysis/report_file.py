@@ -167,6 +167,10 @@ class _Selected(_Model):
         return {axis: tuple(typed(axis, v) for v in values) for axis, values in where.items()}
 
 
+_WRITTEN_BESIDE = ("trends", "comparisons")
+"""Names of files that stand beside those of the tables."""
+
+
 class TableSpec(_Selected):
     """A table: one row a cell of the study, seeds aside.
 
@@ -181,6 +185,8 @@ class TableSpec(_Selected):
 
     @model_validator(mode="after")
     def _columns_fit(self) -> TableSpec:
+        if self.id in _WRITTEN_BESIDE:
+            raise ValueError(f"'{self.id}' is the name of a file that every report may write")
         _refuse_twice("column", [column.name for column in self.columns])
         measured = self.measured
         for column in self.columns:

@@ -163,7 +163,8 @@ def test_a_trend_over_an_axis_of_numbers_is_taken(tmp_path, over):
 def test_a_difference_depends_on_what_one_of_its_sides_does(tmp_path):
     columns = (
         "      - {DENSE}\n      - {TUNED}\n"
-        "      - {name: lost, title: L, minus: [dense, tuned], trend: falls, trend_over: prune.scale}\n"
+        "      - {name: lost, title: L, minus: [dense, tuned], trend: falls, "
+        "trend_over: prune.scale}\n"
     )
     path = report(tmp_path, columns)
 
