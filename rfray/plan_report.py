@@ -14,8 +14,8 @@ from rich.text import Text
 from rfray.cost import core_seconds
 from rfray.engine.simulation import Schedule
 from rfray.naming import shown
-from rfray.numerics.power import FEWEST_PAIRS, LEVEL, POWER, resolution
 from rfray.plan import CellPlan, Plan
+from rfray.power import FEWEST_PAIRS, LEVEL, POWER, resolution
 
 
 def plan_json(plan: Plan, done: Collection[str]) -> dict[str, Any]:
