@@ -15,10 +15,11 @@ from rfray.cost import core_seconds
 from rfray.engine.simulation import Schedule
 from rfray.naming import shown
 from rfray.plan import CellPlan, Plan
+from rfray.power import FEWEST_PAIRS, LEVEL, POWER, resolution
 
 
 def plan_json(plan: Plan, done: Collection[str]) -> dict[str, Any]:
-    """The plan as JSON-ready data: `study`, `cells`, `totals`."""
+    """The plan as JSON-ready data: `study`, `cells`, `totals`, `findings`, `seeds`."""
     missing = [node for node in plan.nodes.values() if node.key not in done]
     return {
         "study": plan.study.name,
@@ -31,6 +32,7 @@ def plan_json(plan: Plan, done: Collection[str]) -> dict[str, Any]:
             "core_hours_to_do": sum(core_seconds(node) for node in missing) / 3600,
         },
         "findings": list(plan.findings),
+        "seeds": _seeds_json(plan),
     }
 
 
@@ -50,6 +52,23 @@ def plan_text(plan: Plan, done: Collection[str]) -> RenderableType:
         Text(
             f"to do: {len(missing)} runs, about {hours} of one CPU core (estimated, not measured)"
         ),
+        Text(seeds_text(_fewest_seeds(plan))),
+    )
+
+
+def seeds_text(n: int) -> str:
+    """What difference between two settings n seeds of each can resolve, in a sentence."""
+    if n < 2:
+        return "one seed: no difference between two settings can be tested"
+    found = resolution(n)
+    paired = (
+        f"paired by seed, {found.paired:.1f} of their difference's"
+        if found.paired is not None
+        else f"paired by seed it takes {FEWEST_PAIRS}"
+    )
+    return (
+        f"{n} seeds: a test (two-sided at {LEVEL:g}, power {POWER:g}) resolves a difference of "
+        f"{found.unpaired:.1f} standard deviations between two settings; {paired}"
     )
 
 
@@ -90,6 +109,29 @@ def _cell_json(plan: Plan, cell: CellPlan, done: Collection[str]) -> dict[str, A
         "live_parameters": cell.geometry.live_parameters,
         "stages": {plan.nodes[key].label: "done" if key in done else "to do" for key in cell.keys},
     }
+
+
+def _seeds_json(plan: Plan) -> dict[str, Any]:
+    """The fewest seeds of a cell, and what they resolve: null where nothing can be tested."""
+    n = _fewest_seeds(plan)
+    found = resolution(n) if n > 1 else None
+    return {
+        "fewest": n,
+        "resolves_unpaired": found and found.unpaired,
+        "resolves_paired": found and found.paired,
+    }
+
+
+def _fewest_seeds(plan: Plan) -> int:
+    """Of the networks that differ by the seed alone, how many there are at least."""
+    alike = Counter(
+        (
+            cell.cell.model_copy(update={"seed": 0}),
+            *((name, shown(value)) for name, value in cell.settings.items()),
+        )
+        for cell in plan.cells
+    )
+    return min(alike.values())
 
 
 def _settings(plan: Plan, cell: CellPlan) -> dict[str, list[Any]]:

@@ -9,7 +9,7 @@ from tiny_study import TINY_RUNS
 
 from rfray import keys
 from rfray.plan import make_plan
-from rfray.plan_report import plan_json
+from rfray.plan_report import plan_json, seeds_text
 from rfray.sweep_file import load_study
 
 
@@ -127,6 +127,44 @@ def test_the_plan_as_json_has_the_promised_fields(plan_of):
     assert report["totals"]["done"] == 3
     promised = "arch dataset kernel_size seed receptive_field map_sizes parameters live_parameters"
     assert {*promised.split(), "stages"} <= set(report["cells"][0])
+
+
+@pytest.mark.parametrize(
+    ("seeds", "said"),
+    [
+        (1, "one seed: no difference between two settings can be tested"),
+        (
+            2,
+            "2 seeds: a test (two-sided at 0.05, power 0.8) resolves a difference of 5.7 standard "
+            "deviations between two settings; paired by seed it takes 3",
+        ),
+        (
+            5,
+            "5 seeds: a test (two-sided at 0.05, power 0.8) resolves a difference of 2.0 standard "
+            "deviations between two settings; paired by seed, 1.7 of their difference's",
+        ),
+    ],
+)
+def test_the_plan_says_what_so_many_seeds_resolve(seeds, said):
+    assert seeds_text(seeds) == said
+
+
+def test_the_plan_as_json_says_what_the_fewest_seeds_resolve(plan_of):
+    assert plan_json(plan_of("axes.seed=[0]"), done=())["seeds"] == {
+        "fewest": 1, "resolves_unpaired": None, "resolves_paired": None
+    }  # fmt: skip
+    found = plan_json(plan_of("axes.seed=[0,1,2,3,4]"), done=())["seeds"]
+    assert found["fewest"] == 5
+    assert found["resolves_unpaired"] == pytest.approx(2.0244, abs=1e-4)
+    assert found["resolves_paired"] == pytest.approx(1.6820, abs=1e-4)
+
+
+def test_seeds_that_some_networks_lack_do_not_count(plan_of):
+    rates = "axes.train.learning_rate=[0.1, 0.01]"
+    assert plan_json(plan_of("axes.seed=[0,1,2]", rates), done=())["seeds"]["fewest"] == 3
+    without = "exclude=[{train.learning_rate: 0.01, seed: 2}]"
+    plan = plan_of("axes.seed=[0,1,2]", rates, without)
+    assert plan_json(plan, done=())["seeds"]["fewest"] == 2
 
 
 def test_a_digest_depends_on_content_alone():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rfray.analysis.comparisons import Comparison
 from rfray.analysis.expected import Expected, Gap
 from rfray.analysis.figures import DrawnFigure
 from rfray.analysis.frame import StudyFrame, not_finite
@@ -24,6 +25,7 @@ class Contents:
         figures: Its figures.
         not_in_study: Tables and figures of the report that the study has nothing for.
         gaps: Everything that is missing, by name and reason.
+        comparisons: Values of settings, compared seed by seed.
     """
 
     title: str
@@ -33,6 +35,7 @@ class Contents:
     figures: Sequence[DrawnFigure]
     not_in_study: Sequence[NotInStudy]
     gaps: Sequence[Gap]
+    comparisons: Sequence[Comparison]
 
 
 def odd_values(frame: StudyFrame) -> list[str]:

@@ -56,23 +56,30 @@ class StudyDocument:
     def _seeds(self) -> dict[tuple[str, ...], dict[grid.Place, tuple[int, ...]]]:
         return {}
 
-    @cached_property
-    def beside_kernel_size(self) -> frozenset[str]:
-        """The axes that cells share which differ by the kernel size alone.
+    def beside(self, axis: str) -> frozenset[str]:
+        """The axes that cells share which differ by the value of `axis` alone.
 
-        Left out is the kernel size, and an axis whose value follows from it: where each kernel size
-        has a learning rate of its own, the rates do not set rows apart that belong side by side.
+        Left out is `axis`, and what follows from its value: where each kernel size has a learning
+        rate of its own, the rates do not set rows apart that belong side by side.
         """
-        first = [axis for axis in schema.STANDARD_AXES if axis in self.axes]
-        others = [axis for axis in self.axes if axis not in (*first, schema.SEED)]
-        telling = grid.independent((*first, *others), self.points)
-        besides = tuple(axis for axis in telling if axis != "kernel_size")
-        return frozenset(
-            axis
-            for axis in (*first, *others)
-            if axis != "kernel_size"
-            and (axis in besides or axis not in grid.independent((*besides, axis), self.points))
-        )
+        if axis not in self._beside:
+            first = [one for one in schema.STANDARD_AXES if one in self.axes]
+            if axis in self.axes and axis not in first:
+                first.append(axis)
+            names = (*first, *(a for a in self.axes if a not in (*first, schema.SEED)))
+            telling = grid.independent(names, self.points)
+            besides = tuple(one for one in telling if one != axis)
+            self._beside[axis] = frozenset(
+                one
+                for one in names
+                if one != axis
+                and (one in besides or one not in grid.independent((*besides, one), self.points))
+            )
+        return self._beside[axis]
+
+    @cached_property
+    def _beside(self) -> dict[str, frozenset[str]]:
+        return {}
 
 
 def parse_document(document: Mapping[str, Any], seen: Iterable[str]) -> StudyDocument:

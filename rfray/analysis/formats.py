@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import pandas as pd
 
-from rfray.analysis.presentation import Block, apart_from, blocks, flaws, remarks
-from rfray.analysis.tables import Entry, Table
+from rfray.analysis.entries import Entry
+from rfray.analysis.presentation import Block, apart_from, blocks, flaws, remarks, trends_across
+from rfray.analysis.report_file import RECEPTIVE_FIELD
+from rfray.analysis.tables import Table
 from rfray.analysis.trend import TREND_TEST
+from rfray.analysis.values import show
 
 _BLOCK = ("arch", "dataset")
 _LEADING = ("arch", "dataset", "kernel_size", "receptive_field")
-_TREND_COLUMNS = ("metric", "hypothesis", "test", "tau", "p_value", "n", "receptive_fields", "note")
+_TREND_COLUMNS = (
+    *("metric", "hypothesis", "test", "tau", "p_value", "n", "receptive_fields", "note"),
+    *("p_holm", "n_tests", "over", "levels", "kernel_size"),
+)
 
 
 def long_form(table: Table) -> pd.DataFrame:
@@ -34,7 +40,8 @@ def trend_form(table: Table) -> pd.DataFrame:
     """The trend tests of a table, one row a block and column.
 
     Columns: `table arch dataset`, the study's further axes, `metric hypothesis test tau p_value n
-    receptive_fields note`.
+    receptive_fields note p_holm n_tests over levels kernel_size`. `receptive_fields` is blank where
+    the test is over something else, `kernel_size` where it is over several.
     """
     others = [axis for axis in table.axes if axis not in (*_BLOCK, "kernel_size")]
     rows = [
@@ -47,10 +54,15 @@ def trend_form(table: Table) -> pd.DataFrame:
             "tau": tested.trend.tau,
             "p_value": tested.trend.p_value,
             "n": tested.trend.n,
-            "receptive_fields": " ".join(str(field) for field in tested.trend.fields),
+            "receptive_fields": levels if over == RECEPTIVE_FIELD else "",
             "note": tested.trend.reason,
+            "p_holm": tested.p_holm,
+            "n_tests": tested.n_tests,
+            "over": over,
+            "levels": levels,
         }
         for tested in table.trends
+        for over, levels in [(tested.trend.over, " ".join(map(show, tested.trend.levels)))]
     ]
     return pd.DataFrame(rows, columns=["table", *_BLOCK, *others, *_TREND_COLUMNS])
 
@@ -66,7 +78,7 @@ def markdown_text(table: Table) -> str:
     for block in blocks(table):
         parts += [block.heading, _block_table(table, block)]
         parts.append("\n".join(f"- {trend}" for trend in block.trends))
-    notes = [*remarks(table), *flaws(table)]
+    notes = [*trends_across(table), *remarks(table), *flaws(table)]
     parts.append("\n".join(f"- {note}" for note in notes))
     return "\n\n".join(part for part in parts if part) + "\n"
 

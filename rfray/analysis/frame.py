@@ -91,11 +91,15 @@ class StudyFrame:
 
         Axes that no document plans tell cells apart as well.
         """
-        planned, shared = self.document.axes, self.document.beside_kernel_size
+        return self.block_over("kernel_size", identity)
+
+    def block_over(self, axis: str, identity: Identity) -> Identity:
+        """What a cell shares with those that differ by the value of `axis`, likewise."""
+        planned, shared = self.document.axes, self.document.beside(axis)
         return tuple(
-            (axis, value)
-            for axis, value in identity
-            if axis != "kernel_size" and (axis in shared or axis not in planned)
+            (name, value)
+            for name, value in identity
+            if name != axis and (name in shared or name not in planned)
         )
 
     def receptive_fields(self, identity: Identity) -> frozenset[int]:

@@ -13,7 +13,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from rfray import __version__
+from rfray.analysis.comparison_report import COLUMNS, explained, rows_by_setting
 from rfray.analysis.contents import Contents, beyond_plan, odd_values, why
+from rfray.analysis.entries import Entry
 from rfray.analysis.expected import progress
 from rfray.analysis.figures import DrawnFigure
 from rfray.analysis.figures.style import colour
@@ -27,10 +29,11 @@ from rfray.analysis.presentation import (
     number,
     published_text,
     remarks,
+    trends_across,
 )
 from rfray.analysis.provenance import facts
 from rfray.analysis.report_file import MeasuredColumn
-from rfray.analysis.tables import Entry, Table
+from rfray.analysis.tables import Table
 from rfray.analysis.values import show
 
 _CODE = re.compile(r"`([^`]*)`")
@@ -64,6 +67,9 @@ def html_text(contents: Contents, pictures: Mapping[str, bytes]) -> str:
         stages=list(_stages(frame)),
         progress=progress(frame, contents.expected),
         tables=[_table(table) for table in contents.tables],
+        comparisons=rows_by_setting(contents.comparisons, frame.names),
+        compared=COLUMNS,
+        explained=explained(contents.comparisons) if contents.comparisons else "",
         figures=[_figure(figure, pictures[figure.id]) for figure in contents.figures],
         gaps=contents.gaps,
         odd=odd_values(frame),
@@ -108,6 +114,7 @@ def _table(table: Table) -> dict[str, Any]:
             }
             for block in blocks(table)
         ],
+        "trends_across": trends_across(table),
         "remarks": remarks(table),
         "flaws": flaws(table),
     }

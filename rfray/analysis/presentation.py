@@ -7,10 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from rfray.analysis.block_trends import BlockTrend
+from rfray.analysis.entries import Entry
 from rfray.analysis.published import PublishedValue
+from rfray.analysis.report_file import RECEPTIVE_FIELD
 from rfray.analysis.slots import Identity
 from rfray.analysis.statistics import FEWEST_FOR_INTERVAL, standard_errors_apart
-from rfray.analysis.tables import BlockTrend, Entry, Table
+from rfray.analysis.tables import Table
 from rfray.analysis.trend import TREND_TEST
 from rfray.analysis.values import show
 
@@ -43,7 +46,10 @@ class CellLines:
 
 @dataclass(frozen=True)
 class Block:
-    """The cells of a table that differ by the kernel size alone, and their trend tests in words."""
+    """The cells of a table that differ by the kernel size alone, and their trend tests in words.
+
+    A test over cells of several blocks is none of theirs: `trends_across` has it.
+    """
 
     heading: str
     cells: tuple[CellLines, ...]
@@ -62,6 +68,16 @@ def blocks(table: Table) -> list[Block]:
             trends=tuple(trend_text(trend) for trend in table.trends if trend.block == identity),
         )
         for identity, entries in groupby(table.entries, key=lambda entry: entry.block)
+    ]
+
+
+def trends_across(table: Table) -> list[str]:
+    """The trend tests of a table over cells of several blocks, in words."""
+    own = {entry.block for entry in table.entries}
+    return [
+        ": ".join(part for part in (_heading(tested.block), trend_text(tested)) if part)
+        for tested in table.trends
+        if tested.block not in own
     ]
 
 
@@ -141,13 +157,31 @@ def apart_from(entry: Entry, value: PublishedValue) -> float:
 def trend_text(tested: BlockTrend) -> str:
     """A trend test in a sentence."""
     trend = tested.trend
-    held = f"{tested.column.title} {trend.hypothesis} with the receptive field"
+    over = "the receptive field" if trend.over == RECEPTIVE_FIELD else trend.over
+    held = f"{tested.column.title} {trend.hypothesis} with {over}"
     if trend.reason:
         return f"{held}: not tested, {trend.reason}"
-    # A p-value that is rounded to 0 would read as certainty.
-    p_value = "p < 0.0001" if trend.p_value < 1e-4 else f"p = {trend.p_value:.4f}"
     numbers = f"τ = {number(trend.tau, '.2f')}, {trend.n} values"
-    return f"{held}: {p_value} ({TREND_TEST}, one-sided; {numbers})"
+    p_values = p_values_text(trend.p_value, tested.p_holm, tested.n_tests)
+    return f"{held}: {p_values} ({TREND_TEST}, one-sided; {numbers})"
+
+
+def probability_text(p_value: float) -> str:
+    """`0.0123`; `< 0.0001` for less, for a p-value that is rounded to 0 would read as certainty."""
+    if math.isnan(p_value):
+        return NOTHING
+    return "< 0.0001" if p_value < 1e-4 else f"{p_value:.4f}"
+
+
+def p_values_text(p_value: float, p_holm: float, n_tests: int) -> str:
+    """`p = 0.0013, Holm-corrected for 12 tests p = 0.0156`."""
+    tests = f"{n_tests} test{'' if n_tests == 1 else 's'}"
+    return f"{_p(p_value)}, Holm-corrected for {tests} {_p(p_holm)}"
+
+
+def _p(p_value: float) -> str:
+    text = probability_text(p_value)
+    return f"p {text}" if text.startswith("<") else f"p = {text}"
 
 
 def _cell_lines(sources: Sequence[str], entries: tuple[Entry, ...]) -> CellLines:

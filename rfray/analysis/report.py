@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from rfray.analysis.block_trends import check_trends
+from rfray.analysis.comparison_report import comparisons_form, comparisons_markdown
+from rfray.analysis.comparisons import comparisons
 from rfray.analysis.contents import Contents
 from rfray.analysis.expected import Gap, Progress, expected_slots, missing, progress
 from rfray.analysis.figures import DrawnFigure, draw_figures
@@ -98,6 +101,7 @@ def analyze(ledger: Ledger, study: str, report: Report, out: Path) -> Analysis:
     layout = report.layout
     frame = finished(read_frame(ledger, study))
     check_names(layout, report.path, frame.axes, _metrics(frame))
+    check_trends(layout, report.path, frame.document.axes)
     expected = expected_slots(frame)
     measurements = Measurements(frame, expected, read_histories(ledger, frame, layout))
     tables, absent = build_tables(layout, measurements, report.published)
@@ -105,10 +109,14 @@ def analyze(ledger: Ledger, study: str, report: Report, out: Path) -> Analysis:
     found = [gap for t in tables for gap in t.gaps] + [gap for f in figures for gap in f.gaps]
     gaps = tuple(dict.fromkeys([*missing(frame, expected), *found]))
     not_in_study = (*absent, *undrawn)
-    contents = Contents(layout.title, frame, expected, tables, figures, not_in_study, gaps)
+    compared = comparisons(measurements)
+    contents = Contents(
+        layout.title, frame, expected, tables, figures, not_in_study, gaps, compared
+    )
     pictures = {figure.id: rendered(figure.figure) for figure in figures}
     files = {
         **_table_files(tables),
+        **_comparison_files(contents),
         **{
             f"figures/{name}.{suffix}": content
             for name, picture in pictures.items()
@@ -141,6 +149,16 @@ def _table_files(tables: Sequence[Table]) -> dict[str, bytes]:
     if trends:
         texts["tables/trends.csv"] = csv_text(pd.concat(trends, ignore_index=True))
     return {name: text.encode() for name, text in texts.items()}
+
+
+def _comparison_files(contents: Contents) -> dict[str, bytes]:
+    found = contents.comparisons
+    if not found:
+        return {}
+    return {
+        "tables/comparisons.csv": csv_text(comparisons_form(found)).encode(),
+        "tables/comparisons.md": comparisons_markdown(found, contents.frame.names).encode(),
+    }
 
 
 def _metrics(frame: StudyFrame) -> dict[str, frozenset[str]]:

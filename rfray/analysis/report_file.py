@@ -37,7 +37,10 @@ def _as_tuple(value: object) -> object:
 
 
 Hypothesis = Literal["falls", "rises"]
-"""What a column is held to do as the receptive field grows, stated before the data are seen."""
+"""What a column is held to do as something ordered grows, stated before the data are seen."""
+
+RECEPTIVE_FIELD = "receptive_field"
+"""What a trend is over unless its column names another axis."""
 
 _Values = Annotated[tuple[Scalar, ...], BeforeValidator(_as_tuple)]
 _Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -82,6 +85,7 @@ class _Column(_Model):
     title: str
     format: str = ".2f"
     trend: Hypothesis | None = None
+    trend_over: str = RECEPTIVE_FIELD
 
     @field_validator("format")
     @classmethod
@@ -92,6 +96,12 @@ class _Column(_Model):
             raise ValueError(f"'{value}' is no number format such as .2f or .3g") from error
         return value
 
+    @model_validator(mode="after")
+    def _says_what_the_trend_is(self) -> _Column:
+        if self.trend is None and self.trend_over != RECEPTIVE_FIELD:
+            raise ValueError("trend_over without a trend: say whether it falls or rises")
+        return self
+
 
 class MeasuredColumn(_Column, Quantity):
     """A column of values that runs logged.
@@ -100,7 +110,8 @@ class MeasuredColumn(_Column, Quantity):
         name: Its name in files.
         title: Its heading.
         format: How its numbers are written.
-        trend: What its values are held to do as the receptive field grows; None: not tested.
+        trend: What its values are held to do as what the trend is over grows; None: not tested.
+        trend_over: The receptive field, or an axis of numbers such as `train.learning_rate`.
         over: What the mean is taken over: the seeds of a cell, one value a run, or the draws
             within one run, one value a step of the metric.
     """
@@ -122,7 +133,8 @@ class DifferenceColumn(_Column):
         name: Its name in files.
         title: Its heading.
         format: How its numbers are written.
-        trend: What its values are held to do as the receptive field grows; None: not tested.
+        trend: What its values are held to do as what the trend is over grows; None: not tested.
+        trend_over: The receptive field, or an axis of numbers such as `train.learning_rate`.
         minus: Names of two measured columns of the table: the first minus the second.
         equals: The logged quantity that the difference must equal; also the name under which its
             published values are kept.
@@ -155,6 +167,10 @@ class _Selected(_Model):
         return {axis: tuple(typed(axis, v) for v in values) for axis, values in where.items()}
 
 
+_WRITTEN_BESIDE = ("trends", "comparisons")
+"""Names of files that stand beside those of the tables."""
+
+
 class TableSpec(_Selected):
     """A table: one row a cell of the study, seeds aside.
 
@@ -169,6 +185,8 @@ class TableSpec(_Selected):
 
     @model_validator(mode="after")
     def _columns_fit(self) -> TableSpec:
+        if self.id in _WRITTEN_BESIDE:
+            raise ValueError(f"'{self.id}' is the name of a file that every report may write")
         _refuse_twice("column", [column.name for column in self.columns])
         measured = self.measured
         for column in self.columns:

@@ -71,6 +71,18 @@ METRICS: Mapping[str, frozenset[str]] = MappingProxyType(
 )
 """Metrics that each stage logs."""
 
+HEADLINES: Mapping[str, str] = MappingProxyType(
+    {
+        "train": "test_accuracy",
+        "prune": "test_accuracy",
+        "finetune": "test_accuracy",
+        "hessian": "trace",
+        "cka": "cka_diagonal_mean",
+        "importance": "max_importance_mean",
+    }
+)
+"""The metric that says in one number how each stage went: what settings are compared by."""
+
 _PERCENTAGE = (0.0, 100.0)
 _SHARE = (0.0, 1.0)
 

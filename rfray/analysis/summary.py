@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from rfray.analysis.comparison_report import comparisons_markdown
 from rfray.analysis.contents import Contents, beyond_plan, odd_values, why
 from rfray.analysis.expected import Progress, progress
 from rfray.analysis.figures import DrawnFigure
@@ -21,6 +22,7 @@ def summary_text(contents: Contents) -> str:
         _study(frame),
         _progress_table(progress(frame, contents.expected)),
         _section("Tables", [_table(table) for table in contents.tables]),
+        _section("Comparisons of settings", _comparisons(contents)),
         _section("Figures", [_figure(figure) for figure in contents.figures]),
         _list("Missing", [str(gap) for gap in contents.gaps]),
         _list("Values that are no number", odd_values(frame)),
@@ -56,6 +58,11 @@ def _list(heading: str, lines: Sequence[str]) -> str:
 
 def _table(table: Table) -> str:
     return f"### {table.spec.id}\n\n{markdown_text(table).rstrip()}"
+
+
+def _comparisons(contents: Contents) -> list[str]:
+    found = contents.comparisons
+    return [comparisons_markdown(found, contents.frame.names).rstrip()] if found else []
 
 
 def _figure(figure: DrawnFigure) -> str:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from rfray.analysis import schema
+from rfray.analysis.block_trends import BlockTrend, block_trends, corrected
 from rfray.analysis.chance import at_chance
+from rfray.analysis.entries import Entry
 from rfray.analysis.expected import Gap
 from rfray.analysis.frame import StudyFrame
-from rfray.analysis.published import Published, PublishedValue
+from rfray.analysis.published import Published
 from rfray.analysis.report_file import (
     Column,
     DifferenceColumn,
@@ -27,70 +30,8 @@ from rfray.analysis.samples import (
     precision_of,
 )
 from rfray.analysis.slots import CellNames, Identity, admits, only
-from rfray.analysis.statistics import Bounds, Summary, summarize
-from rfray.analysis.trend import Trend, trend_over_fields, untested
+from rfray.analysis.statistics import Bounds, summarize
 from rfray.analysis.values import Scalar, show
-
-AT_CHANCE = "every value, or a side of every difference, is at chance level"
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One number of a table.
-
-    Attributes:
-        identity: The cell.
-        block: What it shares with the cells that differ from it by the kernel size alone.
-        receptive_field: Its theoretical receptive field in pixels; None if no run records it.
-        column: The column it stands in.
-        summary: Mean, deviation and interval over its sample.
-        n_planned: How many values the sample should have.
-        published: Published values beside it, by source.
-        flaws: What is wrong with its sample, in words: each value that is missing, and why.
-        values: Its sample, by seed or draw.
-        runs: Ids of the runs that were measured, by seed; under None where runs have no seed.
-        precisions: In which its runs were computed, as far as that is recorded.
-        at_chance: Whether its accuracies, or those of a side of its differences, are at chance
-            level.
-    """
-
-    identity: Identity
-    block: Identity
-    receptive_field: int | None
-    column: Column
-    summary: Summary
-    n_planned: int
-    published: Mapping[str, PublishedValue]
-    flaws: tuple[str, ...]
-    values: Mapping[int | None, float]
-    runs: Mapping[int | None, tuple[str, ...]]
-    precisions: frozenset[str] = frozenset()
-    at_chance: bool = False
-
-    @property
-    def note(self) -> str:
-        """How many values are missing, then every flaw; empty if there is nothing to say."""
-        over_draws = isinstance(self.column, MeasuredColumn) and self.column.over == "draws"
-        unit = "draws" if over_draws else "seeds"
-        short = f"{self.summary.n} of {self.n_planned} {unit}"
-        count = "missing" if self.summary.n == 0 else short
-        complete = 0 < self.summary.n == self.n_planned
-        return "; ".join(self.flaws if complete else (count, *self.flaws))
-
-
-@dataclass(frozen=True)
-class BlockTrend:
-    """A trend test over the receptive fields of one block of a table.
-
-    Attributes:
-        block: The cells' identity, kernel size aside.
-        column: The column that was tested.
-        trend: The test.
-    """
-
-    block: Identity
-    column: Column
-    trend: Trend
 
 
 @dataclass(frozen=True)
@@ -127,7 +68,10 @@ class NotInStudy:
 def build_tables(
     report: ReportSpec, study: Measurements, published: Published
 ) -> tuple[list[Table], list[NotInStudy]]:
-    """Every table of the report that the study plans or has runs for, and the others by name."""
+    """Every table of the report that the study plans or has runs for, and the others by name.
+
+    Their trend tests are one family.
+    """
     tables: list[Table] = []
     absent: list[NotInStudy] = []
     for spec in report.tables:
@@ -136,11 +80,20 @@ def build_tables(
             tables.append(build_table(spec, study, published))
         else:
             absent.append(NotInStudy(spec.id, reason))
-    return tables, absent
+    return _corrected(tables), absent
+
+
+def _corrected(tables: Sequence[Table]) -> list[Table]:
+    """The tables with their trend tests corrected for the number of all that stand in them."""
+    tests = iter(corrected([tested for table in tables for tested in table.trends]))
+    return [replace(table, trends=tuple(islice(tests, len(table.trends)))) for table in tables]
 
 
 def build_table(spec: TableSpec, study: Measurements, published: Published) -> Table:
-    """One table: a row for each cell that is planned or there, a number for each of its columns."""
+    """One table: a row for each cell that is planned or there, a number for each of its columns.
+
+    Its trend tests are not corrected for their number yet.
+    """
     entries: list[Entry] = []
     gaps: dict[Gap, None] = {}
     cells = _cells(spec, study)
@@ -158,28 +111,10 @@ def build_table(spec: TableSpec, study: Measurements, published: Published) -> T
         axes=axes,
         sources=published.sources,
         entries=tuple(entries),
-        trends=tuple(_trends(spec, entries)),
+        trends=tuple(block_trends(spec, entries, study.frame)),
         gaps=tuple(gaps),
         names=study.frame.names,
     )
-
-
-def _trends(spec: TableSpec, entries: Sequence[Entry]) -> list[BlockTrend]:
-    blocks = dict.fromkeys(entry.block for entry in entries)
-    return [
-        BlockTrend(block, column, _trend([e for e in entries if e.block == block], column))
-        for block in blocks
-        for column in spec.columns
-        if column.trend is not None
-    ]
-
-
-def _trend(block: Sequence[Entry], column: Column) -> Trend:
-    tested = [entry for entry in block if entry.column == column and entry.values]
-    groups = [(entry.receptive_field, list(entry.values.values())) for entry in tested]
-    if tested and all(entry.at_chance for entry in tested):
-        return untested(groups, column.trend or "falls", AT_CHANCE)
-    return trend_over_fields(groups, column.trend or "falls")
 
 
 def _sample(

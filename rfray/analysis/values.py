@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import TypeGuard
 
 Scalar = str | int | float | bool
 """One value of an axis or a parameter."""
@@ -27,6 +28,11 @@ def is_finite(value: float) -> bool:
     return math.isfinite(value) and abs(value) < _LARGEST
 
 
+def is_number(value: object) -> TypeGuard[int | float]:
+    """Whether a value is a number; a truth value is none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def agree(recorded: str, planned: object) -> bool:
     """Whether a run's parameter, a string, can be the value that the study document holds.
 
@@ -41,7 +47,7 @@ def agree(recorded: str, planned: object) -> bool:
         return planned in {recorded, "auto"} or _parse(planned) == found
     if isinstance(planned, bool) and isinstance(found, bool):
         return planned == found
-    if _is_number(planned) and _is_number(found):
+    if is_number(planned) and is_number(found):
         return math.isclose(float(str(planned)), float(found), rel_tol=1e-9)
     return True
 
@@ -80,10 +86,6 @@ def show(value: Scalar) -> str:
         return str(value)
     short = f"{value:g}"
     return short if float(short) == value else repr(value)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _integer(text: str) -> int:

@@ -71,7 +71,7 @@ def test_a_difference_that_only_repeats_its_other_side_is_not_tested(all_at_chan
     difference = trends["difference"]
     assert difference.p_value != difference.p_value
     assert difference.reason == "every value, or a side of every difference, is at chance level"
-    assert difference.fields == tuple(FIELDS["vgg19_rf"][k] for k in (2, 3, 4))
+    assert difference.levels == tuple(FIELDS["vgg19_rf"][k] for k in (2, 3, 4))
     assert "difference falls" not in markdown_text(all_at_chance)
 
 

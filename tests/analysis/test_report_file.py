@@ -104,6 +104,14 @@ def test_mistake_in_a_table_is_one_line_that_names_it(tmp_path, columns, message
     assert "report.yaml" in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["trends", "comparisons"])
+def test_a_table_leaves_the_reports_own_files_their_names(tmp_path, name):
+    text = table(tmp_path, COLUMN).read_text().replace("id: one", f"id: {name}")
+
+    with pytest.raises(UserError, match=f"'{name}' is the name of a file that every report may"):
+        read_layout(report(tmp_path, text))
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -7,8 +7,9 @@ from urllib.parse import unquote
 import pytest
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
+from written_study import Writer, cell, study_document
 
-from rfray.analysis import read_frame
+from rfray.analysis import analyze, load_report, read_frame
 from rfray.analysis.links import runs_link, ui_address, without_password
 
 PHONE, DESK, PRINTED = (390, "screen"), (1280, "screen"), (680, "print")
@@ -46,6 +47,24 @@ def page(half_done_report):
     return half_done_report / "report.html"
 
 
+@pytest.fixture(scope="module")
+def compared_page(client, store, ledger, shipped, tmp_path_factory):
+    """The report on a study whose settings are compared, with networks of long names."""
+    only = dict.fromkeys(("prune", "finetune", "hessian", "cka", "importance"))
+    document = study_document(**{**only, "kernel_size": [2], "seed": [0, 1, 2], "width": [1, 0.25]})
+    document["axes"]["train.learning_rate"] = [0.1, 0.01]
+    writer = Writer(client, "compared", document, store)
+    for width in (1.0, 0.25):
+        for rate in (0.1, 0.01):
+            for seed in (0, 1, 2):
+                params = {**cell(seed=seed, width=width), "train.learning_rate": rate}
+                if (width, rate, seed) != (0.25, 0.01, 2):
+                    values = {"test_accuracy": 80.0 + 100 * rate * seed + width}
+                    writer.run("train", params, values)
+    out = tmp_path_factory.mktemp("compared")
+    return analyze(ledger, "compared", load_report(shipped), out).out / "report.html"
+
+
 def requested(browser):
     """Addresses that the browser asked for since it was last asked."""
     messages = (json.loads(entry["message"])["message"] for entry in browser.get_log("performance"))
@@ -75,6 +94,16 @@ def test_nothing_overflows_and_no_request_leaves_the_machine(browser, page, widt
     assert asked == []
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
     assert browser.execute_script(TOO_WIDE) == []
+
+
+@pytest.mark.parametrize(("width", "medium"), [PHONE, DESK, PRINTED])
+def test_comparisons_do_not_overflow(browser, compared_page, width, medium):
+    show(browser, compared_page, width, medium)
+
+    assert browser.execute_script(TOO_WIDE) == []
+    shown = browser.find_element("id", "comparisons").text
+    assert "train.learning_rate 0.01 against 0.1" in shown
+    assert "2 seeds with both, a test takes 3" in shown
 
 
 def test_every_picture_is_shown(browser, page):

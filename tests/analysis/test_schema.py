@@ -49,3 +49,7 @@ def test_settings_of_what_a_stage_reads_are_axes_of_its_runs():
 def test_the_headline_of_each_stage_is_a_metric_of_the_schema():
     for name, stage in stages().items():
         assert stage.headline in schema.METRICS[name]
+
+
+def test_the_headline_of_each_stage_is_what_settings_are_compared_by():
+    assert {name: stage.headline for name, stage in stages().items()} == schema.HEADLINES

@@ -145,7 +145,7 @@ def test_a_setting_that_follows_from_the_kernel_size_leaves_rows_side_by_side(wr
     assert block.heading == "vgg19_rf, digits, width 0.125"
     assert [one.kernel_size for one in block.cells] == ["2 (train.epochs 2)", "3 (train.epochs 5)"]
     (tested,) = made.trends
-    assert tested.trend.fields == (181, 359)
+    assert tested.trend.levels == (181, 359)
 
 
 def test_zipped_settings_are_planned_together(write, ledger):

@@ -350,8 +350,47 @@ def test_trend_over_the_receptive_fields_is_tested_block_by_block(write, tables)
     # Nine values without ties between the groups: J = 0, mean 13.5, variance 20.25.
     assert falling["p_value"] == pytest.approx(0.00135, abs=1e-5)
     assert rising["p_value"] == pytest.approx(1 - 0.00135, abs=1e-5)
-    said = "- Dense (%) falls with the receptive field: p = 0.0013 (Jonckheere–Terpstra, one-sided;"
+    # Four tests: two widths, each with the dense networks and with what pruning takes from them.
+    assert (falling["n_tests"], falling["over"], falling["levels"]) == (
+        4, "receptive_field", "181 359 537"
+    )  # fmt: skip
+    assert falling["p_holm"] == pytest.approx(4 * falling["p_value"])
+    said = (
+        "- Dense (%) falls with the receptive field: p = 0.0013, Holm-corrected for 4 tests "
+        "p = 0.0054 (Jonckheere–Terpstra, one-sided; τ = −0.87, 9 values)"
+    )
     assert said in markdown_text(table)
+
+
+def test_a_test_that_stands_in_several_tables_counts_once(write, tables):
+    writer = write(plan(kernel_size=[2, 3], prune={"rates": [0.5, 0.9]}))
+    for k in (2, 3):
+        for seed in (0, 1, 2):
+            train = write_seed(writer, seed, k=k, dense=80.0 - k + 0.1 * seed, pruned=50.0)
+            params = {**cell(seed=seed, k=k), "rate": 0.5}
+            metrics = {"test_accuracy": 60.0 + k, "sparsity": 0.5, "live_sparsity": 0.4}
+            writer.run("prune", params, metrics, parent=train)
+
+    made = tables(writer.study)
+    tests = [tested for table in made.values() for tested in table.trends]
+
+    # Dense in both tables, the difference at each of two rates.
+    assert len(tests) == 4
+    assert {tested.n_tests for tested in tests} == {3}
+    dense = [tested for tested in tests if tested.column.name == "dense_test_accuracy"]
+    assert dense[0].p_holm == dense[1].p_holm
+
+
+def test_what_cannot_be_tested_does_not_count(write, tables):
+    writer = write(plan(kernel_size=[2, 3]))
+    for seed in (0, 1, 2):
+        write_seed(writer, seed, pruned=DENSE[seed])
+
+    tests = trend_form(tables(writer.study)["pruned-0.9"])
+
+    assert list(tests["note"]) == ["only receptive field 181 has values"] * 2
+    assert list(tests["n_tests"]) == [0, 0]
+    assert tests["p_holm"].isna().all()
 
 
 def test_each_number_knows_its_values_and_their_runs(write, tables):

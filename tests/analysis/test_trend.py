@@ -6,9 +6,13 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
-from rfray.analysis.trend import trend_over_fields
+from rfray.analysis.trend import trend_over
 
 GROUPS = st.lists(st.lists(st.integers(0, 10**6), min_size=2, max_size=5), min_size=2, max_size=5)
+
+
+def over_fields(groups, hypothesis):
+    return trend_over("receptive_field", groups, hypothesis)
 
 
 def fielded(groups):
@@ -35,7 +39,7 @@ def test_p_value_is_that_of_the_textbook(groups):
     values = [value for group in groups for value in group]
     assume(len(set(values)) == len(values))
 
-    trend = trend_over_fields(fielded(groups), "falls")
+    trend = over_fields(fielded(groups), "falls")
 
     assert trend.p_value == pytest.approx(textbook(groups), rel=1e-9)
 
@@ -44,8 +48,8 @@ def test_p_value_is_that_of_the_textbook(groups):
 def test_both_directions_share_the_probability(groups):
     assume(len({value for group in groups for value in group}) > 1)
 
-    falls = trend_over_fields(fielded(groups), "falls")
-    rises = trend_over_fields(fielded(groups), "rises")
+    falls = over_fields(fielded(groups), "falls")
+    rises = over_fields(fielded(groups), "rises")
 
     assert falls.p_value + rises.p_value == pytest.approx(1.0)
     assert falls.tau == rises.tau
@@ -53,21 +57,21 @@ def test_both_directions_share_the_probability(groups):
 
 @given(GROUPS)
 def test_the_order_in_which_cells_come_does_not_matter(groups):
-    assert repr(trend_over_fields(fielded(groups), "falls")) == repr(
-        trend_over_fields(fielded(groups)[::-1], "falls")
+    assert repr(over_fields(fielded(groups), "falls")) == repr(
+        over_fields(fielded(groups)[::-1], "falls")
     )
 
 
 def test_values_that_fall_are_found_to_fall():
-    trend = trend_over_fields([(181, [90.0, 91.0]), (359, [80.0, 81.0]), (537, [70.0])], "falls")
+    trend = over_fields([(181, [90.0, 91.0]), (359, [80.0, 81.0]), (537, [70.0])], "falls")
 
     assert trend.p_value < 0.05
     assert trend.tau < -0.8
-    assert (trend.fields, trend.n, trend.reason) == ((181, 359, 537), 5, "")
+    assert (trend.levels, trend.n, trend.reason) == ((181, 359, 537), 5, "")
 
 
 def test_one_value_a_receptive_field_is_tested_exactly():
-    trend = trend_over_fields([(1, [4.0]), (2, [3.0]), (3, [2.0]), (4, [1.0])], "falls")
+    trend = over_fields([(1, [4.0]), (2, [3.0]), (3, [2.0]), (4, [1.0])], "falls")
 
     assert trend.p_value == pytest.approx(1 / 24)
 
@@ -75,14 +79,25 @@ def test_one_value_a_receptive_field_is_tested_exactly():
 @pytest.mark.parametrize(
     ("groups", "reason"),
     [
-        ([], "0 receptive fields with values"),
-        ([(181, [1.0, 2.0])], "1 receptive field with values"),
+        ([], "no values"),
+        ([(181, [1.0, 2.0])], "only receptive field 181 has values"),
         ([(181, [1.0]), (None, [2.0])], "a receptive field is not recorded"),
         ([(181, [0.0, 0.0]), (359, [0.0])], "all values are equal"),
     ],
 )
 def test_what_cannot_be_tested_says_why(groups, reason):
-    trend = trend_over_fields(groups, "falls")
+    trend = over_fields(groups, "falls")
 
     assert trend.reason == reason
     assert math.isnan(trend.p_value)
+
+
+def test_the_levels_may_be_of_any_ordered_axis():
+    groups = [(0.1, [70.0, 71.0]), (0.01, [80.0, 81.0]), (0.001, [90.0, 91.0])]
+
+    trend = trend_over("train.learning_rate", groups, "falls")
+
+    assert (trend.over, trend.levels) == ("train.learning_rate", (0.001, 0.01, 0.1))
+    assert trend.p_value == pytest.approx(textbook([[90.0, 91.0], [80.0, 81.0], [70.0, 71.0]]))
+    reason = trend_over("train.learning_rate", groups[:1], "falls").reason
+    assert reason == "only train.learning_rate 0.1 has values"

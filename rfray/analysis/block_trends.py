@@ -1,0 +1,161 @@
+"""The trend tests of a report: which cells each is over, and how many there are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rfray.analysis import schema
+from rfray.analysis.entries import Entry
+from rfray.analysis.frame import StudyFrame
+from rfray.analysis.multiplicity import holm
+from rfray.analysis.report_file import (
+    RECEPTIVE_FIELD,
+    Column,
+    MeasuredColumn,
+    ReportSpec,
+    TableSpec,
+)
+from rfray.analysis.slots import Identity
+from rfray.analysis.trend import Trend, trend_over, untested
+from rfray.analysis.values import Scalar, is_number, show
+from rfray.errors import UserError, nearest
+
+AT_CHANCE = "every value, or a side of every difference, is at chance level"
+
+
+@dataclass(frozen=True)
+class BlockTrend:
+    """A trend test over the cells of a table that differ by one thing alone.
+
+    Attributes:
+        block: What the cells share.
+        column: The column that was tested.
+        trend: The test.
+        data: What was tested, so that a test which stands in several tables counts once: two are
+            the same if they hold the same of the same values of the same runs.
+        p_holm: The p-value adjusted for the number of the report's tests; NaN where nothing was
+            tested.
+        n_tests: How many tests the report has.
+    """
+
+    block: Identity
+    column: Column
+    trend: Trend
+    data: Hashable
+    p_holm: float = math.nan
+    n_tests: int = 0
+
+
+def block_trends(
+    spec: TableSpec, entries: Sequence[Entry], frame: StudyFrame
+) -> Iterable[BlockTrend]:
+    """The test of each block and column of a table that states a hypothesis."""
+    for block, column, cells in _blocks(spec, entries, frame):
+        there = [entry for entry in cells if entry.values]
+        levels = [_level(entry, column.trend_over) for entry in there]
+        values = [tuple(entry.values.values()) for entry in there]
+        groups = list(zip(levels, values, strict=True))
+        hypothesis = column.trend or "falls"
+        if there and all(entry.at_chance for entry in there):
+            trend = untested(column.trend_over, groups, hypothesis, AT_CHANCE)
+        else:
+            trend = trend_over(column.trend_over, groups, hypothesis)
+        runs = [tuple(entry.runs.values()) for entry in there]
+        data = (
+            _measured(column, spec),
+            trend.hypothesis,
+            trend.over,
+            frozenset(zip(levels, values, runs, strict=True)),
+        )
+        yield BlockTrend(block, column, trend, data)
+
+
+def corrected(tests: Sequence[BlockTrend]) -> list[BlockTrend]:
+    """The tests of a report as one family, corrected for their number by Holm's procedure."""
+    p_values = {tested.data: tested.trend.p_value for tested in tests if not tested.trend.reason}
+    adjusted = dict(zip(p_values, holm(list(p_values.values())), strict=True))
+    return [
+        replace(tested, p_holm=adjusted.get(tested.data, math.nan), n_tests=len(adjusted))
+        for tested in tests
+    ]
+
+
+def check_trends(report: ReportSpec, path: Path, axes: Mapping[str, Sequence[Scalar]]) -> None:
+    """Refuses a trend over what does not vary, has no order, or does not act on the column.
+
+    Args:
+        report: The report.
+        path: Where it was read, for the message.
+        axes: The study's axes with their values.
+
+    Raises:
+        UserError: At the first such column.
+    """
+    for table in report.tables:
+        for column in table.columns:
+            if column.trend_over != RECEPTIVE_FIELD:
+                place = f"{path}: table '{table.id}': column '{column.name}': trend_over"
+                _refuse(column.trend_over, axes, place)
+                _refuse_idle(column, table, place)
+
+
+def _refuse(over: str, axes: Mapping[str, Sequence[Scalar]], place: str) -> None:
+    if over == schema.SEED:
+        raise UserError("seeds have no order, and a number is over all of them", where=place)
+    values = axes.get(over, ())
+    owner, dot, _ = over.partition(".")
+    if not values and not (over in schema.STANDARD_AXES or (dot and owner in schema.STAGES)):
+        raise UserError(f"unknown axis '{over}'", where=place, do=nearest(over, axes))
+    if len(values) < 2:
+        raise UserError(f"'{over}' does not vary in this study", where=place)
+    unordered = next((value for value in values if not is_number(value)), None)
+    if unordered is not None:
+        what = f"'{over}' has no order: {show(unordered)} is no number"
+        raise UserError(what, where=place)
+
+
+def _refuse_idle(column: Column, table: TableSpec, place: str) -> None:
+    """Refuses a trend over what none of the column's stages depends on: it repeats one number."""
+    measured = table.measured
+    names = (column.name,) if isinstance(column, MeasuredColumn) else column.minus
+    stages = [measured[name].stage for name in names]
+    if not any(schema.applies(column.trend_over, stage) for stage in stages):
+        raise UserError(f"{stages[0]} does not depend on '{column.trend_over}'", where=place)
+
+
+def _blocks(
+    spec: TableSpec, entries: Sequence[Entry], frame: StudyFrame
+) -> Iterable[tuple[Identity, Column, Sequence[Entry]]]:
+    """(what they share, column, cells) in the order in which the table shows them."""
+    found: dict[tuple[Identity, str], list[Entry]] = {}
+    for entry in entries:
+        if entry.column.trend is not None:
+            block = _block(entry, frame)
+            found.setdefault((block, entry.column.name), []).append(entry)
+    order = [column.name for column in spec.columns]
+    blocks = list(dict.fromkeys(block for block, _ in found))
+    for block, name in sorted(found, key=lambda key: (blocks.index(key[0]), order.index(key[1]))):
+        cells = found[block, name]
+        yield block, cells[0].column, cells
+
+
+def _block(entry: Entry, frame: StudyFrame) -> Identity:
+    over = entry.column.trend_over
+    return entry.block if over == RECEPTIVE_FIELD else frame.block_over(over, entry.identity)
+
+
+def _level(entry: Entry, over: str) -> float | None:
+    if over == RECEPTIVE_FIELD:
+        return entry.receptive_field
+    value = dict(entry.identity).get(over)
+    return value if is_number(value) else None
+
+
+def _measured(column: Column, spec: TableSpec) -> Hashable:
+    """What a column is of, whatever it is called."""
+    if isinstance(column, MeasuredColumn):
+        return (column.stage, column.parameter, column.metric, column.over)
+    return tuple(_measured(spec.measured[name], spec) for name in column.minus)

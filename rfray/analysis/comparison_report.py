@@ -1,0 +1,135 @@
+"""Comparisons of settings as a reader sees them, and as csv."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from rfray.analysis.comparisons import Comparison, by_setting
+from rfray.analysis.paired import PAIRED_TEST, Interval
+from rfray.analysis.presentation import NOTHING, number, probability_text
+from rfray.analysis.slots import CellNames
+from rfray.analysis.values import show
+
+COLUMNS = ("Difference", "95 % interval", "Hedges' g", "p", "Holm p", "Seeds")
+"""Headings of what stands behind the network and what was measured."""
+
+_LEADING = ("axis", "value", "against", "stage", "parameter", "metric")
+_NUMBERS = (
+    *("mean_difference", "std", "n", "n_planned", "ci_low", "ci_high"),
+    *("hedges_g", "g_ci_low", "g_ci_high", "test", "t", "p_value", "p_holm", "n_tests", "note"),
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison in words.
+
+    Attributes:
+        what: The network and what was measured.
+        texts: What stands in each of `COLUMNS`.
+        runs: Ids of the runs that were measured.
+        note: Why nothing was tested, or what is missing.
+    """
+
+    what: str
+    texts: tuple[str, ...]
+    runs: tuple[str, ...]
+    note: str
+
+
+def rows_by_setting(found: Sequence[Comparison], names: CellNames) -> dict[str, list[Row]]:
+    """The comparisons in words, under `train.batch_size 64 against 128`."""
+    return {
+        f"{axis} {show(value)} against {show(against)}": [_row(one, names) for one in group]
+        for (axis, value, against), group in by_setting(found).items()
+    }
+
+
+def explained(found: Sequence[Comparison]) -> str:
+    """What the numbers are, and how many tests they are corrected for."""
+    n_tests = found[0].n_tests
+    tests = f"{n_tests} test{'' if n_tests == 1 else 's'}"
+    return (
+        "Each setting's values against its first one, seed by seed, where nothing else differs: "
+        f"mean difference with its 95 % interval and two-sided p of a {PAIRED_TEST}-test, "
+        f"Holm-corrected for {tests}; Hedges' g is the difference in standard deviations of the "
+        "differences."
+    )
+
+
+def comparisons_markdown(found: Sequence[Comparison], names: CellNames) -> str:
+    """All comparisons for a reader: one table a pair of values."""
+    parts = [explained(found)]
+    for heading, rows in rows_by_setting(found, names).items():
+        lines = [["", *COLUMNS], [":--", *["--:"] * len(COLUMNS)]]
+        lines += [[row.what, *row.texts] for row in rows]
+        parts += [f"**{heading}**", "\n".join(f"| {' | '.join(line)} |" for line in lines)]
+        parts.append("\n".join(f"- {row.what}: {row.note}" for row in rows if row.note))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def comparisons_form(found: Sequence[Comparison]) -> pd.DataFrame:
+    """The comparisons in long form, one row each.
+
+    Columns: `axis value against stage parameter metric`, the axes that both sides share,
+    `mean_difference std n n_planned ci_low ci_high hedges_g g_ci_low g_ci_high test t p_value
+    p_holm n_tests note`.
+    """
+    shared = dict.fromkeys(axis for one in found for axis, _ in one.identity)
+    rows = [
+        {
+            "axis": one.axis,
+            "value": show(one.value),
+            "against": show(one.against),
+            "stage": one.quantity.stage,
+            "parameter": one.quantity.parameter,
+            "metric": one.quantity.metric,
+            **dict(one.identity),
+            "mean_difference": one.test.mean,
+            "std": one.test.std,
+            "n": one.test.n,
+            "n_planned": one.n_planned,
+            "ci_low": one.test.interval[0],
+            "ci_high": one.test.interval[1],
+            "hedges_g": one.test.g,
+            "g_ci_low": one.test.g_interval[0],
+            "g_ci_high": one.test.g_interval[1],
+            "test": PAIRED_TEST,
+            "t": one.test.t,
+            "p_value": one.test.p_value,
+            "p_holm": one.p_holm,
+            "n_tests": one.n_tests,
+            "note": one.note,
+        }
+        for one in found
+    ]
+    return pd.DataFrame(rows, columns=[*_LEADING, *shared, *_NUMBERS])
+
+
+def _row(one: Comparison, names: CellNames) -> Row:
+    test = one.test
+    spec = "+.2f" if one.quantity.metric == "test_accuracy" else "+.3g"
+    g = number(test.g, "+.2f")
+    g_interval = _interval(test.g_interval, "+.2f")
+    return Row(
+        what=f"{names.cell(one.identity)}: {one.quantity} {one.quantity.metric}",
+        texts=(
+            number(test.mean, spec),
+            _interval(test.interval, spec),
+            g if g_interval == NOTHING else f"{g} ({g_interval})",
+            probability_text(test.p_value),
+            probability_text(one.p_holm),
+            f"{test.n}" if test.n == one.n_planned else f"{test.n} of {one.n_planned}",
+        ),
+        runs=one.runs,
+        note=one.note,
+    )
+
+
+def _interval(interval: Interval, spec: str) -> str:
+    low, high = interval
+    return NOTHING if math.isnan(low) else f"{number(low, spec)} to {number(high, spec)}"

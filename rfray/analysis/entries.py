@@ -1,0 +1,55 @@
+"""One number of a table, with all that is known of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from rfray.analysis.published import PublishedValue
+from rfray.analysis.report_file import Column, MeasuredColumn
+from rfray.analysis.slots import Identity
+from rfray.analysis.statistics import Summary
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One number of a table.
+
+    Attributes:
+        identity: The cell.
+        block: What it shares with the cells that differ from it by the kernel size alone.
+        receptive_field: Its theoretical receptive field in pixels; None if no run records it.
+        column: The column it stands in.
+        summary: Mean, deviation and interval over its sample.
+        n_planned: How many values the sample should have.
+        published: Published values beside it, by source.
+        flaws: What is wrong with its sample, in words: each value that is missing, and why.
+        values: Its sample, by seed or draw.
+        runs: Ids of the runs that were measured, by seed; under None where runs have no seed.
+        precisions: In which its runs were computed, as far as that is recorded.
+        at_chance: Whether its accuracies, or those of a side of its differences, are at chance
+            level.
+    """
+
+    identity: Identity
+    block: Identity
+    receptive_field: int | None
+    column: Column
+    summary: Summary
+    n_planned: int
+    published: Mapping[str, PublishedValue]
+    flaws: tuple[str, ...]
+    values: Mapping[int | None, float]
+    runs: Mapping[int | None, tuple[str, ...]]
+    precisions: frozenset[str] = frozenset()
+    at_chance: bool = False
+
+    @property
+    def note(self) -> str:
+        """How many values are missing, then every flaw; empty if there is nothing to say."""
+        over_draws = isinstance(self.column, MeasuredColumn) and self.column.over == "draws"
+        unit = "draws" if over_draws else "seeds"
+        short = f"{self.summary.n} of {self.n_planned} {unit}"
+        count = "missing" if self.summary.n == 0 else short
+        complete = 0 < self.summary.n == self.n_planned
+        return "; ".join(self.flaws if complete else (count, *self.flaws))
