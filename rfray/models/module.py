@@ -60,15 +60,21 @@ class NetworkModule(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (images, classes) of float images (images, 3, height, width)."""
+        return self.map_of(self.network.output, images)
+
+    def map_of(self, wanted: str, images: Tensor) -> Tensor:
+        """What the layer called `wanted` gives, of float images; no layer behind it is computed."""
         maps = {INPUT: images}
         for layer in self.network:
+            if wanted in maps:
+                break
             module = self.get_submodule(layer.name)
             maps[layer.name] = module(*(maps[name] for name in layer.inputs))
             # A map that nobody reads any more must not stay in memory until the last layer.
             for name in layer.inputs:
                 if self._last_reader[name] == layer.name:
                     maps.pop(name, None)
-        return maps[self.network.output]
+        return maps[wanted]
 
 
 def build(
