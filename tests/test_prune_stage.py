@@ -71,12 +71,11 @@ def settings(**changes):
     return prune.PruneParameters(rates=[0.9], **changes)
 
 
-EVERY = product(
-    ("global", "layer"),
-    ("magnitude", "random", "lamp"),
-    ("all", "live"),
-    ("none", "batch_norm"),
-)
+SCOPES = ("global", "layer")
+CRITERIA = ("magnitude", "random", "lamp")
+AMONG = ("all", "live")
+REPAIRS = ("none", "batch_norm")
+EVERY = list(product(SCOPES, CRITERIA, AMONG, REPAIRS))
 
 
 @pytest.mark.parametrize(("scope", "criterion", "among", "repair"), EVERY)
