@@ -109,7 +109,8 @@ def test_the_variance_of_activations_is_that_of_whole_maps(monkeypatch):
     assert list(found) == [layer.name for layer in module.network.batch_norms]
     with torch.no_grad():
         for name, variance in found.items():
-            maps = module.map_of(name, images()).double()
+            place = [layer.name for layer in module.network].index(name) + 1
+            maps = module.advance({"input": images()}, 0, place)[name].double()
             expected = maps.transpose(0, 1).flatten(1).var(1, correction=0).mean()
             assert variance == pytest.approx(float(expected), rel=1e-4)
     assert not any(norm._forward_hooks for norm in norms(module))
@@ -136,15 +137,35 @@ def test_the_ratio_in_figures():
     assert variance_ratio({"a": 0.0}, {"a": 0.0}) is None
 
 
-def test_the_map_of_a_layer_is_what_passes_through_it():
+def test_a_network_that_goes_on_from_any_layer_computes_the_same():
     module = pruned("resnet50").eval()
-    seen = {}
-    for layer in module.network:
-        module.get_submodule(layer.name).register_forward_hook(
-            lambda _module, _inputs, output, name=layer.name: seen.setdefault(name, output.clone())
-        )
+    count = len(module.network.layers)
     with torch.no_grad():
-        module(images())
-        for layer in module.network:
-            assert torch.equal(module.map_of(layer.name, images()), seen[layer.name])
-        assert torch.equal(module.map_of("input", images()), images())
+        expected = module(images())
+        for place in range(count + 1):
+            half = module.advance({"input": images()}, 0, place)
+            (logits,) = module.advance(half, place, count).values()
+            assert torch.equal(logits, expected)
+
+
+@pytest.mark.parametrize("held", [0, 30_000, 40_000])
+@pytest.mark.parametrize("arch", ["vgg19_rf", "resnet50"])
+def test_how_many_maps_are_held_decides_how_often_they_are_computed_and_nothing_else(
+    monkeypatch, arch, held
+):
+    monkeypatch.setattr(batch_norms, "_BATCH", 15)
+    computed = {}
+    for limit in (10**9, held):
+        monkeypatch.setattr(batch_norms, "HELD_BYTES", limit)
+        module = pruned(arch)
+        passes = []
+        module.get_submodule(module.network.layers[0].name).register_forward_hook(
+            lambda *_, passes=passes: passes.append(1)
+        )
+        renew_statistics(module, images())
+        computed[limit] = len(passes), module.state_dict()
+    plenty, little = computed[10**9], computed[held]
+    assert plenty[0] == 3, "each of three batches once"
+    assert 3 < little[0] <= 3 * len(norms(module))
+    assert (little[0] == 3 * len(norms(module))) == (held == 0)
+    assert all(torch.equal(little[1][name], value) for name, value in plenty[1].items())

@@ -219,4 +219,4 @@ def test_a_repair_is_planned_as_the_work_that_it_is():
     plain, repaired = (prune.work(settings(repair=r), CELL) for r in ("none", "batch_norm"))
     assert plain == CELL.facts.test_images * CELL.geometry.multiplications
     images = CELL.facts.train_images  # fewer than 2,000
-    assert repaired - plain == images * (3 + 16 / 2) * CELL.geometry.multiplications
+    assert repaired - plain == 4 * images * CELL.geometry.multiplications

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 Rate = Annotated[float, Field(gt=0, lt=1)]
 
-PASSES_MEASURED = 3
-"""The activations of the dense network, the pruned one and the repaired one."""
+REPAIR_PASSES = 4
+"""A look at the dense network, the pruned one and the repaired one, and the repair between them;
+that takes more where maps are too large to be held from norm to norm."""
 
 
 class PruneParameters(Parameters):
@@ -71,13 +72,11 @@ class PruneParameters(Parameters):
 
 
 def work(parameters: PruneParameters, cell: Cell) -> float:
-    """One pass over the test images; a repair passes through half the network for each norm."""
-    passes = float(cell.facts.test_images)
+    """One pass over the test images, and several over those of a repair."""
+    images = cell.facts.test_images
     if parameters.repair == "batch_norm":
-        norms = len(cell.network.batch_norms)
-        images = min(parameters.repair_images, cell.facts.train_images)
-        passes += images * (PASSES_MEASURED + norms / 2)
-    return passes * cell.geometry.multiplications
+        images += REPAIR_PASSES * min(parameters.repair_images, cell.facts.train_images)
+    return float(images * cell.geometry.multiplications)
 
 
 def check(parameters: PruneParameters, cell: Cell) -> str | None:

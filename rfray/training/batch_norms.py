@@ -15,11 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from rfray.models.module import NetworkModule
+from rfray.models.network import INPUT
 from rfray.numerics.live_taps import LiveTaps, without_dead_taps
 from rfray.numerics.moments import Moments
 from rfray.telling import counted
 
 _BATCH = 100
+
+HELD_BYTES = 1_000_000_000
+"""What the maps of all images may take between one norm and the next."""
 
 
 def renew_statistics(module: NetworkModule, images: Tensor) -> None:
@@ -29,26 +33,39 @@ def renew_statistics(module: NetworkModule, images: Tensor) -> None:
     momentum 1: every norm sees maps that the norms before it have normalised with their statistics
     over the whole set, and keeps the mean and the unbiased variance. Such a batch may be too large
     to hold, so the norms are renewed one by one, first to last: the images pass in small batches
-    through the layers before a norm, whose moments are then exact (`Moments`), however they were
-    split. Half the network's passes for each norm. Weights stay as they are; the module is left
-    in eval mode.
+    up to a norm, whose moments are then exact (`Moments`), however they were split. For the next
+    norm they go on from there where their maps take no more than `HELD_BYTES`, else from the last
+    place where they did. Weights stay as they are; the module is left in eval mode.
 
     Args:
         module: Whose batch norms are renewed.
         images: Normalised (images, 3, height, width), two or more, on the module's device.
     """
     module.eval()
-    norms = module.network.batch_norms
     estimates: dict[str, Moments] = {}
-    for layer in counted(norms, len(norms), "renewing statistics", "batch norms"):
-        moments = estimates[layer.name] = Moments()
-        with torch.no_grad(), LiveTaps():
-            for batch in images.split(_BATCH):
-                moments.add(module.map_of(layer.inputs[0], batch))
-        _put(module, layer.name, moments.mean, moments.variance)
+    held = [{INPUT: batch} for batch in images.split(_BATCH)]
+    reached = 0
+    norms = module.network.batch_norms
+    for norm in counted(norms, len(norms), "renewing statistics", "batch norms"):
+        place, moments = module.network.layers.index(norm), Moments()
+        fits = False
+        for batch, maps in enumerate(held):
+            with torch.no_grad(), LiveTaps():
+                before = module.advance(maps, reached, place)
+            moments.add(before[norm.inputs[0]])
+            fits = _bytes(before) * len(images) <= HELD_BYTES * len(before[norm.inputs[0]])
+            if fits:
+                held[batch] = before
+        reached = place if fits else reached
+        _put(module, norm.name, moments.mean, moments.variance)
+        estimates[norm.name] = moments
     # Batches are normalised with the plain variance, running statistics hold the unbiased one.
     for name, moments in estimates.items():
         _put(module, name, moments.mean, moments.unbiased_variance)
+
+
+def _bytes(maps: Mapping[str, Tensor]) -> int:
+    return sum(one.nbytes for one in maps.values())
 
 
 def _put(module: NetworkModule, name: str, mean: Tensor, variance: Tensor) -> None:
