@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -62,7 +63,16 @@ METRICS: Mapping[str, frozenset[str]] = MappingProxyType(
                 "epoch_seconds",
             }
         ),
-        "prune": frozenset({"test_accuracy", "accuracy_drop", "sparsity", "live_sparsity"}),
+        "prune": frozenset(
+            {
+                "test_accuracy",
+                "accuracy_drop",
+                "sparsity",
+                "live_sparsity",
+                "activation_variance_ratio_pruned",
+                "activation_variance_ratio_repaired",
+            }
+        ),
         "finetune": frozenset({"test_accuracy", "accuracy_drop", "sparsity", "live_sparsity"}),
         "hessian": frozenset({"eigenvalue", "residual", "trace"}),
         "cka": frozenset({"cka_diagonal_mean"}),
@@ -85,6 +95,7 @@ HEADLINES: Mapping[str, str] = MappingProxyType(
 
 _PERCENTAGE = (0.0, 100.0)
 _SHARE = (0.0, 1.0)
+_AT_LEAST_0 = (0.0, math.inf)
 
 BOUNDS: Mapping[str, tuple[float, float]] = MappingProxyType(
     {
@@ -93,6 +104,8 @@ BOUNDS: Mapping[str, tuple[float, float]] = MappingProxyType(
         "accuracy_drop": (-100.0, 100.0),
         "sparsity": _SHARE,
         "live_sparsity": _SHARE,
+        "activation_variance_ratio_pruned": _AT_LEAST_0,
+        "activation_variance_ratio_repaired": _AT_LEAST_0,
         "cka_diagonal_mean": _SHARE,
     }
 )

@@ -19,7 +19,8 @@ class FinetuneParameters(TrainingProtocol):
     batch_norm: Literal["update", "freeze"] = Field(
         default="update",
         description="update: running statistics follow the pruned network (as the author's code "
-        "does). freeze: those of the dense network stay, and are what the batches are normed with.",
+        "does). freeze: those that pruning left stay (the dense network's, or the repaired ones), "
+        "and are what the batches are normed with.",
     )
 
 
