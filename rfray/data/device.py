@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from rfray.data.cache import prepared
-from rfray.data.dataset import Dataset, DatasetFacts, Split
+from rfray.data.dataset import Dataset, DatasetFacts, Split, UnreadableDatasetError
 from rfray.data.held_out import held_out
 from rfray.data.registry import dataset_source
 from rfray.data.validation import Amount, with_validation
+from rfray.errors import UserError
 
 
 @cache
@@ -25,9 +26,13 @@ def resident(name: str, device: str, validation: Amount | None = None) -> Datase
             both parts are then copies of the process's own, no longer the mapped file.
 
     Raises:
-        UserError: Its files are missing or wrong, or that much cannot be held out.
+        UnreadableDatasetError: Its files are missing, damaged or not what its facts say.
+        UserError: That much cannot be held out.
     """
-    loaded = prepared(dataset_source(name))
+    try:
+        loaded = prepared(dataset_source(name))
+    except UserError as error:
+        raise UnreadableDatasetError(name, error) from error
     parted = loaded if validation is None else _parted(loaded, validation)
     return Dataset(
         parted.facts,

@@ -83,16 +83,14 @@ def files(
         contents: MD5 of what is in each; None where nobody knows it.
         installed: The folder that a system package puts them in, if there is one.
     """
-    return IdxFiles(
-        *(
-            IdxFile(
-                PublishedFile(f"{name}/raw/{file}", md5, tuple(mirror + file for mirror in mirrors)),
-                content,
-            )
-            for file, md5, content in zip(_NAMES, md5s, contents or (None,) * 4, strict=True)
-        ),
-        installed=installed,
+    packed = (
+        PublishedFile(f"{name}/raw/{file}", md5, tuple(mirror + file for mirror in mirrors))
+        for file, md5 in zip(_NAMES, md5s, strict=True)
     )
+    train_images, train_labels, test_images, test_labels = map(
+        IdxFile, packed, contents or (None,) * 4
+    )
+    return IdxFiles(train_images, train_labels, test_images, test_labels, installed)
 
 
 def load(facts: DatasetFacts, published: IdxFiles) -> Dataset:

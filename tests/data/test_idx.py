@@ -54,7 +54,7 @@ def test_files_that_somebody_compressed_anew_are_taken(data_root):
 
 @pytest.mark.parametrize("form", ["compressed", "unpacked"])
 def test_other_contents_are_refused(data_root, form):
-    source, packed, arrays = fashion()
+    source, _, arrays = fashion()
     arrays[0][3, 14, 14] ^= 1  # one pixel, by one
     changed = unpacked(arrays)
     if form == "compressed":
@@ -74,7 +74,7 @@ def test_a_truncated_published_file_is_refused(data_root):
 
 @pytest.mark.parametrize("form", ["compressed anew", "unpacked"])
 def test_what_nobody_can_verify_is_refused(data_root, form):
-    source, packed, arrays = fashion()
+    source, packed, _ = fashion()
     published = source.load.args[1]
     kuzushiji = idx.IdxFiles(
         *(
@@ -107,10 +107,7 @@ def test_files_of_a_system_package_are_found(data_root, tmp_path):
     assert np.array_equal(dataset.train.images[:, 0].numpy(), images)
 
 
-@pytest.mark.skipif(
-    not idx.FASHION_MNIST_FILES.installed.is_dir(), reason="needs Debian's dataset-fashion-mnist"
-)
-def test_debians_fashion_mnist_is_the_published_one(data_root):
+def test_debians_fashion_mnist_is_the_published_one(data_root, debians_fashion_mnist):
     source = idx.FASHION_MNIST_SOURCE
     dataset = source.load()  # checks the MD5 of all four files' contents
     assert problem_with(dataset) is None

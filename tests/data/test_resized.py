@@ -59,7 +59,9 @@ def test_a_data_set_of_a_fixed_size_is_scaled(data_root):
     assert resized(source, 28) is source
 
 
-@pytest.mark.parametrize(("side", "size"), [(28, 32), (28, 14), (32, 33), (17, 64), (96, 31), (5, 1)])
+@pytest.mark.parametrize(
+    ("side", "size"), [(28, 32), (28, 14), (32, 33), (17, 64), (96, 31), (5, 1)]
+)
 def test_thousands_of_pictures_at_once_get_the_pixels_of_one_at_a_time(side, size):
     images = pixels(7, 3, side, side, seed=size)
     expected = [
