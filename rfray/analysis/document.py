@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rfray import grid
 from rfray.analysis import schema
 from rfray.analysis.values import Scalar, typed
+from rfray.data.validation import Amount, amount_problem
 from rfray.errors import UserError
 from rfray.grid import Point
 
@@ -28,6 +29,8 @@ class StudyDocument:
         points: Each planned combination of the axes, the seed included.
         stages: Each planned stage with its settings.
         parameters: The planned values of each stage's own parameter, where they are stated.
+        validation: What the study holds out of the training images, a number of them or a share;
+            None if nothing.
         inferred: True if there was no document and the values are those seen among the runs.
     """
 
@@ -36,6 +39,7 @@ class StudyDocument:
     stages: Mapping[str, Mapping[str, Any]]
     parameters: Mapping[str, tuple[Scalar, ...]]
     inferred: bool
+    validation: Amount | None = None
 
     def seeds_at(self, identity: Iterable[tuple[str, Scalar]]) -> tuple[int, ...]:
         """The planned seeds, ascending, where the axes have the values of `identity`."""
@@ -98,12 +102,24 @@ def parse_document(document: Mapping[str, Any], seen: Iterable[str]) -> StudyDoc
             for stage, own in schema.OWN_PARAMETER.items()
             if stage in stages and (values := _planned_parameter(stages, stage, own)) is not None
         }
+        validation = _validation(document)
     except ValueError as error:
         raise UserError(
             f"the study document has an impossible value: {error}",
             where="experiment tag rfray.study",
         ) from error
-    return StudyDocument(_axes(points), points, stages, parameters, inferred=False)
+    return StudyDocument(
+        _axes(points), points, stages, parameters, inferred=False, validation=validation
+    )
+
+
+def _validation(document: Mapping[str, Any]) -> Amount | None:
+    """What is held out; ValueError if it is neither a number of images nor a share."""
+    held_out: Amount | None = (document.get("data") or {}).get("validation")
+    problem = None if held_out is None else amount_problem(held_out)
+    if problem is not None:
+        raise ValueError(f"data.validation: {problem}")
+    return held_out
 
 
 def _grid(document: Mapping[str, Any]) -> grid.Grid:
