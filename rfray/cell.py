@@ -7,9 +7,10 @@ from typing import Annotated
 
 from pydantic import Field
 
+from rfray.data.amount import Amount
 from rfray.data.dataset import DatasetFacts
 from rfray.data.registry import dataset_source
-from rfray.data.validation import Amount, with_validation
+from rfray.data.validation import with_validation
 from rfray.models.geometry import Geometry, geometry
 from rfray.models.network import Network
 from rfray.models.registry import architecture

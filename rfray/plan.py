@@ -8,8 +8,8 @@ from functools import cache
 from typing import Any
 
 from rfray.cell import Cell
+from rfray.data.amount import Amount
 from rfray.data.registry import dataset_findings
-from rfray.data.validation import Amount
 from rfray.errors import UserError
 from rfray.grid import Place, Point, place, point_at, varying
 from rfray.keys import digest

@@ -17,9 +17,9 @@ from pydantic import (
 )
 
 from rfray import grid
+from rfray.data.amount import amount_problem
 from rfray.data.background import colour_problem
 from rfray.data.registry import at_size
-from rfray.data.validation import amount_problem
 from rfray.errors import UserError, in_words, nearest
 from rfray.grid import Grid, Point
 from rfray.parameters import NOTHING_TWICE, Parameters

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rfray import grid
 from rfray.analysis import schema
 from rfray.analysis.values import Scalar, typed
-from rfray.data.validation import Amount, amount_problem
+from rfray.data.amount import Amount, amount_problem
 from rfray.errors import UserError
 from rfray.grid import Point
 

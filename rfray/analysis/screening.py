@@ -11,7 +11,7 @@ from rfray.analysis import schema
 from rfray.analysis.document import StudyDocument
 from rfray.analysis.slots import Identity, Slot
 from rfray.analysis.values import Scalar, agree, seed_list, typed
-from rfray.data.validation import images_held_out
+from rfray.data.amount import images_held_out
 
 if TYPE_CHECKING:
     from rfray.tracking import RunRecord
