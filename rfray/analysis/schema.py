@@ -59,6 +59,8 @@ METRICS: Mapping[str, frozenset[str]] = MappingProxyType(
                 "train_accuracy",
                 "test_loss",
                 "test_accuracy",
+                "validation_loss",
+                "validation_accuracy",
                 "learning_rate",
                 "epoch_seconds",
             }
@@ -73,7 +75,16 @@ METRICS: Mapping[str, frozenset[str]] = MappingProxyType(
                 "activation_variance_ratio_repaired",
             }
         ),
-        "finetune": frozenset({"test_accuracy", "accuracy_drop", "sparsity", "live_sparsity"}),
+        "finetune": frozenset(
+            {
+                "test_accuracy",
+                "accuracy_drop",
+                "sparsity",
+                "live_sparsity",
+                "validation_loss",
+                "validation_accuracy",
+            }
+        ),
         "hessian": frozenset({"eigenvalue", "residual", "trace"}),
         "cka": frozenset({"cka_diagonal_mean"}),
         "importance": frozenset({"max_importance", "max_importance_mean", "max_importance_std"}),
@@ -101,6 +112,7 @@ BOUNDS: Mapping[str, tuple[float, float]] = MappingProxyType(
     {
         "train_accuracy": _PERCENTAGE,
         "test_accuracy": _PERCENTAGE,
+        "validation_accuracy": _PERCENTAGE,
         "accuracy_drop": (-100.0, 100.0),
         "sparsity": _SHARE,
         "live_sparsity": _SHARE,
@@ -113,6 +125,9 @@ BOUNDS: Mapping[str, tuple[float, float]] = MappingProxyType(
 
 RESTS_ON_TEST_ACCURACY = frozenset({"test_accuracy", "accuracy_drop"})
 """Metrics that say nothing of a network whose test accuracy is at chance level."""
+
+HELD_OUT = ("validation_images", "train_images")
+"""Params of runs on a data set of which images are held out: how many, and how many are left."""
 
 STAGE_TAG = "rfray.stage"
 KEY_TAG = "rfray.key"

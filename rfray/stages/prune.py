@@ -97,7 +97,7 @@ def run(context: StageContext[PruneParameters]) -> None:
     from rfray.training.weights import load_module, save_module
 
     cell, parameters, trained = context.cell, context.parameters, context.input("train")
-    dataset = resident(cell.dataset, context.device)
+    dataset = resident(cell.dataset, context.device, cell.validation)
     module = load_module(cell, trained.artifact("model.safetensors"), context.device)
     masks = _masks(context, module)
     if parameters.repair == "batch_norm":
