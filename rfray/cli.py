@@ -206,6 +206,8 @@ def status(
 ) -> None:
     """Count done, running, failed and missing runs of a study, per stage; also while it runs.
 
+    Where further settings vary, such as train.learning_rate, each choice of them has a line.
+
     It reads the tracking store alone, so any machine that reaches the store can ask. Runs are
     opened a little ahead: a few that count as running still wait for a slot.
 
@@ -213,10 +215,10 @@ def status(
     rfray status
     rfray status paper --tracking-uri http://127.0.0.1:5000 --json
     """
-    from rfray.status import status_counts, status_json, status_text
+    from rfray.status import choice_counts, status_json, status_text
 
     planned = _plan(arguments)
-    counts = status_counts(planned, _runs(planned, storage_at(storage, tracking_uri)))
+    counts = choice_counts(planned, _runs(planned, storage_at(storage, tracking_uri)))
     _show(as_json, status_json(planned, counts), status_text(planned, counts))
 
 

@@ -143,6 +143,22 @@ def _settings(plan: Plan, cell: CellPlan) -> dict[str, list[Any]]:
     return {name: list(values.values()) for name, values in got.items()}
 
 
+def _beyond_name(plan: Plan, cell: CellPlan) -> dict[str, list[Any]]:
+    """The same without the settings of training, which the network's name shows."""
+    got = _settings(plan, cell)
+    return {name: values for name, values in got.items() if name not in cell.settings}
+
+
+def _stage_settings(plan: Plan, stage: str) -> dict[str, list[Any]]:
+    """The settings of a stage that vary, with their values in the order of the plan."""
+    got: dict[str, dict[str, Any]] = {}
+    for node in plan.nodes.values():
+        for name, value in node.settings.items():
+            if node.stage == stage == name.partition(".")[0]:
+                got.setdefault(name, {})[shown(value)] = value
+    return {name: list(values.values()) for name, values in got.items()}
+
+
 def _settings_words(settings: Mapping[str, list[Any]]) -> str:
     return "; ".join(f"{name} {', '.join(map(shown, values))}" for name, values in settings.items())
 
@@ -154,8 +170,9 @@ def _cell_table(plan: Plan, done: Collection[str]) -> Table:
     table.add_column("map sizes")
     for heading in ("parameters", "live", "done", "to do"):
         table.add_column(heading, justify="right")
-    settings = [_settings_words(_settings(plan, cell)) for cell in plan.cells]
-    if any(settings):
+    settings = [_settings_words(_beyond_name(plan, cell)) for cell in plan.cells]
+    differ = len(set(settings)) > 1
+    if differ:
         table.add_column("settings")
     for cell, words in zip(plan.cells, settings, strict=True):
         finished = sum(key in done for key in cell.keys)
@@ -167,7 +184,7 @@ def _cell_table(plan: Plan, done: Collection[str]) -> Table:
             f"{cell.geometry.live_parameters / cell.geometry.parameters:.1%}",
             str(finished),
             str(len(cell.keys) - finished),
-            *([words] if any(settings) else []),
+            *([words] if differ else []),
         )
     return table
 
@@ -178,6 +195,10 @@ def _stage_table(plan: Plan, done: Collection[str]) -> Table:
     table = Table(box=None, pad_edge=False)
     for heading in ("stage", "runs", "done", "to do"):
         table.add_column(heading, justify="left" if heading == "stage" else "right")
+    settings = {stage: _settings_words(_stage_settings(plan, stage)) for stage in runs}
+    if any(settings.values()):
+        table.add_column("settings that vary")
     for stage, count in runs.items():
-        table.add_row(stage, str(count), str(finished[stage]), str(count - finished[stage]))
+        numbers = (str(count), str(finished[stage]), str(count - finished[stage]))
+        table.add_row(stage, *numbers, *([settings[stage]] if any(settings.values()) else []))
     return table

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rfray.engine.standing import standing
+from rfray.naming import shown
 from rfray.plan import Plan
 from rfray.tracking import RunRecord
 
@@ -23,38 +24,76 @@ _OF_STATUS = {
 }
 
 
+Choice = tuple[str, tuple[tuple[str, str], ...]]
+"""A stage, and each setting that varies among its runs with its value as a name shows it."""
+
+
 def status_counts(plan: Plan, runs: Iterable[RunRecord]) -> dict[str, Counter[str]]:
     """Per stage, how many of the plan's runs are in each of `STATES`."""
+    return by_stage(choice_counts(plan, runs))
+
+
+def choice_counts(plan: Plan, runs: Iterable[RunRecord]) -> dict[Choice, Counter[str]]:
+    """The same for each combination of the settings that vary, in the order of the plan.
+
+    Data sets, networks, kernel sizes and seeds are no such settings: every study varies them.
+    """
     stands = standing(plan, runs)
-    counts: dict[str, Counter[str]] = {}
+    widths = {cell.width for node in plan.nodes.values() for cell in node.cells}
+    counts: dict[Choice, Counter[str]] = {}
     for key, node in plan.nodes.items():
         state = "missing"
         if key in stands.finished:
             state = "done"
         elif key in stands.unfinished:
             state = _OF_STATUS.get(stands.unfinished[key].status, "failed")
-        counts.setdefault(node.stage, Counter())[state] += 1
+        width = {"width": node.cells[0].width} if len(widths) > 1 else {}
+        settings = tuple((name, shown(v)) for name, v in {**width, **node.settings}.items())
+        counts.setdefault((node.stage, settings), Counter())[state] += 1
     return counts
 
 
-def status_json(plan: Plan, counts: Mapping[str, Counter[str]]) -> dict[str, Any]:
-    """The counts as JSON-ready data: `study`, `stages`, `totals`."""
+def by_stage(counts: Mapping[Choice, Counter[str]]) -> dict[str, Counter[str]]:
+    """The counts of each stage, whatever its settings."""
+    stages: dict[str, Counter[str]] = {}
+    for (stage, _), count in counts.items():
+        stages.setdefault(stage, Counter()).update(count)
+    return stages
+
+
+def status_json(plan: Plan, counts: Mapping[Choice, Counter[str]]) -> dict[str, Any]:
+    """The counts as JSON-ready data: `study`, `stages`, `settings`, `totals`."""
     totals = sum(counts.values(), Counter[str]())
     return {
         "study": plan.study.name,
-        "stages": {
-            stage: {state: count[state] for state in STATES} for stage, count in counts.items()
-        },
-        "totals": {state: totals[state] for state in STATES},
+        "stages": {stage: _states(count) for stage, count in by_stage(counts).items()},
+        "settings": [
+            {"stage": stage, "settings": dict(settings), **_states(count)}
+            for (stage, settings), count in counts.items()
+            if settings
+        ],
+        "totals": _states(totals),
     }
 
 
-def status_text(plan: Plan, counts: Mapping[str, Counter[str]]) -> RenderableType:
-    """The counts as a table."""
+def _states(count: Counter[str]) -> dict[str, int]:
+    return {state: count[state] for state in STATES}
+
+
+def status_text(plan: Plan, counts: Mapping[Choice, Counter[str]]) -> RenderableType:
+    """The counts as a table: a line a stage, and below it one for each choice of its settings."""
     table = Table(box=None, pad_edge=False)
     table.add_column("stage")
     for state in STATES:
         table.add_column(state, justify="right")
-    for stage, count in counts.items():
-        table.add_row(stage, *(str(count[state] or "·") for state in STATES))
+    for stage, whole in by_stage(counts).items():
+        table.add_row(stage, *_cells(whole))
+        for (one, settings), count in counts.items():
+            if one == stage and settings:
+                words = ", ".join(f"{name} {value}" for name, value in settings)
+                table.add_row(Text(f"  {words}"), *_cells(count))
     return Group(Text(plan.study.name, style="bold"), table)
+
+
+def _cells(count: Counter[str]) -> list[str]:
+    return [str(count[state] or "·") for state in STATES]
