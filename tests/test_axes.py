@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 
 import pytest
+from rich.console import Console
 
 from rfray.errors import UserError
 from rfray.plan import make_plan
-from rfray.plan_report import plan_json
+from rfray.plan_report import plan_json, plan_text
+from rfray.status import by_stage, choice_counts, status_json, status_text
 from rfray.sweep_file import load_study
 
 
@@ -134,3 +137,45 @@ def test_settings_of_one_name_are_told_apart_by_their_stages(plan_of):
 def test_an_axis_that_no_cell_can_have_is_refused_with_the_reason(plan_of):
     with pytest.raises(UserError, match="364 test images"):
         plan_of("axes.cka.images=[16, 1000]")
+
+
+VARIED = ("axes.train.learning_rate=[0.1, 0.10000001]", "axes.prune.among=[all, live]")
+
+
+def printed(text):
+    console = Console(file=io.StringIO(), width=100)
+    console.print(text)
+    return console.file.getvalue()
+
+
+def test_status_has_a_line_for_each_choice_and_keeps_values_that_print_alike_apart(plan_of):
+    plan = plan_of(*VARIED)
+    counts = choice_counts(plan, [])
+    told = status_json(plan, counts)
+    assert told["stages"]["prune"]["missing"] == 16
+    rates = ("0.1", "0.10000001")
+    assert [one["settings"] for one in told["settings"] if one["stage"] == "prune"] == [
+        {"train.learning_rate": rate, "prune.among": among}
+        for rate in rates
+        for among in ("all", "live")
+    ]
+    lines = printed(status_text(plan, counts)).splitlines()
+    for rate in rates:
+        assert sum(f"rate {rate} " in line for line in lines) == 3  # train, hessian, cka
+        assert sum(f"rate {rate}, prune.among live " in line for line in lines) == 2
+
+
+def test_status_of_a_study_without_further_settings_is_a_line_a_stage(plan_of):
+    plan = plan_of()
+    counts = choice_counts(plan, [])
+    assert status_json(plan, counts)["settings"] == []
+    assert len(printed(status_text(plan, counts)).splitlines()) == 2 + len(by_stage(counts))
+
+
+def test_the_plan_names_what_varies_by_stage(plan_of):
+    lines = printed(plan_text(plan_of(*VARIED), set())).splitlines()
+    (train,) = (line for line in lines if line.startswith("train "))
+    (prune,) = (line for line in lines if line.startswith("prune "))
+    assert train.rstrip().endswith("train.learning_rate 0.1, 0.10000001")
+    assert prune.rstrip().endswith("prune.among all, live")
+    assert "settings that vary" not in printed(plan_text(plan_of(), set()))

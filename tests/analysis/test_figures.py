@@ -164,7 +164,7 @@ def test_training_has_one_line_a_seed_in_the_colour_of_its_receptive_field():
     first = curves(np.array([2.0, 0.1]), np.array([50.0, 90.0]))
     second = curves(np.array([2.0, np.nan]), np.array([40.0, 80.0]))
 
-    figure = draw_training("T", drawing(panel(first, second), panel(first, k=3, gaps=(GAP,))))
+    figure = draw_training("T", [drawing(panel(first, second), panel(first, k=3, gaps=(GAP,)))])
     loss, accuracy = figure.axes
 
     assert [line.get_color() for line in loss.lines] == [colour(2), colour(2), colour(3)]
@@ -196,10 +196,11 @@ def bars(axes):
 
 
 def test_accuracy_against_rate_starts_dense_and_has_the_deviation_as_error_bar():
-    dense = drawing(panel(90.0, 92.0, 94.0))
-    pruned = drawing(panel(40.0, parameter=0.9), panel(80.0, 84.0, parameter=0.5))
+    found = drawing(
+        panel(90.0, 92.0, 94.0), panel(40.0, parameter=0.9), panel(80.0, 84.0, parameter=0.5)
+    )
 
-    (axes,) = draw_pruning("P", dense, pruned).axes
+    (axes,) = draw_pruning("P", [found]).axes
 
     line = axes.lines[0]
     assert list(line.get_xdata()) == [0.0, 0.5, 0.9]
@@ -212,14 +213,15 @@ def test_accuracy_against_rate_starts_dense_and_has_the_deviation_as_error_bar()
 
 
 def test_dense_stands_hollow_beside_fine_tuned_in_one_panel_a_rate():
-    dense = drawing(panel(90.0, 92.0), panel(80.0, 82.0, k=3))
-    tuned = drawing(
+    found = drawing(
+        panel(90.0, 92.0),
+        panel(80.0, 82.0, k=3),
         panel(88.0, parameter=0.5),
         panel(70.0, parameter=0.9),
         panel(gaps=(GAP,), parameter=0.9, k=3),
     )
 
-    figure = draw_finetuning("F", dense, tuned)
+    figure = draw_finetuning("F", [found])
 
     half, ninety = figure.axes
     assert [axes.get_title() for axes in (half, ninety)] == ["pruned at 0.5", "pruned at 0.9"]
@@ -232,19 +234,15 @@ def test_dense_stands_hollow_beside_fine_tuned_in_one_panel_a_rate():
     assert said == "Incomplete: 1 of 5 points lack seeds"
 
 
-@pytest.mark.parametrize("draw", [draw_pruning, draw_finetuning])
+@pytest.mark.parametrize("draw", [draw_pruning, draw_finetuning, draw_training])
 def test_accuracy_of_which_nothing_is_there_says_why(draw):
-    missing = drawing(panel(parameter=0.9, gaps=(GAP,)))
-
-    figure = draw("F", drawing(panel(gaps=(GAP,))), missing)
+    figure = draw("F", [drawing(panel(gaps=(GAP,)), panel(parameter=0.9, gaps=(GAP,)))])
 
     figure.draw_without_rendering()
     assert any("not run yet" in texts(axes) for axes in figure.axes)
 
 
-@pytest.mark.parametrize(
-    "draw", [draw_cka, draw_importance, draw_density, draw_eigenvalues, draw_training]
-)
+@pytest.mark.parametrize("draw", [draw_cka, draw_importance, draw_density, draw_eigenvalues])
 def test_figure_of_which_nothing_is_there_says_why(draw):
     figure = draw("F", drawing(panel(parameter="init", gaps=(GAP,))))
 
