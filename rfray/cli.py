@@ -8,7 +8,7 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -156,6 +156,7 @@ def sweep(
     rfray sweep my-sweep.yaml --address auto --tracking-uri http://127.0.0.1:5000
     """
     from rfray import chatter, executors
+    from rfray.data.readable import refuse_unreadable
     from rfray.sweep_run import sweep_study
 
     if in_process and address is not None:
@@ -177,7 +178,15 @@ def sweep(
     # A debugger's prompt and a live table do not share a terminal.
     console = _plain_console() if in_process else _console()
     try:
-        all_done = sweep_study(planned, place, executor, console, lambda: interruption.asked)
+        all_done = sweep_study(
+            planned,
+            place,
+            executor,
+            console,
+            lambda: interruption.asked,
+            # A cluster's workers hold the data, the machine that drives them may not.
+            _nothing_to_check if executors.joins_cluster(address) else refuse_unreadable,
+        )
     except KeyboardInterrupt:
         click.echo("\ninterrupted: what was finished is kept. To resume:")
         again = [*arguments, "--in-process"] if in_process else arguments
@@ -397,6 +406,11 @@ def _show(as_json: bool, data: Any, *texts: Any) -> None:
         return
     for text in texts:
         _console().print(text)
+
+
+def _nothing_to_check(names: Iterable[str]) -> None:
+    """Of data that lies on other machines."""
+    del names
 
 
 def _command_again(arguments: Sequence[str], options: dict[str, str | None]) -> str:

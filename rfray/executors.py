@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,6 +35,11 @@ def on_ray(plan: Plan, tune: Path, address: str | None, started: Callable[[], No
     started()
     refuse_what_never_fits(plan, machines())
     return RayExecutor(plan.study.name, tune)
+
+
+def joins_cluster(address: str | None) -> bool:
+    """Whether a sweep would run on a cluster that is there, rather than on this machine."""
+    return bool(address or os.environ.get("RAY_ADDRESS"))
 
 
 def in_process(plan: Plan) -> InProcessExecutor:

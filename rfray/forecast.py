@@ -16,6 +16,7 @@ from rfray.engine.frontier import Occupancy
 from rfray.engine.simulation import Schedule, simulate
 from rfray.errors import UserError
 from rfray.plan import Node, Plan
+from rfray.precision import device_of
 from rfray.tracking import RunRecord
 
 SlotKind = Literal["gpu", "cpu"]
@@ -73,5 +74,4 @@ def expected_schedule(
 
 
 def _ran_on(run: RunRecord) -> SlotKind:
-    # The worker writes `x86_64 CPU, 2 threads`, or the name of its GPU.
-    return "cpu" if " CPU, " in run.tags.get("rfray.hardware", "") else "gpu"
+    return "cpu" if device_of(run.tags.get("rfray.hardware", "")) == "cpu" else "gpu"

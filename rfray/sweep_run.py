@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import subprocess
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
+from rfray.engine.assemble import readers
 from rfray.engine.drive import Driver
 from rfray.engine.executor import Executor
 from rfray.engine.frontier import Frontier, State
-from rfray.engine.records import closing_tags, describe_study, missing_params
+from rfray.engine.records import closing_tags, describe_study, missing_params, study_document
 from rfray.engine.scribe import Scribe
-from rfray.engine.standing import Standing, standing
+from rfray.engine.standing import Standing, other_precision, standing
 from rfray.engine.view import Watcher
 from rfray.engine.worker import published_outcome
 from rfray.lease import Claim, Lease, folder_lock, settle_undriven
 from rfray.plan import Node, Plan
+from rfray.reading import reading_shown
 from rfray.storage import Storage
 from rfray.tracking import (
     LedgerWriter,
@@ -79,7 +82,7 @@ def prepared(plan: Plan, storage: Storage) -> Iterator[Prepared]:
             ledger = LedgerWriter(storage.tracking_uri, study)
             # Whoever writes a folder's own database holds the folder's lock.
             renew = _nothing if storage.embedded else held.enter_context(_leased(ledger, claim))
-            ledger.describe(plan.study.document(), describe_study(plan))
+            ledger.describe(study_document(plan), describe_study(plan))
             stands = _settled(plan, ledger, renew)
         yield Prepared(plan, ledger, stands, renew, moved)
 
@@ -129,8 +132,22 @@ def sweep_study(
     make_executor: Callable[[], Executor],
     console: Console,
     stop: Callable[[], bool],
+    check_data: Callable[[Iterable[str]], None],
 ) -> bool:
-    """Run what is missing of a plan in front of a person; whether every run is done at the end."""
+    """Run what is missing of a plan in front of a person; whether every run is done at the end.
+
+    Args:
+        plan: What to run.
+        storage: Where results go.
+        make_executor: Joins or starts what runs them; called once something is to be run.
+        console: Where a person looks.
+        stop: Whether the person wants an end of it.
+        check_data: Called before that with the names of the data sets that are to be read; raises
+            if one cannot be.
+
+    Raises:
+        UserError: See `prepared` and `run_sweep`, or a data set cannot be read.
+    """
     for finding in plan.findings:
         say(console, f"note: {finding}")
     name, total = plan.study.name, len(plan.nodes)
@@ -140,9 +157,12 @@ def sweep_study(
         if ready.missing == 0:
             say(console, f"{name}: all {total} runs are done")
             return True
+        with reading_shown():
+            check_data(_datasets_to_read(ready))
         say(console, f"{name}: {ready.missing} of {total} runs to do, {total - ready.missing} done")
         with watching(plan, console) as watcher:
-            frontier = run_sweep(ready, storage, make_executor, watcher, stop)
+            told = partial(_executor_told, ready, make_executor, console)
+            frontier = run_sweep(ready, storage, told, watcher, stop)
     states = Counter(frontier.states.values())
     if states[State.DONE] == total:
         say(console, f"{name}: all {total} runs are done")
@@ -154,6 +174,23 @@ def sweep_study(
         "rfray.error. The same command tries them again.",
     )
     return False
+
+
+def _executor_told(
+    ready: Prepared, make_executor: Callable[[], Executor], console: Console
+) -> Executor:
+    """The executor, once it is said if it computes in another precision than what is finished."""
+    executor = make_executor()
+    words = other_precision(ready.plan, ready.standing, gpus=executor.capacity.gpus > 0)
+    if words:
+        say(console, f"note: {words}")
+    return executor
+
+
+def _datasets_to_read(ready: Prepared) -> list[str]:
+    nodes, finished = ready.plan.nodes, ready.standing.finished
+    names = dict.fromkeys(node.cells[0].dataset for node in nodes.values())
+    return [n for n in names if any(key not in finished for key in readers(ready.plan, n))]
 
 
 def git_state() -> str:

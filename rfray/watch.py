@@ -117,6 +117,8 @@ def running_words(running: Running) -> str:
 
 def result_words(ending: Ending) -> str:
     """One ended run in one line."""
+    if ending.outcome.unreadable:
+        return _unreadable_words(ending)
     if _failed(ending):
         skipped = f"; {ending.skipped} runs that follow it are skipped" if ending.skipped else ""
         return f"{ending.node.name} failed: {ending.outcome.reason}{skipped}"
@@ -125,6 +127,14 @@ def result_words(ending: Ending) -> str:
     shown = f"{headline} {value:.4g}" if value is not None else "done"
     words = f"{ending.node.name}: {shown} in {ending.outcome.seconds:.1f} s"
     return "; ".join([words, *ending.outcome.remarks])
+
+
+def _unreadable_words(ending: Ending) -> str:
+    """Told once, for all runs of the data set."""
+    outcome = ending.outcome
+    where = f" on {outcome.host}" if outcome.host else ""
+    others = f"; {ending.skipped} further runs on it are skipped" if ending.skipped else ""
+    return f"the data set {outcome.unreadable} cannot be read{where}: {outcome.reason}{others}"
 
 
 def _result(ending: Ending) -> Text:

@@ -10,6 +10,8 @@ import pytest
 import torch
 from tiny_study import TINY_SWEEP
 
+from rfray.data.idx import FASHION_MNIST_FILES
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_data_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
@@ -26,6 +28,17 @@ def _own_data_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def debians_fashion_mnist() -> Path:
+    """The folder of Debian's package; see `program` in analysis/conftest.py for where it is not."""
+    folder = FASHION_MNIST_FILES.installed
+    if folder is None or not folder.is_dir():
+        required = os.environ.get("RFRAY_TEST_PROGRAMS") == "required"
+        message = "no Fashion-MNIST on this machine: apt-get install dataset-fashion-mnist"
+        (pytest.fail if required else pytest.skip)(message)
+    return folder
 
 
 @pytest.fixture

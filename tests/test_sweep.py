@@ -15,10 +15,14 @@ from safetensors.torch import load_file
 from tiny_study import TINY_RUNS
 
 from rfray.artifacts import RESULT, file_digests, local_path
+from rfray.cli import main
+from rfray.data.cache import prepared as prepared_dataset
+from rfray.data.dataset import Dataset, Split
+from rfray.data.device import resident
 from rfray.engine.executor import Ended, InProcessExecutor
 from rfray.engine.frontier import Occupancy, State
 from rfray.engine.machine import GIB, Machine
-from rfray.engine.standing import standing
+from rfray.engine.standing import other_precision, standing
 from rfray.engine.view import Watcher
 from rfray.engine.worker import run_job
 from rfray.errors import UserError
@@ -29,6 +33,7 @@ from rfray.storage import storage_at
 from rfray.sweep_file import load_study
 from rfray.sweep_run import prepared, run_sweep
 from rfray.tracking import NOTE_TAG, Ledger, LedgerWriter, RunOpening, make_database
+from rfray.watch import result_words
 
 
 @dataclass
@@ -363,3 +368,124 @@ def test_a_storage_folder_that_cannot_be_written_is_refused(tmp_path):
 def test_relative_sqlite_addresses_do_not_depend_on_the_folder(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     assert storage_at(None, "sqlite:///here.db").tracking_uri == f"sqlite:///{tmp_path}/here.db"
+
+
+TWO_DATA_SETS = ("axes.dataset=[cifar10, digits]", "hessian=false", "finetune=false")
+
+
+@pytest.fixture
+def no_downloads(monkeypatch):
+    """Whatever is missing stays missing, at once."""
+
+    def refuse(url, path):
+        raise OSError(f"{url} cannot be reached")
+
+    monkeypatch.setattr("rfray.data.published._download", refuse)
+
+
+def test_a_data_set_that_cannot_be_read_stops_its_own_cells_and_is_told_once(
+    tiny_sweep, tmp_path, no_downloads
+):
+    frontier, told = sweep(tiny_sweep, tmp_path / "results", *TWO_DATA_SETS)
+    cifar = {
+        key: frontier.states[key]
+        for key, node in frontier.plan.nodes.items()
+        if node.cells[0].dataset == "cifar10" and node.stage != "importance"
+    }
+    others = {state for key, state in frontier.states.items() if key not in cifar}
+    assert others == {State.DONE}
+    assert Counter(cifar.values()) == {State.FAILED: 1, State.SKIPPED: len(cifar) - 1}
+    (failure,) = [one for one in told.endings if one.outcome.status == "failed"]
+    assert failure.skipped == len(cifar) - 1
+    words = result_words(failure)
+    assert "the data set cifar10 cannot be read on" in words
+    assert "cifar-10-python.tar.gz: missing, and the download failed" in words
+    assert words.endswith(f"; {len(cifar) - 1} further runs on it are skipped")
+
+
+def test_runs_that_were_opened_ahead_of_an_unreadable_data_set_are_ended(
+    tiny_sweep, tmp_path, no_downloads
+):
+    sweep(tiny_sweep, tmp_path / "results", *TWO_DATA_SETS)
+    statuses = Counter(run.status for run in runs_of(tmp_path / "results"))
+    assert statuses["RUNNING"] == 0
+    assert statuses["FAILED"] == 1
+    killed = [run for run in runs_of(tmp_path / "results") if run.status == "KILLED"]
+    assert {run.tags["rfray.error"] for run in killed} <= {
+        "not started: the data set cifar10 cannot be read"
+    }
+
+
+def test_once_it_can_be_read_its_cells_are_run(tiny_sweep, tmp_path, no_downloads, monkeypatch):
+    sweep(tiny_sweep, tmp_path / "results", *TWO_DATA_SETS)
+    monkeypatch.setattr("rfray.data.device.prepared", fake_cifar)
+    resident.cache_clear()
+    frontier, _ = sweep(tiny_sweep, tmp_path / "results", *TWO_DATA_SETS)
+    assert set(frontier.states.values()) == {State.DONE}
+    resident.cache_clear()
+
+
+def test_debians_fashion_mnist_is_swept_as_it_lies_there(
+    tiny_sweep, tmp_path, debians_fashion_mnist, monkeypatch
+):
+    monkeypatch.setenv("RFRAY_DATA", str(tmp_path / "data"))
+    overrides = ("axes.dataset=[FashionMNIST@32]", "axes.seed=[0]", "cka=false", "hessian=false")
+    frontier, told = sweep(tiny_sweep, tmp_path / "results", *overrides)
+    assert set(frontier.states.values()) == {State.DONE}
+    accuracies = [e.outcome.last_metrics["test_accuracy"] for e in told.endings if e.node.inputs]
+    # Of 10,000 pictures: hundredths of a per cent.
+    assert accuracies == [round(accuracy, 2) for accuracy in accuracies]
+    assert not list((tmp_path / "data").glob("FashionMNIST*"))
+
+
+def fake_cifar(source):
+    """Noise where CIFAR-10 is asked for."""
+    import torch
+
+    if source.facts.name != "cifar10":
+        return prepared_dataset(source)
+    generator = torch.Generator().manual_seed(0)
+
+    def split(count):
+        images = torch.randint(256, (count, 3, 32, 32), dtype=torch.uint8, generator=generator)
+        return Split(images, torch.arange(count) % 10)
+
+    return Dataset(source.facts, split(source.facts.train_images), split(source.facts.test_images))
+
+
+def test_on_this_machine_it_is_refused_before_anything_starts(
+    tiny_sweep, tmp_path, no_downloads, capsys, monkeypatch
+):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(SystemExit) as left:
+        main(["sweep", str(tiny_sweep), *TWO_DATA_SETS, "--storage", str(tmp_path / "results")])
+    assert left.value.code == 2
+    *progress, line = capsys.readouterr().err.strip().splitlines()
+    assert progress == ["preparing cifar10"]
+    assert "cifar-10-python.tar.gz: missing, and the download failed" in line
+    assert runs_of(tmp_path / "results") == []
+
+
+def test_data_that_finished_runs_have_read_may_be_gone(
+    tiny_sweep, tmp_path, no_downloads, monkeypatch
+):
+    monkeypatch.setattr("rfray.data.device.prepared", fake_cifar)
+    resident.cache_clear()
+    sweep(tiny_sweep, tmp_path / "results", *TWO_DATA_SETS)
+    resident.cache_clear()
+    with pytest.raises(SystemExit) as left:
+        main(["sweep", str(tiny_sweep), *TWO_DATA_SETS, "--storage", str(tmp_path / "results")])
+    assert left.value.code == 0
+
+
+def test_a_study_that_moves_to_gpus_is_told_that_its_precision_changes(tiny_sweep, tmp_path):
+    sweep(tiny_sweep, tmp_path / "results", "hessian=false", "cka=false")
+    larger = make_plan(load_study(str(tiny_sweep), ["axes.seed=[0, 1, 2]"]))
+    stands = standing(larger, runs_of(tmp_path / "results"))
+    assert other_precision(larger, stands, gpus=False) == ""
+    words = other_precision(larger, stands, gpus=True)
+    assert "finished runs of train and finetune were computed in float32, those to come" in words
+    assert "will be in bfloat16" in words
+    assert "give train.precision" in words
+    again = make_plan(load_study(str(tiny_sweep), ["hessian=false", "cka=false"]))
+    assert other_precision(again, standing(again, runs_of(tmp_path / "results")), gpus=True) == ""

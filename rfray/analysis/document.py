@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from rfray import grid
 from rfray.analysis import schema
+from rfray.analysis.chance import TestImages
 from rfray.analysis.values import Scalar, typed
 from rfray.errors import UserError
 from rfray.grid import Point
@@ -29,6 +30,7 @@ class StudyDocument:
         stages: Each planned stage with its settings.
         parameters: The planned values of each stage's own parameter, where they are stated.
         inferred: True if there was no document and the values are those seen among the runs.
+        datasets: What accuracies on each data set are measured on, as far as that is recorded.
     """
 
     axes: Mapping[str, tuple[Scalar, ...]]
@@ -36,6 +38,7 @@ class StudyDocument:
     stages: Mapping[str, Mapping[str, Any]]
     parameters: Mapping[str, tuple[Scalar, ...]]
     inferred: bool
+    datasets: Mapping[str, TestImages] = field(default_factory=dict)
 
     def seeds_at(self, identity: Iterable[tuple[str, Scalar]]) -> tuple[int, ...]:
         """The planned seeds, ascending, where the axes have the values of `identity`."""
@@ -105,12 +108,18 @@ def parse_document(document: Mapping[str, Any], seen: Iterable[str]) -> StudyDoc
             for stage, own in schema.OWN_PARAMETER.items()
             if stage in stages and (values := _planned_parameter(stages, stage, own)) is not None
         }
-    except ValueError as error:
+        datasets = {
+            name: TestImages(int(facts["classes"]), int(facts["test_images"]))
+            for name, facts in document.get("datasets", {}).items()
+        }
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"the study document has an impossible value: {error}",
             where="experiment tag rfray.study",
         ) from error
-    return StudyDocument(_axes(points), points, stages, parameters, inferred=False)
+    return StudyDocument(
+        _axes(points), points, stages, parameters, inferred=False, datasets=datasets
+    )
 
 
 def _grid(document: Mapping[str, Any]) -> grid.Grid:

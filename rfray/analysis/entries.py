@@ -26,6 +26,9 @@ class Entry:
         flaws: What is wrong with its sample, in words: each value that is missing, and why.
         values: Its sample, by seed or draw.
         runs: Ids of the runs that were measured, by seed; under None where runs have no seed.
+        precisions: In which its runs were computed, as far as that is recorded.
+        at_chance: Whether its accuracies, or those of a side of its differences, are at chance
+            level.
     """
 
     identity: Identity
@@ -38,6 +41,8 @@ class Entry:
     flaws: tuple[str, ...]
     values: Mapping[int | None, float]
     runs: Mapping[int | None, tuple[str, ...]]
+    precisions: frozenset[str] = frozenset()
+    at_chance: bool = False
 
     @property
     def note(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from rfray.analysis.entries import Entry
-from rfray.analysis.presentation import Block, apart_from, blocks, flaws, too_few, trends_across
+from rfray.analysis.presentation import Block, apart_from, blocks, flaws, remarks, trends_across
 from rfray.analysis.report_file import RECEPTIVE_FIELD
 from rfray.analysis.tables import Table
 from rfray.analysis.trend import TREND_TEST
@@ -24,13 +24,14 @@ def long_form(table: Table) -> pd.DataFrame:
 
     Columns: `arch dataset kernel_size receptive_field metric mean std n ci_low ci_high`, then
     `<source>_mean <source>_std <source>_standard_errors` for each source of published values (the
-    last is how far `mean` lies above the published one), `n_planned`, the study's further axes and
-    `note`.
+    last is how far `mean` lies above the published one), `n_planned`, the study's further axes,
+    `note` and `at_chance`.
     """
     columns = [*_LEADING, "metric", "mean", "std", "n", "ci_low", "ci_high"]
     for source in table.sources:
         columns += [f"{source}_mean", f"{source}_std", f"{source}_standard_errors"]
     columns += ["n_planned", *(axis for axis in table.axes if axis not in _LEADING), "note"]
+    columns.append("at_chance")
     frame = pd.DataFrame([_long_row(entry) for entry in table.entries], columns=columns)
     return frame.astype({"kernel_size": "Int64", "receptive_field": "Int64"})
 
@@ -77,7 +78,7 @@ def markdown_text(table: Table) -> str:
     for block in blocks(table):
         parts += [block.heading, _block_table(table, block)]
         parts.append("\n".join(f"- {trend}" for trend in block.trends))
-    notes = [note for note in (*trends_across(table), too_few(table), *flaws(table)) if note]
+    notes = [*trends_across(table), *remarks(table), *flaws(table)]
     parts.append("\n".join(f"- {note}" for note in notes))
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -94,6 +95,7 @@ def _long_row(entry: Entry) -> dict[str, object]:
         "ci_low": entry.summary.ci_low,
         "ci_high": entry.summary.ci_high,
         "note": entry.note,
+        "at_chance": entry.at_chance,
     }
     for source, value in entry.published.items():
         row |= {

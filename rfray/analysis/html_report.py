@@ -28,7 +28,7 @@ from rfray.analysis.presentation import (
     interval_text,
     number,
     published_text,
-    too_few,
+    remarks,
     trends_across,
 )
 from rfray.analysis.provenance import facts
@@ -115,7 +115,7 @@ def _table(table: Table) -> dict[str, Any]:
             for block in blocks(table)
         ],
         "trends_across": trends_across(table),
-        "too_few": too_few(table),
+        "remarks": remarks(table),
         "flaws": flaws(table),
     }
 

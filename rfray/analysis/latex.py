@@ -6,7 +6,7 @@ import re
 
 from pylatexenc.latexencode import UnicodeToLatexEncoder
 
-from rfray.analysis.presentation import Block, CellLines, blocks, flaws, too_few, trends_across
+from rfray.analysis.presentation import Block, CellLines, blocks, flaws, remarks, trends_across
 from rfray.analysis.tables import Table
 
 _ENCODER = UnicodeToLatexEncoder(unknown_char_policy="replace", unknown_char_warning=False)
@@ -78,7 +78,7 @@ def _notes(table: Table) -> list[str]:
         for block in blocks(table)
         for trend in block.trends
     ]
-    said = [f"{note}." for note in (*trends_across(table), too_few(table), *flaws(table)) if note]
+    said = [f"{note}." for note in (*trends_across(table), *remarks(table), *flaws(table))]
     notes = [_breakable(note) for note in (*trends, *said)]
     if not notes:
         return []

@@ -22,6 +22,8 @@ NOTHING = "—"
 
 THIS_STUDY = "this study"
 INTERVAL = "95 % interval"
+CHANCE = "†"
+"""Marks a number at chance level."""
 
 
 @dataclass(frozen=True)
@@ -79,14 +81,26 @@ def trends_across(table: Table) -> list[str]:
     ]
 
 
-def too_few(table: Table) -> str:
-    """Why numbers of a table have no interval, once; empty where all have one."""
-    short = any(1 < entry.summary.n < FEWEST_FOR_INTERVAL for entry in table.entries)
-    return (
-        f"no {INTERVAL} under {FEWEST_FOR_INTERVAL} values: of two it would say nothing"
-        if short
-        else ""
-    )
+def remarks(table: Table) -> list[str]:
+    """What holds for many numbers of a table, once each: no interval, chance level."""
+    said = []
+    if any(1 < entry.summary.n < FEWEST_FOR_INTERVAL for entry in table.entries):
+        said.append(
+            f"no {INTERVAL} under {FEWEST_FOR_INTERVAL} values: of two it would say nothing"
+        )
+    if any(entry.at_chance for entry in table.entries):
+        said.append(
+            f"{CHANCE} at chance level: no accuracy is above 100 % / classes by more than the "
+            "sampling error of the test images (one-sided, 95 %); a difference with such a side "
+            "only repeats its other side"
+        )
+    precisions = frozenset[str]().union(*(entry.precisions for entry in table.entries))
+    if len(precisions) > 1:
+        said.append(
+            f"numbers of {' and '.join(sorted(precisions))} stand beside each other: precision "
+            "auto is bfloat16 on a GPU and float32 on a processor"
+        )
+    return said
 
 
 def flaws(table: Table) -> list[str]:
@@ -108,11 +122,15 @@ def number(value: float, spec: str) -> str:
 
 
 def cell_text(entry: Entry) -> str:
-    """`mean ± std (n)`, with `n of planned` where values are missing, a dash for no value."""
+    """`mean ± std (n)`, a dash for no value.
+
+    With `n of planned` where values are missing, and a † where they are at chance level.
+    """
     summary = entry.summary
     whole = summary.n == entry.n_planned
     count = f"({summary.n})" if whole else f"({summary.n} of {entry.n_planned})"
-    return f"{_plus_minus(summary.mean, summary.std, entry.column.format)} {count}"
+    mark = f" {CHANCE}" if entry.at_chance else ""
+    return f"{_plus_minus(summary.mean, summary.std, entry.column.format)} {count}{mark}"
 
 
 def interval_text(entry: Entry) -> str:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from rfray.analysis import schema
 from rfray.analysis.frame import StudyFrame
 from rfray.analysis.links import without_password
+from rfray.analysis.samples import precision_of
 from rfray.analysis.screening import moment
+
+if TYPE_CHECKING:
+    from rfray.tracking import RunRecord
 
 
 def facts(frame: StudyFrame) -> list[tuple[str, str]]:
@@ -25,9 +30,16 @@ def facts(frame: StudyFrame) -> list[tuple[str, str]]:
         ("rfray", _counts(record.tags.get(schema.VERSION_TAG) for record in records)),
         ("git", _counts(record.tags.get(schema.GIT_TAG) for record in records)),
         ("Hardware", _counts(record.tags.get(schema.HARDWARE_TAG) for record in records)),
+        ("Precision", _precisions(records)),
         ("Dates", f"{moment(min(r.start_time for r in records))} to {moment(ended)}"),
         ("Work", _work(frame)),
     ]
+
+
+def _precisions(records: Iterable[RunRecord]) -> str:
+    """Of the runs that have such a setting."""
+    found = [precision for precision in map(precision_of, records) if precision is not None]
+    return _counts(found) if found else "not recorded"
 
 
 def _counts(values: Iterable[str | None]) -> str:

@@ -13,6 +13,7 @@ from rfray.analysis.frame import StudyFrame
 from rfray.analysis.report_file import MeasuredColumn, Quantity, ReportSpec
 from rfray.analysis.slots import Identity, Slot, applying
 from rfray.analysis.values import Scalar, is_finite
+from rfray.precision import recorded_precision
 
 if TYPE_CHECKING:
     from rfray.tracking import Ledger, RunRecord
@@ -82,15 +83,18 @@ class Measurements:
 
 
 def read_histories(ledger: Ledger, frame: StudyFrame, report: ReportSpec) -> _Histories:
-    """The metric histories that the report's columns over draws need: one request a run."""
+    """The metric histories that the report's columns over draws need."""
     columns = [column for table in report.tables for column in table.measured.values()]
-    wanted = {(c.stage, c.metric) for c in columns if c.over == "draws"}
-    return {
-        (record.run_id, metric): tuple(ledger.metric_history(record.run_id, metric))
-        for stage, metric in sorted(wanted)
-        for slot, record in frame.kept.items()
-        if slot.stage == stage and metric in record.metrics
-    }
+    histories: dict[tuple[str, str], Sequence[tuple[int, float]]] = {}
+    for stage, metric in sorted({(c.stage, c.metric) for c in columns if c.over == "draws"}):
+        run_ids = [
+            record.run_id
+            for slot, record in frame.kept.items()
+            if slot.stage == stage and metric in record.metrics
+        ]
+        for run_id, history in ledger.metric_histories(run_ids, metric).items():
+            histories[run_id, metric] = history
+    return histories
 
 
 def measure(column: MeasuredColumn, identity: Identity, study: Measurements) -> Sample:
@@ -120,6 +124,7 @@ def measure_seeds(quantity: Quantity, identity: Identity, study: Measurements) -
             notes.append(f"{_who(slot)}{slot.stage_label()} {flaw}")
         notes += _doubled(slot, study)
     notes += _mixed_settings([record for (record,) in runs.values()], study.frame.axes)
+    notes += _mixed_precision(runs)
     return Sample(values, len(slots), tuple(gaps), tuple(notes), runs)
 
 
@@ -142,12 +147,14 @@ def difference(first: Sample, second: Sample, logged: Sample | None) -> Sample:
         if stated is not None and abs(stated - value) > _SAME_ACCURACY:
             who = "" if seed is None else f"seed {seed}: "
             notes.append(f"{who}the run logged {stated:.2f}, the difference is {value:.2f}")
+    runs = {seed: (*first.runs[seed], *second.runs[seed]) for seed in values}
+    notes += _mixed_precision(runs)
     return Sample(
         values=values,
         n_planned=max(first.n_planned, second.n_planned),
         gaps=_once([*first.gaps, *second.gaps]),
         notes=tuple(dict.fromkeys(notes)),
-        runs={seed: (*first.runs[seed], *second.runs[seed]) for seed in values},
+        runs=runs,
     )
 
 
@@ -223,6 +230,24 @@ def _mixed_settings(runs: Sequence[RunRecord], axes: Iterable[str]) -> list[str]
         if name not in passed_over and len(found) > 1:
             notes.append(f"the seeds differ in {name} ({', '.join(found)})")
     return notes
+
+
+def precision_of(record: RunRecord) -> str | None:
+    """The precision that a run was computed in; None where nothing records it."""
+    return recorded_precision(record.params, record.tags.get(schema.HARDWARE_TAG, ""))
+
+
+def _mixed_precision(runs: Mapping[int | None, tuple[RunRecord, ...]]) -> list[str]:
+    """Says which seeds were computed in which precision, where there are several."""
+    seeds: dict[str, list[str]] = {}
+    for seed, records in runs.items():
+        for precision in dict.fromkeys(map(precision_of, records)):
+            if precision is not None:
+                seeds.setdefault(precision, []).append(str(seed))
+    if len(seeds) < 2:
+        return []
+    told = "; ".join(f"{precision}: seed {', '.join(those)}" for precision, those in seeds.items())
+    return [f"runs of different precision are taken together ({told})"]
 
 
 def _once(gaps: Iterable[Gap]) -> tuple[Gap, ...]:

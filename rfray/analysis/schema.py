@@ -98,6 +98,9 @@ BOUNDS: Mapping[str, tuple[float, float]] = MappingProxyType(
 )
 """The least and the greatest value of the metrics that have them."""
 
+RESTS_ON_TEST_ACCURACY = frozenset({"test_accuracy", "accuracy_drop"})
+"""Metrics that say nothing of a network whose test accuracy is at chance level."""
+
 STAGE_TAG = "rfray.stage"
 KEY_TAG = "rfray.key"
 VERSION_TAG = "rfray.version"

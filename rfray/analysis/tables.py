@@ -8,6 +8,7 @@ from itertools import islice
 
 from rfray.analysis import schema
 from rfray.analysis.block_trends import BlockTrend, block_trends, corrected
+from rfray.analysis.chance import at_chance
 from rfray.analysis.entries import Entry
 from rfray.analysis.expected import Gap
 from rfray.analysis.frame import StudyFrame
@@ -20,7 +21,14 @@ from rfray.analysis.report_file import (
     ReportSpec,
     TableSpec,
 )
-from rfray.analysis.samples import Measurements, Sample, difference, measure, measure_seeds
+from rfray.analysis.samples import (
+    Measurements,
+    Sample,
+    difference,
+    measure,
+    measure_seeds,
+    precision_of,
+)
 from rfray.analysis.slots import CellNames, Identity, admits, only
 from rfray.analysis.statistics import Bounds, summarize
 from rfray.analysis.values import Scalar, show
@@ -95,7 +103,8 @@ def build_table(spec: TableSpec, study: Measurements, published: Published) -> T
             sample = _sample(column, samples, identity, study)
             gaps.update(dict.fromkeys(sample.gaps))
             bounds = _bounds(column, spec.measured)
-            entries.append(_entry(column, identity, sample, bounds, study.frame, published))
+            entry = _entry(column, identity, sample, bounds, study.frame, published)
+            entries.append(replace(entry, at_chance=_at_chance(column, spec, identity, study)))
     axes = tuple(axis for axis in study.frame.axes if any(axis in dict(cell) for cell in cells))
     return Table(
         spec=spec,
@@ -116,6 +125,23 @@ def _sample(
     first, second = column.minus
     logged = None if column.equals is None else measure_seeds(column.equals, identity, study)
     return difference(samples[first], samples[second], logged)
+
+
+def _at_chance(column: Column, spec: TableSpec, identity: Identity, study: Measurements) -> bool:
+    test = study.frame.document.datasets.get(str(dict(identity).get("dataset")))
+    return any(
+        at_chance(measure_seeds(quantity, identity, study).values.values(), test)
+        for quantity in _accuracies(column, spec.measured)
+    )
+
+
+def _accuracies(column: Column, measured: Mapping[str, MeasuredColumn]) -> list[Quantity]:
+    """The accuracies behind a column's numbers that may be at chance level."""
+    if isinstance(column, DifferenceColumn):
+        return [one for name in column.minus for one in _accuracies(measured[name], measured)]
+    if column.metric not in schema.RESTS_ON_TEST_ACCURACY:
+        return []
+    return [Quantity(stage=column.stage, metric="test_accuracy", rate=column.rate, at=column.at)]
 
 
 def _bounds(column: Column, measured: Mapping[str, MeasuredColumn]) -> Bounds | None:
@@ -156,6 +182,7 @@ def _entry(
             seed: tuple(record.run_id for record in records)
             for seed, records in sample.runs.items()
         },
+        precisions=frozenset(filter(None, map(precision_of, sample.records))),
     )
 
 

@@ -68,6 +68,18 @@ def trend_over(
     return Trend(hypothesis, over, levels, len(pairs), tau, p_value, "")
 
 
+def untested(
+    over: str,
+    groups: Sequence[tuple[float | None, Sequence[float]]],
+    hypothesis: Hypothesis,
+    reason: str,
+) -> Trend:
+    """The trend of values that say nothing of one, for a reason that the values do not show."""
+    levels = tuple(sorted({level for level, _ in groups if level is not None}))
+    count = sum(len(values) for _, values in groups)
+    return Trend(hypothesis, over, levels, count, math.nan, math.nan, reason)
+
+
 def _untestable(
     some_unknown: bool,
     levels: Sequence[float],

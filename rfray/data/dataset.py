@@ -15,6 +15,18 @@ AugmentationName = Literal["none", "crop_flip", "resized_crop_flip"]
 """A policy of `rfray.data.augment`."""
 
 
+class UnreadableDatasetError(UserError):
+    """A data set's files are missing here, damaged, or not what was planned.
+
+    Attributes:
+        dataset: Its name: no run on it can do better on this machine.
+    """
+
+    def __init__(self, dataset: str, cause: UserError) -> None:
+        super().__init__(cause.what, where=cause.where, do=cause.do)
+        self.dataset = dataset
+
+
 @dataclass(frozen=True)
 class DatasetFacts:
     """What is known of a data set without reading it.

@@ -8,14 +8,22 @@ import torch
 from torch import Tensor
 
 from rfray.data.cache import prepared
-from rfray.data.dataset import Dataset, DatasetFacts, Split
+from rfray.data.dataset import Dataset, DatasetFacts, Split, UnreadableDatasetError
 from rfray.data.registry import dataset_source
+from rfray.errors import UserError
 
 
 @cache
 def resident(name: str, device: str) -> Dataset:
-    """The data set `name` on `device`, kept for the next stage that runs in this process."""
-    loaded = prepared(dataset_source(name))
+    """The data set `name` on `device`, kept for the next stage that runs in this process.
+
+    Raises:
+        UnreadableDatasetError: Its files are missing, damaged or not what its facts say.
+    """
+    try:
+        loaded = prepared(dataset_source(name))
+    except UserError as error:
+        raise UnreadableDatasetError(name, error) from error
     return Dataset(loaded.facts, _moved(loaded.train, device), _moved(loaded.test, device))
 
 

@@ -26,6 +26,22 @@ def prepared_file(fingerprint: str) -> Path:
     return prepared_folder() / f"{fingerprint}.safetensors"
 
 
+def prepared_notes(path: Path) -> dict[str, str] | None:
+    """What the header of a prepared copy notes; None where there is no copy, or a truncated one.
+
+    Only the header is read, without PyTorch.
+    """
+    if not path.is_file():
+        return None
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            return file.metadata() or {}
+    except (SafetensorError, OSError):
+        return None
+
+
 def use_data_root(root: str | None) -> None:
     """Make `root` the data folder of this process and of those that it starts; None changes none.
 

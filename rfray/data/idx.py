@@ -1,8 +1,12 @@
 """MNIST and its likes, from the idx files that they are published as.
 
 Format and MNIST: LeCun, Cortes & Burges, http://yann.lecun.com/exdb/mnist. FashionMNIST: Xiao,
-Rasul & Vollgraf, 2017. KMNIST: Clanuwat et al., 2018. Checksums are those that torchvision checks.
-Mean and deviation are those of all training pixels.
+Rasul & Vollgraf, 2017. KMNIST: Clanuwat et al., 2018. Mean and deviation are those of all training
+pixels.
+
+What is checked is the MD5 of the unpacked contents, so files that somebody compressed anew are
+taken: reading this format runs no code. The MD5s of the compressed files, which torchvision checks
+too, are for downloads, and for KMNIST, of whose contents no digest is published.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from rfray.data.dataset import Dataset, DatasetFacts, DatasetSource, Split
 from rfray.data.folders import data_folder
-from rfray.data.published import PublishedFile, fetch, verify
+from rfray.data.published import PublishedFile, fetch, verify, verify_bytes
 from rfray.errors import UserError
 
 if TYPE_CHECKING:
@@ -40,61 +44,119 @@ _NAMES = (
 
 
 @dataclass(frozen=True)
+class IdxFile:
+    """One file of a data set.
+
+    Attributes:
+        packed: The file as it is published, compressed.
+        contents_md5: MD5 of what is in it; None where nobody knows it.
+    """
+
+    packed: PublishedFile
+    contents_md5: str | None
+
+
+@dataclass(frozen=True)
 class IdxFiles:
-    """The four files, compressed as they are published."""
+    """The four files of a data set, and the folder that a system package puts them in, if any."""
 
-    train_images: PublishedFile
-    train_labels: PublishedFile
-    test_images: PublishedFile
-    test_labels: PublishedFile
+    train_images: IdxFile
+    train_labels: IdxFile
+    test_images: IdxFile
+    test_labels: IdxFile
+    installed: Path | None = None
 
 
-def files(name: str, mirrors: tuple[str, ...], md5s: tuple[str, str, str, str]) -> IdxFiles:
-    """The four files of `name` in torchvision's layout, `NAME/raw/…`, with their checksums."""
-    return IdxFiles(
-        *(
-            PublishedFile(f"{name}/raw/{file}", md5, tuple(mirror + file for mirror in mirrors))
-            for file, md5 in zip(_NAMES, md5s, strict=True)
-        )
+def files(
+    name: str,
+    mirrors: tuple[str, ...],
+    md5s: tuple[str, str, str, str],
+    contents: tuple[str, str, str, str] | None = None,
+    installed: Path | None = None,
+) -> IdxFiles:
+    """The four files of `name` in torchvision's layout, `NAME/raw/…`.
+
+    Args:
+        name: Of the data set.
+        mirrors: Folders on the web that offer the compressed files.
+        md5s: MD5 of each compressed file, as published.
+        contents: MD5 of what is in each; None where nobody knows it.
+        installed: The folder that a system package puts them in, if there is one.
+    """
+    packed = (
+        PublishedFile(f"{name}/raw/{file}", md5, tuple(mirror + file for mirror in mirrors))
+        for file, md5 in zip(_NAMES, md5s, strict=True)
     )
+    train_images, train_labels, test_images, test_labels = map(
+        IdxFile, packed, contents or (None,) * 4
+    )
+    return IdxFiles(train_images, train_labels, test_images, test_labels, installed)
 
 
 def load(facts: DatasetFacts, published: IdxFiles) -> Dataset:
-    """Read the four idx files, as published (.gz) or unpacked; grey becomes three channels.
+    """Read the four idx files, compressed or unpacked; grey becomes three channels.
+
+    Each is looked for in the data folder, then where a system package puts it, then downloaded.
 
     Raises:
-        UserError: A file is missing, truncated or not the published one.
+        UserError: A file is missing, truncated or does not hold what the published one holds.
     """
-    root = data_folder()
     return Dataset(
         facts,
-        train=_split(root, published.train_images, published.train_labels),
-        test=_split(root, published.test_images, published.test_labels),
+        train=_split(published, published.train_images, published.train_labels),
+        test=_split(published, published.test_images, published.test_labels),
     )
 
 
-def _split(root: Path, images: PublishedFile, labels: PublishedFile) -> Split:
+def _split(published: IdxFiles, images: IdxFile, labels: IdxFile) -> Split:
     import torch
 
-    grey = torch.from_numpy(_array(root, images, dimensions=3))
+    grey = torch.from_numpy(_array(_place(published, images), images, dimensions=3))
     return Split(
         grey.unsqueeze(1).expand(-1, 3, -1, -1).contiguous(),
-        torch.from_numpy(_array(root, labels, dimensions=1)).long(),
+        torch.from_numpy(_array(_place(published, labels), labels, dimensions=1)).long(),
     )
 
 
-def _array(root: Path, published: PublishedFile, dimensions: int) -> NDArray[np.uint8]:
-    packed = root / published.name
-    unpacked = packed.with_suffix("")
-    if not packed.is_file() and unpacked.is_file():
-        return parse(unpacked.read_bytes(), str(unpacked), dimensions)
-    if not packed.is_file():
-        fetch(published, root)
-    verify(packed, published.md5)
+def _place(published: IdxFiles, file: IdxFile) -> Path:
+    """Where a file lies; it is downloaded if it lies nowhere."""
+    root = data_folder()
+    packed = root / file.packed.name
+    places = [packed, packed.with_suffix("")]
+    if published.installed is not None:
+        places.append(published.installed / packed.name)
+    return next((place for place in places if place.is_file()), None) or fetch(file.packed, root)
+
+
+def _array(path: Path, file: IdxFile, dimensions: int) -> NDArray[np.uint8]:
+    if file.contents_md5 is None:
+        _refuse_unverifiable(path, file)
+        verify(path, file.packed.md5)
+    content = path.read_bytes()
+    if path.suffix == ".gz":
+        content = _unpacked(content, path)
+    array = parse(content, str(path), dimensions)
+    if file.contents_md5 is not None:
+        verify_bytes(content, file.contents_md5, str(path))
+    return array
+
+
+def _refuse_unverifiable(path: Path, file: IdxFile) -> None:
+    if path.suffix != ".gz":
+        raise UserError(
+            "nobody published a checksum of the unpacked file, so it cannot be told from another",
+            where=str(path),
+            do=f"put the published {Path(file.packed.name).name} beside it",
+        )
+
+
+def _unpacked(content: bytes, path: Path) -> bytes:
     try:
-        return parse(gzip.decompress(packed.read_bytes()), str(packed), dimensions)
+        return gzip.decompress(content)
     except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"it cannot be unpacked: {error}", where=str(packed)) from error
+        raise UserError(
+            f"it cannot be unpacked: {error}", where=str(path), do="put the published file there"
+        ) from error
 
 
 def parse(content: bytes, name: str, dimensions: int) -> NDArray[np.uint8]:
@@ -160,6 +222,12 @@ MNIST_FILES = files(
         "9fb629c4189551a2d022fa330f9573f3",
         "ec29112dd5afa0611ce80d1b7f02629c",
     ),
+    contents=(
+        "6bbc9ace898e44ae57da46a324031adb",
+        "a25bea736e30d166cdddb491f175f624",
+        "2646ac647ad5339dbf082846283269ea",
+        "27ae3e4e09519cfbb04c329615203637",
+    ),
 )
 FASHION_MNIST_FILES = files(
     "FashionMNIST",
@@ -170,6 +238,13 @@ FASHION_MNIST_FILES = files(
         "bef4ecab320f06d8554ea6380940ec79",
         "bb300cfdad3c16e7a12a480ee83cd310",
     ),
+    contents=(
+        "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+        "9018921c3c673c538a1fc5bad174d6f9",
+        "8181f5470baa50b63fa0f6fddb340f0a",
+        "15d484375f8d13e6eb1aabb0c3f46965",
+    ),
+    installed=Path("/usr/share/datasets/fashion-mnist"),  # Debian's dataset-fashion-mnist
 )
 KMNIST_FILES = files(
     "KMNIST",

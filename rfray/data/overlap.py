@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rfray.data.dataset import Dataset, Split
+from rfray.data.folders import prepared_notes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,16 +47,6 @@ def overlap_findings(common: int, test_images: int) -> tuple[str, ...]:
 
 
 def noted_overlap(path: Path) -> int:
-    """The number that the header of a prepared file notes; 0 where there is no such file or note.
-
-    Only the header is read.
-    """
-    if not path.is_file():
-        return 0
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="np") as file:
-            return int((file.metadata() or {}).get(NOTE, 0))
-    except (SafetensorError, OSError, ValueError):
-        return 0  # a truncated copy is made anew by whoever needs it
+    """The number that a prepared file's header notes; 0 where there is no such file or note."""
+    note = (prepared_notes(path) or {}).get(NOTE, "0")
+    return int(note) if note.isdecimal() else 0  # what something else wrote is made anew

@@ -76,6 +76,18 @@ def demands(plan: Plan, *, gpus: bool) -> dict[str, Occupancy]:
     return {stage: _demand(plan, stage, gpus=gpus) for stage in plan.study.stage_parameters()}
 
 
+def readers(plan: Plan, dataset: str) -> list[str]:
+    """Keys of the nodes that read a data set: its training cells, and what follows from them.
+
+    Other nodes bear a data set's name for its facts alone, as importance does for its image size.
+    """
+    return [
+        key
+        for key, node in plan.nodes.items()
+        if node.cells[0].dataset == dataset and (node.stage == TRAIN or node.inputs)
+    ]
+
+
 def _demand(plan: Plan, stage: str, *, gpus: bool) -> Occupancy:
     request = plan.study.request(stage)
     if request.gpus is not None:

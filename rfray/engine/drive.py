@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rfray.engine.assemble import assemble, demands, finished_before, finished_now
+from rfray.engine.assemble import assemble, demands, finished_before, finished_now, readers
 from rfray.engine.executor import Event, Executor, Progressed
 from rfray.engine.frontier import Frontier, Occupancy, State
 from rfray.engine.job import NOTHING_TOLD, Progress
@@ -72,6 +72,7 @@ class Driver:
         self._frontier = Frontier(plan, set(self._done), self._capacity)
         self._unopened: dict[str, Node] = {}
         self._running: dict[str, _Running] = {}
+        self._unreadable: set[str] = set()
         self._waiting_by_stage = _count_waiting(self._frontier)
         self._started = time.monotonic()
         self._pace = Pace(node for key, node in plan.nodes.items() if key not in self._done)
@@ -151,10 +152,21 @@ class Driver:
             self._pace.dropped(node)
         self._recorder.end(outcome)
         skipped = self._frontier.end(outcome.key, ended.occupancy, well=well)
+        told_before = outcome.unreadable in self._unreadable
+        if outcome.unreadable and not told_before:
+            skipped += self._withdraw(outcome.unreadable)
         for key in skipped:
             self._pace.dropped(self._plan.nodes[key])
             self._count_off(self._plan.nodes[key].stage)
-        self._watcher.ended(Ending(node, outcome, len(skipped)))
+        if not told_before:
+            self._watcher.ended(Ending(node, outcome, len(skipped)))
+
+    def _withdraw(self, dataset: str) -> list[str]:
+        """Start nothing more that reads a data set which a worker could not read."""
+        self._unreadable.add(dataset)
+        skipped = self._frontier.withdraw(readers(self._plan, dataset))
+        self._recorder.withdraw(skipped, f"not started: the data set {dataset} cannot be read")
+        return skipped
 
     def _count_off(self, stage: str) -> None:
         self._waiting_by_stage[stage] -= 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -136,6 +136,15 @@ class Frontier:
             return []
         self._move(key, State.FAILED)
         return self._skip_dependents(key)
+
+    def withdraw(self, keys: Iterable[str]) -> list[str]:
+        """Skip nodes that are not to start, and what follows them; keys of all that are skipped."""
+        skipped = []
+        for key in keys:
+            if self.states[key] is State.WAITING:
+                self._move(key, State.SKIPPED)
+                skipped += [key, *self._skip_dependents(key)]
+        return skipped
 
     def _move(self, key: str, state: State) -> None:
         counts = self._counts[self.plan.nodes[key].stage]

@@ -122,6 +122,7 @@ class Outcome(_Message):
         hardware: The processor or GPU.
         digests: SHA-256 of each artifact.
         remarks: Sentences that the stage left for whoever reads its result.
+        unreadable: The data set that could not be read, if that is why it failed; else empty.
     """
 
     key: str
@@ -134,6 +135,7 @@ class Outcome(_Message):
     hardware: str = ""
     digests: dict[str, str] = {}
     remarks: list[str] = []
+    unreadable: str = ""
 
     @property
     def last_metrics(self) -> Mapping[str, float]:

@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -128,6 +129,13 @@ class Recorder:
 
         self._scribe.record(write)
 
+    def withdraw(self, keys: Iterable[str], reason: str) -> None:
+        """End as KILLED what was opened ahead for nodes that will not start."""
+        for key in self._asked.intersection(keys):
+            self._collect()
+            self._open.pop(key, None)
+            self._scribe.record(partial(self._kill, key, reason))
+
     def abandon(self) -> None:
         """End every open run as KILLED; a later sweep takes it up again."""
         self._abandoned = True
@@ -168,6 +176,12 @@ class Recorder:
         measured, entry.buffer = entry.buffer, []
         params, entry.params = entry.params, {}
         return lambda: self._ledger.log(entry.run.run_id, params, measured)
+
+    def _kill(self, key: str, reason: str) -> None:
+        """In the scribe's thread, behind the opening, whose answer may not have been heard yet."""
+        run = self._ledger.running(KEY_TAG, key)
+        if run is not None:
+            self._ledger.end_run(run.run_id, "KILLED", {"rfray.error": reason}, [], {})
 
     def _kill_open(self) -> None:
         """In the scribe's thread, behind whatever it was still opening."""

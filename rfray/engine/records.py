@@ -62,6 +62,16 @@ def closing_tags(outcome: Outcome) -> dict[str, str]:
     return tags
 
 
+def study_document(plan: Plan) -> dict[str, Any]:
+    """The study as its experiment keeps it: the sweep file's choices, facts of its data sets."""
+    facts = {cell.cell.dataset: cell.cell.facts for cell in plan.cells}
+    datasets = {
+        name: {"classes": known.classes, "test_images": known.test_images}
+        for name, known in facts.items()
+    }
+    return {**plan.study.document(), "datasets": datasets}
+
+
 def describe_study(plan: Plan) -> str:
     """A sentence that says what the study is, and how its tables are made."""
     axes = plan.study.grid.axes.items()

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from rfray.engine.assemble import demands
 from rfray.plan import Plan
+from rfray.precision import on_device, recorded_precision
 from rfray.tracking import RunRecord
 
 KEY_TAG = "rfray.key"
@@ -43,3 +45,43 @@ def standing(plan: Plan, runs: Iterable[RunRecord]) -> Standing:
     taken_up = {run.run_id for run in left.values()}
     strays = tuple(run for run in running if run.run_id not in taken_up)
     return Standing(finished, left, strays)
+
+
+def other_precision(plan: Plan, stands: Standing, *, gpus: bool) -> str:
+    """That missing runs will be computed in another precision than finished ones of their stage.
+
+    Args:
+        plan: The plan.
+        stands: What is finished of it.
+        gpus: Whether there are GPUs to run on by now.
+
+    Returns:
+        A sentence; empty where all are computed in one.
+    """
+    needs = demands(plan, gpus=gpus)
+    before: dict[str, set[str]] = {}
+    to_come: dict[str, set[str]] = {}
+    for key, node in plan.nodes.items():
+        run = stands.finished.get(key)
+        if run is not None:
+            found = recorded_precision(run.params, run.tags.get("rfray.hardware", ""))
+            before.setdefault(node.stage, set()).update(filter(None, [found]))
+        elif "precision" in node.params:
+            will_be = on_device(
+                node.params["precision"], "cuda" if needs[node.stage].gpus > 0 else "cpu"
+            )
+            to_come.setdefault(node.stage, set()).add(will_be)
+    mixed = {
+        stage: (before[stage], coming)
+        for stage, coming in to_come.items()
+        if before.get(stage, coming) and coming - before.get(stage, coming)
+    }
+    if not mixed:
+        return ""
+    stage, (was, coming) = next(iter(mixed.items()))
+    return (
+        f"finished runs of {' and '.join(mixed)} were computed in {' and '.join(sorted(was))}, "
+        f"those to come will be in {' and '.join(sorted(coming))}: precision auto goes by the "
+        f"machine, and tables will say which is which. For one precision in all, give "
+        f"{stage}.precision, which computes them anew"
+    )

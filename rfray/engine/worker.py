@@ -24,6 +24,7 @@ from rfray.artifacts import (
 )
 from rfray.atomic import write_atomically
 from rfray.data.background import use_background
+from rfray.data.dataset import UnreadableDatasetError
 from rfray.data.folders import use_data_root
 from rfray.engine.job import Job, JobInput, Measurement, Outcome, Progress
 from rfray.engine.progress import ProgressNote
@@ -79,6 +80,15 @@ def run_job(job: Job, tell: Callable[[Progress], None]) -> Outcome:
                 }
             )
             _publish(job, workspace, outcome)
+    except UnreadableDatasetError as error:
+        return outcome.model_copy(
+            update={
+                "status": "failed",
+                "seconds": time.perf_counter() - started,
+                "reason": str(error),
+                "unreadable": error.dataset,
+            }
+        )
     except Exception as error:  # noqa: BLE001 (this is where any stage's failure becomes its outcome)
         return outcome.model_copy(
             update={
@@ -171,13 +181,18 @@ def _run_stage(job: Job, workspace: Path, report: Report, remark: Remark) -> Non
 
 def _refuse_other_data(job: Job) -> None:
     """A worker must read what was planned: pictures in a folder may have changed since."""
-    facts = job.cells[0].facts
+    name = job.cells[0].dataset
+    try:
+        facts = job.cells[0].facts
+    except UserError as error:
+        raise UnreadableDatasetError(name, error) from error
     if facts.fingerprint != job.fingerprint:
-        raise UserError(
+        other = UserError(
             f"the data set '{facts.name}' here is {facts.fingerprint}, "
             f"but {job.fingerprint} was planned",
             do="give every machine the same files",
         )
+        raise UnreadableDatasetError(name, other)
 
 
 def _input(job: Job, source: JobInput) -> Input:

@@ -17,6 +17,7 @@ from rfray.data.augment import POLICIES, Augmentation, apply, draw
 from rfray.data.dataset import Dataset, DatasetFacts
 from rfray.data.device import gathered, normalised
 from rfray.numerics.live_taps import without_dead_taps
+from rfray.precision import on_device
 from rfray.seeding import stream_seed
 from rfray.training.optimization import learning_rates
 from rfray.training.protocol import TrainingProtocol
@@ -105,9 +106,8 @@ def train_epochs(
 
 def autocast_dtype(protocol: TrainingProtocol, device: str) -> torch.dtype:
     """Of the forward and backward pass on a device, "cpu" or "cuda"."""
-    if protocol.precision == "auto":
-        return torch.bfloat16 if device == "cuda" else torch.float32
-    return torch.bfloat16 if protocol.precision == "bfloat16" else torch.float32
+    precision = on_device(protocol.precision, "cuda" if device == "cuda" else "cpu")
+    return torch.bfloat16 if precision == "bfloat16" else torch.float32
 
 
 def _augmentation(protocol: TrainingProtocol, facts: DatasetFacts) -> Augmentation:

@@ -11,7 +11,7 @@ from rfray.analysis.figures.importance import draw_importance
 from rfray.analysis.figures.panels import Drawing, Panel
 from rfray.analysis.figures.spectra import draw_density, draw_eigenvalues
 from rfray.analysis.figures.style import colour, marker, rendered
-from rfray.analysis.figures.training import Curve, draw_training, read_curves
+from rfray.analysis.figures.training import Curve, curves_reader, draw_training
 
 GAP = Gap("vgg19_rf digits k=3", "not run yet")
 
@@ -182,7 +182,7 @@ def test_value_of_the_weights_that_were_kept_is_no_epoch_of_training(write, ledg
     ledger.client.log_metric(run, "kept_epoch", 1, step=3)
     (record,) = ledger.runs(writer.study)
 
-    found = read_curves(ledger, record)
+    found = curves_reader(ledger, [record])(record)
 
     assert found["test_accuracy"].epochs.tolist() == [0, 1, 2]
     assert found["test_accuracy"].values.tolist() == [50.0, 90.0, 80.0]

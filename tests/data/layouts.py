@@ -171,15 +171,19 @@ def fashion(train=12, test=5):
     ]
     published = idx.FASHION_MNIST_FILES
     names = [
-        published.train_images.name,
-        published.train_labels.name,
-        published.test_images.name,
-        published.test_labels.name,
+        published.train_images.packed.name,
+        published.train_labels.packed.name,
+        published.test_images.packed.name,
+        published.test_labels.packed.name,
     ]
-    packed = {
-        name: gzip.compress(idx_file(array)) for name, array in zip(names, arrays, strict=True)
-    }
-    files = idx.IdxFiles(*(PublishedFile(name, md5(packed[name])) for name in names))
+    contents = dict(zip(names, map(idx_file, arrays), strict=True))
+    packed = {name: gzip.compress(content) for name, content in contents.items()}
+    files = idx.IdxFiles(
+        *(
+            idx.IdxFile(PublishedFile(name, md5(packed[name])), md5(contents[name]))
+            for name in names
+        )
+    )
     facts = replace(idx.FASHION_MNIST_SOURCE.facts, train_images=train, test_images=test)
     return idx.source(facts, files), packed, arrays
 

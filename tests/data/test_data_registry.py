@@ -76,7 +76,8 @@ def test_cifar_is_published_as_torchvision_says(layout, oracle):
 )
 def test_idx_files_are_published_as_torchvision_says(files, oracle):
     published = (files.train_images, files.train_labels, files.test_images, files.test_labels)
-    for file, (name, md5) in zip(published, oracle.resources, strict=True):
+    packed = [file.packed for file in published]
+    for file, (name, md5) in zip(packed, oracle.resources, strict=True):
         assert file.name == f"{oracle.__name__}/raw/{name}"
         assert file.md5 == md5
         assert file.urls == tuple(mirror + name for mirror in oracle.mirrors)

@@ -17,7 +17,7 @@ from rfray.data.cache import prepared
 from rfray.data.dataset import DatasetSource
 from rfray.data.pictures import fitted
 from rfray.data.registry import at_size, dataset_source
-from rfray.data.resized import resized
+from rfray.data.resized import resized, scaled_planes
 from rfray.plan import make_plan
 from rfray.sweep_file import load_study
 
@@ -57,6 +57,19 @@ def test_a_data_set_of_a_fixed_size_is_scaled(data_root):
     expected = np.stack([fitted(Image.fromarray(image).convert("RGB"), 14) for image in images])
     assert np.array_equal(train.images.numpy(), expected.transpose(0, 3, 1, 2))
     assert resized(source, 28) is source
+
+
+@pytest.mark.parametrize(
+    ("side", "size"), [(28, 32), (28, 14), (32, 33), (17, 64), (96, 31), (5, 1)]
+)
+def test_thousands_of_pictures_at_once_get_the_pixels_of_one_at_a_time(side, size):
+    images = pixels(7, 3, side, side, seed=size)
+    expected = [
+        fitted(Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0))), size)
+        for image in images
+    ]
+    found = scaled_planes(torch.from_numpy(images), size)
+    assert np.array_equal(found.numpy(), np.stack(expected).transpose(0, 3, 1, 2))
 
 
 def test_a_source_is_checked_against_its_own_facts_before_it_is_scaled(data_root):

@@ -16,7 +16,7 @@ from rfray.analysis.figures.cka import draw_cka
 from rfray.analysis.figures.importance import draw_importance
 from rfray.analysis.figures.panels import Drawing, Source, StudyFiles, artifact, collect, latest
 from rfray.analysis.figures.spectra import draw_density, draw_eigenvalues
-from rfray.analysis.figures.training import draw_training, read_curves
+from rfray.analysis.figures.training import curves_reader, draw_training
 from rfray.analysis.report_file import FigureSpec
 from rfray.analysis.slots import Identity, applying
 from rfray.analysis.tables import NotInStudy
@@ -101,7 +101,7 @@ _DRAW: dict[str, Callable[[FigureSpec, StudyFiles], list[DrawnFigure]]] = {
     "importance": partial(
         _draw, Source("importance", artifact("pattern.npy", read_pattern)), draw_importance
     ),
-    "training": partial(_draw, Source("train", read_curves), draw_training),
+    "training": partial(_draw, Source("train", curves_reader), draw_training),
     "pruning": partial(_draw_beside_dense, "prune", draw_pruning),
     "finetuning": partial(_draw_beside_dense, "finetune", draw_finetuning),
 }

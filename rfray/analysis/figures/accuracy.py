@@ -10,7 +10,16 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from rfray.analysis.figures.panels import Drawing, Panel, missing_lines
-from rfray.analysis.figures.style import WIDTH, colour, headed, look, marker, note, say_absent
+from rfray.analysis.figures.style import (
+    WIDTH,
+    chance_line,
+    colour,
+    headed,
+    look,
+    marker,
+    note,
+    say_absent,
+)
 from rfray.analysis.statistics import summarize
 from rfray.analysis.values import show
 
@@ -38,6 +47,7 @@ def draw_pruning(title: str, dense: Drawing[float], pruned: Drawing[float]) -> F
         axes.set_xlabel("pruning rate, 0 for the dense network")
         axes.set_ylabel("test accuracy (%), mean ± standard deviation")
         axes.set_xticks(sorted({_rate(panel) for panel in panels}))
+        chance_line(axes, pruned.chance)
         _legend(figure, handles, panels)
     return figure
 
@@ -60,6 +70,7 @@ def draw_finetuning(title: str, dense: Drawing[float], tuned: Drawing[float]) ->
             mine = [panel for panel in tuned.panels if _rate(panel) == rate]
             axes.set_title(f"pruned at {show(rate)}")
             _dense_and_tuned(axes, sizes, dense.panels, mine)
+            chance_line(axes, tuned.chance)
         for axes in grid.ravel()[len(rates) :]:
             axes.set_axis_off()
         for axes in grid[:, 0]:

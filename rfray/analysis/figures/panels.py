@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from rfray.tracking import Ledger, RunRecord
 
 Content = TypeVar("Content")
+Read = Callable[["RunRecord"], Content]
+"""Reads what one run left."""
+
 _Place = tuple[int, Scalar | None]
 
 
@@ -69,10 +72,12 @@ class Drawing(Generic[Content]):
     Attributes:
         identity: What the figure is of: the axes of its cells but the kernel size.
         panels: Its panels by kernel size, then parameter in the study's order.
+        chance: Accuracy of guessing on its data set, per cent; None where that is not recorded.
     """
 
     identity: Identity
     panels: tuple[Panel[Content], ...]
+    chance: float | None = None
 
     @property
     def gaps(self) -> list[Gap]:
@@ -101,29 +106,37 @@ class Source(Generic[Content]):
 
     Attributes:
         stage: Name of the stage.
-        read: Reads a run; ArtifactError where it has not left what it should.
+        reader: Given the ledger and the runs that will be read, what reads one of them;
+            ArtifactError where it has not left what it should.
     """
 
     stage: str
-    read: Callable[[Ledger, RunRecord], Content]
+    reader: Callable[[Ledger, Sequence[RunRecord]], Read[Content]]
 
 
-def artifact(name: str, read: Callable[[Path], Content]) -> Callable[[Ledger, RunRecord], Content]:
-    """The reader of a run's artifact `name`."""
+def artifact(
+    name: str, read: Callable[[Path], Content]
+) -> Callable[[Ledger, Sequence[RunRecord]], Read[Content]]:
+    """What makes the reader of the runs' artifact `name`."""
 
-    def read_artifact(ledger: Ledger, record: RunRecord) -> Content:
-        path = ledger.artifact(record, name)
-        if path is None:
-            raise ArtifactError(f"has no artifact {name}")
-        return read(path)
+    def reader(ledger: Ledger, records: Sequence[RunRecord]) -> Read[Content]:
+        del records  # files are fetched one by one
 
-    return read_artifact
+        def read_artifact(record: RunRecord) -> Content:
+            path = ledger.artifact(record, name)
+            if path is None:
+                raise ArtifactError(f"has no artifact {name}")
+            return read(path)
+
+        return read_artifact
+
+    return reader
 
 
-def latest(metric: str) -> Callable[[Ledger, RunRecord], float]:
-    """The reader of the latest value of a run's metric."""
+def latest(metric: str) -> Callable[[Ledger, Sequence[RunRecord]], Read[float]]:
+    """What makes the reader of the latest value of the runs' metric."""
 
-    def read_metric(ledger: Ledger, record: RunRecord) -> float:
+    def read_metric(record: RunRecord) -> float:
         if metric not in record.metrics:
             raise ArtifactError(f"has no metric {metric}")
         value = record.metrics[metric]
@@ -131,7 +144,7 @@ def latest(metric: str) -> Callable[[Ledger, RunRecord], float]:
             raise ArtifactError(f"has {metric} = {value}")
         return value
 
-    return read_metric
+    return lambda ledger, records: read_metric
 
 
 def collect(
@@ -139,32 +152,41 @@ def collect(
 ) -> list[Drawing[Content]]:
     """Reads a figure's contents: one drawing for each cell, kernel sizes and seeds aside."""
     grouped: dict[Identity, dict[_Place, list[Slot]]] = {}
+    records: list[RunRecord] = []
     for slot in study.expected.slots:
         if slot.stage == source.stage and admits(where, slot.identity):
             places = grouped.setdefault(study.frame.block(slot.identity), {})
             place = (int(dict(slot.identity)["kernel_size"]), slot.parameter)
             places.setdefault(place, []).append(slot)
+            records += [study.frame.kept[slot]] if slot in study.frame.kept else []
+    read = source.reader(study.ledger, records)
     return [
         Drawing(
             identity,
             tuple(
-                _panel(source, place, places[place], study)
+                _panel(read, place, places[place], study)
                 for place in sorted(places, key=lambda place: place[0])
             ),
+            _chance(identity, study),
         )
         for identity, places in grouped.items()
     ]
 
 
+def _chance(identity: Identity, study: StudyFiles) -> float | None:
+    test = study.frame.document.datasets.get(str(dict(identity).get("dataset")))
+    return None if test is None else test.chance
+
+
 def _panel(
-    source: Source[Content], place: _Place, slots: Sequence[Slot], study: StudyFiles
+    read: Read[Content], place: _Place, slots: Sequence[Slot], study: StudyFiles
 ) -> Panel[Content]:
     ordered = sorted(slots, key=lambda slot: slot.seed or 0)
     found: dict[Slot, Content] = {}
     gaps: list[Gap] = []
     for slot in ordered:
         try:
-            found[slot] = _content(source, slot, study)
+            found[slot] = _content(read, slot, study)
         except ArtifactError as error:
             gaps.append(gap_at(slot, str(error), study.frame))
     fields = study.frame.receptive_fields(ordered[0].identity)
@@ -177,8 +199,8 @@ def _panel(
     )
 
 
-def _content(source: Source[Content], slot: Slot, study: StudyFiles) -> Content:
+def _content(read: Read[Content], slot: Slot, study: StudyFiles) -> Content:
     record = study.frame.kept.get(slot)
     if record is None:
         raise ArtifactError(absence(slot, study.frame))
-    return source.read(study.ledger, record)
+    return read(record)

@@ -76,6 +76,24 @@ def headed(figure: Figure, title: str) -> Figure:
     return figure
 
 
+def chance_line(axes: Axes, chance: float | None) -> None:
+    """A dotted line at the accuracy of guessing, per cent; none where that is not known."""
+    if chance is None:
+        return
+    axes.axhline(chance, color="#999999", lw=0.8, ls=":", zorder=0)
+    axes.annotate(
+        "chance",
+        (1, chance),
+        xycoords=("axes fraction", "data"),
+        xytext=(-2, 2),
+        textcoords="offset points",
+        ha="right",
+        va="bottom",
+        fontsize=7,
+        color="#777777",
+    )
+
+
 def say_absent(axes: Axes, reasons: Iterable[str]) -> None:
     """Writes into an empty panel why it is empty."""
     axes.set_xticks([])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,15 @@ from matplotlib.ticker import MaxNLocator
 
 from rfray.analysis.artifacts import ArtifactError, Floats
 from rfray.analysis.figures.panels import Drawing, Panel, missing_lines
-from rfray.analysis.figures.style import WIDTH, colour, headed, look, say_absent, shortened
+from rfray.analysis.figures.style import (
+    WIDTH,
+    chance_line,
+    colour,
+    headed,
+    look,
+    say_absent,
+    shortened,
+)
 from rfray.analysis.values import is_finite
 
 if TYPE_CHECKING:
@@ -33,14 +41,23 @@ class Curve:
     values: Floats
 
 
-def read_curves(ledger: Ledger, record: RunRecord) -> dict[str, Curve]:
-    """The curves of one training run: one request a metric; ArtifactError if it logged none."""
-    logged = [metric for metric in _SHOWN if metric in record.metrics]
-    if not logged:
-        raise ArtifactError(f"has no metric {' or '.join(_SHOWN)}")
-    behind = ledger.metric_history(record.run_id, _KEPT) if _KEPT in record.metrics else []
-    kept = {step for step, _ in behind}
-    return {metric: _curve(ledger.metric_history(record.run_id, metric), kept) for metric in logged}
+def curves_reader(
+    ledger: Ledger, records: Sequence[RunRecord]
+) -> Callable[[RunRecord], dict[str, Curve]]:
+    """The reader of the curves of some training runs; ArtifactError where one logged none."""
+    histories = {
+        metric: ledger.metric_histories([r.run_id for r in records if metric in r.metrics], metric)
+        for metric in (*_SHOWN, _KEPT)
+    }
+
+    def read(record: RunRecord) -> dict[str, Curve]:
+        logged = [metric for metric in _SHOWN if metric in record.metrics]
+        if not logged:
+            raise ArtifactError(f"has no metric {' or '.join(_SHOWN)}")
+        kept = {step for step, _ in histories[_KEPT].get(record.run_id, ())}
+        return {metric: _curve(histories[metric][record.run_id], kept) for metric in logged}
+
+    return read
 
 
 def draw_training(title: str, drawing: Drawing[dict[str, Curve]]) -> Figure:
@@ -51,6 +68,7 @@ def draw_training(title: str, drawing: Drawing[dict[str, Curve]]) -> Figure:
         headed(figure, title)
         for axes, metric in zip(figure.subplots(len(_SHOWN), 1), _SHOWN, strict=True):
             _panel(axes, metric, drawing.panels)
+            chance_line(axes, drawing.chance if metric.endswith("accuracy") else None)
         remarks = [*missing_lines(drawing.panels), *_odd_values(drawing.panels)]
         handles = [
             Line2D([], [], color=colour(panel.kernel_size), label=panel.label)
