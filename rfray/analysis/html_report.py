@@ -29,6 +29,7 @@ from rfray.analysis.presentation import (
     number,
     published_text,
     remarks,
+    sampling_error_text,
     trends_across,
 )
 from rfray.analysis.provenance import facts
@@ -132,6 +133,7 @@ def _entry(entry: Entry, sources: Iterable[str]) -> dict[str, Any]:
         "text": cell_text(entry),
         "runs": list(dict.fromkeys(run for runs in entry.runs.values() for run in runs)),
         "interval": "" if math.isnan(entry.summary.ci_low) else interval_text(entry),
+        "sampling_error": "" if entry.test_images is None else sampling_error_text(entry),
         "published": [
             (source, published_text(entry, source))
             for source in sources
