@@ -7,8 +7,10 @@ from typing import Annotated
 
 from pydantic import Field
 
+from rfray.data.amount import Amount
 from rfray.data.dataset import DatasetFacts
 from rfray.data.registry import dataset_source
+from rfray.data.validation import with_validation
 from rfray.models.geometry import Geometry, geometry
 from rfray.models.network import Network
 from rfray.models.registry import architecture
@@ -31,11 +33,19 @@ class Cell(Parameters):
     width: Annotated[float, Field(gt=0, le=8)] = Field(
         default=1.0, description="Times the channels of the paper's networks."
     )
+    validation: Amount | None = Field(
+        default=None,
+        description="Held out of the training images: a number of them, or a share.",
+    )
 
     @property
     def facts(self) -> DatasetFacts:
-        """Facts of the cell's data set; UserError if it is not registered."""
-        return dataset_source(self.dataset).facts
+        """Facts of the cell's data set, without the images that are held out for validation.
+
+        Raises:
+            UserError: It is not registered, or that much cannot be held out.
+        """
+        return with_validation(dataset_source(self.dataset).facts, self.validation)
 
     @property
     def network(self) -> Network:
@@ -46,6 +56,10 @@ class Cell(Parameters):
     def geometry(self) -> Geometry:
         """Receptive fields, map sizes, live weights and cost at the data set's image size."""
         return geometry(self.network, self.facts.image_size)
+
+
+OF_THE_STUDY = frozenset({"validation"})
+"""What all cells of a study have in common: no axis, and no part of a cell's name."""
 
 
 @cache

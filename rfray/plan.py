@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 from rfray.cell import Cell
+from rfray.data.amount import Amount
 from rfray.data.registry import dataset_findings
 from rfray.errors import UserError
 from rfray.grid import Place, Point, place, point_at, varying
@@ -111,14 +112,15 @@ def make_plan(study: Study) -> Plan:
             settings contradict each other, or a stage cannot run on a cell.
     """
     points = study.points()
-    _refuse_impossible_networks(_cells_at(points))
+    cells = _cells_at(points, study.data.validation)
+    _refuse_impossible_networks(cells)
     layout = _Layout(study, points)
     nodes: dict[str, Node] = {}
     of_stage: dict[str, dict[Place, list[Node]]] = {}
     for name in study.stage_parameters():
         stage = stages()[name]
         of_stage[name] = {}
-        for group in _groups(stage, layout.places[name]):
+        for group in _groups(layout, stage):
             earlier = [
                 node
                 for place in group
@@ -134,7 +136,7 @@ def make_plan(study: Study) -> Plan:
         study=study,
         cells=tuple(_cell_plans(layout, of_stage)),
         nodes=nodes,
-        findings=tuple(_findings(study, points)),
+        findings=tuple(_findings(layout, cells)),
     )
 
 
@@ -198,6 +200,11 @@ class _Layout:
             )
         return self._chosen[stage.name, own]
 
+    def cell(self, one: Place) -> Cell:
+        """The cell at a place."""
+        choices = tuple(pair for pair in one if pair[0] in CELL_SETTINGS)
+        return _cell(choices, self.study.data.validation)
+
     def part(self, whole: Place, stage: str) -> Place:
         """The place of `stage`, which another one reads, in a place of that other one."""
         return place(dict(whole), self._names[stage])
@@ -220,17 +227,14 @@ def _names_of(names: Iterable[str], stages: Collection[str]) -> tuple[str, ...]:
     return tuple(n for n in names if n in CELL_SETTINGS or n.partition(".")[0] in stages)
 
 
-def _cells_at(points: Iterable[Point]) -> tuple[Cell, ...]:
-    return tuple(dict.fromkeys(_cell(place(point, CELL_SETTINGS)) for point in points))
-
-
-def _cell(one: Place) -> Cell:
-    return _made_cell(tuple(pair for pair in one if pair[0] in CELL_SETTINGS))
+def _cells_at(points: Iterable[Point], validation: Amount | None) -> tuple[Cell, ...]:
+    choices = (place(point, CELL_SETTINGS) for point in points)
+    return tuple(dict.fromkeys(_cell(one, validation) for one in choices))
 
 
 @cache
-def _made_cell(choices: Place) -> Cell:
-    return Cell(**dict(choices))
+def _cell(choices: Place, validation: Amount | None) -> Cell:
+    return Cell(**dict(choices), validation=validation)
 
 
 def _refuse_impossible_networks(cells: Iterable[Cell]) -> None:
@@ -243,8 +247,9 @@ def _refuse_impossible_networks(cells: Iterable[Cell]) -> None:
             raise UserError(error.what, where=where, do=error.do) from error
 
 
-def _groups(stage: Stage[Any], places: Sequence[Place]) -> Iterator[tuple[Place, ...]]:
+def _groups(layout: _Layout, stage: Stage[Any]) -> Iterator[tuple[Place, ...]]:
     """The places of each node of `stage`."""
+    places = layout.places[stage.name]
     match stage.scope:
         case "cell":
             yield from ((one,) for one in places)
@@ -259,7 +264,8 @@ def _groups(stage: Stage[Any], places: Sequence[Place]) -> Iterator[tuple[Place,
             alike: dict[tuple[Any, ...], list[Place]] = {}
             for one in places:
                 settings = (pair for pair in one if pair[0] not in CELL_SETTINGS)
-                alike.setdefault((_trunk_digest(_cell(one).network), *settings), []).append(one)
+                trunk = _trunk_digest(layout.cell(one).network)
+                alike.setdefault((trunk, *settings), []).append(one)
             yield from map(tuple, alike.values())
 
 
@@ -281,7 +287,7 @@ def _nodes(
     """The nodes of one stage for one group of places, one for each variant."""
     chosen = layout.chosen(stage, group[0])
     parameters = chosen.parameters
-    cells = tuple(_cell(one) for one in group)
+    cells = tuple(layout.cell(one) for one in group)
     for cell in cells:
         problem = stage.check(parameters, cell)
         if problem:
@@ -365,14 +371,22 @@ def _scope_params(stage: Stage[Any], cells: Sequence[Cell]) -> dict[str, Any]:
             params["seeds"] = [member.seed for member in cells]
         case "network":
             del params["dataset"]
-    return params
+    return {**params, **_held_out_params(cell)} if "dataset" in params else params
+
+
+def _held_out_params(cell: Cell) -> dict[str, int]:
+    """On how many images a cell is trained and validated; nothing where none are held out."""
+    if cell.validation is None:
+        return {}
+    facts = cell.facts
+    return {"train_images": facts.train_images, "validation_images": facts.validation_images}
 
 
 def _cell_plans(
     layout: _Layout, of_stage: Mapping[str, Mapping[Place, Sequence[Node]]]
 ) -> Iterator[CellPlan]:
     for network in layout.networks:
-        cell = _cell(network)
+        cell = layout.cell(network)
         settings = layout.shown(network)
         keys = (
             node.key
@@ -385,16 +399,31 @@ def _cell_plans(
         yield CellPlan(cell, settings, name, cell.geometry, tuple(dict.fromkeys(keys)))
 
 
-def _findings(study: Study, points: Sequence[Point]) -> Iterator[str]:
-    for stage in study.stage_parameters():
-        if stages()[stage].scope == "seeds" and len({point["seed"] for point in points}) < 2:
+def _findings(layout: _Layout, cells: Sequence[Cell]) -> Iterator[str]:
+    for stage in layout.study.stage_parameters():
+        if stages()[stage].scope == "seeds" and len({cell.seed for cell in cells}) < 2:
             yield f"{stage} compares seeds, and the study has one: it will not run"
+    yield from _cautions(layout)
     shown = set()
-    for cell in _cells_at(points):
+    for cell in cells:
         dead = cell.geometry.dead_fraction
         who = f"{cell.arch} at kernel_size {cell.kernel_size} on {cell.dataset}"
         if dead > 0 and who not in shown:
             shown.add(who)
             yield f"{who}: {dead:.1%} of the convolutions' weights only ever meet padding"
-    for dataset in dict.fromkeys(cell.dataset for cell in _cells_at(points)):
+    for dataset, facts in {cell.dataset: cell.facts for cell in cells}.items():
+        if facts.validation_images:
+            whole = facts.train_images + facts.validation_images
+            held_out = f"{facts.validation_images:,} of its {whole:,} training images"
+            yield f"{dataset}: {held_out} are held out for validation, the same ones for every cell"
         yield from (f"{dataset}: {finding}" for finding in dataset_findings(dataset))
+
+
+def _cautions(layout: _Layout) -> Iterator[str]:
+    """What the stages themselves say of what they were asked for, each sentence once."""
+    said = (
+        (name, stages()[name].caution(layout.chosen(stages()[name], one).parameters, cell))
+        for name, places in layout.places.items()
+        for one, cell in ((one, layout.cell(one)) for one in places)
+    )
+    yield from dict.fromkeys(f"{name} {sentence}" for name, sentence in said if sentence)

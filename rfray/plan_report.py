@@ -98,7 +98,7 @@ def schedule_text(schedule: Schedule, kind: str, basis: str, price: float | None
 
 
 def _cell_json(plan: Plan, cell: CellPlan, done: Collection[str]) -> dict[str, Any]:
-    choices = cell.cell.model_dump()
+    choices = cell.cell.model_dump(exclude_none=True)
     return {
         **choices,
         "settings": _settings(plan, cell),

@@ -11,13 +11,13 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field
 from pydantic.fields import FieldInfo
 
-from rfray.cell import Cell
+from rfray.cell import OF_THE_STUDY, Cell
 from rfray.data.registry import naming_problem
 from rfray.errors import nearest
 from rfray.models.registry import ARCHITECTURES
 from rfray.stages.registry import stages
 
-CELL_SETTINGS = tuple(Cell.model_fields)
+CELL_SETTINGS = tuple(name for name in Cell.model_fields if name not in OF_THE_STUDY)
 """The settings that make a network and what it sees, which bear no stage's name."""
 
 
@@ -71,7 +71,7 @@ def settings() -> Mapping[str, Setting]:
     """
     found = [
         Setting(name, _value_type(field, _CHECKS.get(name)), field.description or "")
-        for name, field in Cell.model_fields.items()
+        for name, field in ((name, Cell.model_fields[name]) for name in CELL_SETTINGS)
     ]
     for stage in stages().values():
         fanned = stage.fan.parameter if stage.fan else None

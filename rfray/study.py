@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from rfray import grid
+from rfray.data.amount import amount_problem
 from rfray.data.background import colour_problem
 from rfray.data.registry import at_size
 from rfray.errors import UserError, in_words, nearest
@@ -118,8 +119,22 @@ class Request(Parameters):
     )
 
 
+def _an_amount(value: Any) -> Any:
+    """A number of images or a share; of what is neither, pydantic alone would say much."""
+    problem = amount_problem(value)
+    if problem is not None:
+        raise ValueError(problem)
+    return value
+
+
+HeldOut = Annotated[
+    Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, lt=1)], BeforeValidator(_an_amount)
+]
+"""A number of images, or a share of them."""
+
+
 class Data(Parameters):
-    """Where data sets lie, which enters no key, and how their pictures are read."""
+    """Where data sets lie, which enters no key, how pictures are read, what is held out."""
 
     root: str | None = Field(
         default=None, description="Folder of their files; null takes RFRAY_DATA or ~/.cache/rfray."
@@ -133,6 +148,13 @@ class Data(Parameters):
         default=None,
         description="Colour, such as white or '#808080', that pictures with transparent parts are "
         "laid on; null refuses them. It enters the keys of the data sets that it changes.",
+    )
+    validation: HeldOut | None = Field(
+        default=None,
+        description="Training images that are held out, class by class, the same ones for every "
+        "cell: a number such as 5000, or a share such as 0.1. Losses and accuracies on them are "
+        "measured behind each epoch, and `checkpoint: best` chooses by them. It enters the keys; "
+        "null holds out none.",
     )
 
     @field_validator("background")
@@ -170,7 +192,8 @@ class Study(Parameters):
     exclude: list[Any] = []
     when: list[Any] = []
     data: Data = Field(
-        default=Data(), description="Where data sets lie, and how their pictures are read."
+        default=Data(),
+        description="Where data sets lie, how their pictures are read, and what is held out.",
     )
     resources: dict[str, Request] = Field(
         default={}, description="What a stage occupies, by the stage's name."

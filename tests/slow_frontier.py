@@ -23,7 +23,7 @@ class SlowFrontier:
         ]
 
     def start(self, demand):
-        """The nodes that start, heaviest first; one that does not fit reserves its need."""
+        """The nodes that start, heaviest first; the first misfit of a stage reserves its need."""
         passed, open_to, started = set(), self.free, []
         while candidates := [node for node in self.ready() if node.key not in passed]:
             running = [k for k, state in self.states.items() if state is State.RUNNING]
@@ -36,7 +36,8 @@ class SlowFrontier:
                 self.free -= demand(node)
                 started.append(node)
             else:
-                passed.add(node.key)
+                # What all of its stage lack is kept for one of them.
+                passed |= {other.key for other in self.ready() if other.stage == node.stage}
             open_to -= demand(node)
         return started
 

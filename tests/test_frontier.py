@@ -148,6 +148,10 @@ DEMANDS = {
         Occupancy(cpus=10_000, gpus=2),
         lambda r: Occupancy(1, r.choice([0, 0.25, 0.5, 1, 2])),
     ),
+    "cores and GPUs": (
+        Occupancy(cpus=6, gpus=2),
+        lambda r: Occupancy(r.choice([1, 2, 4]), r.choice([0, 0.25, 0.5, 1])),
+    ),
 }
 
 

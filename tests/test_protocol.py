@@ -11,6 +11,7 @@ import os
 
 import pytest
 import torch
+from pruned import masks_of
 from pydantic import ValidationError
 from torch.optim.lr_scheduler import (
     ConstantLR,
@@ -34,7 +35,7 @@ from rfray.training.determinism import arithmetic_of
 from rfray.training.loop import train_epochs
 from rfray.training.optimization import learning_rates, optimizer_for
 from rfray.training.protocol import TrainingProtocol
-from rfray.training.pruning import apply_masks, hold_masks, magnitude_masks
+from rfray.training.pruning import apply_masks, hold_masks
 from rfray.training.weights import initial_module
 
 CELL = Cell(dataset="digits", arch="vgg19_rf", kernel_size=5, seed=3, width=0.0625)
@@ -272,7 +273,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(tmp_path, name, interrupted
 def test_pruned_weights_stay_zero_under_every_optimizer(changes):
     module = initial_module(CELL, "cpu")
     layers = [layer.name for layer in CELL.network.weight_layers]
-    masks = magnitude_masks(module, layers, 0.8)
+    masks = masks_of(module, layers, 0.8)
     apply_masks(module, masks)
     hold_masks(module, masks)
     chosen = protocol(weight_decay=0.1, learning_rate=0.01, **changes)
@@ -341,6 +342,7 @@ def test_the_keys_of_a_known_study_are_what_they_always_were(tiny_sweep):
     plan = make_plan(load_study(str(tiny_sweep)))
     keys = {node.name: node.key for node in plan.nodes.values()}
     assert keys["vgg19_rf-digits-k5-seed0/train"] == "c9709dee5ff0894fb36be2c268572027"
+    assert keys["vgg19_rf-digits-k5-seed0/prune-0.5"] == "13721764b914b65f92e8141e7b17a1d6"
     assert keys["vgg19_rf-digits-k5-seed0/finetune-0.5"] == "cec0cdd8553ff7bab88e78404f934860"
     assert keys["vgg19_rf-digits-k5-seed0/hessian-init"] == "c77cb421370d928e27868909bf43eca7"
     assert keys["vgg19_rf-digits-k5/cka"] == "d0073287c20832e2425e7bfc5916ebf0"

@@ -297,6 +297,28 @@ def test_an_interrupted_sweep_ends_its_open_runs_as_killed_and_resumes_in_them(
     assert Counter(run.status for run in runs_of(empty_store)) == {"FINISHED": TINY_RUNS}
 
 
+def test_a_run_that_is_taken_up_bears_the_name_that_it_has_now(tiny_sweep, empty_store):
+    wider = make_plan(load_study(str(tiny_sweep), ["axes.train.learning_rate=[0.1, 0.2]"]))
+    storage = storage_at(str(empty_store), None)
+    with prepared(wider, storage) as ready, pytest.raises(KeyboardInterrupt):
+        run_sweep(
+            ready,
+            storage,
+            InProcessExecutor,
+            Recorder().watcher,
+            stop=lambda: bool(opened(storage)),
+        )
+    frontier, _ = sweep(tiny_sweep, empty_store)
+    names = {run.tags["rfray.key"]: run.name for run in runs_of(empty_store)}
+    assert {key: names[key] for key in frontier.plan.nodes} == {
+        key: node.name for key, node in frontier.plan.nodes.items()
+    }
+
+
+def opened(storage):
+    return list(Ledger(storage.tracking_uri).runs("tiny"))
+
+
 def test_a_run_whose_driver_died_while_it_opened_it_gets_its_params(tiny_sweep, empty_store):
     plan = make_plan(load_study(str(tiny_sweep)))
     storage = storage_at(str(empty_store), None)

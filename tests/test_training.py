@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch.nn.utils import prune as torch_prune
+from pruned import masks_of
 
 from rfray.cell import Cell
 from rfray.data.cache import prepared
@@ -26,8 +26,6 @@ from rfray.training.pruning import (
     apply_masks,
     hold_masks,
     live_sparsity,
-    magnitude_masks,
-    prunable_layers,
     sparsity,
 )
 from rfray.training.weights import initial_module, load_module, save_module
@@ -134,28 +132,11 @@ def test_weights_on_disk_are_the_weights(tmp_path):
     assert same_weights(module, load_module(CELL, tmp_path / "w.safetensors", "cpu"))
 
 
-@pytest.mark.parametrize("rate", [0.5, 0.73, 0.9])
-def test_pruning_is_pytorchs_global_magnitude_pruning(rate):
-    module = initial_module(CELL, "cpu")
-    oracle = initial_module(CELL, "cpu").to(memory_format=torch.contiguous_format)
-    layers = prunable_layers(CELL.network, first_convolution=False, classifier=False)
-    assert "block1_conv1" not in layers
-    assert "classifier" not in layers
-    masks = magnitude_masks(module, layers, rate)
-    torch_prune.global_unstructured(
-        [(oracle.get_submodule(name), "weight") for name in layers],
-        pruning_method=torch_prune.L1Unstructured,
-        amount=rate,
-    )
-    for name in layers:
-        assert torch.equal(masks[name], oracle.get_submodule(name).weight_mask.bool())
-
-
 def test_sparsity_counts_all_weights_and_live_ones():
     module = initial_module(CELL, "cpu")
     assert sparsity(module, CELL.network) == 0
     layers = [layer.name for layer in CELL.network.weight_layers]
-    apply_masks(module, magnitude_masks(module, layers, 0.5))
+    apply_masks(module, masks_of(module, layers, 0.5))
     assert sparsity(module, CELL.network) == pytest.approx(0.5, abs=1e-4)
     shape = geometry(CELL.network, 32)
     weights = sum(layer.weights for layer in shape.layers)
@@ -171,7 +152,7 @@ def test_sparsity_counts_all_weights_and_live_ones():
 def test_pruned_weights_stay_exactly_zero_while_the_others_train():
     module = initial_module(CELL, "cpu")
     layers = [layer.name for layer in CELL.network.weight_layers]
-    masks = magnitude_masks(module, layers, 0.8)
+    masks = masks_of(module, layers, 0.8)
     apply_masks(module, masks)
     before = {name: module.get_parameter(f"{name}.weight").clone() for name in layers}
     hold_masks(module, masks)

@@ -12,6 +12,7 @@ from rfray import grid
 from rfray.analysis import schema
 from rfray.analysis.chance import TestImages
 from rfray.analysis.values import Scalar, typed
+from rfray.data.amount import Amount, amount_problem
 from rfray.errors import UserError
 from rfray.grid import Point
 
@@ -29,6 +30,8 @@ class StudyDocument:
         points: Each planned combination of the axes, the seed included.
         stages: Each planned stage with its settings.
         parameters: The planned values of each stage's own parameter, where they are stated.
+        validation: What the study holds out of the training images, a number of them or a share;
+            None if nothing.
         inferred: True if there was no document and the values are those seen among the runs.
         datasets: What accuracies on each data set are measured on, as far as that is recorded.
     """
@@ -38,6 +41,7 @@ class StudyDocument:
     stages: Mapping[str, Mapping[str, Any]]
     parameters: Mapping[str, tuple[Scalar, ...]]
     inferred: bool
+    validation: Amount | None = None
     datasets: Mapping[str, TestImages] = field(default_factory=dict)
 
     def seeds_at(self, identity: Iterable[tuple[str, Scalar]]) -> tuple[int, ...]:
@@ -108,6 +112,7 @@ def parse_document(document: Mapping[str, Any], seen: Iterable[str]) -> StudyDoc
             for stage, own in schema.OWN_PARAMETER.items()
             if stage in stages and (values := _planned_parameter(stages, stage, own)) is not None
         }
+        validation = _validation(document)
         datasets = {
             name: TestImages(int(facts["classes"]), int(facts["test_images"]))
             for name, facts in document.get("datasets", {}).items()
@@ -118,8 +123,23 @@ def parse_document(document: Mapping[str, Any], seen: Iterable[str]) -> StudyDoc
             where="experiment tag rfray.study",
         ) from error
     return StudyDocument(
-        _axes(points), points, stages, parameters, inferred=False, datasets=datasets
+        _axes(points),
+        points,
+        stages,
+        parameters,
+        inferred=False,
+        validation=validation,
+        datasets=datasets,
     )
+
+
+def _validation(document: Mapping[str, Any]) -> Amount | None:
+    """What is held out; ValueError if it is neither a number of images nor a share."""
+    held_out: Amount | None = (document.get("data") or {}).get("validation")
+    problem = None if held_out is None else amount_problem(held_out)
+    if problem is not None:
+        raise ValueError(f"data.validation: {problem}")
+    return held_out
 
 
 def _grid(document: Mapping[str, Any]) -> grid.Grid:

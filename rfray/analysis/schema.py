@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -58,12 +59,32 @@ METRICS: Mapping[str, frozenset[str]] = MappingProxyType(
                 "train_accuracy",
                 "test_loss",
                 "test_accuracy",
+                "validation_loss",
+                "validation_accuracy",
                 "learning_rate",
                 "epoch_seconds",
             }
         ),
-        "prune": frozenset({"test_accuracy", "accuracy_drop", "sparsity", "live_sparsity"}),
-        "finetune": frozenset({"test_accuracy", "accuracy_drop", "sparsity", "live_sparsity"}),
+        "prune": frozenset(
+            {
+                "test_accuracy",
+                "accuracy_drop",
+                "sparsity",
+                "live_sparsity",
+                "activation_variance_ratio_pruned",
+                "activation_variance_ratio_repaired",
+            }
+        ),
+        "finetune": frozenset(
+            {
+                "test_accuracy",
+                "accuracy_drop",
+                "sparsity",
+                "live_sparsity",
+                "validation_loss",
+                "validation_accuracy",
+            }
+        ),
         "hessian": frozenset({"eigenvalue", "residual", "trace"}),
         "cka": frozenset({"cka_diagonal_mean"}),
         "importance": frozenset({"max_importance", "max_importance_mean", "max_importance_std"}),
@@ -85,14 +106,18 @@ HEADLINES: Mapping[str, str] = MappingProxyType(
 
 _PERCENTAGE = (0.0, 100.0)
 _SHARE = (0.0, 1.0)
+_AT_LEAST_0 = (0.0, math.inf)
 
 BOUNDS: Mapping[str, tuple[float, float]] = MappingProxyType(
     {
         "train_accuracy": _PERCENTAGE,
         "test_accuracy": _PERCENTAGE,
+        "validation_accuracy": _PERCENTAGE,
         "accuracy_drop": (-100.0, 100.0),
         "sparsity": _SHARE,
         "live_sparsity": _SHARE,
+        "activation_variance_ratio_pruned": _AT_LEAST_0,
+        "activation_variance_ratio_repaired": _AT_LEAST_0,
         "cka_diagonal_mean": _SHARE,
     }
 )
@@ -100,6 +125,9 @@ BOUNDS: Mapping[str, tuple[float, float]] = MappingProxyType(
 
 RESTS_ON_TEST_ACCURACY = frozenset({"test_accuracy", "accuracy_drop"})
 """Metrics that say nothing of a network whose test accuracy is at chance level."""
+
+HELD_OUT = ("validation_images", "train_images")
+"""Params of runs on a data set of which images are held out: how many, and how many are left."""
 
 STAGE_TAG = "rfray.stage"
 KEY_TAG = "rfray.key"

@@ -11,6 +11,7 @@ from rfray.analysis import schema
 from rfray.analysis.document import StudyDocument
 from rfray.analysis.slots import Identity, Slot
 from rfray.analysis.values import Scalar, agree, seed_list, typed
+from rfray.data.amount import images_held_out
 
 if TYPE_CHECKING:
     from rfray.tracking import RunRecord
@@ -131,7 +132,11 @@ def _candidates(
         except ValueError as error:
             left_out.append(LeftOut(record, None, "unreadable", str(error)))
             continue
-        verdict = _unfinished(record) or _other_settings(record, document)
+        verdict = (
+            _unfinished(record)
+            or _other_settings(record, document)
+            or _other_validation(record, document)
+        )
         if verdict is None:
             candidates.setdefault(slot, []).append(record)
         else:
@@ -196,6 +201,22 @@ def _other_settings(record: RunRecord, document: StudyDocument) -> tuple[Kind, s
         and not agree(record.params[name], planned[name])
     ]
     return ("stale", f"made with {'; '.join(differences)}") if differences else None
+
+
+def _other_validation(record: RunRecord, document: StudyDocument) -> tuple[Kind, str] | None:
+    """Whether a run on a data set had other images held out than the study says."""
+    if document.inferred or "dataset" not in record.params:
+        return None
+    planned = document.validation
+    try:
+        validated, trained = (int(record.params.get(name, 0)) for name in schema.HELD_OUT)
+    except ValueError:
+        return "unreadable", f"the params {' and '.join(schema.HELD_OUT)} are no numbers"
+    wanted = 0 if planned is None else images_held_out(planned, validated + trained)
+    if validated == wanted and (planned is None) == (validated == 0):
+        return None
+    said = "none" if planned is None else planned
+    return "stale", f"made with {validated} validation images, the study says {said}"
 
 
 def _lost_parent(

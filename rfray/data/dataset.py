@@ -38,13 +38,14 @@ class DatasetFacts:
             single pixel, label or split does, and hold only letters, digits, `.`, `_` and `-`.
         classes: Number of classes.
         image_size: Height and width in pixels.
-        train_images: Size of the training split.
+        train_images: Size of the training split, without what is held out for validation.
         test_images: Size of the test split.
         mean: Per-channel mean of the training pixels, of 0 to 1.
         deviation: Per-channel standard deviation of the training pixels, of 0 to 1.
         augmentation: How its training images are usually augmented.
         findings: What a user should know of how its files were read, a sentence each. Facts of
             equal pictures are equal whatever was found beside them.
+        validation_images: How many of the published training images are held out for validation.
     """
 
     name: str
@@ -57,6 +58,7 @@ class DatasetFacts:
     deviation: tuple[float, float, float]
     augmentation: AugmentationName = "none"
     findings: tuple[str, ...] = field(default=(), compare=False)
+    validation_images: int = 0
 
 
 @dataclass(frozen=True)
@@ -72,11 +74,12 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set in memory."""
+    """A data set in memory; `validation` is what a study holds out of the training images."""
 
     facts: DatasetFacts
     train: Split
     test: Split
+    validation: Split | None = None
 
 
 @dataclass(frozen=True)

@@ -7,28 +7,60 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from rfray.data.amount import Amount
 from rfray.data.cache import prepared
 from rfray.data.dataset import Dataset, DatasetFacts, Split, UnreadableDatasetError
+from rfray.data.held_out import held_out
 from rfray.data.registry import dataset_source
+from rfray.data.validation import with_validation
 from rfray.errors import UserError
 
 
 @cache
-def resident(name: str, device: str) -> Dataset:
+def resident(name: str, device: str, validation: Amount | None = None) -> Dataset:
     """The data set `name` on `device`, kept for the next stage that runs in this process.
+
+    Args:
+        name: As in the registry.
+        device: "cpu" or "cuda".
+        validation: What is held out of the training images, a stage's `cell.validation`; on a CPU
+            both parts are then copies of the process's own, no longer the mapped file.
 
     Raises:
         UnreadableDatasetError: Its files are missing, damaged or not what its facts say.
+        UserError: That much cannot be held out.
     """
     try:
         loaded = prepared(dataset_source(name))
     except UserError as error:
         raise UnreadableDatasetError(name, error) from error
-    return Dataset(loaded.facts, _moved(loaded.train, device), _moved(loaded.test, device))
+    parted = loaded if validation is None else _parted(loaded, validation)
+    return Dataset(
+        parted.facts,
+        _moved(parted.train, device),
+        _moved(parted.test, device),
+        None if parted.validation is None else _moved(parted.validation, device),
+    )
 
 
 def _moved(split: Split, device: str) -> Split:
     return Split(split.images.to(device), split.labels.to(device))
+
+
+def _parted(dataset: Dataset, validation: Amount) -> Dataset:
+    """A data set on the CPU with some of its training images held out.
+
+    They are chosen on the CPU, so that a GPU never holds an image twice.
+    """
+    facts = with_validation(dataset.facts, validation)
+    train = dataset.train
+    out = held_out(train.labels, facts.validation_images)
+    kept, validated = (chosen.nonzero().squeeze(1) for chosen in (~out, out))
+    return Dataset(facts, _selected(train, kept), dataset.test, _selected(train, validated))
+
+
+def _selected(split: Split, chosen: Tensor) -> Split:
+    return Split(gathered(split.images, chosen), split.labels[chosen])
 
 
 def gathered(images: Tensor, chosen: Tensor) -> Tensor:

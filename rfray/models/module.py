@@ -60,15 +60,28 @@ class NetworkModule(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (images, classes) of float images (images, 3, height, width)."""
-        maps = {INPUT: images}
-        for layer in self.network:
+        return self.advance({INPUT: images}, 0, len(self.network.layers))[self.network.output]
+
+    def advance(self, maps: Mapping[str, Tensor], start: int, stop: int) -> dict[str, Tensor]:
+        """Compute the layers `start` to `stop` - 1, counted from 0.
+
+        Args:
+            maps: By layer, those that layers from `start` on read; `INPUT`, the images, at 0.
+            start: The first layer to compute.
+            stop: The first layer not to compute.
+
+        Returns:
+            By layer, the maps that layers from `stop` on read, and the network's output.
+        """
+        maps = dict(maps)
+        for layer in self.network.layers[start:stop]:
             module = self.get_submodule(layer.name)
             maps[layer.name] = module(*(maps[name] for name in layer.inputs))
             # A map that nobody reads any more must not stay in memory until the last layer.
             for name in layer.inputs:
                 if self._last_reader[name] == layer.name:
                     maps.pop(name, None)
-        return maps[self.network.output]
+        return maps
 
 
 def build(

@@ -117,6 +117,11 @@ class Network:
         return tuple(layer for layer in self if isinstance(layer.operation, Convolution))
 
     @property
+    def batch_norms(self) -> tuple[Layer, ...]:
+        """The batch norms, first to last."""
+        return tuple(layer for layer in self if isinstance(layer.operation, BatchNorm))
+
+    @property
     def weight_layers(self) -> tuple[Layer, ...]:
         """The convolutional and linear layers, first to last."""
         return tuple(layer for layer in self if isinstance(layer.operation, Convolution | Linear))

@@ -102,7 +102,7 @@ def _leave_rows(context: StageContext[CkaParameters], source: Input, place: Path
     from rfray.training.weights import load_module
 
     cell = source.cell
-    dataset = resident(cell.dataset, context.device)
+    dataset = resident(cell.dataset, context.device, cell.validation)
     module = load_module(cell, source.artifact("model.safetensors"), context.device).eval()
     images = normalised(dataset.test.images[: context.parameters.images], dataset.facts)
     plan = map_plan(cell.network, images.shape[2], len(images), MAP_BYTES)

@@ -19,7 +19,8 @@ class FinetuneParameters(TrainingProtocol):
     batch_norm: Literal["update", "freeze"] = Field(
         default="update",
         description="update: running statistics follow the pruned network (as the author's code "
-        "does). freeze: those of the dense network stay, and are what the batches are normed with.",
+        "does). freeze: those that pruning left stay (the dense network's, or the repaired ones), "
+        "and are what the batches are normed with.",
     )
 
 
@@ -40,7 +41,7 @@ def _finetune(context: StageContext[FinetuneParameters]) -> None:
     from rfray.data.device import resident
     from rfray.seeding import stream_seed
     from rfray.training.checkpoint import EpochRecord, is_due, load_checkpoint, save_checkpoint
-    from rfray.training.evaluate import evaluate
+    from rfray.training.evaluate import evaluate, validated
     from rfray.training.loop import train_epochs, train_with_frozen_batch_norms
     from rfray.training.optimization import optimizer_for
     from rfray.training.pruning import hold_masks, pruned_metrics, zero_masks
@@ -48,7 +49,7 @@ def _finetune(context: StageContext[FinetuneParameters]) -> None:
 
     cell, protocol = context.cell, context.parameters
     dense, pruned = context.input("train"), context.input("prune")
-    dataset = resident(cell.dataset, context.device)
+    dataset = resident(cell.dataset, context.device, cell.validation)
     module = load_module(cell, pruned.artifact("model.safetensors"), context.device)
     hold_masks(module, zero_masks(module, [layer.name for layer in cell.network.weight_layers]))
     optimizer = optimizer_for(module, protocol)
@@ -70,6 +71,7 @@ def _finetune(context: StageContext[FinetuneParameters]) -> None:
         metrics = {
             "train_loss": trained.train_loss,
             "train_accuracy": trained.train_accuracy,
+            **validated(module, dataset),
             **pruned_metrics(module, cell, accuracy, dense.metrics["test_accuracy"]),
         }
         history.append(EpochRecord(trained.epoch, metrics))

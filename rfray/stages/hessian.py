@@ -134,7 +134,7 @@ def _problem(context: StageContext[HessianParameters]) -> Problem:
     cell, parameters = context.cell, context.parameters
     weights = context.input("train").artifact(_WEIGHTS[str(context.variant["at"])])
     module = load_module(cell, weights, context.device).eval()
-    dataset = resident(cell.dataset, context.device)
+    dataset = resident(cell.dataset, context.device, cell.validation)
     chosen = _chosen_images(len(dataset.train), parameters.images).to(context.device)
     images = normalised(dataset.train.images[chosen], dataset.facts)
     labels = dataset.train.labels[chosen]

@@ -1,20 +1,31 @@
-"""prune: remove the smallest weights of a trained network at once, and test it as it is."""
+"""prune: remove weights of a trained network at once, and test it without retraining."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rfray.cell import Cell
 from rfray.parameters import NOTHING_TWICE, Parameters
 from rfray.stages.stage import Fan, Stage, StageContext
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from rfray.data.dataset import Dataset
+    from rfray.models.module import NetworkModule
+
 Rate = Annotated[float, Field(gt=0, lt=1)]
+
+REPAIR_PASSES = 4
+"""A look at the dense network, the pruned one and the repaired one, and the repair between them;
+that takes more where maps are too large to be held from norm to norm."""
 
 
 class PruneParameters(Parameters):
-    """One-shot global magnitude (L1) pruning, without retraining."""
+    """One-shot pruning, without retraining: by default global and by magnitude (L1)."""
 
     rates: Annotated[list[Rate], Field(min_length=1), NOTHING_TWICE] = Field(
         default=[0.5, 0.6, 0.7, 0.8, 0.9],
@@ -22,38 +33,146 @@ class PruneParameters(Parameters):
     )
     first_convolution: bool = Field(default=False, description="Prune the first convolution too.")
     classifier: bool = Field(default=False, description="Prune the linear layer too.")
+    scope: Literal["global", "layer"] = Field(
+        default="global",
+        description="global: one threshold for all layers together. layer: the same share of each "
+        "layer.",
+    )
+    criterion: Literal["magnitude", "random", "lamp"] = Field(
+        default="magnitude",
+        description="Which weights go first. magnitude: the smallest. random: any, in an order "
+        "drawn from the cell's seed. lamp: the smallest by layer-adaptive magnitude (Lee et al. "
+        "2021), w² / Σ v² over the layer's |v| ≥ |w|.",
+    )
+    among: Literal["all", "live"] = Field(
+        default="all",
+        description="live: rates are shares of the weights that can meet a real pixel, and the "
+        "dead ones stay as they are; lamp's layers are of live weights too.",
+    )
+    repair: Literal["none", "batch_norm"] = Field(
+        default="none",
+        description="batch_norm: behind pruning, each batch norm's running statistics become the "
+        "exact mean and variance of its input over training images (Jordan et al. 2023); weights "
+        "stay as they are.",
+    )
+    repair_images: Annotated[int, Field(ge=2)] = Field(
+        default=2000,
+        description="Of batch_norm: how many training images, drawn by the cell's seed, not "
+        "augmented; all if there are fewer.",
+    )
+
+    @model_validator(mode="after")
+    def _without_contradiction(self) -> Self:
+        fields = type(self).model_fields
+        if self.repair == "none" and self.repair_images != fields["repair_images"].default:
+            raise ValueError(
+                "repair_images belongs to repair batch_norm, and repair is none (leave it out)"
+            )
+        return self
 
 
 def work(parameters: PruneParameters, cell: Cell) -> float:
-    """One pass over the test images."""
-    del parameters
-    return float(cell.facts.test_images * cell.geometry.multiplications)
+    """One pass over the test images, and several over those of a repair."""
+    images = cell.facts.test_images
+    if parameters.repair == "batch_norm":
+        images += REPAIR_PASSES * min(parameters.repair_images, cell.facts.train_images)
+    return float(images * cell.geometry.multiplications)
+
+
+def check(parameters: PruneParameters, cell: Cell) -> str | None:
+    """Whether there is something to repair."""
+    if parameters.repair == "batch_norm" and not cell.network.batch_norms:
+        return f"prune.repair is batch_norm, but {cell.arch} has no batch norm"
+    return None
 
 
 def run(context: StageContext[PruneParameters]) -> None:
-    """Prune at the variant's rate, test, leave `model.safetensors`."""
+    """Prune at the variant's rate, repair, test, leave `model.safetensors`.
+
+    A repair reports the activations' variance, and leaves `activation_variance.csv`.
+    """
     from rfray.data.device import resident
     from rfray.training.evaluate import evaluate
-    from rfray.training.pruning import (
-        apply_masks,
-        magnitude_masks,
-        prunable_layers,
-        pruned_metrics,
-    )
+    from rfray.training.pruning import apply_masks, pruned_metrics
     from rfray.training.weights import load_module, save_module
 
     cell, parameters, trained = context.cell, context.parameters, context.input("train")
-    dataset = resident(cell.dataset, context.device)
+    dataset = resident(cell.dataset, context.device, cell.validation)
     module = load_module(cell, trained.artifact("model.safetensors"), context.device)
+    masks = _masks(context, module)
+    if parameters.repair == "batch_norm":
+        _prune_and_repair(context, module, masks, dataset)
+    else:
+        apply_masks(module, masks)
+    accuracy = evaluate(module, dataset.test, dataset.facts).accuracy
+    context.report(0, pruned_metrics(module, cell, accuracy, trained.metrics["test_accuracy"]))
+    save_module(module, context.workspace / "model.safetensors")
+
+
+def _masks(context: StageContext[PruneParameters], module: NetworkModule) -> dict[str, Tensor]:
+    """What is kept (True) of the layers that are pruned."""
+    from rfray.seeding import stream_seed
+    from rfray.training.pruning import all_weights, live_weights, prunable_layers, pruning_masks
+    from rfray.training.pruning_criteria import CRITERIA, SCOPES
+
+    cell, parameters = context.cell, context.parameters
     layers = prunable_layers(
         cell.network,
         first_convolution=parameters.first_convolution,
         classifier=parameters.classifier,
     )
-    apply_masks(module, magnitude_masks(module, layers, float(context.variant["rate"])))
-    accuracy = evaluate(module, dataset.test, dataset.facts).accuracy
-    context.report(0, pruned_metrics(module, cell, accuracy, trained.metrics["test_accuracy"]))
-    save_module(module, context.workspace / "model.safetensors")
+    if parameters.among == "live":
+        candidates = live_weights(module, cell.network, cell.facts.image_size, layers)
+    else:
+        candidates = all_weights(module, layers)
+    return pruning_masks(
+        module,
+        candidates,
+        float(context.variant["rate"]),
+        SCOPES[parameters.scope],
+        CRITERIA[parameters.criterion](stream_seed(cell.seed, "prune", "order")),
+    )
+
+
+def _prune_and_repair(
+    context: StageContext[PruneParameters],
+    module: NetworkModule,
+    masks: Mapping[str, Tensor],
+    dataset: Dataset,
+) -> None:
+    """Apply the masks and renew the batch norms, with a look at the activations at each step."""
+    import pandas as pd
+
+    from rfray.training.batch_norms import activation_variances, renew_statistics, variance_ratio
+    from rfray.training.pruning import apply_masks
+
+    images = _repair_images(context, dataset)
+    dense = activation_variances(module, images)
+    apply_masks(module, masks)
+    pruned = activation_variances(module, images)
+    renew_statistics(module, images)
+    repaired = activation_variances(module, images)
+    ratios = {
+        "activation_variance_ratio_pruned": variance_ratio(pruned, dense),
+        "activation_variance_ratio_repaired": variance_ratio(repaired, dense),
+    }
+    context.report(0, {name: ratio for name, ratio in ratios.items() if ratio is not None})
+    frame = pd.DataFrame({"dense": dense, "pruned": pruned, "repaired": repaired})
+    frame.to_csv(context.workspace / "activation_variance.csv", index_label="layer")
+
+
+def _repair_images(context: StageContext[PruneParameters], dataset: Dataset) -> Tensor:
+    """Normalised training images, the same at every rate and under every criterion."""
+    import torch
+
+    from rfray.data.device import gathered, normalised
+    from rfray.seeding import stream_seed
+
+    seed = stream_seed(context.cell.seed, "prune", "repair images")
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(dataset.train), generator=generator)
+    chosen = order[: context.parameters.repair_images].sort().values.to(context.device)
+    return normalised(gathered(dataset.train.images, chosen), dataset.facts)
 
 
 STAGE = Stage(
@@ -65,6 +184,7 @@ STAGE = Stage(
     run=run,
     work=work,
     fan=Fan(parameter="rates", variant="rate"),
-    summary="pruned by global magnitude, not retrained",
+    summary="pruned at once, not retrained",
     headline="test_accuracy",
+    check=check,
 )

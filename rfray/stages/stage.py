@@ -123,6 +123,12 @@ def nothing_to_refuse(parameters: Parameters, cell: Cell) -> str | None:
     return None
 
 
+def nothing_to_caution(parameters: Parameters, cell: Cell) -> str | None:
+    """The caution of a stage that does what anyone would expect."""
+    del parameters, cell
+    return None
+
+
 @dataclass(frozen=True)
 class Stage(Generic[P]):
     """The declaration of a stage.
@@ -137,6 +143,8 @@ class Stage(Generic[P]):
         run: Computes one node.
         work: Estimated multiply-accumulate operations of one node.
         check: What makes the stage impossible on a cell, in a sentence; None if nothing does.
+        caution: What a user should know of these parameters on a cell before anything starts, to
+            end the sentence "train …"; None if there is nothing.
         fan: The parameter that makes several nodes in each scope, if there is one.
         summary: What a run of it is, to end the sentence "vgg19_rf on cifar10, …".
         headline: The metric that says in one number how it went.
@@ -152,4 +160,5 @@ class Stage(Generic[P]):
     summary: str
     headline: str
     check: Callable[[P, Cell], str | None] = nothing_to_refuse
+    caution: Callable[[P, Cell], str | None] = nothing_to_caution
     fan: Fan | None = None

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 CHECKPOINT = "train.safetensors"
 
+_TESTED = "test_accuracy"
+_OF_KEPT_WEIGHTS = ("test_loss", _TESTED, "validation_loss", "validation_accuracy")
+
 BACKWARD_TO_FORWARD = 2
 """A backward pass costs about two forward passes."""
 
@@ -29,16 +32,30 @@ class TrainParameters(TrainingProtocol):
 
     checkpoint: Literal["last", "best"] = Field(
         default="last",
-        description="Which epoch's weights are kept. best: of the highest test accuracy, chosen on "
-        "the test images, as the author's code does; it flatters every number that follows.",
+        description="Which epoch's weights are kept. best: of the highest validation accuracy; "
+        "without data.validation of the highest test accuracy, chosen on the test images, as the "
+        "author's code does, which flatters every number that follows.",
     )
 
 
 def training_work(protocol: TrainingProtocol, cell: Cell) -> float:
     """Estimated multiply-accumulate operations of a protocol, evaluations included."""
     images = protocol.images_seen(cell.facts.train_images) * (1 + BACKWARD_TO_FORWARD)
-    images += protocol.epochs * cell.facts.test_images
+    images += protocol.epochs * (cell.facts.test_images + cell.facts.validation_images)
     return float(images * cell.geometry.multiplications)
+
+
+def caution(parameters: TrainParameters, cell: Cell) -> str | None:
+    """Whether the test images, on which results are reported, choose the weights too."""
+    if parameters.checkpoint == "best" and cell.validation is None:
+        return _CHOSEN_ON_TEST
+    return None
+
+
+_CHOSEN_ON_TEST = (
+    "keeps the epoch that is best on the test images (checkpoint: best), which flatters every "
+    "number that follows: data.validation holds out training images to choose on"
+)
 
 
 def run(context: StageContext[TrainParameters]) -> None:
@@ -55,13 +72,13 @@ def run(context: StageContext[TrainParameters]) -> None:
 def _train(context: StageContext[TrainParameters]) -> None:
     from rfray.data.device import resident
     from rfray.training.checkpoint import EpochRecord, is_due, load_checkpoint, save_checkpoint
-    from rfray.training.evaluate import evaluate
+    from rfray.training.evaluate import evaluate, validated
     from rfray.training.loop import train_epochs
     from rfray.training.optimization import optimizer_for
     from rfray.training.weights import initial_module, save_module
 
     cell, protocol = context.cell, context.parameters
-    dataset = resident(cell.dataset, context.device)
+    dataset = resident(cell.dataset, context.device, cell.validation)
     module = initial_module(cell, context.device)
     save_module(module, context.workspace / "init.safetensors")
     optimizer = optimizer_for(module, protocol)
@@ -78,6 +95,7 @@ def _train(context: StageContext[TrainParameters]) -> None:
             "train_accuracy": trained.train_accuracy,
             "test_loss": tested.loss,
             "test_accuracy": tested.accuracy,
+            **validated(module, dataset),
             "learning_rate": trained.learning_rate,
             "epoch_seconds": trained.epoch_seconds,
         }
@@ -107,8 +125,12 @@ def _forget_other_weights(folder: Path, epoch: int) -> None:
 
 
 def best_epoch(history: Sequence[EpochRecord]) -> int:
-    """The epoch of the highest test accuracy, the first of several; epochs count from 1."""
-    return max(history, key=lambda record: record.metrics["test_accuracy"]).epoch
+    """The epoch of the highest validation accuracy, the first of several; they count from 1.
+
+    Where nothing is held out, that of the highest test accuracy.
+    """
+    judge = "validation_accuracy" if "validation_accuracy" in history[0].metrics else _TESTED
+    return max(history, key=lambda record: record.metrics[judge]).epoch
 
 
 def _take_best(
@@ -117,7 +139,7 @@ def _take_best(
     optimizer: Optimizer,
     history: Sequence[EpochRecord],
 ) -> None:
-    """Put `module` where it tested best, and have the last reported values be those of then.
+    """Put `module` where it was best, and have the last reported values be those of then.
 
     Raises:
         RuntimeError: The weights in the checkpoint folder are not those that were saved there.
@@ -133,15 +155,11 @@ def _take_best(
             f"the weights of epoch {epoch} in {context.checkpoint} are missing or damaged; "
             "the next start trains anew"
         )
-    kept = history[epoch - 1].metrics
-    context.report(
-        len(history) + 1,
-        {
-            "test_loss": kept["test_loss"],
-            "test_accuracy": kept["test_accuracy"],
-            "kept_epoch": epoch,
-        },
-    )
+    measured = history[epoch - 1].metrics
+    kept = {name: measured[name] for name in _OF_KEPT_WEIGHTS if name in measured}
+    context.report(len(history) + 1, {**kept, "kept_epoch": epoch})
+    if caution(context.parameters, context.cell):
+        context.remark(f"Epoch {epoch} was kept: it is the best on the test images themselves.")
 
 
 STAGE = Stage(
@@ -154,4 +172,5 @@ STAGE = Stage(
     work=training_work,
     summary="trained from its initialisation",
     headline="test_accuracy",
+    caution=caution,
 )

@@ -111,10 +111,11 @@ class LedgerWriter(Ledger):
         return located(run_record(run), self._home)
 
     def reopen_run(self, run: RunRecord, opening: RunOpening) -> RunRecord:
-        """Take up a run that an earlier attempt left unfinished."""
-        self.client.update_run(run.run_id, status="RUNNING")
+        """Take up a run that an earlier attempt left unfinished, under the name that it has now."""
+        self.client.update_run(run.run_id, status="RUNNING", name=opening.name)
         self.client.log_batch(run.run_id, tags=_tags(opening.tags))
-        return replace(run, status="RUNNING", tags={**run.tags, **opening.tags})
+        tags = {**run.tags, **opening.tags}
+        return replace(run, name=opening.name, status="RUNNING", tags=tags)
 
     def log(
         self,

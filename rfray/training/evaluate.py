@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from rfray.data.dataset import DatasetFacts, Split
+from rfray.data.dataset import Dataset, DatasetFacts, Split
 from rfray.data.device import normalised
 from rfray.numerics.live_taps import without_dead_taps
 
@@ -37,3 +37,11 @@ def evaluate(module: nn.Module, split: Split, facts: DatasetFacts) -> Evaluation
             loss += F.cross_entropy(logits, labels, reduction="sum").double().cpu()
             correct += int((logits.argmax(1) == labels).sum())
     return Evaluation(loss=float(loss) / len(split), accuracy=100 * correct / len(split))
+
+
+def validated(module: nn.Module, dataset: Dataset) -> dict[str, float]:
+    """Metrics of `module` on the images that are held out; none where none are."""
+    if dataset.validation is None:
+        return {}
+    found = evaluate(module, dataset.validation, dataset.facts)
+    return {"validation_loss": found.loss, "validation_accuracy": found.accuracy}

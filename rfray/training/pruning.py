@@ -1,4 +1,4 @@
-"""One-shot global magnitude pruning, and how much of what it removes was alive."""
+"""One-shot pruning, and how much of what it removes was alive."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from rfray.cell import Cell
 from rfray.models.geometry import live_taps
-from rfray.models.network import Convolution, Network
+from rfray.models.network import Network
+from rfray.training.pruning_criteria import Criterion, Scope
 
 
 def prunable_layers(network: Network, *, first_convolution: bool, classifier: bool) -> list[str]:
@@ -18,22 +19,53 @@ def prunable_layers(network: Network, *, first_convolution: bool, classifier: bo
     return names[0 if first_convolution else 1 : None if classifier else -1]
 
 
-def magnitude_masks(module: nn.Module, layers: Iterable[str], rate: float) -> dict[str, Tensor]:
-    """Boolean masks (False: pruned) that remove the share `rate` of smallest |weight| of `layers`.
-
-    The threshold is one for all layers together (global). The count is rounded to the nearest
-    weight, as `torch.nn.utils.prune.global_unstructured` does with the L1 norm.
-    """
-    weights = {name: _weight(module, name) for name in layers}
-    magnitudes = torch.cat([weight.abs().flatten() for weight in weights.values()])
-    keep = torch.ones_like(magnitudes, dtype=torch.bool)
-    count = round(rate * len(magnitudes))
-    keep[torch.topk(magnitudes, count, largest=False).indices] = False
-    parts = keep.split([weight.numel() for weight in weights.values()])
+def all_weights(module: nn.Module, layers: Iterable[str]) -> dict[str, Tensor]:
+    """True for every weight of `layers`, in the weights' shapes."""
     return {
-        name: part.view(weight.shape)
-        for (name, weight), part in zip(weights.items(), parts, strict=True)
+        name: torch.ones_like(
+            _weight(module, name), dtype=torch.bool, memory_format=torch.contiguous_format
+        )
+        for name in layers
     }
+
+
+def live_weights(
+    module: nn.Module, network: Network, image_size: int, layers: Iterable[str]
+) -> dict[str, Tensor]:
+    """True for every weight of `layers` that can meet a real pixel, in the weights' shapes."""
+    taps = live_taps(network, image_size)
+    live = all_weights(module, layers)
+    for name in live.keys() & taps.keys():
+        alive = torch.tensor(taps[name], device=live[name].device)
+        live[name] &= alive[:, None] & alive
+    return live
+
+
+def pruning_masks(
+    module: nn.Module,
+    candidates: Mapping[str, Tensor],
+    rate: float,
+    scope: Scope,
+    criterion: Criterion,
+) -> dict[str, Tensor]:
+    """Boolean masks (False: pruned) that remove the share `rate` of the candidates.
+
+    Args:
+        module: Whose weights are scored; left as it is.
+        candidates: By layer, True where a weight may be removed; the others are kept, and neither
+            counted nor scored.
+        rate: Share of the candidates, above 0 and below 1.
+        scope: Whose lowest scores go: those of all layers, or of each (`SCOPES`).
+        criterion: The scores (`CRITERIA`).
+    """
+    scores = [
+        criterion(_weight(module, name).detach()[among]) for name, among in candidates.items()
+    ]
+    masks = {}
+    for (name, among), removed in zip(candidates.items(), scope(scores, rate), strict=True):
+        masks[name] = torch.ones_like(among)
+        masks[name][among] = ~removed
+    return masks
 
 
 def apply_masks(module: nn.Module, masks: Mapping[str, Tensor]) -> None:
@@ -55,7 +87,11 @@ def hold_masks(module: nn.Module, masks: Mapping[str, Tensor]) -> None:
 
 
 def zero_masks(module: nn.Module, layers: Iterable[str]) -> dict[str, Tensor]:
-    """Masks (False: pruned) read off weights that are exactly zero."""
+    """Masks (False: pruned) read off weights that are exactly zero.
+
+    Pruning makes a weight exactly zero and nothing else does: training leaves none that is, short
+    of weight decay so strong that a weight underflows, which would be held at zero as well.
+    """
     return {name: _weight(module, name) != 0 for name in layers}
 
 
@@ -67,16 +103,10 @@ def sparsity(module: nn.Module, network: Network) -> float:
 
 def live_sparsity(module: nn.Module, network: Network, image_size: int) -> float:
     """Share of exactly zero weights among those that can meet a real pixel, 0 to 1."""
-    taps = live_taps(network, image_size)
-    zeros = total = 0
-    for layer in network.weight_layers:
-        weight = _weight(module, layer.name).detach()
-        if isinstance(layer.operation, Convolution):
-            alive = torch.tensor(taps[layer.name], device=weight.device)
-            weight = weight[:, :, alive][:, :, :, alive]
-        zeros += int((weight == 0).sum())
-        total += weight.numel()
-    return zeros / total
+    names = [layer.name for layer in network.weight_layers]
+    live = live_weights(module, network, image_size, names)
+    zeros = sum(int((_weight(module, name)[live[name]] == 0).sum()) for name in names)
+    return zeros / sum(int(alive.sum()) for alive in live.values())
 
 
 def pruned_metrics(

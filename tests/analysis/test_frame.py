@@ -84,6 +84,45 @@ def test_runs_with_other_settings_than_the_study_are_stale_with_their_children(w
     assert frame.left_out["reason"][1] == "its run vgg19_rf-digits-k2-seed0/train is stale"
 
 
+@pytest.mark.parametrize(
+    ("planned", "params", "told"),
+    [
+        (5000, {}, "made with 0 validation images, the study says 5000"),
+        (0.1, {}, "made with 0 validation images, the study says 0.1"),
+        (
+            None,
+            {"validation_images": 5000, "train_images": 45000},
+            "made with 5000 validation images, the study says none",
+        ),
+        (
+            0.2,
+            {"validation_images": 5000, "train_images": 45000},
+            "made with 5000 validation images, the study says 0.2",
+        ),
+    ],
+)
+def test_runs_that_held_other_images_out_than_the_study_are_stale(
+    write, ledger, planned, params, told
+):
+    data = {} if planned is None else {"validation": planned}
+    writer = write(study_document(data=data))
+    writer.run("train", {**cell(), **params}, {"test_accuracy": 20.0})
+    writer.run("importance", {"arch": "vgg19_rf", "kernel_size": 2}, {"max_importance_mean": 1.0})
+
+    frame = read_frame(ledger, writer.study)
+
+    assert list(frame.left_out["reason"]) == [told]
+    assert list(frame.rows["stage"]) == ["importance"]
+
+
+@pytest.mark.parametrize("planned", [5000, 0.1])
+def test_a_number_and_the_share_that_makes_it_are_the_same_study(write, ledger, planned):
+    writer = write(study_document(data={"validation": planned}))
+    held_out = {"validation_images": 5000, "train_images": 45000}
+    run = writer.run("train", {**cell(), **held_out}, {"test_accuracy": 20.0})
+    assert list(read_frame(ledger, writer.study).rows["run_id"]) == [run]
+
+
 def test_child_of_a_superseded_training_run_counts_only_with_its_key(write, ledger):
     writer = write(study_document())
     old = writer.run("train", cell(), {"test_accuracy": 80.0}, tags={"rfray.key": "old"})
