@@ -28,7 +28,8 @@ def on_ray(plan: Plan, tune: Path, address: str | None, started: Callable[[], No
         started: Called as soon as Ray has started, which takes the signals for itself.
 
     Raises:
-        UserError: There is no way into the cluster, Ray cannot start here, or a stage fits none of its machines.
+        UserError: There is no way into the cluster, Ray cannot start here, or a stage fits none of
+            its machines.
     """
     from rfray.engine.ray_executor import RayExecutor, machines
     from rfray.engine.ray_start import start_ray

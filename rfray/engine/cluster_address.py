@@ -13,6 +13,7 @@ VARIABLE = "RAY_ADDRESS"
 
 _HERE = "local"
 _ANY_HERE = "auto"
+_LAST_PORT = 65535
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,8 @@ def host_and_port(address: ClusterAddress) -> str:
     Raises:
         UserError: It is no such address, or no cluster runs on this machine.
     """
+    if address.text != _ANY_HERE and not _names_host_and_port(address.text):
+        raise address.refusal("no address of a Ray cluster", "write HOST:PORT, or auto")
     from ray._private import services
 
     # Ray warns where it finds several clusters, and takes the one that was started last.
@@ -80,8 +83,9 @@ def host_and_port(address: ClusterAddress) -> str:
             "no Ray cluster runs on this machine",
             f"start one with `ray start --head`, or {address.without}",
         ) from error
-    except ValueError as error:
-        raise address.refusal(
-            "is no address of a Ray cluster", "write HOST:PORT, or auto"
-        ) from error
     return found
+
+
+def _names_host_and_port(text: str) -> bool:
+    host, _, port = text.rpartition(":")
+    return bool(host) and port.isdecimal() and 0 < int(port) <= _LAST_PORT

@@ -47,8 +47,8 @@ def auth_mode(
 
 def _no_head(address: ClusterAddress, answer: Answer) -> UserError:
     silent = answer is Answer.NOTHING
-    who = "what listens there stays silent" if silent else "what listens there is no head of one"
+    what = "stays silent" if silent else "is no head of one"
     return address.refusal(
-        f"no Ray cluster answers: {who}",
-        f"name the port that `ray start --head` took, 6379 if it was told none, or {address.without}",
+        f"no Ray cluster answers: what listens there {what}",
+        f"name the port of `ray start --head`, 6379 if it was told none, or {address.without}",
     )

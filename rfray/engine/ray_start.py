@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray._raylet import AuthenticationTokenLoader, Config
+from ray._raylet import (  # type: ignore[attr-defined]  # compiled
+    AuthenticationTokenLoader,
+    Config,
+)
 from ray.exceptions import AuthenticationError
 
 from rfray import chatter
@@ -61,10 +64,10 @@ def _join(address: ClusterAddress) -> None:
 
 def _start_here() -> None:
     """Ray makes itself a token where there is none: in a file, below HOME."""
-    os.environ.setdefault("HOME", str(Path.home()))
     if os.environ.get(_MODE_VARIABLE, "token").lower() == "token":
         token_at_hand(os.environ)  # refuses what Ray would stumble over
     try:
+        os.environ.setdefault("HOME", str(Path.home()))
         # Left to itself Ray joins whatever cluster it finds on this machine.
         _init("local", include_dashboard=False)
     except OSError as error:
@@ -74,9 +77,8 @@ def _start_here() -> None:
             do="it keeps its token below HOME and its records in /tmp/ray or RAY_TMPDIR",
         ) from error
     except (ValueError, RuntimeError, AuthenticationError) as error:
-        raise UserError(
-            f"Ray does not start: {_first_line(error)}", where="this machine"
-        ) from error
+        what = f"Ray does not start: {_first_line(error)}"
+        raise UserError(what, where="this machine") from error
 
 
 def _init(place: str, **options: Any) -> None:
