@@ -176,7 +176,8 @@ def listener():
     servers = []
 
     def listen(words: bytes) -> str:
-        server = socket.create_server(("127.0.0.1", 0))
+        # At every address: Ray takes this machine's own for 127.0.0.1.
+        server = socket.create_server(("", 0))
         servers.append(server)
 
         def greet():
@@ -217,7 +218,7 @@ def test_here_too_a_token_that_is_not_there_is_one_line(monkeypatch, tmp_path):
     for name in ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "missing"))
-    with pytest.raises(UserError, match="RAY_AUTH_TOKEN_PATH=.*No such file"):
+    with pytest.raises(UserError, match=r"RAY_AUTH_TOKEN_PATH=.*No such file"):
         start_ray(None)
 
 
