@@ -20,7 +20,7 @@ from rfray.analysis.expected import progress
 from rfray.analysis.figures import DrawnFigure
 from rfray.analysis.figures.style import colour
 from rfray.analysis.frame import StudyFrame
-from rfray.analysis.links import runs_link, ui_address
+from rfray.analysis.links import runs_link, ui_address, ui_command
 from rfray.analysis.presentation import (
     blocks,
     cell_text,
@@ -62,6 +62,7 @@ def html_text(contents: Contents, pictures: Mapping[str, bytes]) -> str:
         study=frame.study,
         version=__version__,
         ui=ui_address(frame.tracking_uri),
+        ui_command=ui_command(frame.tracking_uri),
         served=frame.tracking_uri.startswith(("http://", "https://")),
         facts=facts(frame),
         axes=[(axis, ", ".join(map(show, values))) for axis, values in frame.document.axes.items()],
