@@ -18,7 +18,7 @@ from rfray.analysis.document import (
 )
 from rfray.analysis.screening import LeftOut, screen
 from rfray.analysis.slots import CellNames, Identity, Slot, without
-from rfray.analysis.values import is_finite, typed
+from rfray.analysis.values import Scalar, is_finite, typed
 from rfray.errors import UserError
 
 if TYPE_CHECKING:
@@ -101,6 +101,17 @@ class StudyFrame:
             for name, value in identity
             if name != axis and (name in shared or name not in planned)
         )
+
+    def position(self, identity: Identity) -> list[tuple[int, str, Scalar]]:
+        """What sorts cells in the study's order of values, kernel sizes last and by their size."""
+        positions = []
+        block = self.block(identity)
+        ordered = (*block, *(pair for pair in identity if pair not in block))
+        for axis, value in sorted(ordered, key=lambda pair: pair[0] == "kernel_size"):
+            planned = self.document.axes.get(axis, ()) if axis != "kernel_size" else ()
+            place = planned.index(value) if value in planned else len(planned)
+            positions.append((place, type(value).__name__ if isinstance(value, str) else "", value))
+        return positions
 
     def receptive_fields(self, identity: Identity) -> frozenset[int]:
         """What runs record as the receptive field of a cell, or else of its network on any data.

@@ -31,7 +31,7 @@ from rfray.analysis.samples import (
 )
 from rfray.analysis.slots import CellNames, Identity, admits, only
 from rfray.analysis.statistics import Bounds, summarize
-from rfray.analysis.values import Scalar, show
+from rfray.analysis.values import show
 
 
 @dataclass(frozen=True)
@@ -216,7 +216,7 @@ def _cells(spec: TableSpec, study: Measurements) -> list[Identity]:
         for stage, parameter, identity in study.places
         if (stage, parameter) in wanted and admits(spec.where, identity)
     }
-    return sorted(_finest(found), key=lambda identity: _order(identity, study.frame))
+    return sorted(_finest(found), key=study.frame.position)
 
 
 def _finest(identities: Iterable[Identity]) -> list[Identity]:
@@ -232,17 +232,6 @@ def _finest(identities: Iterable[Identity]) -> list[Identity]:
         for identity in those
     }
     return [identity for those in by_axes.values() for identity in those if identity not in covered]
-
-
-def _order(identity: Identity, frame: StudyFrame) -> list[tuple[int, str, Scalar]]:
-    positions = []
-    block = frame.block(identity)
-    ordered = (*block, *(pair for pair in identity if pair not in block))
-    for axis, value in sorted(ordered, key=lambda pair: pair[0] == "kernel_size"):
-        planned = frame.document.axes.get(axis, ()) if axis != "kernel_size" else ()
-        place = planned.index(value) if value in planned else len(planned)
-        positions.append((place, type(value).__name__ if isinstance(value, str) else "", value))
-    return positions
 
 
 def _not_in_study(spec: TableSpec, study: Measurements) -> str | None:

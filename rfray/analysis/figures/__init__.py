@@ -1,9 +1,13 @@
-"""Figures: what a study's runs left, drawn, one file a data set and network."""
+"""Figures: what a study's runs left, drawn, one file a data set and network.
+
+Of accuracies and curves, the values of a further axis stand side by side in one figure; of what is
+a grid of panels by itself, each has a file of its own.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
@@ -15,11 +19,15 @@ from rfray.analysis.figures.accuracy import draw_finetuning, draw_pruning
 from rfray.analysis.figures.cka import draw_cka
 from rfray.analysis.figures.importance import draw_importance
 from rfray.analysis.figures.panels import Drawing, Source, StudyFiles, artifact, collect, latest
+from rfray.analysis.figures.sheets import Sheet, sheets, sheets_by_rate
 from rfray.analysis.figures.spectra import draw_density, draw_eigenvalues
-from rfray.analysis.figures.training import curves_reader, draw_training
+from rfray.analysis.figures.training import Curve, curves_reader, draw_training
+from rfray.analysis.frame import StudyFrame
 from rfray.analysis.report_file import FigureSpec
+from rfray.analysis.schema import applies
 from rfray.analysis.slots import Identity, applying
 from rfray.analysis.tables import NotInStudy
+from rfray.analysis.values import show
 
 Content = TypeVar("Content")
 
@@ -42,7 +50,10 @@ class DrawnFigure:
 
 
 def draw_figures(spec: FigureSpec, study: StudyFiles) -> list[DrawnFigure] | NotInStudy:
-    """One entry of the report, drawn for each cell of the study, kernel sizes and seeds aside.
+    """One entry of the report, drawn for each data set and network of the study.
+
+    Values of further axes are panels of one figure, or where they are too many, or the figure is a
+    grid of panels already, have a figure each.
 
     A figure of which nothing is there yet is drawn empty, with the reasons in its panels.
     """
@@ -67,22 +78,40 @@ def _draw(
     return figures
 
 
-def _draw_beside_dense(
-    stage: str,
-    draw: Callable[[str, Drawing[float], Drawing[float]], Figure],
+def _draw_side_by_side(
+    gather: Callable[[FigureSpec, StudyFiles], list[Drawing[Content]]],
+    arrange: Callable[[list[Drawing[Content]], StudyFrame], list[Sheet[Content]]],
+    draw: Callable[[str, Sequence[Drawing[Content]]], Figure],
     spec: FigureSpec,
     study: StudyFiles,
 ) -> list[DrawnFigure]:
-    accuracy = latest("test_accuracy")
-    dense = {d.identity: d for d in collect(Source("train", accuracy), spec.where, study)}
     figures = []
-    for drawing in collect(Source(stage, accuracy), spec.where, study):
-        trained = applying(drawing.identity, "train")
-        beside = dense.get(trained, Drawing(trained, ()))
-        stem, title = _named(spec, drawing.identity, study)
-        gaps = (*beside.gaps, *drawing.gaps)
-        figures.append(DrawnFigure(stem, title, draw(title, beside, drawing), gaps))
+    for sheet in arrange(gather(spec, study), study.frame):
+        stem, title = _named(spec, sheet.identity, study)
+        if sheet.rate is not None:
+            stem, title = f"{stem}-rate-{show(sheet.rate)}", f"{title} rate {show(sheet.rate)}"
+        # The dense network stands in several panels, and is missing once.
+        gaps = dict.fromkeys(gap for drawing in sheet.drawings for gap in drawing.gaps)
+        figures.append(DrawnFigure(stem, title, draw(title, sheet.drawings), tuple(gaps)))
     return figures
+
+
+def _curves(spec: FigureSpec, study: StudyFiles) -> list[Drawing[dict[str, Curve]]]:
+    return collect(Source("train", curves_reader), spec.where, study)
+
+
+def _accuracies(stage: str, spec: FigureSpec, study: StudyFiles) -> list[Drawing[float]]:
+    """Accuracies of a stage behind those of the dense networks that it worked on."""
+    accuracy = latest("test_accuracy")
+    trained = {axis: values for axis, values in spec.where.items() if applies(axis, "train")}
+    dense = {d.identity: d.panels for d in collect(Source("train", accuracy), trained, study)}
+    return [
+        replace(
+            drawing,
+            panels=(*dense.get(applying(drawing.identity, "train"), ()), *drawing.panels),
+        )
+        for drawing in collect(Source(stage, accuracy), spec.where, study)
+    ]
 
 
 def _named(spec: FigureSpec, identity: Identity, study: StudyFiles) -> tuple[str, str]:
@@ -101,7 +130,9 @@ _DRAW: dict[str, Callable[[FigureSpec, StudyFiles], list[DrawnFigure]]] = {
     "importance": partial(
         _draw, Source("importance", artifact("pattern.npy", read_pattern)), draw_importance
     ),
-    "training": partial(_draw, Source("train", curves_reader), draw_training),
-    "pruning": partial(_draw_beside_dense, "prune", draw_pruning),
-    "finetuning": partial(_draw_beside_dense, "finetune", draw_finetuning),
+    "training": partial(_draw_side_by_side, _curves, sheets, draw_training),
+    "pruning": partial(_draw_side_by_side, partial(_accuracies, "prune"), sheets, draw_pruning),
+    "finetuning": partial(
+        _draw_side_by_side, partial(_accuracies, "finetune"), sheets_by_rate, draw_finetuning
+    ),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -11,14 +12,19 @@ from matplotlib.lines import Line2D
 
 from rfray.analysis.figures.panels import Drawing, Panel, missing_lines
 from rfray.analysis.figures.style import (
+    COLUMNS,
     WIDTH,
     chance_line,
     colour,
+    entitle,
     headed,
     look,
     marker,
     note,
+    rows_of,
     say_absent,
+    say_why,
+    side_by_side,
 )
 from rfray.analysis.statistics import summarize
 from rfray.analysis.values import show
@@ -26,64 +32,123 @@ from rfray.analysis.values import show
 _GREY = "#666666"
 
 
-def draw_pruning(title: str, dense: Drawing[float], pruned: Drawing[float]) -> Figure:
+def draw_pruning(title: str, drawings: Sequence[Drawing[float]]) -> Figure:
     """Test accuracy against pruning rate: one line a receptive field.
 
-    Error bars are ± one standard deviation over the seeds; rate 0 is the dense network.
+    Several drawings stand side by side on common axes, each under its heading. Error bars are ± one
+    standard deviation over the seeds; rate 0 is the dense network.
     """
-    panels = [*dense.panels, *pruned.panels]
+    panels = [panel for drawing in drawings for panel in drawing.panels]
+    alone = len(drawings) == 1
     with look():
-        figure = Figure(figsize=(WIDTH, 4.6))
+        height = 4.6 if alone else 2.1 * rows_of(len(drawings)) + 1.5
+        figure = Figure(figsize=(WIDTH, height))
         figure.set_layout_engine("constrained")
         headed(figure, title)
-        axes = figure.subplots()
+        places = side_by_side(figure, len(drawings), sharex=True)
+        for axes, drawing in zip(places, drawings, strict=True):
+            entitle(axes, drawing.heading)
         if not any(panel.contents for panel in panels):
-            say_absent(axes, [gap.reason for panel in panels for gap in panel.gaps])
+            for axes, drawing in zip(places, drawings, strict=True):
+                say_absent(axes, _reasons(drawing.panels))
             return figure
-        handles = [
-            _rate_line(axes, [panel for panel in panels if panel.kernel_size == size])
-            for size in sorted({panel.kernel_size for panel in panels if panel.contents})
-        ]
-        axes.set_xlabel("pruning rate, 0 for the dense network")
-        axes.set_ylabel("test accuracy (%), mean ± standard deviation")
-        axes.set_xticks(sorted({_rate(panel) for panel in panels}))
-        chance_line(axes, pruned.chance)
-        _legend(figure, handles, panels)
+        for axes, drawing in zip(places, drawings, strict=True):
+            _rate_lines(axes, drawing)
+        name_x, name_y = (
+            (places[0].set_xlabel, places[0].set_ylabel)
+            if alone
+            else (partial(figure.supxlabel, fontsize=9), partial(figure.supylabel, fontsize=9))
+        )
+        name_x("pruning rate, 0 for the dense network")
+        name_y("test accuracy (%), mean ± standard deviation")
+        places[0].set_xticks(sorted({_rate(panel) for panel in panels}))
+        _legend(figure, _lines(panels), panels)
     return figure
 
 
-def draw_finetuning(title: str, dense: Drawing[float], tuned: Drawing[float]) -> Figure:
+def draw_finetuning(title: str, drawings: Sequence[Drawing[float]]) -> Figure:
     """Test accuracy dense and fine-tuned against the receptive field: one panel a pruning rate.
 
-    Error bars are ± one standard deviation over the seeds.
+    Several drawings have a panel each at each rate, under their headings. Error bars are ± one
+    standard deviation over the seeds.
     """
-    rates = sorted({_rate(panel) for panel in tuned.panels})
-    sizes = sorted({panel.kernel_size for panel in (*dense.panels, *tuned.panels)})
+    panels = [panel for drawing in drawings for panel in drawing.panels]
+    rates = sorted({_rate(panel) for panel in panels if panel.parameter is not None})
+    sizes = sorted({panel.kernel_size for panel in panels})
+    alone = len(drawings) == 1
+    shown = [(rate, one) for rate in rates for one in (drawings if alone else _in_rows(drawings))]
     with look():
-        columns = min(2, len(rates))
-        rows = -(-len(rates) // columns)
-        figure = Figure(figsize=(WIDTH, 2.3 * rows + 1.0))
+        rows = rows_of(len(shown))
+        figure = Figure(figsize=(WIDTH, (2.3 if alone else 2.5) * rows + 1.0))
         figure.set_layout_engine("constrained")
         headed(figure, title)
-        grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
-        for axes, rate in zip(grid.ravel(), rates, strict=False):
-            mine = [panel for panel in tuned.panels if _rate(panel) == rate]
-            axes.set_title(f"pruned at {show(rate)}")
-            _dense_and_tuned(axes, sizes, dense.panels, mine)
-            chance_line(axes, tuned.chance)
-        for axes in grid.ravel()[len(rates) :]:
-            axes.set_axis_off()
-        for axes in grid[:, 0]:
+        places = side_by_side(figure, len(shown), sharex=False)
+        for axes, (rate, drawing) in zip(places, shown, strict=True):
+            if drawing is None:
+                axes.set_axis_off()
+                continue
+            _entitle_at(rate, axes, drawing)
+            _dense_and_tuned(axes, sizes, *_dense_and_at(rate, drawing))
+            chance_line(axes, drawing.chance)
+        for axes in places[::COLUMNS]:
             axes.set_ylabel("test accuracy (%)")
-        _legend(figure, _fillings(), [*dense.panels, *tuned.panels])
+        _legend(figure, _fillings(), panels)
     return figure
+
+
+def _in_rows(drawings: Sequence[Drawing[float]]) -> list[Drawing[float] | None]:
+    """The drawings, and what fills up their last row."""
+    return [*drawings, *([None] * (-len(drawings) % COLUMNS))]
+
+
+def _entitle_at(rate: float, axes: Axes, drawing: Drawing[float]) -> None:
+    said = f"pruned at {show(rate)}"
+    if drawing.heading:
+        entitle(axes, f"{drawing.heading}, {said}")
+    else:
+        axes.set_title(said)
+
+
+def _dense_and_at(
+    rate: float, drawing: Drawing[float]
+) -> tuple[list[Panel[float]], list[Panel[float]]]:
+    """The panels of the dense networks, and those at a rate."""
+    dense = [panel for panel in drawing.panels if panel.parameter is None]
+    pruned = [panel for panel in drawing.panels if panel.parameter is not None]
+    return dense, [panel for panel in pruned if _rate(panel) == rate]
+
+
+def _rate_lines(axes: Axes, drawing: Drawing[float]) -> None:
+    """The lines of one drawing; where it has none, or only the dense networks, why that is so."""
+    panels = drawing.panels
+    if not any(panel.contents for panel in panels):
+        say_why(axes, _reasons(panels))
+    for size in sorted({panel.kernel_size for panel in panels if panel.contents}):
+        _rate_line(axes, [panel for panel in panels if panel.kernel_size == size])
+    chance_line(axes, drawing.chance)
+    pruned = [panel for panel in panels if panel.parameter is not None]
+    beside_others = bool(drawing.heading)
+    if beside_others and not any(panel.contents for panel in pruned):
+        note(axes, _reasons(pruned)[:1])
+
+
+def _reasons(panels: Sequence[Panel[float]]) -> list[str]:
+    return [gap.reason for panel in panels for gap in panel.gaps]
+
+
+def _lines(panels: Sequence[Panel[float]]) -> list[Line2D]:
+    labels = {panel.label: panel.kernel_size for panel in panels if panel.contents}
+    return [
+        Line2D([], [], color=colour(size), marker=marker(size), label=label)
+        for label, size in sorted(labels.items(), key=lambda pair: pair[1])
+    ]
 
 
 def _rate(panel: Panel[float]) -> float:
     return 0.0 if panel.parameter is None else float(panel.parameter)
 
 
-def _rate_line(axes: Axes, panels: Sequence[Panel[float]]) -> Line2D:
+def _rate_line(axes: Axes, panels: Sequence[Panel[float]]) -> None:
     ordered = sorted((panel for panel in panels if panel.contents), key=_rate)
     means, deviations = _means_and_deviations(ordered)
     size = ordered[0].kernel_size
@@ -97,7 +162,6 @@ def _rate_line(axes: Axes, panels: Sequence[Panel[float]]) -> Line2D:
         lw=1.3,
         capsize=2.5,
     )
-    return Line2D([], [], color=colour(size), marker=marker(size), label=ordered[0].label)
 
 
 def _dense_and_tuned(
@@ -127,7 +191,7 @@ def _dense_and_tuned(
     axes.set_xlabel("receptive field (pixels)")
     axes.set_xlim(-0.6, len(sizes) - 0.4)
     if not any(panel.contents for panel in tuned):
-        note(axes, [gap.reason for panel in tuned for gap in panel.gaps][:1])
+        note(axes, _reasons(tuned)[:1])
 
 
 def _means_and_deviations(panels: Sequence[Panel[float]]) -> tuple[list[float], list[float]]:

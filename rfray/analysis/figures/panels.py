@@ -67,17 +67,20 @@ def missing_lines(panels: Sequence[Panel[Content]]) -> list[str]:
 
 @dataclass(frozen=True)
 class Drawing(Generic[Content]):
-    """The panels of one figure.
+    """The panels of one figure, or of one part of it that stands beside others of its kind.
 
     Attributes:
         identity: What the figure is of: the axes of its cells but the kernel size.
         panels: Its panels by kernel size, then parameter in the study's order.
         chance: Accuracy of guessing on its data set, per cent; None where that is not recorded.
+        heading: What sets it apart from those that it stands beside in one figure; empty where it
+            stands alone.
     """
 
     identity: Identity
     panels: tuple[Panel[Content], ...]
     chance: float | None = None
+    heading: str = ""
 
     @property
     def gaps(self) -> list[Gap]:

@@ -17,9 +17,13 @@ _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#
 WIDTH = 5.6
 """Inches of a figure of one column: as much as a page or a phone shows with its letters legible."""
 
+COLUMNS = 2
+"""Panels side by side in that width."""
+
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _SMALLEST_KERNEL = 2
 _TITLE_CHARACTERS_AN_INCH = 11
+_PANEL_TITLE_CHARACTERS = 38
 
 _LOOK: Any = {
     "font.family": "DejaVu Sans",
@@ -76,6 +80,32 @@ def headed(figure: Figure, title: str) -> Figure:
     return figure
 
 
+def side_by_side(figure: Figure, count: int, *, sharex: bool) -> list[Axes]:
+    """Panels in as few rows of two as hold them, with one y axis for all; what is over is blank.
+
+    Where they share an x axis as well, it stands below the last panel of each column.
+    """
+    columns = min(COLUMNS, count)
+    rows = rows_of(count)
+    grid = figure.subplots(rows, columns, sharex=sharex, sharey=True, squeeze=False)
+    places = list(grid.ravel())
+    for blank in places[count:]:
+        blank.set_axis_off()
+    for lowest in places[max(count - columns, 0) : count]:
+        lowest.tick_params(labelbottom=True)
+    return places[:count]
+
+
+def rows_of(count: int) -> int:
+    """How many rows so many panels side by side take."""
+    return -(-count // COLUMNS)
+
+
+def entitle(axes: Axes, title: str) -> None:
+    """A panel's title, in as many lines as half of a figure's width asks for."""
+    axes.set_title(textwrap.fill(title, _PANEL_TITLE_CHARACTERS), fontsize=8.5)
+
+
 def chance_line(axes: Axes, chance: float | None) -> None:
     """A dotted line at the accuracy of guessing, per cent; none where that is not known."""
     if chance is None:
@@ -95,10 +125,15 @@ def chance_line(axes: Axes, chance: float | None) -> None:
 
 
 def say_absent(axes: Axes, reasons: Iterable[str]) -> None:
-    """Writes into an empty panel why it is empty."""
+    """Writes into an empty panel why it is empty, and takes its axes away."""
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set(visible=True, color="#CCCCCC")
+    say_why(axes, reasons)
+
+
+def say_why(axes: Axes, reasons: Iterable[str]) -> None:
+    """Writes into an empty panel why it is empty; the axes that it shares with others stay."""
     distinct = list(dict.fromkeys(reasons))
     shown = [*distinct[:3], *(["…"] if len(distinct) > 3 else [])]
     text = "\n".join(textwrap.fill(reason, 26) for reason in shown)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,9 +18,12 @@ from rfray.analysis.figures.style import (
     WIDTH,
     chance_line,
     colour,
+    entitle,
     headed,
     look,
+    note,
     say_absent,
+    say_why,
     shortened,
 )
 from rfray.analysis.values import is_finite
@@ -60,30 +63,63 @@ def curves_reader(
     return read
 
 
-def draw_training(title: str, drawing: Drawing[dict[str, Curve]]) -> Figure:
-    """Training loss and test accuracy by epoch: one colour a receptive field, one line a seed."""
+def draw_training(title: str, drawings: Sequence[Drawing[dict[str, Curve]]]) -> Figure:
+    """Training loss and test accuracy by epoch: one colour a receptive field, one line a seed.
+
+    Several drawings stand in rows on common axes, each under its heading.
+    """
+    panels = [panel for drawing in drawings for panel in drawing.panels]
+    alone = len(drawings) == 1
     with look():
-        figure = Figure(figsize=(WIDTH, 6.0))
+        figure = Figure(figsize=(WIDTH, 6.0 if alone else 1.9 * len(drawings) + 1.2))
         figure.set_layout_engine("constrained")
         headed(figure, title)
-        for axes, metric in zip(figure.subplots(len(_SHOWN), 1), _SHOWN, strict=True):
-            _panel(axes, metric, drawing.panels)
-            chance_line(axes, drawing.chance if metric.endswith("accuracy") else None)
-        remarks = [*missing_lines(drawing.panels), *_odd_values(drawing.panels)]
-        handles = [
-            Line2D([], [], color=colour(panel.kernel_size), label=panel.label)
-            for panel in drawing.panels
-            if panel.contents
-        ]
-        if handles:
-            figure.legend(
-                handles=handles,
-                loc="outside lower center",
-                ncols=2,
-                title=shortened(remarks),
-                title_fontsize=7.5,
-            )
+        places = _metrics_below(figure) if alone else _metrics_beside(figure, drawings)
+        absent = say_why if any(panel.contents for panel in panels) and not alone else say_absent
+        for column, metric in zip(places.T, _SHOWN, strict=True):
+            scale = _scale(metric, panels)
+            for axes, drawing in zip(column, drawings, strict=True):
+                _panel(axes, metric, drawing.panels, scale, absent)
+                chance_line(axes, drawing.chance if metric.endswith("accuracy") else None)
+            for inner in column[:-1]:
+                inner.set_xlabel("")
+        if alone:
+            _legend(figure, panels, [*missing_lines(panels), *_odd_values(panels)])
+        else:
+            for axes, drawing in zip(places[:, 0], drawings, strict=True):
+                if any(panel.contents for panel in drawing.panels):
+                    note(axes, [*missing_lines(drawing.panels), *_odd_values(drawing.panels)])
+            _legend(figure, panels, [])
     return figure
+
+
+def _metrics_below(figure: Figure) -> Any:
+    """Places of one drawing, (1, metrics): one metric below the other."""
+    return figure.subplots(len(_SHOWN), 1, squeeze=False).T
+
+
+def _metrics_beside(figure: Figure, drawings: Sequence[Drawing[dict[str, Curve]]]) -> Any:
+    """Places of several drawings, (drawings, metrics): a metric has the same axes in all."""
+    places = figure.subplots(len(drawings), len(_SHOWN), sharex=True, sharey="col", squeeze=False)
+    for row, drawing in zip(places, drawings, strict=True):
+        for axes in row:
+            entitle(axes, drawing.heading)
+    return places
+
+
+def _legend(
+    figure: Figure, panels: Sequence[Panel[dict[str, Curve]]], remarks: Sequence[str]
+) -> None:
+    labels = {panel.label: panel.kernel_size for panel in panels if panel.contents}
+    handles = [Line2D([], [], color=colour(size), label=label) for label, size in labels.items()]
+    if handles:
+        figure.legend(
+            handles=handles,
+            loc="outside lower center",
+            ncols=2,
+            title=shortened(remarks),
+            title_fontsize=7.5,
+        )
 
 
 def _curve(history: Sequence[tuple[int, float]], kept: set[int]) -> Curve:
@@ -94,22 +130,40 @@ def _curve(history: Sequence[tuple[int, float]], kept: set[int]) -> Curve:
     )
 
 
-def _panel(axes: Axes, metric: str, panels: Sequence[Panel[dict[str, Curve]]]) -> None:
-    drawn = [
+def _drawn(
+    metric: str, panels: Sequence[Panel[dict[str, Curve]]]
+) -> list[tuple[Panel[dict[str, Curve]], Curve]]:
+    return [
         (panel, curves[metric]) for panel in panels for curves in panel.contents if metric in curves
     ]
+
+
+def _scale(metric: str, panels: Sequence[Panel[dict[str, Curve]]]) -> str:
+    """`log` for a loss that falls by more than a decade."""
+    values = [curve.values[np.isfinite(curve.values)] for _, curve in _drawn(metric, panels)]
+    finite = np.concatenate([np.zeros(0), *values])
+    if metric.endswith("loss") and finite.size and finite.min() > 0:
+        return "log" if finite.max() > 10 * finite.min() else "linear"
+    return "linear"
+
+
+def _panel(
+    axes: Axes,
+    metric: str,
+    panels: Sequence[Panel[dict[str, Curve]]],
+    scale: str,
+    absent: Callable[[Axes, Iterable[str]], None],
+) -> None:
+    drawn = _drawn(metric, panels)
     if not drawn:
-        say_absent(axes, [gap.reason for panel in panels for gap in panel.gaps] or ["not logged"])
+        absent(axes, [gap.reason for panel in panels for gap in panel.gaps] or ["not logged"])
         return
     for panel, curve in drawn:
         # A run of one epoch is a point, which a line alone would not show.
         dot = "o" if len(curve.epochs) == 1 else None
         ink = colour(panel.kernel_size)
         axes.plot(curve.epochs, curve.values, color=ink, lw=1.1, alpha=0.8, marker=dot, ms=4)
-    values = np.concatenate([curve.values for _, curve in drawn])
-    finite = values[np.isfinite(values)]
-    if metric.endswith("loss") and finite.size and finite.min() > 0:
-        axes.set_yscale("log" if finite.max() > 10 * finite.min() else "linear")
+    axes.set_yscale(scale)
     axes.set_xlabel("epoch")
     axes.set_ylabel(_SHOWN[metric])
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -1,0 +1,105 @@
+"""Sheets: which drawings stand beside each other as the panels of one figure. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
+
+from rfray.analysis.figures.panels import Drawing
+from rfray.analysis.frame import StudyFrame
+from rfray.analysis.slots import Identity, only
+from rfray.analysis.values import Scalar, show
+
+Content = TypeVar("Content")
+
+MOST_PANELS = 12
+"""More of them in one figure would fill more than a page."""
+
+_FIGURES_APART = frozenset({"dataset", "arch"})
+"""Axes whose values never share a figure: accuracies on two data sets have no common scale."""
+
+
+@dataclass(frozen=True)
+class Sheet(Generic[Content]):
+    """What one figure shows.
+
+    Attributes:
+        identity: What its drawings have in common.
+        drawings: Its drawings in the study's order, each headed by what sets it apart.
+        rate: The one pruning rate that it is of, where each has a figure of its own.
+    """
+
+    identity: Identity
+    drawings: tuple[Drawing[Content], ...]
+    rate: Scalar | None = None
+
+
+def sheets(drawings: Iterable[Drawing[Content]], frame: StudyFrame) -> list[Sheet[Content]]:
+    """One sheet a data set and network, on which each value of a further axis has a panel.
+
+    Where they are more than `MOST_PANELS`, each has a sheet of its own.
+    """
+    return [
+        sheet
+        for beside in _by_network(drawings, frame)
+        for sheet in ([_sheet(beside)] if len(beside) <= MOST_PANELS else _apart(beside))
+    ]
+
+
+def sheets_by_rate(drawings: Iterable[Drawing[Content]], frame: StudyFrame) -> list[Sheet[Content]]:
+    """The same for a figure with a panel a pruning rate.
+
+    Where the values of further axes at all rates are more than `MOST_PANELS`, each rate has a
+    sheet of its own.
+    """
+    found: list[Sheet[Content]] = []
+    for beside in _by_network(drawings, frame):
+        rates = _rates(beside)
+        if len(beside) == 1 or len(beside) * len(rates) <= MOST_PANELS:
+            found.append(_sheet(beside))
+        elif len(beside) <= MOST_PANELS:
+            found += [replace(_sheet(_at(rate, beside)), rate=rate) for rate in rates]
+        else:
+            found += _apart(beside)
+    return found
+
+
+def _by_network(
+    drawings: Iterable[Drawing[Content]], frame: StudyFrame
+) -> list[list[Drawing[Content]]]:
+    grouped: dict[Identity, list[Drawing[Content]]] = {}
+    for drawing in drawings:
+        grouped.setdefault(only(drawing.identity, _FIGURES_APART), []).append(drawing)
+    return [
+        sorted(those, key=lambda drawing: frame.position(drawing.identity))
+        for those in grouped.values()
+    ]
+
+
+def _sheet(drawings: Sequence[Drawing[Content]]) -> Sheet[Content]:
+    common = tuple(
+        pair for pair in drawings[0].identity if all(pair in one.identity for one in drawings)
+    )
+    return Sheet(common, tuple(replace(d, heading=_heading(d.identity, common)) for d in drawings))
+
+
+def _heading(identity: Identity, common: Identity) -> str:
+    return ", ".join(f"{axis} {show(v)}" for axis, v in identity if (axis, v) not in common)
+
+
+def _apart(drawings: Iterable[Drawing[Content]]) -> list[Sheet[Content]]:
+    return [Sheet(drawing.identity, (drawing,)) for drawing in drawings]
+
+
+def _rates(drawings: Iterable[Drawing[Content]]) -> list[Scalar]:
+    found = (panel.parameter for drawing in drawings for panel in drawing.panels)
+    return list(dict.fromkeys(rate for rate in found if rate is not None))
+
+
+def _at(rate: Scalar, drawings: Iterable[Drawing[Content]]) -> list[Drawing[Content]]:
+    """The drawings of dense networks and of those at one rate."""
+    return [
+        replace(drawing, panels=tuple(p for p in drawing.panels if p.parameter in (None, rate)))
+        for drawing in drawings
+    ]
