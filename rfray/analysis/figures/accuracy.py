@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -30,6 +29,7 @@ from rfray.analysis.statistics import summarize
 from rfray.analysis.values import show
 
 _GREY = "#666666"
+_MEASURED = "test accuracy (%), mean ± standard deviation"
 
 
 def draw_pruning(title: str, drawings: Sequence[Drawing[float]]) -> Figure:
@@ -54,16 +54,22 @@ def draw_pruning(title: str, drawings: Sequence[Drawing[float]]) -> Figure:
             return figure
         for axes, drawing in zip(places, drawings, strict=True):
             _rate_lines(axes, drawing)
-        name_x, name_y = (
-            (places[0].set_xlabel, places[0].set_ylabel)
-            if alone
-            else (partial(figure.supxlabel, fontsize=9), partial(figure.supylabel, fontsize=9))
-        )
-        name_x("pruning rate, 0 for the dense network")
-        name_y("test accuracy (%), mean ± standard deviation")
+            chance_line(axes, drawing.chance)
+        _name_alone(places[0]) if alone else _name_together(figure, places)
         places[0].set_xticks(sorted({_rate(panel) for panel in panels}))
         _legend(figure, _lines(panels), panels)
     return figure
+
+
+def _name_alone(axes: Axes) -> None:
+    axes.set_xlabel("pruning rate, 0 for the dense network")
+    axes.set_ylabel(_MEASURED)
+
+
+def _name_together(figure: Figure, places: Sequence[Axes]) -> None:
+    for lowest in places[-COLUMNS:]:
+        lowest.set_xlabel("pruning rate, 0: dense")
+    figure.supylabel(_MEASURED, fontsize=9)
 
 
 def draw_finetuning(title: str, drawings: Sequence[Drawing[float]]) -> Figure:
@@ -74,7 +80,7 @@ def draw_finetuning(title: str, drawings: Sequence[Drawing[float]]) -> Figure:
     """
     panels = [panel for drawing in drawings for panel in drawing.panels]
     rates = sorted({_rate(panel) for panel in panels if panel.parameter is not None})
-    sizes = sorted({panel.kernel_size for panel in panels})
+    ticks = _receptive_fields(panels)
     alone = len(drawings) == 1
     shown = [(rate, one) for rate in rates for one in (drawings if alone else _in_rows(drawings))]
     with look():
@@ -88,7 +94,7 @@ def draw_finetuning(title: str, drawings: Sequence[Drawing[float]]) -> Figure:
                 axes.set_axis_off()
                 continue
             _entitle_at(rate, axes, drawing)
-            _dense_and_tuned(axes, sizes, *_dense_and_at(rate, drawing))
+            _dense_and_tuned(axes, ticks, *_dense_and_at(rate, drawing))
             chance_line(axes, drawing.chance)
         for axes in places[::COLUMNS]:
             axes.set_ylabel("test accuracy (%)")
@@ -109,6 +115,13 @@ def _entitle_at(rate: float, axes: Axes, drawing: Drawing[float]) -> None:
         axes.set_title(said)
 
 
+def _receptive_fields(panels: Sequence[Panel[float]]) -> dict[int, str]:
+    """What stands at the place of each kernel size: its receptive field, where a run records it."""
+    names = {panel.kernel_size: f"k = {panel.kernel_size}" for panel in panels}
+    known = {p.kernel_size: p.receptive_field for p in panels if p.receptive_field is not None}
+    return {size: str(known.get(size, names[size])) for size in sorted(names)}
+
+
 def _dense_and_at(
     rate: float, drawing: Drawing[float]
 ) -> tuple[list[Panel[float]], list[Panel[float]]]:
@@ -123,9 +136,9 @@ def _rate_lines(axes: Axes, drawing: Drawing[float]) -> None:
     panels = drawing.panels
     if not any(panel.contents for panel in panels):
         say_why(axes, _reasons(panels))
+        return
     for size in sorted({panel.kernel_size for panel in panels if panel.contents}):
         _rate_line(axes, [panel for panel in panels if panel.kernel_size == size])
-    chance_line(axes, drawing.chance)
     pruned = [panel for panel in panels if panel.parameter is not None]
     beside_others = bool(drawing.heading)
     if beside_others and not any(panel.contents for panel in pruned):
@@ -166,12 +179,11 @@ def _rate_line(axes: Axes, panels: Sequence[Panel[float]]) -> None:
 
 def _dense_and_tuned(
     axes: Axes,
-    sizes: Sequence[int],
+    ticks: Mapping[int, str],
     dense: Sequence[Panel[float]],
     tuned: Sequence[Panel[float]],
 ) -> None:
-    places = {size: place for place, size in enumerate(sizes)}
-    fields = {panel.kernel_size: panel.receptive_field for panel in (*dense, *tuned)}
+    places = {size: place for place, size in enumerate(ticks)}
     for panels, shift, filled in ((dense, -0.12, False), (tuned, 0.12, True)):
         for panel in (panel for panel in panels if panel.contents):
             ((mean,), (deviation,)) = _means_and_deviations([panel])
@@ -186,10 +198,9 @@ def _dense_and_tuned(
                 ms=5.5,
                 capsize=2.5,
             )
-    names = [f"k = {size}" if fields[size] is None else str(fields[size]) for size in sizes]
-    axes.set_xticks(range(len(sizes)), names)
+    axes.set_xticks(range(len(ticks)), list(ticks.values()))
     axes.set_xlabel("receptive field (pixels)")
-    axes.set_xlim(-0.6, len(sizes) - 0.4)
+    axes.set_xlim(-0.6, len(ticks) - 0.4)
     if not any(panel.contents for panel in tuned):
         note(axes, _reasons(tuned)[:1])
 

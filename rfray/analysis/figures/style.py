@@ -24,6 +24,7 @@ _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _SMALLEST_KERNEL = 2
 _TITLE_CHARACTERS_AN_INCH = 11
 _PANEL_TITLE_CHARACTERS = 38
+_NO_BREAK = "\u00a0"
 
 _LOOK: Any = {
     "font.family": "DejaVu Sans",
@@ -102,8 +103,16 @@ def rows_of(count: int) -> int:
 
 
 def entitle(axes: Axes, title: str) -> None:
-    """A panel's title, in as many lines as half of a figure's width asks for."""
-    axes.set_title(textwrap.fill(title, _PANEL_TITLE_CHARACTERS), fontsize=8.5)
+    """A panel's title, in as many lines as half of a figure's width asks for.
+
+    It breaks behind a comma where it can, so that an axis and its value keep together.
+    """
+    parts = ", ".join(
+        part.replace(" ", _NO_BREAK) if len(part) < _PANEL_TITLE_CHARACTERS else part
+        for part in title.split(", ")
+    )
+    lines = textwrap.wrap(parts, _PANEL_TITLE_CHARACTERS, break_on_hyphens=False)
+    axes.set_title("\n".join(lines).replace(_NO_BREAK, " "), fontsize=8.5)
 
 
 def chance_line(axes: Axes, chance: float | None) -> None:

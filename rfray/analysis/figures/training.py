@@ -102,8 +102,11 @@ def _metrics_beside(figure: Figure, drawings: Sequence[Drawing[dict[str, Curve]]
     """Places of several drawings, (drawings, metrics): a metric has the same axes in all."""
     places = figure.subplots(len(drawings), len(_SHOWN), sharex=True, sharey="col", squeeze=False)
     for row, drawing in zip(places, drawings, strict=True):
-        for axes in row:
+        for axes, name in zip(row, _SHOWN.values(), strict=True):
             entitle(axes, drawing.heading)
+            axes.set_ylabel(name)
+    for lowest in places[-1]:
+        lowest.set_xlabel("epoch")
     return places
 
 
