@@ -43,7 +43,8 @@ from ray import tune
 from side_by_side import print_and_write, versions
 from sleeping import LONGEST_VARIABLE, seconds_of
 
-from rfray.engine.ray_executor import RayExecutor, start_ray
+from rfray.engine.ray_executor import RayExecutor
+from rfray.engine.ray_start import start_ray
 from rfray.engine.view import Ending, View, Watcher
 from rfray.plan import Plan, make_plan
 from rfray.storage import Storage, storage_at

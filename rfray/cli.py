@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import json
 import os
-import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -157,6 +156,7 @@ def sweep(
     """
     from rfray import chatter, executors
     from rfray.data.readable import refuse_unreadable
+    from rfray.pasteable import build_tables, compare_runs, sweep_again
     from rfray.sweep_run import sweep_study
 
     if in_process and address is not None:
@@ -190,9 +190,10 @@ def sweep(
     except KeyboardInterrupt:
         click.echo("\ninterrupted: what was finished is kept. To resume:")
         again = [*arguments, "--in-process"] if in_process else arguments
-        click.echo(f"  {_command_again(again, options)}")
+        click.echo(f"  {sweep_again(again, options)}")
         raise click.exceptions.Exit(INTERRUPTED) from None
-    _say_next_steps(place, planned.study.name)
+    click.echo(f"compare the runs:  {compare_runs(place)}")
+    click.echo(f"build the tables:  {build_tables(place, planned.study.name)}")
     if not all_done:
         raise click.exceptions.Exit(SOME_FAILED)
 
@@ -413,20 +414,6 @@ def _show(as_json: bool, data: Any, *texts: Any) -> None:
 def _nothing_to_check(names: Iterable[str]) -> None:
     """Of data that lies on other machines."""
     del names
-
-
-def _command_again(arguments: Sequence[str], options: dict[str, str | None]) -> str:
-    given = [part for name, value in options.items() if value for part in (name, value)]
-    return shlex.join(["python", "-m", "rfray.sweep", *arguments, *given])
-
-
-def _say_next_steps(place: Storage, study: str) -> None:
-    where = f" --storage {place.root}"
-    where += "" if place.embedded else f" --tracking-uri {place.tracking_uri}"
-    served = place.tracking_uri.startswith("http")
-    ui = "open" if served else "mlflow ui --backend-store-uri"
-    click.echo(f"compare the runs:  {ui} {place.tracking_uri}")
-    click.echo(f"build the tables:  rfray analyze --study {study}{where}")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import psutil
 from rich.table import Table
 from rich.text import Text
 
+from rfray.engine.cluster_address import chosen_address
 from rfray.errors import UserError
 from rfray.plan import Plan
 from rfray.storage import Storage
@@ -159,11 +160,12 @@ def _tracking(storage: Storage) -> Finding:
 
 
 def _ray(address: str | None) -> Finding:
-    if address is None and "RAY_ADDRESS" not in os.environ:
+    if chosen_address(address, os.environ) is None:
         return Finding("Ray", True, "starts on this machine with each sweep")
     import ray
 
-    from rfray.engine.ray_executor import machines, start_ray
+    from rfray.engine.ray_executor import machines
+    from rfray.engine.ray_start import start_ray
 
     start_ray(address)
     try:

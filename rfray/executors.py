@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rfray.engine.assemble import demands
+from rfray.engine.cluster_address import chosen_address
 from rfray.engine.machine import GIB, Machine
 from rfray.errors import UserError
 from rfray.plan import Plan
@@ -27,9 +28,11 @@ def on_ray(plan: Plan, tune: Path, address: str | None, started: Callable[[], No
         started: Called as soon as Ray has started, which takes the signals for itself.
 
     Raises:
-        UserError: There is no cluster at that address, or a stage fits none of its machines.
+        UserError: There is no way into the cluster, Ray cannot start here, or a stage fits none of
+            its machines.
     """
-    from rfray.engine.ray_executor import RayExecutor, machines, start_ray
+    from rfray.engine.ray_executor import RayExecutor, machines
+    from rfray.engine.ray_start import start_ray
 
     start_ray(address)
     started()
@@ -39,7 +42,7 @@ def on_ray(plan: Plan, tune: Path, address: str | None, started: Callable[[], No
 
 def joins_cluster(address: str | None) -> bool:
     """Whether a sweep would run on a cluster that is there, rather than on this machine."""
-    return bool(address or os.environ.get("RAY_ADDRESS"))
+    return chosen_address(address, os.environ) is not None
 
 
 def in_process(plan: Plan) -> InProcessExecutor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 
 from rfray.errors import UserError
 
@@ -67,11 +68,26 @@ def storage_at(folder: str | None, tracking_uri: str | None) -> Storage:
         folder: `--storage`; None takes RFRAY_STORAGE, else `./rfray-results`.
         tracking_uri: `--tracking-uri`; None takes MLFLOW_TRACKING_URI, else a sqlite database in
             the folder.
+
+    Raises:
+        UserError: The sqlite database's address cannot hold the folder's name.
     """
     chosen = folder or os.environ.get(STORAGE_VARIABLE) or DEFAULT_FOLDER
     root = Path(chosen).expanduser().resolve()
     uri = tracking_uri or os.environ.get(TRACKING_VARIABLE)
+    if not uri:
+        _refuse_other_in_an_address(root)
     return Storage(root, _absolute(uri) if uri else _sqlite(root))
+
+
+def _refuse_other_in_an_address(root: Path) -> None:
+    """SQLAlchemy reads `?` as the path's end and decodes `%20`: it would open another file."""
+    if "?" in str(root) or unquote(str(root)) != str(root):
+        raise UserError(
+            "a database address cannot hold this folder's name, for its '?' or '%'",
+            where=str(root),
+            do="choose another with --storage DIR",
+        )
 
 
 def _absolute(uri: str) -> str:

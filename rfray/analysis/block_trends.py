@@ -57,12 +57,7 @@ def block_trends(
         there = [entry for entry in cells if entry.values]
         levels = [_level(entry, column.trend_over) for entry in there]
         values = [tuple(entry.values.values()) for entry in there]
-        groups = list(zip(levels, values, strict=True))
-        hypothesis = column.trend or "falls"
-        if there and all(entry.at_chance for entry in there):
-            trend = untested(column.trend_over, groups, hypothesis, AT_CHANCE)
-        else:
-            trend = trend_over(column.trend_over, groups, hypothesis)
+        trend = _trend(column, there, list(zip(levels, values, strict=True)))
         runs = [tuple(entry.runs.values()) for entry in there]
         data = (
             _measured(column, spec),
@@ -71,6 +66,15 @@ def block_trends(
             frozenset(zip(levels, values, runs, strict=True)),
         )
         yield BlockTrend(block, column, trend, data)
+
+
+def _trend(
+    column: Column, cells: Sequence[Entry], groups: Sequence[tuple[float | None, Sequence[float]]]
+) -> Trend:
+    hypothesis = column.trend or "falls"
+    if cells and all(entry.at_chance for entry in cells):
+        return untested(column.trend_over, groups, hypothesis, AT_CHANCE)
+    return trend_over(column.trend_over, groups, hypothesis)
 
 
 def corrected(tests: Sequence[BlockTrend]) -> list[BlockTrend]:

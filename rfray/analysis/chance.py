@@ -31,8 +31,16 @@ class TestImages:
         Chance and 1.645 standard errors √(p (1 − p) / n) of a share p among n images (the normal
         approximation of the binomial distribution; Agresti, Categorical Data Analysis, 2013, 1.3).
         """
-        p = 1 / self.classes
-        return 100 * (p + _ONE_SIDED_95 * math.sqrt(p * (1 - p) / self.images))
+        return self.chance + _ONE_SIDED_95 * self.sampling_error(self.chance)
+
+    def sampling_error(self, accuracy: float) -> float:
+        """The standard error of an accuracy, per cent, that so many test images leave, in points.
+
+        √(p (1 − p) / n) of a share p among n images that are drawn independently: how far the
+        accuracy of the same network would scatter over other test sets of this size.
+        """
+        p = accuracy / 100
+        return 100 * math.sqrt(p * (1 - p) / self.images)
 
 
 def at_chance(accuracies: Iterable[float], test: TestImages | None) -> bool:

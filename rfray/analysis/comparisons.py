@@ -7,15 +7,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from rfray.analysis import schema
+from rfray.analysis.chance import at_chance
 from rfray.analysis.multiplicity import holm
 from rfray.analysis.paired import PairedTest, paired_test
 from rfray.analysis.report_file import Quantity
-from rfray.analysis.samples import Measurements, difference, measure_seeds
+from rfray.analysis.samples import Measurements, Sample, difference, measure_seeds
 from rfray.analysis.slots import Identity, without
 from rfray.analysis.values import Scalar
 
 _NOT_COMPARED = ("dataset", "arch", "kernel_size")
 """What the tables and the trend tests are about."""
+
+BOTH_AT_CHANCE = "both are at chance level"
 
 
 @dataclass(frozen=True)
@@ -88,15 +91,26 @@ def _comparison(
 ) -> Comparison:
     value, against = (measure_seeds(quantity, one, study) for one in cells)
     sample = difference(value, against, None)
+    reason = BOTH_AT_CHANCE if _at_chance(quantity, cells[0], (value, against), study) else ""
     return Comparison(
         axis=axis,
         value=dict(cells[0])[axis],
         against=dict(cells[1])[axis],
         quantity=quantity,
         identity=without(cells[0], axis),
-        test=paired_test(list(sample.values.values())),
+        test=paired_test(list(sample.values.values()), reason),
         n_planned=sample.n_planned,
         runs=tuple(dict.fromkeys(record.run_id for record in sample.records)),
+    )
+
+
+def _at_chance(
+    quantity: Quantity, identity: Identity, sides: Sequence[Sample], study: Measurements
+) -> bool:
+    """Whether both sides are accuracies of networks that do no better than guessing."""
+    images = study.frame.document.datasets.get(str(dict(identity).get("dataset")))
+    return quantity.metric == "test_accuracy" and all(
+        at_chance(side.values.values(), images) for side in sides
     )
 
 

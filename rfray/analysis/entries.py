@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -29,6 +30,10 @@ class Entry:
         precisions: In which its runs were computed, as far as that is recorded.
         at_chance: Whether its accuracies, or those of a side of its differences, are at chance
             level.
+        test_images: How many images an accuracy was measured on; None for what is no test accuracy
+            and where that is not recorded.
+        sampling_error: Standard error that so many test images leave of the mean accuracy, in
+            percentage points; NaN where their number is None.
     """
 
     identity: Identity
@@ -43,6 +48,8 @@ class Entry:
     runs: Mapping[int | None, tuple[str, ...]]
     precisions: frozenset[str] = frozenset()
     at_chance: bool = False
+    test_images: int | None = None
+    sampling_error: float = math.nan
 
     @property
     def note(self) -> str:

@@ -25,15 +25,18 @@ def long_form(table: Table) -> pd.DataFrame:
     Columns: `arch dataset kernel_size receptive_field metric mean std n ci_low ci_high`, then
     `<source>_mean <source>_std <source>_standard_errors` for each source of published values (the
     last is how far `mean` lies above the published one), `n_planned`, the study's further axes,
-    `note` and `at_chance`.
+    `note`, `at_chance`, and for test accuracies `sampling_error` (in percentage points) with
+    `test_images`.
     """
     columns = [*_LEADING, "metric", "mean", "std", "n", "ci_low", "ci_high"]
     for source in table.sources:
         columns += [f"{source}_mean", f"{source}_std", f"{source}_standard_errors"]
     columns += ["n_planned", *(axis for axis in table.axes if axis not in _LEADING), "note"]
-    columns.append("at_chance")
+    columns += ["at_chance", "sampling_error", "test_images"]
     frame = pd.DataFrame([_long_row(entry) for entry in table.entries], columns=columns)
-    return frame.astype({"kernel_size": "Int64", "receptive_field": "Int64"})
+    return frame.astype(
+        {"kernel_size": "Int64", "receptive_field": "Int64", "test_images": "Int64"}
+    )
 
 
 def trend_form(table: Table) -> pd.DataFrame:
@@ -96,6 +99,8 @@ def _long_row(entry: Entry) -> dict[str, object]:
         "ci_high": entry.summary.ci_high,
         "note": entry.note,
         "at_chance": entry.at_chance,
+        "sampling_error": entry.sampling_error,
+        "test_images": entry.test_images,
     }
     for source, value in entry.published.items():
         row |= {

@@ -20,7 +20,7 @@ from rfray.analysis.expected import progress
 from rfray.analysis.figures import DrawnFigure
 from rfray.analysis.figures.style import colour
 from rfray.analysis.frame import StudyFrame
-from rfray.analysis.links import runs_link, ui_address
+from rfray.analysis.links import runs_link, ui_address, ui_command
 from rfray.analysis.presentation import (
     blocks,
     cell_text,
@@ -29,6 +29,7 @@ from rfray.analysis.presentation import (
     number,
     published_text,
     remarks,
+    sampling_error_text,
     trends_across,
 )
 from rfray.analysis.provenance import facts
@@ -61,6 +62,7 @@ def html_text(contents: Contents, pictures: Mapping[str, bytes]) -> str:
         study=frame.study,
         version=__version__,
         ui=ui_address(frame.tracking_uri),
+        ui_command=ui_command(frame.tracking_uri),
         served=frame.tracking_uri.startswith(("http://", "https://")),
         facts=facts(frame),
         axes=[(axis, ", ".join(map(show, values))) for axis, values in frame.document.axes.items()],
@@ -132,6 +134,7 @@ def _entry(entry: Entry, sources: Iterable[str]) -> dict[str, Any]:
         "text": cell_text(entry),
         "runs": list(dict.fromkeys(run for runs in entry.runs.values() for run in runs)),
         "interval": "" if math.isnan(entry.summary.ci_low) else interval_text(entry),
+        "sampling_error": "" if entry.test_images is None else sampling_error_text(entry),
         "published": [
             (source, published_text(entry, source))
             for source in sources

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from urllib.parse import quote, urlsplit, urlunsplit
 
@@ -24,6 +25,12 @@ def ui_address(tracking_uri: str) -> str:
     """Where a browser finds the pages of a store: its server, or `mlflow ui` on this machine."""
     served = urlsplit(tracking_uri).scheme in ("http", "https")
     return without_password(tracking_uri).rstrip("/") if served else LOCAL_UI
+
+
+def ui_command(tracking_uri: str) -> str:
+    """What shows a store that has no server of its own, to be pasted into a shell."""
+    store = without_password(tracking_uri)
+    return shlex.join(["mlflow", "ui", "--backend-store-uri", store])
 
 
 def runs_link(frame: StudyFrame, run_ids: Sequence[str]) -> str:

@@ -55,17 +55,21 @@ class PairedTest:
     reason: str
 
 
-def paired_test(differences: Sequence[float]) -> PairedTest:
+def paired_test(differences: Sequence[float], reason: str = "") -> PairedTest:
     """Tests whether the mean of paired differences is zero.
 
     The pairs are taken as independent and their differences as normally distributed, which so few
     of them can neither show nor refute.
+
+    Args:
+        differences: One a pair.
+        reason: Why they say nothing, where that is known; then nothing is tested.
     """
     sample = np.asarray(differences, dtype=np.float64)
     n = len(sample)
     mean = float(sample.mean()) if n else math.nan
     std = float(sample.std(ddof=1)) if n > 1 else math.nan
-    reason = _untestable(sample)
+    reason = reason or _untestable(sample)
     if reason:
         none = (math.nan, math.nan)
         return PairedTest(n, mean, std, none, math.nan, none, math.nan, math.nan, reason)

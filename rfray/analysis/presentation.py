@@ -22,6 +22,7 @@ NOTHING = "—"
 
 THIS_STUDY = "this study"
 INTERVAL = "95 % interval"
+SAMPLING_ERROR = "sampling error"
 CHANCE = "†"
 """Marks a number at chance level."""
 
@@ -88,6 +89,13 @@ def remarks(table: Table) -> list[str]:
         said.append(
             f"no {INTERVAL} under {FEWEST_FOR_INTERVAL} values: of two it would say nothing"
         )
+    images = sorted({entry.test_images for entry in table.entries if entry.test_images})
+    if images:
+        counts = " or ".join(f"{count:,}" for count in images)
+        said.append(
+            f"{SAMPLING_ERROR}: √(p (1 − p) / n) of a mean accuracy p on n = {counts} test images; "
+            "all seeds share them, so the deviation over seeds does not hold it"
+        )
     if any(entry.at_chance for entry in table.entries):
         said.append(
             f"{CHANCE} at chance level: no accuracy is above 100 % / classes by more than the "
@@ -137,6 +145,13 @@ def interval_text(entry: Entry) -> str:
     """`low to high`, a dash where there are too few values."""
     low, high, spec = entry.summary.ci_low, entry.summary.ci_high, entry.column.format
     return NOTHING if math.isnan(low) else f"{number(low, spec)} to {number(high, spec)}"
+
+
+def sampling_error_text(entry: Entry) -> str:
+    """`± 0.27`, a dash where the number of test images is not known or does not matter."""
+    if entry.test_images is None:
+        return NOTHING
+    return f"± {number(entry.sampling_error, entry.column.format)}"
 
 
 def published_text(entry: Entry, source: str) -> str:
@@ -189,6 +204,8 @@ def _cell_lines(sources: Sequence[str], entries: tuple[Entry, ...]) -> CellLines
     lines = [Line(THIS_STUDY, tuple(cell_text(entry) for entry in entries))]
     if any(not math.isnan(entry.summary.ci_low) for entry in entries):
         lines.append(Line(INTERVAL, tuple(interval_text(entry) for entry in entries)))
+    if any(entry.test_images for entry in entries):
+        lines.append(Line(SAMPLING_ERROR, tuple(sampling_error_text(entry) for entry in entries)))
     lines += [
         Line(source, tuple(published_text(entry, source) for entry in entries))
         for source in sources

@@ -8,7 +8,7 @@ from itertools import islice
 
 from rfray.analysis import schema
 from rfray.analysis.block_trends import BlockTrend, block_trends, corrected
-from rfray.analysis.chance import at_chance
+from rfray.analysis.chance import TestImages, at_chance
 from rfray.analysis.entries import Entry
 from rfray.analysis.expected import Gap
 from rfray.analysis.frame import StudyFrame
@@ -104,7 +104,8 @@ def build_table(spec: TableSpec, study: Measurements, published: Published) -> T
             gaps.update(dict.fromkeys(sample.gaps))
             bounds = _bounds(column, spec.measured)
             entry = _entry(column, identity, sample, bounds, study.frame, published)
-            entries.append(replace(entry, at_chance=_at_chance(column, spec, identity, study)))
+            chance = _at_chance(column, spec, identity, study)
+            entries.append(_on_test_images(replace(entry, at_chance=chance), study.frame))
     axes = tuple(axis for axis in study.frame.axes if any(axis in dict(cell) for cell in cells))
     return Table(
         spec=spec,
@@ -128,11 +129,28 @@ def _sample(
 
 
 def _at_chance(column: Column, spec: TableSpec, identity: Identity, study: Measurements) -> bool:
-    test = study.frame.document.datasets.get(str(dict(identity).get("dataset")))
+    test = _test_images(identity, study.frame)
     return any(
         at_chance(measure_seeds(quantity, identity, study).values.values(), test)
         for quantity in _accuracies(column, spec.measured)
     )
+
+
+def _test_images(identity: Identity, frame: StudyFrame) -> TestImages | None:
+    return frame.document.datasets.get(str(dict(identity).get("dataset")))
+
+
+def _on_test_images(entry: Entry, frame: StudyFrame) -> Entry:
+    """A number with the sampling error of its test images, if it is a test accuracy.
+
+    A difference of two accuracies on the same images has another one, which they do not tell.
+    """
+    test, column = _test_images(entry.identity, frame), entry.column
+    accuracy = isinstance(column, MeasuredColumn) and column.metric == "test_accuracy"
+    if test is None or not accuracy or entry.summary.n == 0:
+        return entry
+    error = test.sampling_error(entry.summary.mean)
+    return replace(entry, test_images=test.images, sampling_error=error)
 
 
 def _accuracies(column: Column, measured: Mapping[str, MeasuredColumn]) -> list[Quantity]:

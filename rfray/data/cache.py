@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,8 +12,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from rfray.data.dataset import Dataset, DatasetSource, Split, checked, problem_with
-from rfray.data.folders import prepared_file
-from rfray.data.overlap import NOTE, count_overlap
+from rfray.data.folders import FINDINGS, prepared_file
+from rfray.data.overlap import count_overlap, overlap_findings
 from rfray.telling import tell
 
 
@@ -72,5 +73,8 @@ def _write(path: Path, dataset: Dataset) -> None:
         # Channels last, once and for all: what reads batches of them works in that layout.
         tensors[f"{name}_pixels"] = split.images.permute(0, 2, 3, 1).contiguous()
         tensors[f"{name}_labels"] = split.labels.contiguous()
-    save_file(tensors, partial, metadata={NOTE: str(count_overlap(dataset))})
+    overlap = overlap_findings(count_overlap(dataset), len(dataset.test))
+    findings = tuple(dict.fromkeys((*dataset.facts.findings, *overlap)))
+    # One note alone: safetensors writes several in any order, and equal data should be equal bytes.
+    save_file(tensors, partial, metadata={FINDINGS: json.dumps(findings)})
     partial.replace(path)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
 DATA_VARIABLE = "RFRAY_DATA"
+
+FINDINGS = "findings"
+"""What a prepared copy's header calls what was found of its files, a JSON list of sentences."""
 
 
 def data_folder() -> Path:
@@ -24,6 +28,12 @@ def prepared_folder() -> Path:
 def prepared_file(fingerprint: str) -> Path:
     """The prepared copy of a data set on this machine, whether or not it is there."""
     return prepared_folder() / f"{fingerprint}.safetensors"
+
+
+def noted_findings(path: Path) -> tuple[str, ...]:
+    """What was found as a prepared copy was made of its files, a sentence each."""
+    note = (prepared_notes(path) or {}).get(FINDINGS, "[]")
+    return tuple(json.loads(note))
 
 
 def prepared_notes(path: Path) -> dict[str, str] | None:

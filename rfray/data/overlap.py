@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 NOTE = "test_in_training"
-"""What a prepared file's header calls the number of such test pictures."""
+"""What the header of a copy called their number that was prepared before it noted findings."""
 
 
 def pixels_digest(pixels: NDArray[np.uint8]) -> bytes:

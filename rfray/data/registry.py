@@ -18,7 +18,7 @@ from rfray.data import (
     torchvision_sets,
 )
 from rfray.data.dataset import DatasetSource
-from rfray.data.folders import prepared_file
+from rfray.data.folders import noted_findings, prepared_file
 from rfray.data.overlap import noted_overlap, overlap_findings
 from rfray.data.resized import resized
 from rfray.errors import UserError, nearest
@@ -80,8 +80,9 @@ def dataset_findings(name: str) -> tuple[str, ...]:
         UserError: See `dataset_source`.
     """
     facts = dataset_source(name).facts
-    noted = noted_overlap(prepared_file(facts.fingerprint))
-    return tuple(dict.fromkeys((*facts.findings, *overlap_findings(noted, facts.test_images))))
+    copy = prepared_file(facts.fingerprint)
+    overlap = overlap_findings(noted_overlap(copy), facts.test_images)
+    return tuple(dict.fromkeys((*facts.findings, *noted_findings(copy), *overlap)))
 
 
 def naming_problem(name: str) -> str | None:

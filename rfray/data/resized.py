@@ -38,7 +38,7 @@ def load(facts: DatasetFacts, source: DatasetSource) -> Dataset:
     """
     dataset = checked(source.load())
     return Dataset(
-        facts,
+        replace(facts, findings=dataset.facts.findings),
         *(
             Split(_scaled(split.images, facts), split.labels)
             for split in (dataset.train, dataset.test)

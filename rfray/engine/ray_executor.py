@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import os
-import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,7 +11,6 @@ from typing import Any
 
 import ray
 
-from rfray import chatter
 from rfray.engine.answer import answered, lost
 from rfray.engine.executor import Ended, Event, Progressed
 from rfray.engine.frontier import Occupancy
@@ -23,56 +19,10 @@ from rfray.engine.machine import Machine
 from rfray.engine.progress import SECONDS_BETWEEN, noted_progress
 from rfray.engine.trials import TrialLane
 from rfray.engine.worker import run_task
-from rfray.errors import UserError
 from rfray.naming import TRAIN
 from rfray.study import Request
 
-_CONNECT_SECONDS = 10
 _CAPACITY_SECONDS = 1.0
-
-
-def start_ray(address: str | None) -> None:
-    """Join the cluster at `address` or RAY_ADDRESS, or start Ray on this machine for this sweep.
-
-    Raises:
-        UserError: There is no cluster at that address.
-    """
-    cluster = address or os.environ.get("RAY_ADDRESS")
-    if cluster:
-        _refuse_unreachable(cluster)
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Otherwise a task that is killed for its memory is started again for ever.
-    os.environ.setdefault("RAY_task_oom_retries", "2")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's coming default
-    try:
-        ray.init(
-            # Left to itself Ray joins whatever cluster it finds on this machine.
-            address=cluster or "local",
-            log_to_driver=chatter.wanted(),
-            logging_level=chatter.level(logging.ERROR),
-            **({} if cluster else {"include_dashboard": False}),
-        )
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise UserError(
-            f"no Ray cluster answers: {str(error).splitlines()[0]}",
-            where=f"--address {cluster}" if cluster else "this machine",
-            do="leave --address out to start Ray here" if address else "",
-        ) from error
-
-
-def _refuse_unreachable(address: str) -> None:
-    """Ray itself tries for minutes where nothing listens."""
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if not colon or not port.isdigit():
-        return
-    try:
-        socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
-    except OSError as error:
-        raise UserError(
-            f"no Ray cluster answers: {error.strerror or error}",
-            where=f"--address {address}",
-            do="leave --address out to start Ray here",
-        ) from error
 
 
 def machines() -> list[Machine]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -77,9 +78,10 @@ def describe_study(plan: Plan) -> str:
     axes = plan.study.grid.axes.items()
     swept = " × ".join(f"{name} {values}" for name, values in axes if len(values) > 1)
     networks = f"{len(plan.cells)} networks ({swept})" if swept else "one network"
+    analyze = shlex.join(["rfray", "analyze", "--study", plan.study.name])
     return (
         f"as last planned by rfray {__version__}: {networks}, {len(plan.nodes)} runs. Tables and "
-        f"figures: `rfray analyze --study {plan.study.name}`."
+        f"figures: `{analyze}`."
     )
 
 

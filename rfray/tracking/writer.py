@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import zip_longest
@@ -52,10 +53,12 @@ class LedgerWriter(Ledger):
             self._create_experiment()
         experiment = self.client.get_experiment_by_name(study)
         if experiment.lifecycle_stage != "active":
+            restore = ["mlflow", "experiments", "restore", "-x", experiment.experiment_id]
             raise UserError(
                 f"the experiment '{study}' was deleted",
                 where=tracking_uri,
-                do="restore it with `mlflow experiments restore`, or give the study another name",
+                do=f"restore it with `MLFLOW_TRACKING_URI={shlex.quote(tracking_uri)} "
+                f"{shlex.join(restore)}`, or give the study another name",
             )
         self._id = experiment.experiment_id
         self._home = self.home(experiment)

@@ -98,6 +98,19 @@ def test_a_seed_that_one_side_lacks_does_not_count_and_is_told(write, compared):
     assert one.test.mean == pytest.approx(1.25)
 
 
+def test_networks_that_guess_are_not_compared(write, compared):
+    facts = {"digits": {"classes": 10, "test_images": 10_000}}
+    writer = write(planned({"train.learning_rate": [0.1, 0.01]}, datasets=facts))
+    for seed, gain in GAINS.items():
+        train(writer, 10.0, seed=seed, learning_rate=0.1)
+        train(writer, 10.0 + gain / 10, seed=seed, learning_rate=0.01)
+
+    (one,), _ = compared(writer.study)
+
+    assert one.note == "both are at chance level"
+    assert (one.n_tests, math.isnan(one.test.p_value)) == (0, True)
+
+
 def test_cells_that_differ_in_more_than_one_setting_are_not_compared(write, compared):
     document = planned({})
     document["zip"] = [

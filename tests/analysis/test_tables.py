@@ -328,7 +328,7 @@ def test_csv_has_the_stated_columns_in_their_order(write, tables):
     assert header == (
         "arch,dataset,kernel_size,receptive_field,metric,mean,std,n,ci_low,ci_high,"
         "paper_mean,paper_std,paper_standard_errors,author_mean,author_std,author_standard_errors,"
-        "n_planned,width,note,at_chance"
+        "n_planned,width,note,at_chance,sampling_error,test_images"
     )
 
 

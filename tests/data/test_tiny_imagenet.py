@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,6 +11,11 @@ import torch
 from layouts import WNIDS, jpeg, pixels, refused, tiny_source, tiny_tree, write_tree
 from picture_files import RAMP, oriented, saved, see_through
 from PIL import Image
+
+from rfray.data import registry
+from rfray.data.cache import prepared
+from rfray.data.resized import resized
+from rfray.data.tiny_imagenet import UNVERIFIED
 
 ROOT = "tiny-imagenet-200"
 
@@ -138,3 +144,20 @@ def test_without_files_it_says_what_to_put_where(data_root):
     source, _ = tiny_source(tiny_tree())
     with refused(rf"{data_root}/tiny-imagenet-200\.zip: missing.*put the published file there"):
         source.load()
+
+
+@pytest.mark.parametrize("size", [None, 32])
+def test_the_plan_says_that_nobody_could_check_an_extracted_folder(data_root, monkeypatch, size):
+    tree = tiny_tree()
+    source, packed = tiny_source(tree)
+    monkeypatch.setitem(registry.DATASETS, "tiny_imagenet", partial(resized, source))
+    name = "tiny_imagenet" if size is None else f"tiny_imagenet@{size}"
+    write_tree(data_root, tree)
+    assert registry.dataset_findings(name) == ()  # nobody has read it yet
+    prepared(registry.dataset_source(name))
+    assert registry.dataset_findings(name) == (UNVERIFIED,)
+    for copy in (data_root / "prepared").glob("*.safetensors"):
+        copy.unlink()
+    (data_root / "tiny-imagenet-200.zip").write_bytes(packed)
+    prepared(registry.dataset_source(name))
+    assert registry.dataset_findings(name) == ()

@@ -122,11 +122,11 @@ def chance_line(axes: Axes, chance: float | None) -> None:
     axes.axhline(chance, color="#999999", lw=0.8, ls=":", zorder=0)
     axes.annotate(
         "chance",
-        (1, chance),
+        (0, chance),
         xycoords=("axes fraction", "data"),
-        xytext=(-2, 2),
+        xytext=(3, 2),
         textcoords="offset points",
-        ha="right",
+        ha="left",
         va="bottom",
         fontsize=7,
         color="#777777",

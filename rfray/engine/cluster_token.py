@@ -1,0 +1,90 @@
+"""The token that a Ray cluster asks for, found where Ray itself looks for it.
+
+https://docs.ray.io/en/latest/ray-security/token-auth.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rfray.errors import UserError
+
+VARIABLE = "RAY_AUTH_TOKEN"
+PATH_VARIABLE = "RAY_AUTH_TOKEN_PATH"
+
+
+@dataclass(frozen=True)
+class Token:
+    """A token, and where it lay.
+
+    Attributes:
+        text: The secret; no message and no repr shows it.
+        source: A variable's name or a file's path.
+    """
+
+    text: str = field(repr=False)
+    source: str
+
+
+def token_at_hand(environment: Mapping[str, str]) -> Token | None:
+    """The token that Ray would show: of RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or `~/.ray/auth_token`.
+
+    Args:
+        environment: Of this process.
+
+    Returns:
+        None if there is none in any of the three.
+
+    Raises:
+        UserError: A file cannot be read, RAY_AUTH_TOKEN_PATH names one without a token, or what
+            was found cannot be sent.
+    """
+    variable, path = environment.get(VARIABLE, "").strip(), environment.get(PATH_VARIABLE)
+    if variable:
+        return _sendable(Token(variable, VARIABLE))
+    if path:
+        return _sendable(_named(Path(path)))  # Ray takes a ~ as it is, and so a file of that name
+    home = environment.get("HOME")
+    default = Path(home, ".ray", "auth_token") if home else None
+    if default is None or not _is_there(default):
+        return None
+    text = _first_line(default, str(default), f"make it readable, or set {VARIABLE}")
+    return _sendable(Token(text, str(default))) if text else None
+
+
+def _named(path: Path) -> Token:
+    where = f"{PATH_VARIABLE}={path}"
+    another = f"name the file that holds the token, or unset {PATH_VARIABLE}"
+    text = _first_line(path, where, another)
+    if not text:
+        raise UserError("no token stands in its first line", where=where, do=another)
+    return Token(text, where)
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # in a folder that may not be looked into
+        return True
+
+
+def _first_line(path: Path, where: str, do: str) -> str:
+    try:
+        lines = path.read_bytes().decode(errors="replace").splitlines()
+    except OSError as error:
+        raise UserError(
+            f"Ray's token cannot be read: {error.strerror}", where=where, do=do
+        ) from error
+    return lines[0].strip() if lines else ""
+
+
+def _sendable(token: Token) -> Token:
+    if token.text.isascii() and token.text.isprintable():
+        return token
+    raise UserError(
+        "holds characters that no token has",
+        where=token.source,
+        do="copy the token anew from the cluster's head: `ray get-auth-token` prints it there",
+    )

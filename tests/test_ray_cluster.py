@@ -1,0 +1,147 @@
+"""`rfray sweep --address` against real heads of `ray start --head`, with a token and without."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from own_head import own_head, plain_environment, put_token
+
+pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("own_head")]
+
+TOKEN = "0123456789abcdef" * 4
+ONE_NETWORK = """\
+name: one
+axes: {dataset: [digits], arch: [vgg19_rf], kernel_size: [5], seed: [0], width: [0.03125]}
+train: {epochs: 1, batch_size: 32, images_per_epoch: 64}
+"""
+JOIN = """\
+import sys
+import ray
+from rfray.engine.ray_start import start_ray
+
+start_ray(sys.argv[1] if len(sys.argv) > 1 else None)
+
+@ray.remote(num_cpus=0)
+class Actor:
+    def answer(self):
+        return 42
+
+print(ray.get(Actor.remote().answer.remote()))
+"""
+"""An actor: where the head asks for no token, it is what a driver that shows one loses."""
+
+
+@pytest.fixture(scope="module")
+def guarded():
+    with own_head(TOKEN) as head:
+        yield head
+
+
+@pytest.fixture(scope="module")
+def unguarded():
+    with own_head(None) as head:
+        yield head
+
+
+@pytest.fixture
+def home(tmp_path):
+    folder = tmp_path / "home"
+    folder.mkdir()
+    return folder
+
+
+def joined(home, *address, **variables):
+    return _ran([sys.executable, "-c", JOIN, *address], home, variables)
+
+
+def swept(home, *arguments, **variables):
+    sweep = home.parent / "one.yaml"
+    sweep.write_text(ONE_NETWORK)
+    command = [sys.executable, "-m", "rfray.cli", "sweep", str(sweep), *arguments]
+    return _ran([*command, "--storage", str(home.parent / "results")], home, variables)
+
+
+def _ran(command, home, variables):
+    return subprocess.run(
+        command,
+        env=plain_environment(home, **variables),
+        capture_output=True, text=True, timeout=200, check=False,
+    )  # fmt: skip
+
+
+def assert_refused(result, *says):
+    """One line, and nothing that Ray says of itself."""
+    assert result.returncode == 2, result.stderr
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("rfray: ")
+    for words in says:
+        assert words in line
+
+
+def assert_in(result):
+    assert (result.returncode, result.stdout, result.stderr) == (0, "42\n", "")
+
+
+def test_a_token_in_home_lets_a_sweep_in_and_ray_says_nothing(guarded, home):
+    put_token(home, TOKEN)
+    result = swept(home, "--address", guarded.address)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    assert "rfray analyze --study one" in result.stdout
+
+
+def test_a_token_in_the_environment_lets_in(guarded, home, tmp_path):
+    file = tmp_path / "token"
+    file.write_text(f"{TOKEN}\n")
+    assert_in(joined(home, guarded.address, RAY_AUTH_TOKEN=TOKEN))
+    assert_in(joined(home, guarded.address, RAY_AUTH_TOKEN_PATH=str(file)))
+    assert_in(joined(home, RAY_ADDRESS=guarded.address, RAY_AUTH_TOKEN=TOKEN))
+
+
+def test_auto_finds_the_cluster_of_this_machine_and_its_token(guarded, home):
+    put_token(home, TOKEN)
+    assert_in(joined(home, "auto", RAY_TMPDIR=str(guarded.temporary)))
+
+
+def test_a_missing_token_is_told(guarded, home):
+    assert_refused(
+        swept(home, "--address", guarded.address),
+        f"--address {guarded.address}: the cluster asks for a token, and there is none here",
+        "set RAY_AUTH_TOKEN",
+    )
+
+
+def test_a_wrong_token_is_told_and_where_it_lies(guarded, home):
+    put_token(home, TOKEN[::-1])
+    result = swept(home, RAY_ADDRESS=guarded.address)
+    assert_refused(
+        result,
+        f"RAY_ADDRESS={guarded.address}: the cluster asks for another token than that of",
+        str(home / ".ray" / "auth_token"),
+    )
+    assert "--address" not in result.stderr
+    assert TOKEN[::-1] not in result.stderr
+
+
+def test_a_head_that_asks_for_no_token_takes_those_with_one_and_those_without(unguarded, home):
+    assert_in(joined(home, unguarded.address))
+    put_token(home, TOKEN)
+    assert_in(joined(home, unguarded.address))
+    assert_in(joined(home, unguarded.address, RAY_AUTH_MODE="token"))
+
+
+def test_a_token_file_that_is_missing_matters_only_where_a_token_is_asked_for(
+    guarded, unguarded, home
+):
+    assert_in(joined(home, unguarded.address, RAY_AUTH_TOKEN_PATH="/missing"))
+    assert_refused(
+        swept(home, "--address", guarded.address, RAY_AUTH_TOKEN_PATH="/missing"),
+        "RAY_AUTH_TOKEN_PATH=/missing: Ray's token cannot be read",
+    )
+
+
+def test_where_no_home_can_be_written_a_sweep_here_is_refused(home):
+    (home / ".ray").touch()
+    assert_refused(swept(home), "Ray does not start", str(home / ".ray"))
