@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -418,6 +419,7 @@ def _search_nodes(layout: _Layout, one: Place) -> Iterator[Node]:
         "inputs": [node.key for node in samples],
     }
     written = {"samples": search.samples, "per": search.per, **own}
+    written["space"] = json.dumps(own["space"])  # as the study document says it
     yield Node(
         key=digest(identity),
         stage=stage.name,

@@ -139,7 +139,14 @@ def _yaml_words(value: Any) -> str:
     return f"[{', '.join(map(_yaml_words, value))}]" if isinstance(value, list) else str(value)
 
 
-_WORDS = {int: "integer", float: "number", str: "text", bool: "true or false", type(None): "null"}
+_WORDS = {
+    int: "integer",
+    float: "number",
+    str: "text",
+    bool: "true or false",
+    type(None): "null",
+    Any: "values",
+}
 
 
 def _type_words(annotation: Any) -> str:
@@ -147,8 +154,6 @@ def _type_words(annotation: Any) -> str:
     if annotation in _WORDS:
         return _WORDS[annotation]
     origin, arguments = get_origin(annotation), get_args(annotation)
-    if annotation is Any:
-        return "values"
     if origin is dict:
         return "key for each setting"
     if origin is list:
