@@ -11,6 +11,15 @@ from rfray.stages.stage import Scope, Variant
 TRAIN = "train"
 """The stage whose runs are the study's networks: its settings are named with the network."""
 
+SAMPLE = "sample"
+"""The stage whose runs a search tries settings with."""
+
+SEARCH = "search"
+"""The stage that chooses settings of training among its samples."""
+
+OF_A_SEARCH = frozenset({SAMPLE, SEARCH})
+"""What is planned where a study has a search."""
+
 
 def scope_name(
     scope: Scope, cell: Cell, varying: Collection[str], settings: Mapping[str, Any]

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from pydantic import ValidationError
+
 from rfray.cell import Cell
 from rfray.data.amount import Amount
 from rfray.data.registry import dataset_findings
-from rfray.errors import UserError
+from rfray.errors import UserError, in_words
 from rfray.grid import Place, Point, place, point_at, varying
 from rfray.keys import digest
 from rfray.models.geometry import Geometry, geometry
 from rfray.models.network import GlobalAveragePool, Network
-from rfray.naming import TRAIN, scope_name, stage_label
+from rfray.naming import OF_A_SEARCH, SAMPLE, SEARCH, TRAIN, scope_name, shown, stage_label
 from rfray.parameters import Parameters
 from rfray.settings import CELL_SETTINGS
 from rfray.stages.registry import stages
+from rfray.stages.sample import SampleParameters
+from rfray.stages.search import DrawnSearch, SearchParameters
 from rfray.stages.stage import Stage, Variant
 from rfray.study import Study
 
@@ -35,7 +40,7 @@ class Node:
         parameters: The stage's parameters.
         name: Run name, such as `vgg19_rf-cifar10-k3-seed0/prune-0.9`.
         inputs: Keys of the nodes that it reads.
-        parent: Key of the train node that its run stands under; None at the top.
+        parent: Key of the train node, or of the search, that its run stands under; None at the top.
         settings: Those stages' settings that vary in the study and that it depends on, its own
             included, by their dotted names.
         params: What the run logs as params.
@@ -117,7 +122,11 @@ def make_plan(study: Study) -> Plan:
     layout = _Layout(study, points)
     nodes: dict[str, Node] = {}
     of_stage: dict[str, dict[Place, list[Node]]] = {}
-    for name in study.stage_parameters():
+    for group in _searched_groups(layout):
+        *samples, chosen = _search_nodes(layout, group[0])
+        nodes |= {node.key: node for node in (*samples, chosen)}
+        of_stage.setdefault(SEARCH, {}).update({one: [chosen] for one in group})
+    for name in layout.stages:
         stage = stages()[name]
         of_stage[name] = {}
         for group in _groups(layout, stage):
@@ -127,6 +136,13 @@ def make_plan(study: Study) -> Plan:
                 for read in of_stage
                 if read in stage.reads and stages()[read].scope == "cell"
                 for node in of_stage[read][layout.part(place, read)]
+            ]
+            earlier += [
+                node
+                for place in group
+                for read in stage.may_read
+                if read in of_stage
+                for node in of_stage[read][place]
             ]
             made = [
                 nodes.setdefault(node.key, node) for node in _nodes(layout, stage, group, earlier)
@@ -146,7 +162,7 @@ class _Chosen:
 
     Attributes:
         parameters: All of them.
-        own: One node's, without the list that fans out: it says nothing of one node.
+        own: One node's, without the list that fans out and without what is searched.
         changed: Those among `own` that are not at their default.
     """
 
@@ -164,12 +180,12 @@ class _Layout:
 
     def __init__(self, study: Study, points: Sequence[Point]) -> None:
         self.study = study
+        self.stages = tuple(name for name in study.stage_parameters() if name not in OF_A_SEARCH)
         self.varying = varying(points)
         names = tuple(dict.fromkeys(name for point in points for name in point))
         network_names = _names_of(names, {TRAIN})
         self._names = {
-            stage: _names_of(names, {stage, *stages()[stage].reads})
-            for stage in study.stage_parameters()
+            stage: _names_of(names, {stage, *stages()[stage].reads}) for stage in self.stages
         }
         self.places = {
             stage: tuple(dict.fromkeys(place(point, mine) for point in points))
@@ -192,11 +208,17 @@ class _Layout:
         own = tuple(pair for pair in one if pair[0].startswith(f"{stage.name}."))
         if (stage.name, own) not in self._chosen:
             parameters = self.study.parameters_at(stage.name, point_at(own))
-            fanned = {stage.fan.parameter} if stage.fan else set()
+            # What fans out says nothing of one node; what is searched is its search's to say.
+            unsaid = {stage.fan.parameter} if stage.fan else set()
+            unsaid |= {
+                name.partition(".")[2]
+                for name in self.study.searched
+                if name.startswith(f"{stage.name}.")
+            }
             self._chosen[stage.name, own] = _Chosen(
                 parameters,
-                parameters.model_dump(exclude=fanned),
-                parameters.model_dump(exclude=fanned, exclude_defaults=True),
+                parameters.model_dump(exclude=unsaid),
+                parameters.model_dump(exclude=unsaid, exclude_defaults=True),
             )
         return self._chosen[stage.name, own]
 
@@ -325,9 +347,9 @@ def _node(
         "parameters": chosen.changed,
         "variant": variant,
         "inputs": [node.key for node in inputs],
-        "subject": None if inputs else _subject(stage, cells[0]),
+        "subject": None if stage.reads else _subject(stage, cells[0]),
     }
-    trained = [node.key for node in inputs if node.stage == TRAIN]
+    above = [node.key for node in inputs if node.stage in (TRAIN, SEARCH)]
     scope = scope_name(stage.scope, cells[0], layout.varying, settings)
     return Node(
         key=digest(identity),
@@ -337,11 +359,138 @@ def _node(
         parameters=chosen.parameters,
         name=f"{scope}/{stage_label(stage.name, variant, settings)}",
         inputs=tuple(node.key for node in inputs),
-        parent=trained[0] if stage.scope == "cell" and trained else None,
+        parent=above[0] if stage.scope == "cell" and above else None,
         settings=settings,
         params={**_scope_params(stage, cells), **settings, **chosen.own, **variant},
         work=stage.work(chosen.parameters, cells[0]) * len(cells),
     )
+
+
+def _searched_groups(layout: _Layout) -> Iterator[tuple[Place, ...]]:
+    """The places of training that each search chooses for; nothing without a search.
+
+    Raises:
+        UserError: The cells of one search differ in more than their seed.
+    """
+    search = layout.study.search_drawn
+    if search is None:
+        return
+    for name in search.per:
+        if name == "seed" or name not in layout.study.grid.names:
+            raise UserError(
+                f"'{name}' is {'what each search has in common' if name == 'seed' else 'no axis'}",
+                where=f"{layout.study.name}: search.per",
+                do="leave it out",
+            )
+    groups: dict[Place, list[Place]] = {}
+    for one in layout.places[TRAIN]:
+        groups.setdefault(place(dict(one), search.per), []).append(one)
+    for group in groups.values():
+        apart = [name for name in varying([dict(one) for one in group]) if name != "seed"]
+        if apart:
+            raise UserError(
+                f"the cells of one search differ in '{apart[0]}'",
+                where=f"{layout.study.name}: search.per",
+                do=f"add '{apart[0]}' to search.per",
+            )
+        yield tuple(group)
+
+
+def _search_nodes(layout: _Layout, one: Place) -> Iterator[Node]:
+    """The samples of one search, and behind them the search itself."""
+    search = layout.study.search_drawn
+    assert search is not None  # noqa: S101 (there are no groups otherwise)
+    samples = []
+    for number, drawn in enumerate(search.drawn):
+        samples.append(_sample_node(layout, one, search, number, drawn))
+        yield samples[-1]
+    cell, settings = layout.cell(one), layout.shown(one)
+    stage = stages()[SEARCH]
+    own = search.model_dump(include={"metric", "scheduler"})
+    own |= {
+        "space": {
+            name: domain.model_dump(exclude_none=True) for name, domain in search.space.items()
+        }
+    }
+    identity = {
+        "stage": stage.name,
+        "version": stage.version,
+        "parameters": own,
+        "inputs": [node.key for node in samples],
+    }
+    written = {"samples": search.samples, "per": search.per, **own}
+    written["space"] = json.dumps(own["space"])  # as the study document says it
+    yield Node(
+        key=digest(identity),
+        stage=stage.name,
+        variant={},
+        cells=(cell,),
+        parameters=SearchParameters.model_validate(search.model_dump(exclude={"drawn"})),
+        name=f"{scope_name('search', cell, layout.varying, settings)}/{stage.name}",
+        inputs=tuple(node.key for node in samples),
+        parent=None,
+        settings=settings,
+        params={**_scope_params(stage, (cell,)), **settings, **written},
+        work=stage.work(search, cell),
+    )
+
+
+def _sample_node(
+    layout: _Layout, one: Place, search: DrawnSearch, number: int, drawn: Mapping[str, Any]
+) -> Node:
+    """A training with what a sample tries; its number is no part of its key."""
+    cell, stage = layout.cell(one), stages()[SAMPLE]
+    tried = {name.partition(".")[2]: value for name, value in drawn.items()}
+    usual = layout.chosen(stages()[TRAIN], one).parameters.model_dump()
+    try:
+        parameters = SampleParameters.model_validate(
+            {**usual, **tried, "metric": search.metric, "scheduler": search.scheduler}
+        )
+    except ValidationError as error:
+        words = ", ".join(f"{name} {shown(value)}" for name, value in drawn.items())
+        where = f"{layout.study.name}: search with {words}"
+        raise UserError(in_words(error.errors()[0]), where=where) from error
+    identity = {
+        "stage": stage.name,
+        "version": stage.version,
+        # Samples that are trained to their end are the same, whatever they are compared by.
+        "parameters": parameters.model_dump(
+            exclude_defaults=True, exclude={"metric"} if search.scheduler == "none" else set()
+        ),
+        "subject": _subject(stage, cell),
+    }
+    settings = layout.shown(one)
+    return Node(
+        key=digest(identity),
+        stage=stage.name,
+        variant={"sample": number},
+        cells=(cell,),
+        parameters=parameters,
+        name=f"{scope_name('sample', cell, layout.varying, settings)}/{SAMPLE}-{number}",
+        inputs=(),
+        parent=None,
+        settings={**settings, **drawn},
+        params={
+            **_scope_params(stage, (cell,)),
+            **settings,
+            **drawn,
+            **parameters.model_dump(),
+            "sample": number,
+        },
+        work=stage.work(parameters, cell),
+    )
+
+
+def _search_findings(study: Study) -> Iterator[str]:
+    """What is searched, and how thoroughly."""
+    search = study.search_drawn
+    if search is None:
+        return
+    space = "; ".join(f"{name} {domain}" for name, domain in search.space.items())
+    few = len(search.drawn)
+    count = f"{few} samples" if few == search.samples else f"{few} samples, all that differ"
+    per = ", ".join(search.per)
+    yield f"search: for each {per or 'study'}, {count} of {space}, by {search.metric}"
 
 
 def _subject(stage: Stage[Any], cell: Cell) -> dict[str, Any]:
@@ -365,7 +514,7 @@ def _scope_params(stage: Stage[Any], cells: Sequence[Cell]) -> dict[str, Any]:
         "width": cell.width,
     }
     match stage.scope:
-        case "cell":
+        case "cell" | "sample":
             params["seed"] = cell.seed
         case "seeds":
             params["seeds"] = [member.seed for member in cells]
@@ -400,10 +549,11 @@ def _cell_plans(
 
 
 def _findings(layout: _Layout, cells: Sequence[Cell]) -> Iterator[str]:
-    for stage in layout.study.stage_parameters():
+    for stage in layout.stages:
         if stages()[stage].scope == "seeds" and len({cell.seed for cell in cells}) < 2:
             yield f"{stage} compares seeds, and the study has one: it will not run"
     yield from _cautions(layout)
+    yield from _search_findings(layout.study)
     shown = set()
     for cell in cells:
         dead = cell.geometry.dead_fraction

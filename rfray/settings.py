@@ -67,13 +67,16 @@ _CHECKS = {"dataset": AfterValidator(_known_dataset), "arch": AfterValidator(_kn
 def settings() -> Mapping[str, Setting]:
     """Every setting that may be an axis, by name: the cell's, then each stage's.
 
-    A list that fans a stage out, such as prune's rates, is an axis already and is not among them.
+    A list that fans a stage out, such as prune's rates, is an axis already and is not among them,
+    nor is what a search does.
     """
     found = [
         Setting(name, _value_type(field, _CHECKS.get(name)), field.description or "")
         for name, field in ((name, Cell.model_fields[name]) for name in CELL_SETTINGS)
     ]
     for stage in stages().values():
+        if stage.scope in ("sample", "search"):
+            continue  # what chooses settings is none itself
         fanned = stage.fan.parameter if stage.fan else None
         found += [
             Setting(f"{stage.name}.{name}", _value_type(field, None), field.description or "")
@@ -89,7 +92,7 @@ def advice(name: str) -> str:
     declared = stages().get(stage)
     if declared is not None and declared.fan is not None and leaf == declared.fan.parameter:
         return f"it is a list already: write {name} outside of axes"
-    if stage in ("data", "resources", "name"):
+    if stage in ("data", "resources", "name", "search"):
         return "it is the same for the whole study: write it outside of axes"
     alike = [known for known in settings() if known.rpartition(".")[2] == name]
     if alike:

@@ -22,9 +22,11 @@ from rfray.data.background import colour_problem
 from rfray.data.registry import at_size
 from rfray.errors import UserError, in_words, nearest
 from rfray.grid import Grid, Point
+from rfray.naming import SAMPLE, SEARCH, TRAIN
 from rfray.parameters import NOTHING_TWICE, Parameters
 from rfray.settings import one_of, settings
-from rfray.stages.registry import stages
+from rfray.stages.registry import sections, stages
+from rfray.stages.search import DrawnSearch
 
 
 @cache
@@ -203,18 +205,31 @@ class Study(Parameters):
     @classmethod
     def _known_stages(cls, resources: dict[str, Request]) -> dict[str, Request]:
         for name in resources:
-            if name not in stages():
-                raise ValueError(f"no stage is called '{name}' ({nearest(name, stages())})")
+            if name not in sections():
+                raise ValueError(f"no stage is called '{name}' ({nearest(name, sections())})")
         return resources
 
     def stage_parameters(self) -> Mapping[str, Parameters]:
         """The parameters of every stage that the study runs, in the order of the graph."""
-        present = {name: getattr(self, name) for name in stages()}
-        return {name: value for name, value in present.items() if value is not None}
+        present = {name: getattr(self, name) for name in sections()}
+        if self.search_drawn is not None:
+            present[SAMPLE] = present[TRAIN]
+        return {name: present[name] for name in stages() if present.get(name) is not None}
+
+    @property
+    def search_drawn(self) -> DrawnSearch | None:
+        """The search with its samples; None where the study has none."""
+        search: DrawnSearch | None = getattr(self, SEARCH, None)
+        return search
+
+    @property
+    def searched(self) -> tuple[str, ...]:
+        """The settings that are searched, by their dotted names."""
+        return tuple(self.search_drawn.space) if self.search_drawn else ()
 
     def request(self, stage: str) -> Request:
-        """What one node of `stage` occupies."""
-        return self.resources.get(stage, Request())
+        """What one node of `stage` occupies; a sample trains, so it takes what train does."""
+        return self.resources.get(TRAIN if stage == SAMPLE else stage, Request())
 
     @property
     def grid(self) -> Grid:
@@ -260,6 +275,11 @@ class Study(Parameters):
     def document(self) -> dict[str, Any]:
         """The study as JSON-ready data, every default written out, data sets with their size."""
         document = self.model_dump(mode="json", exclude_none=True)
+        if self.search_drawn is not None:
+            document[SEARCH]["drawn"] = self.search_drawn.drawn
+            for name in self.searched:  # what is searched has no value that holds for all
+                stage, _, leaf = name.partition(".")
+                document[stage].pop(leaf, None)
         varied = self.grid
         conditions = [{"if": rule.condition, "set": rule.settings} for rule in varied.when]
         sections = {"zip": varied.zipped, "exclude": varied.excluded, "when": conditions}
@@ -317,7 +337,7 @@ def study_model() -> type[Study]:
     """
     fields: dict[str, Any] = {
         stage.name: (stage.parameters | None, Field(default=None, description=stage.summary))
-        for stage in stages().values()
+        for stage in sections().values()
     }
     fields |= {
         "axes": (axes_model(), Field(description="What varies: a list of values a setting.")),

@@ -9,13 +9,17 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from rfray import grid
 from rfray.errors import UserError, in_words, nearest
+from rfray.naming import SEARCH, TRAIN
 from rfray.parameters import Parameters
-from rfray.settings import advice
-from rfray.stages.registry import stages
+from rfray.search_draws import draws
+from rfray.search_space import Domain
+from rfray.settings import advice, settings
+from rfray.stages.registry import sections, stages
+from rfray.stages.search import DrawnSearch, SearchParameters
 from rfray.study import Data, Request, Study, study_model, when_model
 from rfray.yaml_file import parse_value, read_mapping
 
@@ -109,18 +113,82 @@ def parse_study(
     """
     # A stage named without parameters (`cka:`) runs with its defaults, one set to false not at all.
     filled = {
-        key: {} if value is None and key in stages() else value
+        key: {} if value is None and key in sections() else value
         for key, value in document.items()
-        if not (value is False and key in stages())
+        if not (value is False and key in sections())
     }
     try:
         study = study_model().model_validate(filled)
     except ValidationError as error:
         raise _user_error(error, source, places or {}) from error
+    study = _with_samples(study, source, places or {})
     _refuse_missing_axes(study, source, places or {})
     _refuse_missing_inputs(study, source)
     _refuse_wrong_grid(study, source, places or {})
     return study
+
+
+def _with_samples(study: Study, source: str, places: Mapping[str, str]) -> Study:
+    """The study with the samples of its search drawn.
+
+    Raises:
+        UserError: It searches what cannot be searched, or has nothing to compare samples by.
+    """
+    search: SearchParameters | None = getattr(study, SEARCH)
+    if search is None:
+        return study
+    where = f"{places.get(SEARCH, source)}: {SEARCH}"
+    if getattr(study, TRAIN) is None:
+        raise UserError(
+            "a search tries settings of training, which the study does not run",
+            where=where,
+            do="add a key 'train:', or leave the search out: search=false",
+        )
+    if study.data.validation is None:
+        raise UserError(
+            "a search compares its samples on images that are held out, and none are",
+            where=where,
+            do="add data: {validation: 0.1}",
+        )
+    place = f"{places.get(f'{SEARCH}.space', source)}: {SEARCH}.space"
+    for name in search.space:
+        _refuse_unsearchable(name, study, place)
+    drawn = [dict(choice) for choice in draws(search.space, search.samples)]
+    for name, domain in search.space.items():
+        _refuse_wrong_values(name, domain, [choice[name] for choice in drawn], place)
+    with_draws = DrawnSearch.model_validate({**search.model_dump(), "drawn": drawn})
+    return study.model_copy(update={SEARCH: with_draws})
+
+
+def _refuse_unsearchable(name: str, study: Study, where: str) -> None:
+    of_training = [known for known in settings() if known.startswith(f"{TRAIN}.")]
+    if name not in of_training:
+        what = (
+            f"'{name}' is no setting of training, and a search tries those alone"
+            if name in settings()
+            else f"'{name}' is no setting that can be searched"
+        )
+        alike = [known for known in of_training if known.partition(".")[2] == name]
+        do = f"did you mean '{alike[0]}'?" if alike else nearest(name, of_training)
+        raise UserError(what, where=where, do=do)
+    varied = study.grid
+    if name in varied.names or name in (varied.usual or {}):
+        what = "an axis" if name in varied.names else "set by `when`"
+        raise UserError(
+            f"'{name}' is searched, and {what} as well",
+            where=where,
+            do="leave it out of one of them",
+        )
+
+
+def _refuse_wrong_values(name: str, domain: Domain, drawn: Sequence[Any], where: str) -> None:
+    """UserError if a setting cannot have a value that a search may give it."""
+    kind: TypeAdapter[Any] = TypeAdapter(settings()[name].type)
+    for value in (*domain.values, *drawn):
+        try:
+            kind.validate_python(value, strict=True)
+        except ValidationError as error:
+            raise UserError(in_words(error.errors()[0]), where=f"{where}: {name}") from error
 
 
 _REQUIRED_AXES = ("dataset", "arch", "kernel_size", "seed")
@@ -208,6 +276,6 @@ def _fields_at(path: tuple[int | str, ...]) -> list[str]:
             model = Data
         elif part == "when":
             model = when_model()
-        elif str(part) in stages():
-            model = stages()[str(part)].parameters if model is not Request else Request
+        elif str(part) in sections():
+            model = sections()[str(part)].parameters if model is not Request else Request
     return list(model.model_fields)

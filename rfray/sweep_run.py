@@ -225,7 +225,7 @@ def _settled(plan: Plan, ledger: LedgerWriter, renew: Callable[[], None]) -> Sta
                 for entry in outcome.measurements
                 if (entry.metric, entry.step) not in logged
             ]
-            params = missing_params(plan.nodes[key].params, run)
+            params = missing_params({**plan.nodes[key].params, **outcome.settled}, run)
             ledger.end_run(run.run_id, "FINISHED", closing_tags(outcome), unlogged, params)
     _end_strays(before, ledger)
     return standing(plan, ledger.runs(plan.study.name))

@@ -15,9 +15,11 @@ from pydantic.fields import FieldInfo
 from rfray.cell import Cell
 from rfray.data.registry import DATASETS
 from rfray.models.registry import ARCHITECTURES
+from rfray.naming import TRAIN
 from rfray.parameters import Parameters
-from rfray.settings import CELL_SETTINGS
-from rfray.stages.registry import stages
+from rfray.search_space import Domain
+from rfray.settings import CELL_SETTINGS, settings
+from rfray.stages.registry import sections
 from rfray.study import Data, Request, study_model
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -62,7 +64,7 @@ def sweep_schema() -> dict[str, Any]:
     schema = study_model().model_json_schema()
     schema["$schema"] = DIALECT
     schema["title"] = "rfray sweep file"
-    for name in stages():
+    for name in sections():
         # `cka:` alone is null in YAML and means the defaults; `cka: false` leaves the stage out.
         schema["properties"][name]["anyOf"].append({"const": False})
     axes = schema["$defs"]["Axes"]["properties"]
@@ -72,25 +74,28 @@ def sweep_schema() -> dict[str, Any]:
         axes[name] = {"description": axes[name].get("description", ""), **values}
     axes["arch"]["items"]["enum"] = sorted(ARCHITECTURES)
     axes["dataset"]["items"]["examples"] = sorted(DATASETS)
-    schema["properties"]["resources"]["propertyNames"] = {"enum": list(stages())}
+    searchable = [name for name in settings() if name.startswith(f"{TRAIN}.")]
+    schema["$defs"]["SearchParameters"]["properties"]["space"]["propertyNames"] = {
+        "enum": searchable
+    }
+    schema["properties"]["resources"]["propertyNames"] = {"enum": list(sections())}
     return schema
 
 
 def reference_page(version: str) -> str:
     """The sweep file's keys as a Markdown page: type, default and meaning of each."""
-    sections = [_INTRODUCTION.format(version=version)]
-    sections.append(_axes_section())
-    sections.append(_GRID)
-    for stage in stages().values():
+    parts = [_INTRODUCTION.format(version=version), _axes_section(), _GRID]
+    for stage in sections().values():
         about = (stage.parameters.__doc__ or "").strip().splitlines()[0]
-        sections.append(
+        parts.append(
             _section(f"`{stage.name}`", f"{about} Result: {stage.summary}.", stage.parameters)
         )
-    sections.append(_section("`data`", Data.__doc__ or "", Data))
-    sections.append(
+    parts.append(_section("`search.space.SETTING`", Domain.__doc__ or "", Domain))
+    parts.append(_section("`data`", Data.__doc__ or "", Data))
+    parts.append(
         _section("`resources.STAGE`", "What one run of a stage occupies; enters no key.", Request)
     )
-    return "\n".join(sections)
+    return "\n".join(parts)
 
 
 def _axes_section() -> str:
@@ -134,7 +139,14 @@ def _yaml_words(value: Any) -> str:
     return f"[{', '.join(map(_yaml_words, value))}]" if isinstance(value, list) else str(value)
 
 
-_WORDS = {int: "integer", float: "number", str: "text", bool: "true or false", type(None): "null"}
+_WORDS = {
+    int: "integer",
+    float: "number",
+    str: "text",
+    bool: "true or false",
+    type(None): "null",
+    Any: "values",
+}
 
 
 def _type_words(annotation: Any) -> str:
@@ -142,6 +154,8 @@ def _type_words(annotation: Any) -> str:
     if annotation in _WORDS:
         return _WORDS[annotation]
     origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is dict:
+        return "key for each setting"
     if origin is list:
         return f"list of {_type_words(arguments[0])}"
     if origin in (Union, types.UnionType):

@@ -11,7 +11,7 @@ from jsonschema import Draft202012Validator
 
 from rfray import __version__
 from rfray.cli import rfray
-from rfray.stages.registry import stages
+from rfray.stages.registry import sections
 from rfray.sweep_schema import reference_page, sweep_schema
 from rfray.yaml_file import read_mapping
 
@@ -55,7 +55,7 @@ def test_what_the_study_refuses_an_editor_marks(changes):
     assert problems({**SMALL, "train": {}, **changes}) != []
 
 
-@pytest.mark.parametrize("stage", stages())
+@pytest.mark.parametrize("stage", sections())
 def test_a_stage_may_be_named_alone_or_left_out(stage):
     assert problems({**SMALL, stage: None}) == problems({**SMALL, stage: False}) == []
 

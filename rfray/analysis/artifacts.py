@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import json
+import math
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +61,39 @@ class Alignment:
     layers: tuple[str, ...]
     pairs: NDArray[np.int64]
     matrices: Floats
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The samples of a search, from `samples.csv`.
+
+    Attributes:
+        settings: What each of the S samples tried, by the setting's dotted name.
+        accuracy: Validation accuracy in percent, (S,); NaN where a sample diverged.
+        stopped: Whether each was stopped early, (S,).
+    """
+
+    settings: dict[str, list[object]]
+    accuracy: Floats
+    stopped: NDArray[np.bool_]
+
+
+def read_samples(path: Path) -> Samples:
+    """Reads `samples.csv`; ArtifactError if it is no such file."""
+    with path.open(encoding="utf-8", newline="") as stream:
+        names = [name for name in next(csv.reader(stream), []) if "." in name]
+    measured = ("validation_accuracy", "stopped_epoch", "diverged_epoch")
+    columns = _columns(path, (*names, *measured))
+    accuracy = [
+        math.nan if diverged or not text else float(text)
+        for text, diverged in zip(columns[measured[0]], columns[measured[2]], strict=True)
+    ]
+    try:
+        settings = {name: [json.loads(text) for text in columns[name]] for name in names}
+    except json.JSONDecodeError as error:
+        raise ArtifactError(f"{path.name}: {error}") from error
+    stopped = np.array([bool(text) for text in columns[measured[1]]], dtype=np.bool_)
+    return Samples(settings, np.array(accuracy, dtype=np.float64), stopped)
 
 
 def read_density(path: Path) -> Density:

@@ -10,6 +10,7 @@ from rfray.analysis.expected import Expected, Gap
 from rfray.analysis.figures import DrawnFigure
 from rfray.analysis.frame import StudyFrame, not_finite
 from rfray.analysis.screening import LeftOut
+from rfray.analysis.search_report import Chosen
 from rfray.analysis.tables import NotInStudy, Table
 
 
@@ -26,6 +27,7 @@ class Contents:
         not_in_study: Tables and figures of the report that the study has nothing for.
         gaps: Everything that is missing, by name and reason.
         comparisons: Values of settings, compared seed by seed.
+        searches: What each search chose.
     """
 
     title: str
@@ -36,6 +38,7 @@ class Contents:
     not_in_study: Sequence[NotInStudy]
     gaps: Sequence[Gap]
     comparisons: Sequence[Comparison]
+    searches: Sequence[Chosen] = ()
 
 
 def odd_values(frame: StudyFrame) -> list[str]:

@@ -112,6 +112,9 @@ def parse_document(document: Mapping[str, Any], seen: Iterable[str]) -> StudyDoc
             for stage, own in schema.OWN_PARAMETER.items()
             if stage in stages and (values := _planned_parameter(stages, stage, own)) is not None
         }
+        if "search" in stages:
+            stages = {"sample": {}, **stages}
+            parameters["sample"] = tuple(range(len(stages["search"].pop("drawn", ()))))
         validation = _validation(document)
         datasets = {
             name: TestImages(int(facts["classes"]), int(facts["test_images"]))

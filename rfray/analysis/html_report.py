@@ -34,6 +34,7 @@ from rfray.analysis.presentation import (
 )
 from rfray.analysis.provenance import facts
 from rfray.analysis.report_file import MeasuredColumn
+from rfray.analysis.search_report import EXPLAINED, headings, texts
 from rfray.analysis.tables import Table
 from rfray.analysis.values import show
 
@@ -69,6 +70,12 @@ def html_text(contents: Contents, pictures: Mapping[str, bytes]) -> str:
         stages=list(_stages(frame)),
         progress=progress(frame, contents.expected),
         tables=[_table(table) for table in contents.tables],
+        searches=[
+            (frame.names.cell(one.identity), texts(one, contents.searches), one.run, one.note)
+            for one in contents.searches
+        ],
+        searched=headings(contents.searches),
+        chosen=EXPLAINED,
         comparisons=rows_by_setting(contents.comparisons, frame.names),
         compared=COLUMNS,
         explained=explained(contents.comparisons) if contents.comparisons else "",

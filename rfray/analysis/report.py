@@ -25,6 +25,12 @@ from rfray.analysis.latex import latex_text
 from rfray.analysis.published import Published, load_published
 from rfray.analysis.report_file import ReportSpec, check_names, read_layout
 from rfray.analysis.samples import Measurements, read_histories
+from rfray.analysis.search_report import (
+    searches,
+    searches_form,
+    searches_markdown,
+    with_search_figure,
+)
 from rfray.analysis.summary import summary_text
 from rfray.analysis.tables import NotInStudy, Table, build_tables
 from rfray.analysis.writing import write_all
@@ -102,6 +108,7 @@ def analyze(ledger: Ledger, study: str, report: Report, out: Path) -> Analysis:
     frame = finished(read_frame(ledger, study))
     check_names(layout, report.path, frame.axes, _metrics(frame))
     check_trends(layout, report.path, frame.document.axes)
+    layout = with_search_figure(layout, frame)
     expected = expected_slots(frame)
     measurements = Measurements(frame, expected, read_histories(ledger, frame, layout))
     tables, absent = build_tables(layout, measurements, report.published)
@@ -111,12 +118,21 @@ def analyze(ledger: Ledger, study: str, report: Report, out: Path) -> Analysis:
     not_in_study = (*absent, *undrawn)
     compared = comparisons(measurements)
     contents = Contents(
-        layout.title, frame, expected, tables, figures, not_in_study, gaps, compared
+        layout.title,
+        frame,
+        expected,
+        tables,
+        figures,
+        not_in_study,
+        gaps,
+        compared,
+        searches(frame),
     )
     pictures = {figure.id: rendered(figure.figure) for figure in figures}
     files = {
         **_table_files(tables),
         **_comparison_files(contents),
+        **_search_files(contents),
         **{
             f"figures/{name}.{suffix}": content
             for name, picture in pictures.items()
@@ -158,6 +174,16 @@ def _comparison_files(contents: Contents) -> dict[str, bytes]:
     return {
         "tables/comparisons.csv": csv_text(comparisons_form(found)).encode(),
         "tables/comparisons.md": comparisons_markdown(found, contents.frame.names).encode(),
+    }
+
+
+def _search_files(contents: Contents) -> dict[str, bytes]:
+    found = contents.searches
+    if not found:
+        return {}
+    return {
+        "tables/search.csv": csv_text(searches_form(found)).encode(),
+        "tables/search.md": searches_markdown(found, contents.frame.names).encode(),
     }
 
 

@@ -167,7 +167,7 @@ class _Selected(_Model):
         return {axis: tuple(typed(axis, v) for v in values) for axis, values in where.items()}
 
 
-_WRITTEN_BESIDE = ("trends", "comparisons")
+_WRITTEN_BESIDE = ("trends", "comparisons", "search")
 """Names of files that stand beside those of the tables."""
 
 
@@ -216,7 +216,7 @@ class FigureSpec(_Selected):
     """
 
     kind: Literal[
-        "spectra", "eigenvalues", "cka", "importance", "training", "pruning", "finetuning"
+        "spectra", "eigenvalues", "cka", "importance", "training", "pruning", "finetuning", "search"
     ]
 
 

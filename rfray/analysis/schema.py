@@ -6,24 +6,33 @@ import math
 from collections.abc import Mapping
 from types import MappingProxyType
 
-STAGES = ("train", "prune", "finetune", "hessian", "cka", "importance")
+STAGES = ("sample", "search", "train", "prune", "finetune", "hessian", "cka", "importance")
 """Stages in the order in which a reader meets them."""
 
 STANDARD_AXES = ("dataset", "arch", "kernel_size", "width")
 """Axes that belong to a cell's identity whether or not the study document names them."""
 
+OF_A_SEARCH = ("sample", "search")
+"""Stages that choose settings of training."""
+
 SEED = "seed"
 """The axis that tables average over."""
 
 OWN_PARAMETER: Mapping[str, str] = MappingProxyType(
-    {"prune": "rate", "finetune": "rate", "hessian": "at"}
+    {"prune": "rate", "finetune": "rate", "hessian": "at", "sample": "sample"}
 )
 """The parameter by which a stage runs several times on one cell."""
 
 AXES_NOT_APPLYING: Mapping[str, frozenset[str]] = MappingProxyType(
-    {"cka": frozenset({SEED}), "importance": frozenset({"dataset", SEED})}
+    {
+        "cka": frozenset({SEED}),
+        "importance": frozenset({"dataset", SEED}),
+        "sample": frozenset({SEED}),
+        "search": frozenset({SEED}),
+    }
 )
-"""Axes that a stage's runs do not have: cka spans the seeds, importance needs no data."""
+"""Axes that a stage's runs do not have: cka spans the seeds, importance needs no data, a search
+chooses for all seeds."""
 
 NEEDS: Mapping[str, str] = MappingProxyType(
     {"prune": "train", "finetune": "prune", "hessian": "train"}
@@ -38,6 +47,8 @@ READS: Mapping[str, frozenset[str]] = MappingProxyType(
         "hessian": frozenset({"train"}),
         "cka": frozenset({"train"}),
         "importance": frozenset(),
+        "sample": frozenset(),
+        "search": frozenset({"sample"}),
     }
 )
 """All stages whose results a stage reads: their settings are axes of its runs too."""
@@ -47,6 +58,8 @@ def applies(axis: str, stage: str) -> bool:
     """Whether the runs of a stage have an axis; a stage of somebody's own reads train."""
     owner, dot, _ = axis.partition(".")
     if dot:
+        if stage in OF_A_SEARCH:  # its settings are those of the training that it chooses for
+            return owner == "train"
         return owner == stage or owner in READS.get(stage, frozenset({"train"}))
     return axis not in AXES_NOT_APPLYING.get(stage, frozenset())
 
@@ -88,6 +101,25 @@ METRICS: Mapping[str, frozenset[str]] = MappingProxyType(
         "hessian": frozenset({"eigenvalue", "residual", "trace"}),
         "cka": frozenset({"cka_diagonal_mean"}),
         "importance": frozenset({"max_importance", "max_importance_mean", "max_importance_std"}),
+        "sample": frozenset(
+            {
+                "train_loss",
+                "train_accuracy",
+                "validation_loss",
+                "validation_accuracy",
+                "epoch_seconds",
+            }
+        ),
+        "search": frozenset(
+            {
+                "validation_loss",
+                "validation_accuracy",
+                "samples_tried",
+                "samples_diverged",
+                "samples_stopped",
+                "settings_at_edge",
+            }
+        ),
     }
 )
 """Metrics that each stage logs."""
@@ -100,6 +132,8 @@ HEADLINES: Mapping[str, str] = MappingProxyType(
         "hessian": "trace",
         "cka": "cka_diagonal_mean",
         "importance": "max_importance_mean",
+        "sample": "validation_accuracy",
+        "search": "validation_accuracy",
     }
 )
 """The metric that says in one number how each stage went: what settings are compared by."""
@@ -136,4 +170,5 @@ GIT_TAG = "rfray.git"
 HARDWARE_TAG = "rfray.hardware"
 SECONDS_TAG = "rfray.seconds"
 ERROR_TAG = "rfray.error"
+REMARK_TAG = "rfray.remark"
 PARENT_TAG = "mlflow.parentRunId"

@@ -54,20 +54,29 @@ def screen(records: Sequence[RunRecord], document: StudyDocument, axes: Sequence
     """
     by_id = {record.run_id: record for record in records}
     candidates, left_out = _candidates(records, document, axes, by_id)
-    # Training runs first: whether a dependent run counts hangs on which training run does.
-    training = {slot: runs for slot, runs in candidates.items() if slot.stage == "train"}
-    kept, superseded = _latest(training, document)
-    left_out += superseded
-    dropped = {entry.record.run_id: entry for entry in left_out}
-    dependents: dict[Slot, list[RunRecord]] = {}
-    for slot, record in ((s, r) for s, runs in candidates.items() for r in runs):
-        reason = _lost_parent(by_id.get(record.tags.get(schema.PARENT_TAG, "")), dropped, kept)
-        if slot.stage != "train" and reason is None:
-            dependents.setdefault(slot, []).append(record)
-        elif slot.stage != "train" and reason is not None:
-            left_out.append(LeftOut(record, slot, "stale", reason))
-    kept_dependents, superseded = _latest(dependents, document)
-    return Screening({**kept, **kept_dependents}, (*left_out, *superseded))
+    kept: dict[Slot, RunRecord] = {}
+    # Searches, then training, then all else: whether a run counts hangs on whether the run does
+    # that it stands under.
+    for depth in range(3):
+        dropped = {entry.record.run_id: entry for entry in left_out}
+        standing: dict[Slot, list[RunRecord]] = {}
+        here = {slot: runs for slot, runs in candidates.items() if _depth(slot.stage) == depth}
+        for slot, record in ((s, r) for s, runs in here.items() for r in runs):
+            parent = by_id.get(record.tags.get(schema.PARENT_TAG, ""))
+            reason = _lost_parent(parent, dropped, kept)
+            if reason is None:
+                standing.setdefault(slot, []).append(record)
+            else:
+                left_out.append(LeftOut(record, slot, "stale", reason))
+        found, superseded = _latest(standing, document)
+        kept |= found
+        left_out += superseded
+    return Screening(kept, tuple(left_out))
+
+
+def _depth(stage: str) -> int:
+    """How many runs a stage's run may stand under."""
+    return {"search": 0, "train": 1}.get(stage, 2)
 
 
 def read_slot(record: RunRecord, axes: Iterable[str], by_id: Mapping[str, RunRecord]) -> Slot:

@@ -11,6 +11,7 @@ from rfray.analysis.figures import DrawnFigure
 from rfray.analysis.formats import markdown_text
 from rfray.analysis.frame import StudyFrame
 from rfray.analysis.provenance import facts
+from rfray.analysis.search_report import searches_markdown
 from rfray.analysis.tables import Table
 
 
@@ -22,6 +23,7 @@ def summary_text(contents: Contents) -> str:
         _study(frame),
         _progress_table(progress(frame, contents.expected)),
         _section("Tables", [_table(table) for table in contents.tables]),
+        _section("Searches", _searches(contents)),
         _section("Comparisons of settings", _comparisons(contents)),
         _section("Figures", [_figure(figure) for figure in contents.figures]),
         _list("Missing", [str(gap) for gap in contents.gaps]),
@@ -58,6 +60,11 @@ def _list(heading: str, lines: Sequence[str]) -> str:
 
 def _table(table: Table) -> str:
     return f"### {table.spec.id}\n\n{markdown_text(table).rstrip()}"
+
+
+def _searches(contents: Contents) -> list[str]:
+    found = contents.searches
+    return [searches_markdown(found, contents.frame.names).rstrip()] if found else []
 
 
 def _comparisons(contents: Contents) -> list[str]:

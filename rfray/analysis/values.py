@@ -42,6 +42,9 @@ def agree(recorded: str, planned: object) -> bool:
     if isinstance(planned, list | tuple):
         listed = _list(recorded)
         return listed is None or listed == list(planned)
+    if isinstance(planned, Mapping):
+        mapped = _json(recorded)
+        return not isinstance(mapped, dict) or mapped == planned
     found = _parse(recorded)
     if isinstance(planned, str):
         return planned in {recorded, "auto"} or _parse(planned) == found
@@ -54,11 +57,16 @@ def agree(recorded: str, planned: object) -> bool:
 
 def _list(text: str) -> list[object] | None:
     """The list that a parameter such as `[10, 20]` is; None if it is none."""
+    parsed = _json(text)
+    return parsed if isinstance(parsed, list) else None
+
+
+def _json(text: str) -> object:
+    """What a JSON text says; None if it is none."""
     try:
-        parsed = json.loads(text)
+        return json.loads(text)
     except json.JSONDecodeError:
         return None
-    return parsed if isinstance(parsed, list) else None
 
 
 def same(name: str, recorded: str, wanted: Scalar) -> bool:
@@ -124,6 +132,7 @@ _TYPES: Mapping[str, Callable[[str], Scalar]] = MappingProxyType(
         "kernel_size": _integer,
         "receptive_field": _integer,
         "seed": _integer,
+        "sample": _integer,
         "width": _real,
         "rate": _real,
     }

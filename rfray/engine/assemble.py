@@ -10,7 +10,7 @@ from rfray.artifacts import digest_of
 from rfray.engine.frontier import Occupancy
 from rfray.engine.job import Job, JobInput, Outcome
 from rfray.engine.records import ATTEMPT_TAG, DIGEST_TAG
-from rfray.naming import TRAIN
+from rfray.naming import SAMPLE, SEARCH, TRAIN
 from rfray.plan import Node, Plan
 from rfray.tracking import RunRecord
 
@@ -84,7 +84,7 @@ def readers(plan: Plan, dataset: str) -> list[str]:
     return [
         key
         for key, node in plan.nodes.items()
-        if node.cells[0].dataset == dataset and (node.stage == TRAIN or node.inputs)
+        if node.cells[0].dataset == dataset and (node.stage in (TRAIN, SAMPLE) or node.inputs)
     ]
 
 
@@ -94,7 +94,9 @@ def _demand(plan: Plan, stage: str, *, gpus: bool) -> Occupancy:
         return Occupancy(request.cpus, request.gpus)
     if not gpus:
         return Occupancy(request.cpus, 0.0)
-    return Occupancy(request.cpus, 1.0 if stage == TRAIN else 0.25)
+    if stage == SEARCH:  # it compares numbers
+        return Occupancy(request.cpus, 0.0)
+    return Occupancy(request.cpus, 1.0 if stage in (TRAIN, SAMPLE) else 0.25)
 
 
 def _input(node: Node, finished: Finished) -> JobInput:

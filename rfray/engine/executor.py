@@ -9,6 +9,7 @@ from typing import Protocol
 
 from rfray.engine.frontier import Occupancy
 from rfray.engine.job import Job, Outcome, Progress
+from rfray.engine.stopping import Stopping
 from rfray.engine.worker import run_job
 from rfray.study import Request
 
@@ -66,6 +67,7 @@ class InProcessExecutor:
     def __init__(self) -> None:
         self._waiting: deque[Job] = deque()
         self._woken = threading.Event()
+        self._stopping = Stopping()
 
     @property
     def capacity(self) -> Occupancy:
@@ -89,7 +91,12 @@ class InProcessExecutor:
             return []
         job = self._waiting.popleft()
         told: list[Event] = []
-        outcome = run_job(job, lambda progress: told.append(Progressed(job.key, progress)))
+
+        def tell(progress: Progress) -> None:
+            told.append(Progressed(job.key, progress))
+            self._stopping.told(job, progress)
+
+        outcome = run_job(job, tell)
         return [*told, Ended(outcome)]
 
     def wake(self) -> None:

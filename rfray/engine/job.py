@@ -121,6 +121,7 @@ class Outcome(_Message):
         host: The machine that ran it.
         hardware: The processor or GPU.
         digests: SHA-256 of each artifact.
+        settled: Settings that the stage found as it ran, by name.
         remarks: Sentences that the stage left for whoever reads its result.
         unreadable: The data set that could not be read, if that is why it failed; else empty.
     """
@@ -134,6 +135,7 @@ class Outcome(_Message):
     host: str = ""
     hardware: str = ""
     digests: dict[str, str] = {}
+    settled: dict[str, Any] = {}
     remarks: list[str] = []
     unreadable: str = ""
 

@@ -1,4 +1,4 @@
-"""Jobs on Ray: training cells as Tune trials, everything else as tasks."""
+"""Jobs on Ray: training cells and samples as Tune trials, everything else as tasks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rfray.engine.machine import Machine
 from rfray.engine.progress import SECONDS_BETWEEN, noted_progress
 from rfray.engine.trials import TrialLane
 from rfray.engine.worker import run_task
-from rfray.naming import TRAIN
+from rfray.naming import SAMPLE, TRAIN
 from rfray.study import Request
 
 _CAPACITY_SECONDS = 1.0
@@ -72,7 +72,7 @@ class RayExecutor:
 
     def submit(self, job: Job, occupancy: Occupancy, request: Request) -> None:
         """Start a job as a trial or as a task."""
-        if job.stage == TRAIN:
+        if job.stage in (TRAIN, SAMPLE):
             if self._lane is None:
                 self._lane = TrialLane(self._study, self._storage, occupancy, request, self._events)
             self._lane.release(job)

@@ -117,7 +117,8 @@ class Recorder:
         """End a node's run as its outcome says, and write all that is left of it."""
         self.measured(outcome.key, outcome.measurements)
         entry = self._open.pop(outcome.key)
-        measured, params = entry.buffer, entry.params
+        measured = entry.buffer
+        params = {**entry.params, **missing_params(outcome.settled, entry.run)}
         well = outcome.status == "finished"
         tags = closing_tags(outcome)
 

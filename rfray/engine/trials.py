@@ -1,4 +1,4 @@
-"""Training cells as Ray Tune trials.
+"""Training cells, and the samples of searches, as Ray Tune trials.
 
 The driver decides when a cell may start; Tune makes it a trial. A search algorithm that hands out
 what the driver has released, and nothing while there is nothing, joins the two: so no pending trial
@@ -34,6 +34,7 @@ from rfray.engine.executor import Ended, Event, Progressed
 from rfray.engine.frontier import Occupancy
 from rfray.engine.job import Job, Progress
 from rfray.engine.progress import read_progress
+from rfray.engine.stopping import Stopping
 from rfray.engine.worker import run_job
 from rfray.study import Request
 
@@ -48,6 +49,7 @@ class _Exchange:
         closed: No cell will be released any more.
         slot_wanted: An idle trial's slot is to be given up.
         live: Trials that Tune was given and has not ended; Tune's thread alone changes it.
+        stopping: Which samples are to end early; Tune's thread alone asks it.
     """
 
     events: SimpleQueue[Event | None]
@@ -55,6 +57,7 @@ class _Exchange:
     closed: threading.Event = field(default_factory=threading.Event)
     slot_wanted: threading.Event = field(default_factory=threading.Event)
     live: int = 0
+    stopping: Stopping = field(default_factory=Stopping)
 
 
 _NEVER_SECONDS = 10**9
@@ -128,7 +131,10 @@ class _Reports(tune.Callback):  # type: ignore[misc]
         """A trial tells how far it is."""
         text = result.get("progress")
         if text:
-            self._tell(Progressed(trial.config["key"], read_progress(text)))
+            progress = read_progress(text)
+            # Tune has the trial wait for this: its next epoch does not begin before.
+            _EXCHANGES[self.exchange].stopping.told(_job(trial), progress)
+            self._tell(Progressed(trial.config["key"], progress))
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
         """A trial has returned."""

@@ -28,11 +28,12 @@ from rfray.data.dataset import UnreadableDatasetError
 from rfray.data.folders import use_data_root
 from rfray.engine.job import Job, JobInput, Measurement, Outcome, Progress
 from rfray.engine.progress import ProgressNote
+from rfray.engine.stopping import stopped
 from rfray.engine.threads import allow_threads
 from rfray.engine.time_limit import overrun, time_limited
 from rfray.errors import UserError
 from rfray.stages.registry import stages
-from rfray.stages.stage import Input, Remark, Report, StageContext
+from rfray.stages.stage import Input, Remark, Report, Settle, StageContext
 from rfray.telling import told_to
 
 
@@ -52,6 +53,7 @@ def run_job(job: Job, tell: Callable[[Progress], None]) -> Outcome:
     started = time.perf_counter()
     measurements: list[Measurement] = []
     remarks: list[str] = []
+    settled: dict[str, object] = {}
 
     def report(step: int, metrics: Mapping[str, float]) -> None:
         now = time.time_ns() // 1_000_000
@@ -70,13 +72,14 @@ def run_job(job: Job, tell: Callable[[Progress], None]) -> Outcome:
             workspace = Path(scratch)
             Path(job.checkpoint).mkdir(parents=True, exist_ok=True)
             with time_limited(job), told_to(lambda words: tell(Progress(doing=words))):
-                _run_stage(job, workspace, report, remarks.append)
+                _run_stage(job, workspace, report, remarks.append, settled.update)
             outcome = outcome.model_copy(
                 update={
                     "measurements": measurements,
                     "seconds": time.perf_counter() - started,
                     "digests": file_digests(workspace),
                     "remarks": remarks,
+                    "settled": settled,
                 }
             )
             _publish(job, workspace, outcome)
@@ -94,6 +97,7 @@ def run_job(job: Job, tell: Callable[[Progress], None]) -> Outcome:
             update={
                 "status": "failed",
                 "measurements": measurements,
+                "settled": settled,
                 "seconds": time.perf_counter() - started,
                 "reason": f"{type(error).__name__}: {error}".splitlines()[0],
                 "traceback": traceback.format_exc(),
@@ -157,7 +161,7 @@ def _result_in(folder: Path) -> Outcome:
         raise DamagedArtifactError(f"{folder / RESULT} is damaged") from error
 
 
-def _run_stage(job: Job, workspace: Path, report: Report, remark: Remark) -> None:
+def _run_stage(job: Job, workspace: Path, report: Report, remark: Remark, settle: Settle) -> None:
     allow_threads(job.threads)
     use_data_root(job.data_root)
     use_background(job.background)
@@ -175,6 +179,8 @@ def _run_stage(job: Job, workspace: Path, report: Report, remark: Remark) -> Non
             report=report,
             remark=remark,
             checkpoint_every=job.checkpoint_every,
+            settle=settle,
+            ends_here=lambda: stopped(job),
         )
     )
 

@@ -24,3 +24,8 @@ def stages() -> Mapping[str, Stage[Any]]:
             found[declared.name] = declared
     graph = TopologicalSorter({name: found[name].reads for name in sorted(found)})
     return MappingProxyType({name: found[name] for name in graph.static_order()})
+
+
+def sections() -> Mapping[str, Stage[Any]]:
+    """The stages that have a section of their own in a sweep file: all but a search's samples."""
+    return {name: stage for name, stage in stages().items() if stage.scope != "sample"}

@@ -17,11 +17,12 @@ from rfray.parameters import Parameters
 
 P = TypeVar("P", bound=Parameters)
 
-Scope = Literal["cell", "seeds", "network"]
+Scope = Literal["cell", "seeds", "network", "sample", "search"]
 """What one node of a stage belongs to.
 
 cell: one trained network. seeds: all seeds of otherwise equal cells. network: an untrained network,
-whatever its data set and seed.
+whatever its data set and seed. sample: one network with some of a search's settings. search: the
+samples of cells that differ in their seed alone; the study plans both where it has a search.
 """
 
 Variant = Mapping[str, float | str]
@@ -58,6 +59,19 @@ Report = Callable[[int, Mapping[str, float]], None]
 """Takes a step (an epoch, a rank, a draw) and the metrics measured at it."""
 
 
+Settle = Callable[[Mapping[str, object]], None]
+"""Takes settings by name that were found only as the stage ran; the run records them as params."""
+
+
+def _nothing_to_settle(settings: Mapping[str, object]) -> None:
+    """Of a stage that is run on its own: nobody records."""
+    del settings
+
+
+def _never() -> bool:
+    return False
+
+
 Remark = Callable[[str], None]
 """Takes a sentence that whoever reads the result should know, such as what did not converge."""
 
@@ -78,6 +92,9 @@ class StageContext(Generic[P]):
         report: Record metrics.
         remark: Record a sentence beside them; it is shown in the log and kept in the run.
         checkpoint_every: Epochs between checkpoints, of a stage that saves any.
+        settle: Record settings that were found only now.
+        ends_here: Whether the stage should end with what it has: a search's scheduler says so of
+            a sample that has fallen behind.
     """
 
     parameters: P
@@ -90,6 +107,8 @@ class StageContext(Generic[P]):
     report: Report
     remark: Remark
     checkpoint_every: int = 1
+    settle: Settle = _nothing_to_settle
+    ends_here: Callable[[], bool] = _never
 
     @property
     def cell(self) -> Cell:
@@ -145,6 +164,7 @@ class Stage(Generic[P]):
         check: What makes the stage impossible on a cell, in a sentence; None if nothing does.
         caution: What a user should know of these parameters on a cell before anything starts, to
             end the sentence "train …"; None if there is nothing.
+        may_read: Stages that it reads besides where the study runs them.
         fan: The parameter that makes several nodes in each scope, if there is one.
         summary: What a run of it is, to end the sentence "vgg19_rf on cifar10, …".
         headline: The metric that says in one number how it went.
@@ -161,4 +181,5 @@ class Stage(Generic[P]):
     headline: str
     check: Callable[[P, Cell], str | None] = nothing_to_refuse
     caution: Callable[[P, Cell], str | None] = nothing_to_caution
+    may_read: tuple[str, ...] = ()
     fan: Fan | None = None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from rfray.training.checkpoint import EpochRecord
 
 CHECKPOINT = "train.safetensors"
+CHOSEN_FILE = "chosen.json"
+"""What a search leaves: the settings that it chose, by their dotted names."""
 
 _TESTED = "test_accuracy"
 _OF_KEPT_WEIGHTS = ("test_loss", _TESTED, "validation_loss", "validation_accuracy")
@@ -65,8 +69,26 @@ def run(context: StageContext[TrainParameters]) -> None:
     """
     from rfray.training.determinism import arithmetic_of
 
-    with arithmetic_of(context.parameters):
-        _train(context)
+    searched = _searched(context)
+    with arithmetic_of(searched.parameters):
+        _train(searched)
+
+
+def _searched(context: StageContext[TrainParameters]) -> StageContext[TrainParameters]:
+    """The context with the settings that a search has chosen, if the stage reads one.
+
+    Raises:
+        ValidationError: The search chose what is no protocol; it has trained with it.
+    """
+    chosen: dict[str, Any] = {}
+    for source in context.inputs:
+        chosen |= json.loads(source.artifact(CHOSEN_FILE).read_text(encoding="utf-8"))
+    if not chosen:
+        return context
+    own = {name.partition(".")[2]: value for name, value in chosen.items()}
+    context.settle(own)
+    protocol = TrainParameters.model_validate({**context.parameters.model_dump(), **own})
+    return replace(context, parameters=protocol)
 
 
 def _train(context: StageContext[TrainParameters]) -> None:
@@ -173,4 +195,5 @@ STAGE = Stage(
     summary="trained from its initialisation",
     headline="test_accuracy",
     caution=caution,
+    may_read=("search",),
 )

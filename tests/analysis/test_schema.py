@@ -24,11 +24,13 @@ def test_the_stages_are_those_that_run():
 def test_each_stage_has_its_own_parameter():
     in_cells = {name: stage for name, stage in stages().items() if stage.scope == "cell"}
     declared = {name: own_variant(stage) for name, stage in in_cells.items() if own_variant(stage)}
+    declared |= {name: name for name, stage in stages().items() if stage.scope == "sample"}
     assert declared == schema.OWN_PARAMETER
 
 
 def test_axes_that_do_not_apply_follow_from_the_scope():
     without = {"cell": set(), "seeds": {"seed"}, "network": {"dataset", "seed"}}
+    without |= {"sample": {"seed"}, "search": {"seed"}}
     declared = {name: without[stage.scope] for name, stage in stages().items()}
     assert {name: axes for name, axes in declared.items() if axes} == schema.AXES_NOT_APPLYING
 

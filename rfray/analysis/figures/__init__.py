@@ -13,12 +13,19 @@ from typing import TypeVar
 
 from matplotlib.figure import Figure
 
-from rfray.analysis.artifacts import read_alignment, read_density, read_pattern, read_spectrum
+from rfray.analysis.artifacts import (
+    read_alignment,
+    read_density,
+    read_pattern,
+    read_samples,
+    read_spectrum,
+)
 from rfray.analysis.expected import Gap
 from rfray.analysis.figures.accuracy import draw_finetuning, draw_pruning
 from rfray.analysis.figures.cka import draw_cka
 from rfray.analysis.figures.importance import draw_importance
 from rfray.analysis.figures.panels import Drawing, Source, StudyFiles, artifact, collect, latest
+from rfray.analysis.figures.search import draw_search
 from rfray.analysis.figures.sheets import Sheet, sheets, sheets_by_rate
 from rfray.analysis.figures.spectra import draw_density, draw_eigenvalues
 from rfray.analysis.figures.training import Curve, curves_reader, draw_training
@@ -130,6 +137,7 @@ _DRAW: dict[str, Callable[[FigureSpec, StudyFiles], list[DrawnFigure]]] = {
     "importance": partial(
         _draw, Source("importance", artifact("pattern.npy", read_pattern)), draw_importance
     ),
+    "search": partial(_draw, Source("search", artifact("samples.csv", read_samples)), draw_search),
     "training": partial(_draw_side_by_side, _curves, sheets, draw_training),
     "pruning": partial(_draw_side_by_side, partial(_accuracies, "prune"), sheets, draw_pruning),
     "finetuning": partial(

@@ -1,0 +1,121 @@
+"""What a search draws its settings from, and which of two results is the better one. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from rfray.errors import nearest
+from rfray.parameters import NOTHING_TWICE, Parameters
+
+Mode = Literal["max", "min"]
+
+METRICS: Mapping[str, Mode] = MappingProxyType(
+    {"validation_accuracy": "max", "validation_loss": "min"}
+)
+"""What samples may be compared by, and which end of it is the better one."""
+
+Ends = Annotated[list[float], Field(min_length=2, max_length=2)]
+"""The two ends of a range."""
+
+_FEWEST_FOR_AN_EDGE = 3
+
+
+class Domain(Parameters):
+    """What the values of one setting are drawn from: exactly one of these."""
+
+    uniform: Ends | None = Field(default=None, description="Any number between two.")
+    log_uniform: Ends | None = Field(
+        default=None, description="Any number between two, every order of magnitude alike."
+    )
+    integers: Annotated[list[int], Field(min_length=2, max_length=2)] | None = Field(
+        default=None, description="Any integer from the first to the second, both included."
+    )
+    choice: Annotated[list[Any], Field(min_length=1), NOTHING_TWICE] | None = Field(
+        default=None, description="One of these values."
+    )
+
+    @model_validator(mode="after")
+    def _is_one_thing(self) -> Self:
+        problem = _problem(self)
+        if problem is not None:
+            raise ValueError(problem)
+        return self
+
+    @property
+    def kind(self) -> str:
+        """Which of them it is: `uniform`, `log_uniform`, `integers` or `choice`."""
+        return next(name for name in type(self).model_fields if getattr(self, name) is not None)
+
+    @property
+    def values(self) -> list[Any]:
+        """The two ends of a range, or all that may be chosen."""
+        found: list[Any] = getattr(self, self.kind)
+        return found
+
+    def __str__(self) -> str:
+        """`log_uniform 0.001 to 1`, `choice of 0, 0.0005`."""
+        if self.choice is not None:
+            return f"choice of {', '.join(map(str, self.choice))}"
+        low, high = self.values
+        return f"{self.kind} {low:g} to {high:g}"
+
+
+Space = Mapping[str, Domain]
+"""What each searched setting is drawn from, by the setting's dotted name."""
+
+Choice = Mapping[str, Any]
+"""A value for each searched setting, by its dotted name."""
+
+
+def metric_problem(metric: str) -> str | None:
+    """What is wrong with a search's metric, in a sentence; None if nothing is."""
+    if metric in METRICS:
+        return None
+    if metric.startswith("test_"):
+        return f"{metric} is measured on the test images, which play no part in a choice"
+    return f"no sample reports '{metric}' ({nearest(metric, METRICS)})"
+
+
+def best(values: Sequence[float], metric: str) -> int:
+    """The place of the best of some values of a metric, the first of several."""
+    pick = max if METRICS[metric] == "max" else min
+    return pick(range(len(values)), key=values.__getitem__)
+
+
+def at_edge(chosen: Any, tried: Iterable[Any]) -> str | None:
+    """Which end of all values that were tried the chosen one is: `lowest`, `highest`; else None.
+
+    Values that have no order have no end, nor do fewer than three.
+    """
+    found = set(map(_hashable, tried))
+    if len(found) < _FEWEST_FOR_AN_EDGE or not all(map(_is_number, found)):
+        return None
+    if chosen == min(found):
+        return "lowest"
+    return "highest" if chosen == max(found) else None
+
+
+def _problem(domain: Domain) -> str | None:
+    given = [name for name in type(domain).model_fields if getattr(domain, name) is not None]
+    if len(given) != 1:
+        return f"write exactly one of {', '.join(type(domain).model_fields)}"
+    if domain.choice is not None:
+        return None
+    low, high = domain.values
+    if low >= high:
+        return f"the range is empty: {low:g} is not below {high:g}"
+    if domain.log_uniform is not None and low <= 0:
+        return f"log_uniform begins above 0, not at {low:g}"
+    return None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _hashable(value: Any) -> Any:
+    return tuple(map(_hashable, value)) if isinstance(value, list) else value

@@ -1,0 +1,99 @@
+"""sample: a training whose settings a search tries, measured on the images that are held out."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from rfray.stages.stage import Stage, StageContext
+from rfray.stages.train import CHECKPOINT, TrainParameters, best_epoch, training_work
+
+SAMPLE_FILE = "sample.json"
+
+STOPPED = "stopped_epoch"
+"""The epoch behind which the scheduler stopped a sample; logged for those alone."""
+
+DIVERGED = "diverged_epoch"
+"""The epoch in which the loss of a sample became no number; logged for those alone."""
+
+
+class SampleParameters(TrainParameters):
+    """The training protocol with what a search tries, and how samples are compared."""
+
+    metric: str = Field(default="validation_accuracy", description="Of the search.")
+    scheduler: Literal["none", "asha"] = Field(default="none", description="Of the search.")
+
+
+def run(context: StageContext[SampleParameters]) -> None:
+    """Train, report every epoch, leave `sample.json`: the settings, and no weights.
+
+    A loss that is no number ends the sample, as does the search's scheduler: both are results, and
+    the run says so.
+    """
+    from rfray.training.determinism import arithmetic_of
+
+    with arithmetic_of(context.parameters):
+        _train(context)
+    text = context.parameters.model_dump_json(indent=1)
+    context.workspace.joinpath(SAMPLE_FILE).write_text(text, encoding="utf-8")
+
+
+def _train(context: StageContext[SampleParameters]) -> None:
+    from rfray.data.device import resident
+    from rfray.training.checkpoint import EpochRecord, is_due, load_checkpoint, save_checkpoint
+    from rfray.training.evaluate import validated
+    from rfray.training.loop import LossNotFiniteError, train_epochs
+    from rfray.training.optimization import optimizer_for
+    from rfray.training.weights import initial_module
+
+    cell, protocol = context.cell, context.parameters
+    dataset = resident(cell.dataset, context.device, cell.validation)
+    module = initial_module(cell, context.device)
+    optimizer = optimizer_for(module, protocol)
+    checkpoint = context.checkpoint / CHECKPOINT
+    history = load_checkpoint(checkpoint, module, optimizer)
+    for record in history:
+        context.report(record.epoch, record.metrics)
+    stopped = bool(history) and context.ends_here()
+    epochs = train_epochs(
+        module, optimizer, dataset, protocol, cell.seed, first_epoch=len(history) + 1
+    )
+    try:
+        while not stopped and (trained := next(epochs, None)) is not None:
+            metrics = {
+                "train_loss": trained.train_loss,
+                "train_accuracy": trained.train_accuracy,
+                **validated(module, dataset),
+                "epoch_seconds": trained.epoch_seconds,
+            }
+            history.append(EpochRecord(trained.epoch, metrics))
+            if is_due(trained.epoch, context.checkpoint_every, protocol.epochs):
+                save_checkpoint(checkpoint, module, optimizer, history)
+            context.report(trained.epoch, metrics)
+            stopped = trained.epoch < protocol.epochs and context.ends_here()
+    except LossNotFiniteError as error:
+        context.report(len(history) + 1, {DIVERGED: len(history) + 1})
+        context.remark(f"The training diverged: {error}.")
+        return
+    if stopped:
+        context.report(len(history), {STOPPED: len(history)})
+        context.remark(f"Stopped behind epoch {len(history)} of {protocol.epochs}: others led.")
+    if protocol.checkpoint == "best":
+        kept = history[best_epoch(history) - 1]
+        names = ("validation_loss", "validation_accuracy")
+        measured = {name: kept.metrics[name] for name in names}
+        context.report(len(history) + 1, {**measured, "kept_epoch": kept.epoch})
+
+
+STAGE = Stage(
+    name="sample",
+    version=1,
+    parameters=SampleParameters,
+    scope="sample",
+    reads=(),
+    run=run,
+    work=training_work,
+    summary="trained as one sample of a search",
+    headline="validation_accuracy",
+)

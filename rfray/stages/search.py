@@ -1,0 +1,153 @@
+"""search: of all samples of a group, the settings that were the best on the images held out."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+
+from rfray.cell import Cell
+from rfray.parameters import NOTHING_TWICE, Parameters
+from rfray.search_space import Choice, Domain, Space, at_edge, best, metric_problem
+from rfray.stages.sample import DIVERGED, SAMPLE_FILE, STOPPED
+from rfray.stages.stage import Input, Stage, StageContext
+from rfray.stages.train import CHOSEN_FILE
+
+SAMPLES_FILE = "samples.csv"
+
+
+class SearchParameters(Parameters):
+    """Settings of `train` that are searched: each sample trains with others, the best ones stay."""
+
+    space: dict[str, Domain] = Field(
+        description="What each searched setting of `train` is drawn from, by its dotted name."
+    )
+    samples: Annotated[int, Field(ge=1)] = Field(
+        default=16, description="How many samples each search takes, the same ones in all."
+    )
+    per: Annotated[list[str], NOTHING_TWICE] = Field(
+        default=["dataset", "arch", "kernel_size"],
+        description="There is a search for each combination of these; its cells may differ in "
+        "nothing but these and the seed. Samples train with the first seed.",
+    )
+    metric: str = Field(
+        default="validation_accuracy",
+        description="What decides: `validation_accuracy` or `validation_loss`, behind the last "
+        "epoch of a sample, or as its `checkpoint` says.",
+    )
+    scheduler: Literal["none", "asha"] = Field(
+        default="none",
+        description="asha: samples that fall behind the others of their search are stopped early "
+        "(Ray Tune's ASHA scheduler, Li et al. 2020). none: every sample is trained to its end.",
+    )
+
+    @field_validator("space")
+    @classmethod
+    def _searches_something(cls, space: dict[str, Domain]) -> dict[str, Domain]:
+        if not space:
+            raise ValueError("the space is empty: name a setting, such as train.learning_rate")
+        return space
+
+    @field_validator("metric")
+    @classmethod
+    def _known_metric(cls, metric: str) -> str:
+        problem = metric_problem(metric)
+        if problem is not None:
+            raise ValueError(problem)
+        return metric
+
+
+class DrawnSearch(SearchParameters):
+    """A search with its samples drawn: a choice of all searched settings each."""
+
+    drawn: list[dict[str, Any]]
+
+
+def work(parameters: SearchParameters, cell: Cell) -> float:
+    """Next to nothing."""
+    del parameters, cell
+    return 1.0
+
+
+def run(context: StageContext[SearchParameters]) -> None:
+    """Choose, report the chosen settings and their metrics, leave `chosen.json`, `samples.csv`.
+
+    Raises:
+        RuntimeError: Every sample has diverged.
+    """
+    parameters = context.parameters
+    tried = [_settings(source, parameters.space) for source in context.inputs]
+    _write_samples(context.workspace / SAMPLES_FILE, parameters, context.inputs, tried)
+    sound = [place for place, source in enumerate(context.inputs) if DIVERGED not in source.metrics]
+    if not sound:
+        raise RuntimeError("every sample of this search has diverged (search smaller settings)")
+    metric = parameters.metric
+    values = [context.inputs[place].metrics[metric] for place in sound]
+    place = sound[best(values, metric)]
+    chosen, winner = tried[place], context.inputs[place]
+    edges = _edges(chosen, tried)
+    context.workspace.joinpath(CHOSEN_FILE).write_text(json.dumps(chosen), encoding="utf-8")
+    context.settle(chosen)
+    numbers = {name: value for name, value in chosen.items() if _is_number(value)}
+    context.report(
+        0,
+        {
+            **{name: winner.metrics[name] for name in ("validation_loss", "validation_accuracy")},
+            **numbers,
+            "samples_tried": len(tried),
+            "samples_diverged": len(tried) - len(sound),
+            "samples_stopped": sum(STOPPED in source.metrics for source in context.inputs),
+            "settings_at_edge": len(edges),
+        },
+    )
+    for name, end in edges.items():
+        context.remark(
+            f"{name} = {chosen[name]:g} is the {end} value that was tried: a better one may lie "
+            "beyond the range."
+        )
+
+
+def _settings(source: Input, space: Space) -> Choice:
+    """What a sample tried."""
+    parameters = json.loads(source.artifact(SAMPLE_FILE).read_text(encoding="utf-8"))
+    return {name: parameters[name.partition(".")[2]] for name in space}
+
+
+def _edges(chosen: Choice, tried: Sequence[Choice]) -> dict[str, str]:
+    """Which settings were chosen at an end of what was tried, and at which."""
+    ends = {name: at_edge(chosen[name], (one[name] for one in tried)) for name in chosen}
+    return {name: end for name, end in ends.items() if end is not None}
+
+
+def _write_samples(
+    path: Path, parameters: SearchParameters, inputs: Sequence[Input], tried: Sequence[Choice]
+) -> None:
+    """A line a sample: what it tried, how good it was, and whether it was trained to its end."""
+    measured = ["validation_accuracy", "validation_loss", STOPPED, DIVERGED]
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        lines = csv.writer(stream)
+        lines.writerow([*parameters.space, *measured])
+        for choice, source in zip(tried, inputs, strict=True):
+            values = [json.dumps(choice[name]) for name in parameters.space]
+            lines.writerow([*values, *(source.metrics.get(name, "") for name in measured)])
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+STAGE = Stage(
+    name="search",
+    version=1,
+    parameters=SearchParameters,
+    scope="search",
+    reads=("sample",),
+    run=run,
+    work=work,
+    summary="the best of its samples' settings, on the images held out",
+    headline="validation_accuracy",
+)

@@ -1,0 +1,286 @@
+"""A search: what is drawn, what it chooses, what trains with it, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from tiny_study import TINY_SWEEP
+
+from rfray.analysis import analyze, load_report
+from rfray.engine.executor import InProcessExecutor
+from rfray.engine.frontier import State
+from rfray.engine.view import Watcher
+from rfray.errors import UserError
+from rfray.plan import make_plan
+from rfray.search_draws import draws
+from rfray.search_space import Domain, at_edge, best
+from rfray.storage import storage_at
+from rfray.sweep_file import load_study
+from rfray.sweep_run import prepared, run_sweep
+from rfray.tracking import Ledger
+
+ROOT = Path(__file__).resolve().parent.parent
+ONLY_TRAINING = ["prune=false", "finetune=false", "hessian=false", "cka=false", "importance=false"]
+SEARCH = """\
+data: {validation: 300}
+search:
+  space:
+    train.learning_rate: {log_uniform: [1e-3, 1]}
+    train.weight_decay: {choice: [0, 5e-5, 5e-4]}
+  samples: 3
+"""
+SILENT = Watcher(ended=lambda ending: None, looked=lambda view: None)
+
+
+@pytest.fixture
+def searched(tmp_path):
+    """What plans the tiny study with a search, in its training alone."""
+    path = tmp_path / "searched.yaml"
+    path.write_text(TINY_SWEEP + SEARCH)
+    return lambda *overrides: make_plan(load_study(str(path), [*ONLY_TRAINING, *overrides]))
+
+
+def of_stage(plan, stage):
+    return [node for node in plan.nodes.values() if node.stage == stage]
+
+
+def swept(plan, folder, stop=lambda: False, watcher=SILENT):
+    storage = storage_at(str(folder), None)
+    with prepared(plan, storage) as ready:
+        frontier = run_sweep(ready, storage, InProcessExecutor, watcher, stop)
+    return frontier, {run.name: run for run in Ledger(storage.tracking_uri).runs("tiny")}
+
+
+# What is drawn
+
+
+def test_values_lie_where_their_domain_says():
+    space = {
+        "a": Domain(log_uniform=[0.001, 1]),
+        "b": Domain(integers=[3, 5]),
+        "c": Domain(choice=["sgd", "adamw"]),
+    }
+    drawn = draws(space, 200)
+    assert all(0.001 <= choice["a"] <= 1 for choice in drawn)
+    assert sum(choice["a"] < 0.0316 for choice in drawn) == pytest.approx(100, abs=25)
+    assert {choice["b"] for choice in drawn} == {3, 4, 5}
+    assert {choice["c"] for choice in drawn} == {"sgd", "adamw"}
+
+
+def test_further_samples_and_settings_leave_what_was_drawn():
+    one = {"a": Domain(uniform=[0, 1])}
+    few, many = draws(one, 4), draws({**one, "b": Domain(integers=[1, 9])}, 8)
+    assert [choice["a"] for choice in many][:4] == [choice["a"] for choice in few]
+
+
+def test_samples_that_are_alike_are_tried_once():
+    assert len(draws({"a": Domain(choice=[1, 2])}, 50)) == 2
+
+
+# What is chosen
+
+
+def test_the_best_is_the_highest_accuracy_and_the_lowest_loss():
+    assert best([10.0, 30.0, 30.0, 20.0], "validation_accuracy") == 1
+    assert best([3.0, 1.0, 2.0], "validation_loss") == 1
+
+
+@pytest.mark.parametrize(
+    ("chosen", "tried", "end"),
+    [
+        (0.1, [0.1, 0.2, 0.3], "lowest"),
+        (0.3, [0.1, 0.2, 0.3], "highest"),
+        (0.2, [0.1, 0.2, 0.3], None),
+        (0.1, [0.1, 0.2], None),
+        ("sgd", ["sgd", "adamw", "x"], None),
+    ],
+)
+def test_the_edge_is_an_end_of_what_was_tried(chosen, tried, end):
+    assert at_edge(chosen, tried) == end
+
+
+# The plan
+
+
+def test_each_group_has_its_samples_and_one_search_that_its_cells_read(searched):
+    plan = searched("axes.kernel_size=[2, 5]")
+    assert Counter(node.stage for node in plan.nodes.values()) == {
+        "sample": 6, "search": 2, "train": 4,
+    }  # fmt: skip
+    for node in of_stage(plan, "train"):
+        (key,) = node.inputs
+        assert plan.nodes[key].stage == "search"
+        assert plan.nodes[key].cells[0].kernel_size == node.cells[0].kernel_size
+        assert node.parent == key
+        assert not {"learning_rate", "weight_decay"} & set(node.params)
+    assert {node.cells[0].seed for node in of_stage(plan, "sample")} == {0}
+
+
+def test_further_samples_keep_those_that_are_done(searched):
+    few, many = searched(), searched("search.samples=5")
+    assert {n.key for n in of_stage(few, "sample")} < {n.key for n in of_stage(many, "sample")}
+    assert not {n.key for n in of_stage(few, "train")} & {n.key for n in of_stage(many, "train")}
+
+
+def test_what_is_searched_has_no_value_of_its_own_in_a_key(searched):
+    assert set(searched().nodes) == set(searched("train.learning_rate=0.7").nodes)
+
+
+KEYS_BEFORE_THERE_WERE_SEARCHES = {
+    "vgg19_rf-digits-k5-seed0/train": "c9709dee5ff0894fb36be2c268572027",
+    "vgg19_rf-digits-k5/cka": "d0073287c20832e2425e7bfc5916ebf0",
+    "vgg19_rf-digits-k5-seed0/finetune-0.9": "024107a787eb20d75f795b4e5d3c518f",
+}
+
+
+def test_without_a_search_keys_are_what_they_were(tiny_sweep):
+    keys = {node.name: key for key, node in make_plan(load_study(str(tiny_sweep))).nodes.items()}
+    assert {name: keys[name] for name in KEYS_BEFORE_THERE_WERE_SEARCHES} == (
+        KEYS_BEFORE_THERE_WERE_SEARCHES
+    )
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["data.validation=null"], "images that are held out"),
+        (["search.space={}"], "the space is empty"),
+        (["search.metric=validation_acuracy"], "did you mean 'validation_accuracy'"),
+        (["search.metric=test_accuracy"], "play no part in a choice"),
+        (
+            ["search.space={train.learning_rat: {uniform: [0, 1]}}"],
+            "did you mean 'train.learning_r",
+        ),
+        (["search.space={prune.criterion: {choice: [lamp]}}"], "no setting of training"),
+        (["axes.train.learning_rate=[0.1, 0.2]"], "is searched, and an axis as well"),
+        (
+            ["when=[{if: {seed: 1}, set: {train.learning_rate: 0.1}}]"],
+            "is searched, and set by `when` as well",
+        ),
+        (["search.space={train.learning_rate: {uniform: [1, 0]}}"], "the range is empty"),
+        (["search.space={train.learning_rate: {log_uniform: [0, 1]}}"], "begins above 0"),
+        (["search.space={train.learning_rate: {uniform: [-1, 1]}}"], "greater than 0"),
+        (["search.space={train.optimizer: {choice: [sdg]}}"], "'sgd' or 'adamw'"),
+        (["search.space={train.nesterov: {choice: [true]}}", "train.momentum=0.0"], "nesterov"),
+        (["axes.kernel_size=[2, 5]", "search.per=[arch]"], "add 'kernel_size' to search.per"),
+        (["search.per=[seed]"], "what each search has in common"),
+        (["train=false"], "a search tries settings of training"),
+        (["search.scheduler=hyperband"], "'none' or 'asha'"),
+    ],
+)
+def test_bad_input_is_one_line(searched, overrides, words):
+    with pytest.raises(UserError) as refused:
+        searched(*overrides)
+    assert words in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+# The sweep
+
+
+def test_seeds_train_with_what_won_and_every_number_says_so(searched, tmp_path):
+    frontier, runs = swept(searched(), tmp_path / "results")
+    assert set(frontier.states.values()) == {State.DONE}
+    samples = [runs[f"vgg19_rf-digits-k5/sample-{number}"] for number in range(3)]
+    winner = samples[
+        best([s.metrics["validation_accuracy"] for s in samples], "validation_accuracy")
+    ]
+    search = runs["vgg19_rf-digits-k5/search"]
+    trained = [runs[f"vgg19_rf-digits-k5-seed{seed}/train"] for seed in (0, 1)]
+    for name in ("learning_rate", "weight_decay"):
+        value = float(winner.params[name])
+        assert float(search.params[f"train.{name}"]) == value
+        assert search.metrics[f"train.{name}"] == value
+        assert all(float(run.params[name]) == value for run in trained)
+    # The winning sample is the training of the first seed.
+    for metric in ("train_loss", "validation_loss", "validation_accuracy"):
+        assert trained[0].metrics[metric] == winner.metrics[metric]
+    assert not any("test" in metric for metric in winner.metrics)
+
+
+class StoppedError(Exception):
+    """The sweep is killed."""
+
+
+def test_a_killed_search_goes_on_where_it_was(searched, tmp_path):
+    plan, ended = searched(), []
+
+    def dies(ending):
+        ended.append(ending.node.name)
+        if len(ended) == 2:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        swept(plan, tmp_path, watcher=Watcher(ended=dies, looked=lambda view: None))
+    again = []
+    watcher = Watcher(ended=lambda e: again.append(e.node.name), looked=lambda view: None)
+    frontier, runs = swept(plan, tmp_path, watcher=watcher)
+    assert set(frontier.states.values()) == {State.DONE}
+    assert not set(again) & set(ended)
+    assert len(runs) == len(plan.nodes)
+    assert {run.status for run in runs.values()} == {"FINISHED"}
+
+
+def test_a_sample_that_diverges_is_a_result(searched, tmp_path):
+    space = "search.space={train.learning_rate: {choice: [1e30, 0.1]}}"
+    frontier, runs = swept(
+        searched(space, "search.samples=9", "train.gradient_clip=null"), tmp_path
+    )
+    assert set(frontier.states.values()) == {State.DONE}
+    search = runs["vgg19_rf-digits-k5/search"]
+    assert search.metrics["samples_diverged"] == 1
+    assert float(search.params["train.learning_rate"]) == 0.1
+
+
+def test_asha_stops_what_falls_behind_and_training_never(searched, tmp_path):
+    plan = searched(
+        "search.scheduler=asha", "search.metric=validation_loss", "search.samples=5",
+        "train.epochs=5",
+    )  # fmt: skip
+    frontier, runs = swept(plan, tmp_path)
+    assert set(frontier.states.values()) == {State.DONE}
+    stopped = [run for run in runs.values() if "stopped_epoch" in run.metrics]
+    assert stopped
+    for run in stopped:
+        assert "/sample-" in run.name
+        assert run.status == "FINISHED"
+        assert f"Stopped behind epoch {run.metrics['stopped_epoch']:.0f} of 5" in run.tags[
+            "rfray.remark"
+        ]  # fmt: skip
+    assert runs["vgg19_rf-digits-k5/search"].metrics["samples_stopped"] == len(stopped)
+
+
+# What the docs show
+
+
+def documented_command():
+    """The overrides of the small version in sweeps/tuned.yaml."""
+    text = (ROOT / "sweeps" / "tuned.yaml").read_text()
+    (command,) = re.findall(r"rfray\.sweep tuned (.*?)\n# yaml", text, re.DOTALL)
+    return shlex.split(command.replace("\\\n#", " "))
+
+
+def test_the_small_version_of_tuned_is_searched_swept_and_analysed(tmp_path):
+    overrides = [*documented_command(), "name=tiny", "train.images_per_epoch=256"]
+    plan = make_plan(load_study("tuned", [*overrides, "train.epochs=2", "search.samples=3"]))
+    frontier, runs = swept(plan, tmp_path / "results")
+    assert set(frontier.states.values()) == {State.DONE}
+    ledger = Ledger(storage_at(str(tmp_path / "results"), None).tracking_uri)
+    found = analyze(ledger, "tiny", load_report(ROOT / "analysis" / "paper.yaml"), tmp_path / "out")
+    assert found.gaps == ()
+    assert not found.left_out
+    table = (tmp_path / "out" / "tables" / "search.md").read_text()
+    for size in (2, 5):
+        chosen = json.loads(runs[f"vgg19_rf-digits-k{size}/search"].params["train.learning_rate"])
+        assert f"k={size}" in table
+        assert f"{chosen:.3g}" in table
+    assert [p.name for p in (tmp_path / "out" / "figures").glob("search*.png")]
+    assert "Searches" in (tmp_path / "out" / "report.html").read_text()
