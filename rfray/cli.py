@@ -321,6 +321,9 @@ def analyze(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave with its exit code; a user's mistake is one line."""
     gc.set_threshold(*_GARBAGE_THRESHOLDS)
+    # Read as Ray is imported. A sweep that is interrupted leaves Ray while Tune's thread still asks
+    # it for something: Ray would start itself anew for that.
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
     try:
         code = rfray.main(args=arguments, prog_name="rfray", standalone_mode=False)
     except UserError as error:

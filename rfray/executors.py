@@ -31,9 +31,6 @@ def on_ray(plan: Plan, tune: Path, address: str | None, started: Callable[[], No
         UserError: There is no way into the cluster, Ray cannot start here, or a stage fits none of
             its machines.
     """
-    # Read as Ray is imported. A sweep that is interrupted leaves Ray while Tune's thread still asks
-    # it for something: Ray would start anew for that.
-    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
     from rfray.engine.ray_executor import RayExecutor, machines
     from rfray.engine.ray_start import start_ray
 
