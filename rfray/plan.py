@@ -14,7 +14,7 @@ from rfray.errors import UserError
 from rfray.grid import Place, Point, place, point_at, varying
 from rfray.keys import digest
 from rfray.models.geometry import Geometry, geometry
-from rfray.models.network import GlobalAveragePool, Network
+from rfray.models.network import Network
 from rfray.naming import TRAIN, scope_name, stage_label
 from rfray.parameters import Parameters
 from rfray.settings import CELL_SETTINGS
@@ -276,9 +276,7 @@ def _network_digest(network: Network) -> str:
 
 @cache
 def _trunk_digest(network: Network) -> str:
-    """Of the layers before the global pool: what the number of classes does not change."""
-    kinds = [type(layer.operation) for layer in network]
-    return digest(network.layers[: kinds.index(GlobalAveragePool)])
+    return digest(network.trunk)
 
 
 def _nodes(

@@ -7,15 +7,14 @@ import torch
 from torch import nn
 
 from rfray.models.module import build
-from rfray.models.network import (
-    INPUT,
+from rfray.models.network import INPUT, Network
+from rfray.models.operations import (
     Add,
     BatchNorm,
     Convolution,
     GlobalAveragePool,
     Linear,
     MaxPool,
-    Network,
     Relu,
 )
 from rfray.models.registry import architecture

@@ -8,7 +8,7 @@ function here, given to the networks in its place.
 
 from __future__ import annotations
 
-from rfray.models.network import MaxPool
+from rfray.models.operations import MaxPool
 
 SMALLEST_KERNEL = 2
 
