@@ -103,14 +103,10 @@ class Geometry:
 
     @cached_property
     def map_sizes(self) -> tuple[int, ...]:
-        """The trace of map sizes up to the last convolution: each size once where it changes."""
-        trace: list[int] = []
-        for layer in self.layers:
-            if layer.window.jump and trace[-1:] != [layer.map_size]:
-                trace.append(layer.map_size)
-            if layer.name == self.last_convolution.name:
-                break
-        return tuple(trace)
+        """The trace of map sizes up to the last convolution: each size where it first appears."""
+        upto = self.layers.index(self.last_convolution) + 1
+        maps = (layer for layer in self.layers[:upto] if layer.window.jump)
+        return tuple(dict.fromkeys(layer.map_size for layer in maps))
 
     @cached_property
     def parameters(self) -> int:
