@@ -147,7 +147,7 @@ def test_a_map_that_collapses_is_refused_by_the_layers_name():
 
 
 def test_a_kernel_under_two_is_refused():
-    with pytest.raises(ValueError, match="at least 2"):
+    with pytest.raises(UserError, match="at least 2"):
         architecture("resnet50")(1, 1.0, 10)
 
 

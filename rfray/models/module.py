@@ -61,8 +61,9 @@ def build(
 ) -> NetworkModule:
     """A freshly initialised module on the CPU in float32; equal seeds give equal weights.
 
-    PyTorch's default initialisation, drawn from a generator of its own: neither the process's
-    random state nor what ran before matters, and the state is left as it was.
+    Initialised as its origin says, else as PyTorch's modules are, drawn from a generator of its
+    own: neither the process's random state nor what ran before matters, and the state is left as it
+    was.
 
     Args:
         network: The description.
@@ -71,7 +72,19 @@ def build(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return NetworkModule(network, stand_ins)
+        drawn = network.origin.initial() if network.origin else None
+        module = NetworkModule(network, stand_ins)
+    if drawn is not None:
+        _initialise(module, drawn)
+    return module
+
+
+def _initialise(module: NetworkModule, drawn: Mapping[str, Tensor]) -> None:
+    """Give a module the parameters and buffers of the one that its description was read from."""
+    own = module.state_dict()
+    # A parameter that stood beside modules, such as a factor a channel, is a layer's weight here.
+    named = {name if name in own else f"{name}.weight": one for name, one in drawn.items()}
+    module.load_state_dict({n: named[n].reshape(own[n].shape) for n in own}, strict=True)
 
 
 def _place(root: nn.Module, name: str, part: nn.Module) -> None:

@@ -7,8 +7,9 @@ description (`rfray.models.module`), so the two cannot disagree.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from rfray.models.operations import (
     AdaptiveAveragePool,
@@ -20,6 +21,9 @@ from rfray.models.operations import (
     Linear,
     Operation,
 )
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 INPUT = "input"
 """Name of the image as a layer's input."""
@@ -39,14 +43,29 @@ class Layer:
     inputs: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Where a network from outside comes from.
+
+    Attributes:
+        code: Digest of the code that makes it: it enters the keys.
+        initial: Draws its parameters and buffers anew, by the names that it has for them.
+    """
+
+    code: str
+    initial: Callable[[], Mapping[str, Tensor]]
+
+
 @dataclass(frozen=True, eq=False)
 class Network:
     """A feed-forward network: layers in topological order, the last one its output (the logits).
 
-    Compared and hashed by identity: what a network is, its digest says (`rfray.keys`).
+    Without an origin it is initialised as PyTorch's modules are. Compared and hashed by identity:
+    what a network is, its digest says (`rfray.keys`).
     """
 
     layers: tuple[Layer, ...] = ()
+    origin: Origin | None = None
 
     def __iter__(self) -> Iterator[Layer]:
         return iter(self.layers)

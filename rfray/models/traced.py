@@ -160,22 +160,25 @@ def _graph(module: nn.Module, where: str) -> fx.Graph:
         return tracer.trace(module)
     except Exception as error:  # a user's code may raise anything
         part = f"module {tracer.path[-1]}" if tracer.path else f"a {type(module).__name__}"
-        if isinstance(error, fx.proxy.TraceError):
-            what = f"{part} cannot be read: what it computes depends on its data"
-        else:
-            what = f"{part} cannot be read: {type(error).__name__}: {error}"
-        raise UserError(what, where=f"{where}{_line_of(error)}") from error
+        depends = isinstance(error, fx.proxy.TraceError)
+        reason = "what it computes depends on its data" if depends else _in_a_line(error)
+        raise UserError(
+            f"{part} cannot be read: {reason}", where=_line_of(error) or where
+        ) from error
 
 
 def _line_of(error: Exception) -> str:
-    """File and line of the user's code in which an error was raised; empty if in none."""
-    torchs = Path(torch.__file__).parent
-    own = Path(__file__).parent
+    """File and line of the module's own code in which an error was raised; empty if in none."""
+    others = (Path(torch.__file__).parent, Path(__file__).parent)
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         parents = Path(frame.filename).parents
-        if Path(frame.filename).is_file() and torchs not in parents and own not in parents:
-            return f", {frame.filename}:{frame.lineno}"
+        if Path(frame.filename).is_file() and not any(other in parents for other in others):
+            return f"{frame.filename}:{frame.lineno}"
     return ""
+
+
+def _in_a_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 class _Reader:
@@ -287,7 +290,11 @@ class _Reader:
             return self._joined(node, Product(), "mul", node.args[:2])
         name = parameters[0].name
         factors = operator.attrgetter(name)(self._module)
-        others = [one for one in node.args[:2] if self._meanings.get(one) is not parameters[0]]  # type: ignore[call-overload]
+        others = [
+            one
+            for one in node.args[:2]
+            if not (isinstance(one, fx.Node) and self._meanings[one] is parameters[0])
+        ]
         value = self._value(others[0] if others else None, f"'{name}'")
         if value.kind == "vector" or tuple(factors.shape[-2:]) != (1, 1) or factors.dim() > 4:
             raise Unreadable(f"'{name}' is not one factor a channel")
