@@ -153,6 +153,7 @@ def _refuse_misnamed(name: str) -> None:
 # torchvision
 
 
+@cache
 def _torchvision_problem(name: str) -> str | None:
     from torchvision import models
 

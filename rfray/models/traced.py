@@ -159,7 +159,9 @@ def _graph(module: nn.Module, where: str) -> fx.Graph:
     try:
         return tracer.trace(module)
     except Exception as error:  # a user's code may raise anything
-        part = f"module {tracer.path[-1]}" if tracer.path else f"a {type(module).__name__}"
+        part = (
+            f"module {tracer.path[-1]}" if tracer.path else f"the network ({type(module).__name__})"
+        )
         depends = isinstance(error, fx.proxy.TraceError)
         reason = "what it computes depends on its data" if depends else _in_a_line(error)
         raise UserError(
@@ -475,7 +477,7 @@ class _Reader:
     def _owner(self, node: fx.Node) -> str:
         path = self._owner_path(node)
         if not path:
-            return f"a {type(self._module).__name__}"
+            return f"the network ({type(self._module).__name__})"
         return f"module '{path}' ({type(self._module.get_submodule(path)).__name__})"
 
     def _owner_path(self, node: fx.Node) -> str:
