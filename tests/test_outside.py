@@ -194,7 +194,7 @@ MISTAKES = [
     ("nets.py:raises", "nets.py:42: raises(10) raises TypeError"),
     (
         "nets.py:on_data",
-        "nets.py:20: the network (OnData) cannot be read: what it computes depends on its",
+        "nets.py:20: the network (OnData) cannot be read: what it computes",
     ),
     ("broken.py:net", "broken.py:2: it raises SyntaxError"),
     ("raising.py:net", "raising.py:1: it raises ModuleNotFoundError"),

@@ -105,6 +105,11 @@ class Operation(ABC):
         return True
 
     @property
+    def shares_memory(self) -> bool:
+        """Whether its output may be its input's own memory, in eval mode."""
+        return False
+
+    @property
     def weights(self) -> int:
         """Numbers that a place is multiplied with: no biases, no parameters of norms."""
         return 0
@@ -442,6 +447,10 @@ class Dropout(Operation):
 
         return nn.Dropout(self.p)
 
+    @property
+    def shares_memory(self) -> bool:
+        return True
+
 
 @dataclass(frozen=True)
 class ChannelDropout(Operation):
@@ -453,6 +462,10 @@ class ChannelDropout(Operation):
         from torch import nn
 
         return nn.Dropout2d(self.p)
+
+    @property
+    def shares_memory(self) -> bool:
+        return True
 
 
 @dataclass(frozen=True)
@@ -467,6 +480,10 @@ class StochasticDepth(Operation):
 
         module: nn.Module = StochasticDepthModule(self.p, self.mode)
         return module
+
+    @property
+    def shares_memory(self) -> bool:
+        return True
 
 
 @dataclass(frozen=True)
@@ -549,6 +566,10 @@ class ChannelChunk(Operation):
         if channels % chunks:
             raise ValueError(f"cuts {channels} channels into {chunks} parts")
         return inputs[0]._replace(channels=channels // chunks)
+
+    @property
+    def shares_memory(self) -> bool:
+        return True
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import cast
 
@@ -146,11 +147,12 @@ def _normalised_in_place(norm: nn.BatchNorm2d, rows: Tensor) -> Tensor:
 
 def _overwritable(network: Network) -> frozenset[str]:
     """The layers whose first input nobody else reads, so that they may write over it."""
-    read = [source for layer in network for source in layer.inputs]
+    read = Counter(source for layer in network for source in layer.inputs)
+    shared = {layer.name for layer in network if layer.operation.shares_memory}
     return frozenset(
         layer.name
         for layer in network
-        if layer.inputs[0] != INPUT and read.count(layer.inputs[0]) == 1
+        if layer.inputs[0] not in {INPUT, *shared} and read[layer.inputs[0]] == 1
     )
 
 
