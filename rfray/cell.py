@@ -13,6 +13,7 @@ from rfray.data.registry import dataset_source
 from rfray.data.validation import with_validation
 from rfray.models.geometry import Geometry, geometry
 from rfray.models.network import Network
+from rfray.models.outside import code_digest
 from rfray.models.registry import architecture
 from rfray.parameters import Parameters
 
@@ -23,9 +24,13 @@ class Cell(Parameters):
     dataset: str = Field(
         description="Names of data sets; `NAME@64` scales its pictures to 64 pixels."
     )
-    arch: str = Field(description="Names of networks.")
-    kernel_size: Annotated[int, Field(ge=2)] = Field(
-        description="Of the max-pool behind the first convolution; sets the receptive field."
+    arch: str = Field(
+        description="Names of networks; `torchvision:NAME` is torchvision's, `FILE.py:FUNCTION` "
+        "what a function makes of the number of classes."
+    )
+    kernel_size: Annotated[int, Field(ge=1)] = Field(
+        description="Of the max-pool behind the first convolution, 2 or more; sets the receptive "
+        "field. 1 for `torchvision:` and `FILE.py:` networks, which are taken as they are."
     )
     seed: Annotated[int, Field(ge=0)] = Field(
         description="Of initialisation and the order of images; equal seeds, equal numbers."
@@ -49,8 +54,9 @@ class Cell(Parameters):
 
     @property
     def network(self) -> Network:
-        """The cell's network, without weights; UserError if it is not registered."""
-        return _network(self.arch, self.kernel_size, self.width, self.facts.classes)
+        """The cell's network, without weights; UserError if there is none, or it cannot be read."""
+        code = code_digest(self.arch)
+        return _network(self.arch, code, self.kernel_size, self.width, self.facts.classes)
 
     @property
     def geometry(self) -> Geometry:
@@ -63,5 +69,5 @@ OF_THE_STUDY = frozenset({"validation"})
 
 
 @cache
-def _network(arch: str, kernel_size: int, width: float, classes: int) -> Network:
+def _network(arch: str, _code: str, kernel_size: int, width: float, classes: int) -> Network:
     return architecture(arch)(kernel_size=kernel_size, width=width, classes=classes)

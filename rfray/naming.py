@@ -32,7 +32,7 @@ def scope_name(
         varying: The settings that vary in the study.
         settings: The values of those that the run depends on and that are of a stage.
     """
-    parts = [cell.arch]
+    parts = [_plain(cell.arch)]
     if scope != "network":
         parts.append(cell.dataset)
     parts.append(f"k{cell.kernel_size}")
@@ -60,6 +60,11 @@ def shown(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"[{','.join(map(shown, value))}]"
     return str(value)
+
+
+def _plain(arch: str) -> str:
+    """A network's name without what has a meaning in the names of files and of runs."""
+    return arch.replace(":", ".").replace("/", ".").replace("\\", ".")
 
 
 def _words(settings: Mapping[str, Any]) -> list[str]:

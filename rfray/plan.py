@@ -17,7 +17,7 @@ from rfray.errors import UserError, in_words
 from rfray.grid import Place, Point, place, point_at, varying
 from rfray.keys import digest
 from rfray.models.geometry import Geometry, geometry
-from rfray.models.network import GlobalAveragePool, Network
+from rfray.models.network import Layer, Network
 from rfray.naming import OF_A_SEARCH, SAMPLE, SEARCH, TRAIN, scope_name, shown, stage_label
 from rfray.parameters import Parameters
 from rfray.settings import CELL_SETTINGS
@@ -261,12 +261,22 @@ def _cell(choices: Place, validation: Amount | None) -> Cell:
 
 def _refuse_impossible_networks(cells: Iterable[Cell]) -> None:
     for cell in cells:
-        facts = cell.facts  # outside: what is wrong with its files is said of its files
+        # Outside: what is wrong with the files of either is said of its files.
+        facts, network = cell.facts, cell.network
         try:
-            geometry(cell.network, facts.image_size)
+            _refuse_other_logits(geometry(network, facts.image_size), facts.classes)
         except UserError as error:
             where = f"{cell.arch} at kernel_size {cell.kernel_size} on {cell.dataset}"
             raise UserError(error.what, where=where, do=error.do) from error
+
+
+def _refuse_other_logits(shape: Geometry, classes: int) -> None:
+    logits = shape.layers[-1].shape.channels
+    if logits != classes:
+        raise UserError(
+            f"the network gives {logits} logits, but there are {classes} classes",
+            do="make it of the number of classes that its function is given",
+        )
 
 
 def _groups(layout: _Layout, stage: Stage[Any]) -> Iterator[tuple[Place, ...]]:
@@ -293,14 +303,18 @@ def _groups(layout: _Layout, stage: Stage[Any]) -> Iterator[tuple[Place, ...]]:
 
 @cache
 def _network_digest(network: Network) -> str:
-    return digest(network.layers)
+    return _with_code(network, network.layers)
 
 
 @cache
 def _trunk_digest(network: Network) -> str:
-    """Of the layers before the global pool: what the number of classes does not change."""
-    kinds = [type(layer.operation) for layer in network]
-    return digest(network.layers[: kinds.index(GlobalAveragePool)])
+    """Of what the number of classes does not change."""
+    return _with_code(network, network.trunk)
+
+
+def _with_code(network: Network, layers: Sequence[Layer]) -> str:
+    """Of layers and, where code from outside initialises them, of that code."""
+    return digest([layers, network.origin.code] if network.origin else layers)
 
 
 def _nodes(

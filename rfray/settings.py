@@ -12,9 +12,9 @@ from pydantic import AfterValidator, Field
 from pydantic.fields import FieldInfo
 
 from rfray.cell import OF_THE_STUDY, Cell
-from rfray.data.registry import naming_problem
+from rfray.data.registry import naming_problem as dataset_problem
 from rfray.errors import nearest
-from rfray.models.registry import ARCHITECTURES
+from rfray.models.registry import naming_problem as network_problem
 from rfray.stages.registry import stages
 
 CELL_SETTINGS = tuple(name for name in Cell.model_fields if name not in OF_THE_STUDY)
@@ -48,15 +48,16 @@ class Setting:
 
 
 def _known_dataset(name: str) -> str:
-    problem = naming_problem(name)
+    problem = dataset_problem(name)
     if problem is not None:
         raise ValueError(problem)
     return name
 
 
 def _known_network(name: str) -> str:
-    if name not in ARCHITECTURES:
-        raise ValueError(f"no network is called '{name}' ({nearest(name, ARCHITECTURES)})")
+    problem = network_problem(name)
+    if problem is not None:
+        raise ValueError(problem)
     return name
 
 

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from rfray import grid
 from rfray.errors import UserError, in_words, nearest
+from rfray.models.outside import use_network_folders
 from rfray.naming import SEARCH, TRAIN
 from rfray.parameters import Parameters
 from rfray.search_draws import draws
@@ -30,6 +31,8 @@ SWEEP_VARIABLE = "RFRAY_SWEEP"
 def load_study(sweep: str | None, overrides: Sequence[str] = ()) -> Study:
     """The study of a sweep file with overrides applied.
 
+    From now on files of networks are looked for beside it, then in the working directory.
+
     Args:
         sweep: A path, or the name of a shipped file; None takes RFRAY_SWEEP, else `quickstart`.
         overrides: Such as `axes.seed=[0,1]` or `train.epochs=5`.
@@ -38,6 +41,7 @@ def load_study(sweep: str | None, overrides: Sequence[str] = ()) -> Study:
         UserError: The file is not there or is no valid study, or an override is malformed.
     """
     path = find_sweep(sweep or os.environ.get(SWEEP_VARIABLE) or DEFAULT_SWEEP)
+    use_network_folders((path.parent, Path.cwd()))
     document, lines = read_mapping(path)
     places = {key: f"{path}:{line}" for key, line in lines.items()}
     for override in overrides:

@@ -72,7 +72,11 @@ def sweep_schema() -> dict[str, Any]:
         # The list itself: null, which takes an axis out, is for the command line.
         (values,) = (one for one in axes[name]["anyOf"] if "items" in one)
         axes[name] = {"description": axes[name].get("description", ""), **values}
-    axes["arch"]["items"]["enum"] = sorted(ARCHITECTURES)
+    axes["arch"]["items"]["anyOf"] = [
+        {"enum": sorted(ARCHITECTURES)},
+        {"pattern": r"^torchvision:\w+$"},
+        {"pattern": r"\.py:\w+$"},
+    ]
     axes["dataset"]["items"]["examples"] = sorted(DATASETS)
     searchable = [name for name in settings() if name.startswith(f"{TRAIN}.")]
     schema["$defs"]["SearchParameters"]["properties"]["space"]["propertyNames"] = {

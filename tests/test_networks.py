@@ -8,9 +8,10 @@ import torch
 from rfray.errors import UserError
 from rfray.models.folded import FoldedModule
 from rfray.models.geometry import geometry, live_taps
-from rfray.models.linear_backward import LINEAR_BACKWARD_BUILDERS
+from rfray.models.linear_backward import LINEAR_BACKWARD
 from rfray.models.module import build
-from rfray.models.network import Add, Network, Relu
+from rfray.models.network import Network
+from rfray.models.operations import Add, Relu
 from rfray.models.registry import ARCHITECTURES, architecture
 
 KERNELS = (2, 3, 4, 5)
@@ -86,7 +87,7 @@ def test_dead_taps_are_those_measured(arch, kernel_size, image_size, dead_percen
 def test_live_taps_are_those_that_ever_get_a_gradient(arch, kernel_size, image_size):
     """Brute force: the gradient of every weight over random images, no unit ever switched off."""
     network = architecture(arch)(kernel_size, 0.05, 10)
-    module = build(network, 0, LINEAR_BACKWARD_BUILDERS).double().eval()
+    module = build(network, 0, LINEAR_BACKWARD).double().eval()
     for _ in range(3):
         images = torch.randn(4, 3, image_size, image_size, dtype=torch.float64)
         module(images).square().sum().backward()
@@ -94,8 +95,8 @@ def test_live_taps_are_those_that_ever_get_a_gradient(arch, kernel_size, image_s
     for layer in network.convolutions:
         gradient = module.get_parameter(f"{layer.name}.weight").grad
         touched = gradient.abs().sum(dim=(0, 1)) > 0
-        alive = torch.tensor(taps[layer.name])
-        assert torch.equal(touched, alive[:, None] & alive[None, :]), layer.name
+        down, across = (torch.tensor(axis) for axis in taps[layer.name])
+        assert torch.equal(touched, down[:, None] & across[None, :]), layer.name
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
@@ -128,7 +129,7 @@ def test_a_picture_smaller_than_the_receptive_field_cuts_it(arch, kernel_size, i
 
 def _pixels_reached(network, layer, unit, image_size):
     """Columns of the image with a gradient from the map's units in column `unit`."""
-    module = build(network, 0, LINEAR_BACKWARD_BUILDERS).double().eval()
+    module = build(network, 0, LINEAR_BACKWARD).double().eval()
     for name, parameter in module.named_parameters():
         if name.endswith("conv.weight") or "_conv" in name:
             torch.nn.init.constant_(parameter, 1.0 / parameter[0].numel())
@@ -146,7 +147,7 @@ def test_a_map_that_collapses_is_refused_by_the_layers_name():
 
 
 def test_a_kernel_under_two_is_refused():
-    with pytest.raises(ValueError, match="at least 2"):
+    with pytest.raises(UserError, match="at least 2"):
         architecture("resnet50")(1, 1.0, 10)
 
 

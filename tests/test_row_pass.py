@@ -7,16 +7,25 @@ import torch
 from torch import nn
 
 from rfray.models.module import build
-from rfray.models.network import (
-    INPUT,
+from rfray.models.network import INPUT, Network
+from rfray.models.operations import (
     Add,
+    AveragePool,
     BatchNorm,
+    ChannelChunk,
+    ChannelLinear,
+    ChannelNorm,
+    ChannelShuffle,
+    Concatenate,
     Convolution,
+    Dropout,
+    Gelu,
     GlobalAveragePool,
+    Hardswish,
     Linear,
     MaxPool,
-    Network,
     Relu,
+    Scale,
 )
 from rfray.models.registry import architecture
 from rfray.models.row_pass import forward_by_rows
@@ -44,8 +53,37 @@ def odd_network():
     )
 
 
+def mixed_network():
+    """Rectangular, grouped and joined, with maps that share memory and are read again."""
+    stem = (
+        Network()
+        .then("stem", Convolution(3, 8, kernel_size=(5, 3), stride=(2, 1), padding=(2, 0)))
+        .then("stem_norm", BatchNorm(8))
+        .then("dropped", Dropout(0.5))
+        .then("dropped_relu", Relu())
+        .then("left", ChannelChunk(0, 2), "stem_norm")
+        .then("left_relu", Relu())
+        .then("right", ChannelChunk(1, 2), "stem_norm")
+        .then("right_conv", Convolution(4, 4, (3, 1), padding=(1, 0), groups=2))
+        .then("right_act", Hardswish())
+        .then("joined", Concatenate(), "left_relu", "right_act", "dropped_relu", "stem_norm")
+    )
+    return (
+        stem.then("shuffle", ChannelShuffle(4))
+        .then("average", AveragePool((2, 3), stride=(2, 3)))
+        .then("norm", ChannelNorm(24))
+        .then("linear", ChannelLinear(24, 6))
+        .then("factors", Scale(6))
+        .then("gelu", Gelu())
+        .then("average_pool", GlobalAveragePool())
+        .then("dropout", Dropout(0.1))
+        .then("classifier", Linear(6, 3))
+    )
+
+
 NETWORKS = {
     "odd": (odd_network(), 35),
+    "mixed": (mixed_network(), 37),
     "vgg19_rf k=3 on odd maps": (architecture("vgg19_rf")(3, 0.0625, 4), 30),
     **{
         f"{arch} k={k}": (architecture(arch)(k, 0.0625, 4), 32)

@@ -10,6 +10,7 @@ from rfray.artifacts import digest_of
 from rfray.engine.frontier import Occupancy
 from rfray.engine.job import Job, JobInput, Outcome
 from rfray.engine.records import ATTEMPT_TAG, DIGEST_TAG
+from rfray.models.outside import code_digest, network_folders_in_use
 from rfray.naming import SAMPLE, SEARCH, TRAIN
 from rfray.plan import Node, Plan
 from rfray.tracking import RunRecord
@@ -65,6 +66,8 @@ def assemble(
         data_root=plan.study.data.root,
         background=plan.study.data.background,
         fingerprint=node.cells[0].facts.fingerprint,
+        network_folders=network_folders_in_use(),
+        code=code_digest(node.cells[0].arch),
         tracking_uri=tracking_uri,
         threads=max(1, min(int(occupancy.cpus), _MOST_CPU_THREADS)),
         device="cuda" if occupancy.gpus > 0 else "cpu",

@@ -57,6 +57,9 @@ class Job(_Message):
         data_root: Folder of the data sets; None leaves it to the worker's RFRAY_DATA.
         background: Colour that pictures with transparent parts are laid on; None refuses them.
         fingerprint: Of the data set as it was planned; a worker that finds another one refuses.
+        network_folders: Where files of networks are looked for.
+        code: Digest of the code of a network from outside as it was planned, else empty; a worker
+            that finds another one refuses.
         tracking_uri: Of the MLflow store, for artifacts that lie behind a server.
         threads: Threads that PyTorch may use.
         device: "cpu" or "cuda".
@@ -81,6 +84,8 @@ class Job(_Message):
     threads: int
     device: Literal["cpu", "cuda"]
     background: str | None = None
+    network_folders: list[str] = []
+    code: str = ""
 
 
 class Measurement(_Message):

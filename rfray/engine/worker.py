@@ -32,6 +32,7 @@ from rfray.engine.stopping import stopped
 from rfray.engine.threads import allow_threads
 from rfray.engine.time_limit import overrun, time_limited
 from rfray.errors import UserError
+from rfray.models.outside import code_digest, use_network_folders
 from rfray.stages.registry import stages
 from rfray.stages.stage import Input, Remark, Report, Settle, StageContext
 from rfray.telling import told_to
@@ -165,7 +166,9 @@ def _run_stage(job: Job, workspace: Path, report: Report, remark: Remark, settle
     allow_threads(job.threads)
     use_data_root(job.data_root)
     use_background(job.background)
+    use_network_folders(map(Path, job.network_folders))
     _refuse_other_data(job)
+    _refuse_other_code(job)
     stage = stages()[job.stage]
     stage.run(
         StageContext(
@@ -199,6 +202,16 @@ def _refuse_other_data(job: Job) -> None:
             do="give every machine the same files",
         )
         raise UnreadableDatasetError(name, other)
+
+
+def _refuse_other_code(job: Job) -> None:
+    """A worker must build what was planned: a file may have changed since."""
+    arch = job.cells[0].arch
+    if code_digest(arch) != job.code:
+        raise UserError(
+            f"the code of the network '{arch}' here is not what was planned",
+            do="give every machine the same file, and plan again",
+        )
 
 
 def _input(job: Job, source: JobInput) -> Input:

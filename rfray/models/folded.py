@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rfray.models.module import NetworkModule
-from rfray.models.network import INPUT, BatchNorm, Convolution, Layer, Network
+from rfray.models.network import INPUT, Layer, Network
+from rfray.models.operations import BatchNorm, Convolution
 
 
 class FoldedModule(nn.Module):
@@ -59,6 +60,7 @@ class FoldedModule(nn.Module):
             conv.stride,
             cast("tuple[int, int]", conv.padding),
             conv.dilation,
+            conv.groups,
         )
 
 

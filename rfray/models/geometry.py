@@ -1,9 +1,13 @@
 """Receptive fields, map sizes, live weights and cost of a network, by arithmetic.
 
-Every operation is square and treats both axes alike, so one axis is computed and squared. The
-receptive field follows Araujo, Norris & Sim, *Computing Receptive Fields of Convolutional Neural
-Networks*, Distill 2019, with the interval of the first unit carried instead of size and offset, so
-that a residual sum is the hull of its branches.
+Each axis is computed on its own, from what every operation says of its reach. The receptive field
+follows Araujo, Norris & Sim, *Computing Receptive Fields of Convolutional Neural Networks*, Distill
+2019, with the interval of the first unit carried instead of size and offset, so that a residual sum
+is the hull of its branches.
+
+A gate (squeeze-and-excitation) multiplies all units with numbers that come from the whole map. It
+would make every field behind it infinite and tells no place from another, so it is kept apart: the
+window of such units is that of the map alone, and `Window.gated` says that there is a gate.
 """
 
 from __future__ import annotations
@@ -12,17 +16,11 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 
 from rfray.errors import UserError
-from rfray.models.network import (
-    INPUT,
-    Add,
-    BatchNorm,
-    Convolution,
-    GlobalAveragePool,
-    Layer,
-    Linear,
-    MaxPool,
-    Network,
-)
+from rfray.models.network import INPUT, Layer, Network
+from rfray.models.operations import AXES, Convolution, Reach, Shape
+
+LiveTaps = tuple[tuple[bool, ...], tuple[bool, ...]]
+"""Down and across: which of a kernel's taps along the axis can meet a real pixel."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +30,14 @@ class Window:
     Attributes:
         first: Leftmost pixel seen by the map's first unit; negative in the padding.
         last: Rightmost pixel seen by the map's first unit.
-        jump: Pixels between the windows of two neighbouring units.
+        jump: Pixels between the windows of two neighbouring units; 0 where all units see the same.
+        gated: Whether the units are also multiplied with what a gate made of the whole image.
     """
 
     first: int = 0
     last: int = 0
     jump: int = 1
+    gated: bool = False
 
     @property
     def size(self) -> int:
@@ -51,8 +51,8 @@ class LayerGeometry:
 
     Attributes:
         name: The layer's name.
-        map_size: Height and width of its output map; 1 behind the global pool.
-        window: Receptive field of its units.
+        shape: Channels, height and width of its output; a vector's height and width are 1.
+        windows: Receptive field of its units, down and across.
         weights: Number of weights (without biases and batch-norm parameters).
         live_weights: Those that can meet a real pixel on the way to the output.
         parameters: All trainable numbers.
@@ -60,12 +60,22 @@ class LayerGeometry:
     """
 
     name: str
-    map_size: int
-    window: Window
+    shape: Shape
+    windows: tuple[Window, Window]
     weights: int
     live_weights: int
     parameters: int
     multiplications: int
+
+    @property
+    def map_size(self) -> int:
+        """The longer side of its output map; 1 behind the global pool."""
+        return max(self.shape.height, self.shape.width)
+
+    @property
+    def window(self) -> Window:
+        """Receptive field of its units along the axis where they see more."""
+        return max(self.windows, key=lambda window: window.size)
 
 
 @dataclass(frozen=True)
@@ -80,20 +90,23 @@ class Geometry:
         return next(layer for layer in self.layers if layer.name == name)
 
     @cached_property
+    def last_convolution(self) -> LayerGeometry:
+        """The last convolution of a map; those of gates, whose units all see the same, are none."""
+        names = set(self.convolution_names)
+        layers = [layer for layer in self.layers if layer.name in names]
+        return next((layer for layer in reversed(layers) if layer.window.jump), layers[-1])
+
+    @cached_property
     def receptive_field(self) -> int:
         """Theoretical receptive field at the last convolution, in pixels."""
-        return self.layer(self.convolution_names[-1]).window.size
+        return self.last_convolution.window.size
 
     @cached_property
     def map_sizes(self) -> tuple[int, ...]:
-        """The trace of map sizes up to the last convolution: each size once where it changes."""
-        trace: list[int] = []
-        for layer in self.layers:
-            if trace[-1:] != [layer.map_size]:
-                trace.append(layer.map_size)
-            if layer.name == self.convolution_names[-1]:
-                break
-        return tuple(trace)
+        """The trace of map sizes up to the last convolution: each size where it first appears."""
+        upto = self.layers.index(self.last_convolution) + 1
+        maps = (layer for layer in self.layers[:upto] if layer.window.jump)
+        return tuple(dict.fromkeys(layer.map_size for layer in maps))
 
     @cached_property
     def parameters(self) -> int:
@@ -123,143 +136,124 @@ def geometry(network: Network, image_size: int) -> Geometry:
     """The geometry of `network` on square images of `image_size` pixels.
 
     Raises:
-        UserError: A map collapses to nothing, or a sum is given maps of different sizes.
+        UserError: A map collapses to nothing, or an operation cannot read what it is given.
     """
-    sizes = _map_sizes(network, image_size)
-    windows = _windows(network)
-    live_taps = _live_taps(network, sizes)
+    shapes = _shapes(network, image_size)
+    windows = tuple(_windows(network, shapes, axis) for axis in AXES)
+    live_taps = _live_taps(network, shapes)
     layers = tuple(
         LayerGeometry(
             name=layer.name,
-            map_size=sizes[layer.name],
-            window=windows[layer.name],
-            weights=_weights(layer),
+            shape=shapes[layer.name],
+            windows=(windows[0][layer.name], windows[1][layer.name]),
+            weights=layer.operation.weights,
             live_weights=_live_weights(layer, live_taps),
-            parameters=_parameters(layer),
-            multiplications=_weights(layer) * sizes[layer.name] ** 2,
+            parameters=layer.operation.parameters,
+            multiplications=layer.operation.weights
+            * shapes[layer.name].height
+            * shapes[layer.name].width,
         )
         for layer in network
     )
     return Geometry(layers, tuple(layer.name for layer in network.convolutions))
 
 
-def live_taps(network: Network, image_size: int) -> dict[str, tuple[bool, ...]]:
-    """Per convolution, which of its taps along one axis can meet a real pixel.
+def live_taps(network: Network, image_size: int) -> dict[str, LiveTaps]:
+    """Per convolution, which of its taps along either axis can meet a real pixel.
 
-    A weight at row i and column j of a kernel is live if taps i and j both are. A tap is live if
-    some unit that the output depends on applies it to a unit inside the map and not to padding.
+    A weight at row i and column j of a kernel is live if taps i down and j across both are. A tap
+    is live if some unit that the output depends on applies it to a unit inside the map and not to
+    padding.
     """
-    return _live_taps(network, _map_sizes(network, image_size))
+    return _live_taps(network, _shapes(network, image_size))
 
 
-def _map_sizes(network: Network, image_size: int) -> dict[str, int]:
-    sizes = {INPUT: image_size}
+def _shapes(network: Network, image_size: int) -> dict[str, Shape]:
+    shapes = {INPUT: Shape(3, image_size, image_size)}
+    where = f"image size {image_size}"
     for layer in network:
-        read = [sizes[name] for name in layer.inputs]
-        if len(set(read)) > 1:
-            raise UserError(
-                f"layer '{layer.name}' adds maps of {read[0]} and {read[1]} pixels",
-                where=f"image size {image_size}",
-            )
-        sizes[layer.name] = _output_size(layer, read[0])
-        if sizes[layer.name] < 1:
+        read = [shapes[name] for name in layer.inputs]
+        try:
+            shapes[layer.name] = layer.operation.output(read)
+        except ValueError as error:
+            raise UserError(f"layer '{layer.name}' {error}", where=where) from error
+        if min(shapes[layer.name]) < 1:
             raise UserError(
                 f"the map collapses to nothing at layer '{layer.name}', whose input is "
-                f"{read[0]}×{read[0]}",
-                where=f"image size {image_size}",
+                f"{read[0].height}×{read[0].width}",
+                where=where,
                 do="use a smaller kernel_size or larger images",
             )
-    return sizes
+    return shapes
 
 
-def _output_size(layer: Layer, size: int) -> int:
-    match layer.operation:
-        case Convolution() | MaxPool() as window:
-            span = window.dilation * (window.kernel_size - 1) + 1
-            return (size + 2 * window.padding - span) // window.stride + 1
-        case GlobalAveragePool():
-            return 1
-        case _:
-            return size
+def _reach(layer: Layer, shapes: dict[str, Shape], axis: int) -> Reach:
+    return layer.operation.reach(axis, shapes[layer.inputs[0]].along(axis))
 
 
-def _windows(network: Network) -> dict[str, Window]:
+def _windows(network: Network, shapes: dict[str, Shape], axis: int) -> dict[str, Window]:
     windows = {INPUT: Window()}
     for layer in network:
-        read = [windows[name] for name in layer.inputs]
-        match layer.operation:
-            case Convolution() | MaxPool() as operation:
-                before = read[0]
-                reach = operation.dilation * (operation.kernel_size - 1) - operation.padding
-                windows[layer.name] = Window(
-                    first=before.first - operation.padding * before.jump,
-                    last=before.last + reach * before.jump,
-                    jump=before.jump * operation.stride,
-                )
-            case Add():
-                windows[layer.name] = Window(
-                    first=min(window.first for window in read),
-                    last=max(window.last for window in read),
-                    jump=read[0].jump,
-                )
-            case _:
-                windows[layer.name] = read[0]
+        before = _hull([windows[name] for name in layer.inputs])
+        reach = _reach(layer, shapes, axis)
+        windows[layer.name] = Window(
+            first=before.first - reach.padding * before.jump,
+            last=before.last + (reach.span - 1 - reach.padding) * before.jump,
+            jump=before.jump * reach.stride,
+            gated=before.gated,
+        )
     return windows
 
 
-def _live_taps(network: Network, sizes: dict[str, int]) -> dict[str, tuple[bool, ...]]:
-    """Walk from the output to the image, carrying which positions of each map are ever needed."""
+def _hull(windows: list[Window]) -> Window:
+    """What units see that read several maps; gates beside a map are only noted."""
+    maps = [window for window in windows if window.jump]
+    seen = maps or windows
+    return Window(
+        first=min(window.first for window in seen),
+        last=max(window.last for window in seen),
+        jump=seen[0].jump,
+        gated=any(window.gated for window in windows) or len(seen) < len(windows),
+    )
+
+
+def _live_taps(network: Network, shapes: dict[str, Shape]) -> dict[str, LiveTaps]:
+    down, across = (_live_along(network, shapes, axis) for axis in AXES)
+    return {name: (down[name], across[name]) for name in down}
+
+
+def _live_along(
+    network: Network, shapes: dict[str, Shape], axis: int
+) -> dict[str, tuple[bool, ...]]:
+    """Walk from the output to the image, carrying which places of each map are ever needed."""
+    sizes = {name: shape.along(axis) for name, shape in shapes.items()}
     needed: dict[str, set[int]] = {name: set() for name in sizes}
     needed[network.output] = set(range(sizes[network.output]))
     taps: dict[str, tuple[bool, ...]] = {}
     for layer in reversed(network.layers):
-        source = layer.inputs[0]
-        match layer.operation:
-            case Convolution() | MaxPool() as operation:
-                touched = [
-                    {
-                        unit * operation.stride - operation.padding + tap * operation.dilation
-                        for unit in needed[layer.name]
-                    }
-                    & set(range(sizes[source]))
-                    for tap in range(operation.kernel_size)
-                ]
-                needed[source] |= set().union(*touched)
-                if isinstance(operation, Convolution):
-                    taps[layer.name] = tuple(bool(positions) for positions in touched)
-            case GlobalAveragePool():
-                needed[source] |= set(range(sizes[source]))
-            case _:
-                for name in layer.inputs:
-                    needed[name] |= needed[layer.name]
+        reach = _reach(layer, shapes, axis)
+        for source in layer.inputs:
+            touched = _touched(reach, needed[layer.name], sizes[source])
+            needed[source] |= set().union(*touched)
+        if isinstance(layer.operation, Convolution):
+            taps[layer.name] = tuple(bool(places) for places in touched)
     return taps
 
 
-def _weights(layer: Layer) -> int:
-    match layer.operation:
-        case Convolution() as conv:
-            return conv.in_channels * conv.out_channels * conv.kernel_size**2
-        case Linear() as linear:
-            return linear.in_features * linear.out_features
-        case _:
-            return 0
+def _touched(reach: Reach, units: set[int], size: int) -> list[set[int]]:
+    """For each tap, which places of a map of `size` the units read with it."""
+    if reach == Reach():  # place by place; a gate's one place serves all
+        return [units if size > 1 else {0 for _ in units}]
+    return [
+        {unit * reach.stride - reach.padding + tap * reach.dilation for unit in units}
+        & set(range(size))
+        for tap in range(reach.taps)
+    ]
 
 
-def _live_weights(layer: Layer, taps: dict[str, tuple[bool, ...]]) -> int:
-    match layer.operation:
-        case Convolution() as conv:
-            return conv.in_channels * conv.out_channels * sum(taps[layer.name]) ** 2
-        case _:
-            return _weights(layer)
-
-
-def _parameters(layer: Layer) -> int:
-    match layer.operation:
-        case Convolution() as conv:
-            return _weights(layer) + (conv.out_channels if conv.bias else 0)
-        case Linear() as linear:
-            return _weights(layer) + linear.out_features
-        case BatchNorm() as norm:
-            return 2 * norm.channels
-        case _:
-            return 0
+def _live_weights(layer: Layer, taps: dict[str, LiveTaps]) -> int:
+    if layer.name not in taps:
+        return layer.operation.weights
+    down, across = taps[layer.name]
+    all_taps = len(down) * len(across)
+    return layer.operation.weights // all_taps * sum(down) * sum(across)

@@ -9,53 +9,25 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rfray.models import network as layers
 from rfray.models.network import INPUT, Network
 
 Builder = Callable[[Any], nn.Module]
-"""From one operation of a description to the module that computes it."""
+"""From one operation of a description to a module that computes it."""
 
-
-class Sum(nn.Module):
-    """Sum of its two inputs."""
-
-    def forward(self, left: Tensor, right: Tensor) -> Tensor:
-        """`left + right`."""
-        return left + right
-
-
-BUILDERS: Mapping[type, Builder] = MappingProxyType(
-    {
-        layers.Convolution: lambda conv: nn.Conv2d(
-            conv.in_channels,
-            conv.out_channels,
-            conv.kernel_size,
-            stride=conv.stride,
-            padding=conv.padding,
-            dilation=conv.dilation,
-            bias=conv.bias,
-        ),
-        layers.MaxPool: lambda pool: nn.MaxPool2d(
-            pool.kernel_size, stride=pool.stride, padding=pool.padding, dilation=pool.dilation
-        ),
-        layers.BatchNorm: lambda norm: nn.BatchNorm2d(norm.channels),
-        layers.Relu: lambda _: nn.ReLU(),
-        layers.Add: lambda _: Sum(),
-        layers.GlobalAveragePool: lambda _: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()),
-        layers.Linear: lambda linear: nn.Linear(linear.in_features, linear.out_features),
-    }
-)
-"""PyTorch's own module, with its default initialisation, for each operation."""
+NO_STAND_INS: Mapping[type, Builder] = MappingProxyType({})
+"""Every operation is computed by its own module."""
 
 
 class NetworkModule(nn.Module):
     """Runs the layers of a description in their order; children carry the layers' names."""
 
-    def __init__(self, network: Network, builders: Mapping[type, Builder] = BUILDERS) -> None:
+    def __init__(self, network: Network, stand_ins: Mapping[type, Builder] = NO_STAND_INS) -> None:
         super().__init__()
         self.network = network
         for layer in network:
-            self.add_module(layer.name, builders[type(layer.operation)](layer.operation))
+            stand_in = stand_ins.get(type(layer.operation))
+            part = stand_in(layer.operation) if stand_in else layer.operation.module()
+            _place(self, layer.name, part)
         self._last_reader = {name: layer.name for layer in network for name in layer.inputs}
 
     def forward(self, images: Tensor) -> Tensor:
@@ -85,13 +57,41 @@ class NetworkModule(nn.Module):
 
 
 def build(
-    network: Network, seed: int, builders: Mapping[type, Builder] = BUILDERS
+    network: Network, seed: int, stand_ins: Mapping[type, Builder] = NO_STAND_INS
 ) -> NetworkModule:
     """A freshly initialised module on the CPU in float32; equal seeds give equal weights.
 
-    PyTorch's default initialisation, drawn from a generator of its own: neither the process's
-    random state nor what ran before matters, and the state is left as it was.
+    Initialised as its origin says, else as PyTorch's modules are, drawn from a generator of its
+    own: neither the process's random state nor what ran before matters, and the state is left as it
+    was.
+
+    Args:
+        network: The description.
+        seed: Of the initialisation.
+        stand_ins: By type of operation, what makes the module that computes it in place of its own.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return NetworkModule(network, builders)
+        drawn = network.origin.initial() if network.origin else None
+        module = NetworkModule(network, stand_ins)
+    if drawn is not None:
+        _initialise(module, drawn)
+    return module
+
+
+def _initialise(module: NetworkModule, drawn: Mapping[str, Tensor]) -> None:
+    """Give a module the parameters and buffers of the one that its description was read from."""
+    own = module.state_dict()
+    # A parameter that stood beside modules, such as a factor a channel, is a layer's weight here.
+    named = {name if name in own else f"{name}.weight": one for name, one in drawn.items()}
+    module.load_state_dict({n: named[n].reshape(own[n].shape) for n in own}, strict=True)
+
+
+def _place(root: nn.Module, name: str, part: nn.Module) -> None:
+    """Make `part` a descendant of `root`, nested by the dots of its name."""
+    *path, last = name.split(".")
+    for step in path:
+        if step not in dict(root.named_children()):
+            root.add_module(step, nn.Module())
+        root = root.get_submodule(step)
+    root.add_module(last, part)

@@ -7,86 +7,65 @@ description (`rfray.models.module`), so the two cannot disagree.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from rfray.models.operations import (
+    AdaptiveAveragePool,
+    BatchNorm,
+    ChannelLinear,
+    Convolution,
+    Flatten,
+    GlobalAveragePool,
+    Linear,
+    Operation,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 INPUT = "input"
 """Name of the image as a layer's input."""
 
-
-@dataclass(frozen=True)
-class Convolution:
-    """Square two-dimensional convolution."""
-
-    in_channels: int
-    out_channels: int
-    kernel_size: int = 3
-    stride: int = 1
-    padding: int = 1
-    dilation: int = 1
-    bias: bool = False
-
-
-@dataclass(frozen=True)
-class MaxPool:
-    """Square two-dimensional max-pool."""
-
-    kernel_size: int
-    stride: int
-    padding: int = 0
-    dilation: int = 1
-
-
-@dataclass(frozen=True)
-class BatchNorm:
-    """Batch normalisation over the channels of a map."""
-
-    channels: int
-
-
-@dataclass(frozen=True)
-class Relu:
-    """Rectified linear unit."""
-
-
-@dataclass(frozen=True)
-class Add:
-    """Sum of two maps of one shape: the end of a residual block."""
-
-
-@dataclass(frozen=True)
-class GlobalAveragePool:
-    """Adaptive average pool to 1×1, flattened to a vector."""
-
-
-@dataclass(frozen=True)
-class Linear:
-    """Fully connected layer with bias."""
-
-    in_features: int
-    out_features: int
-
-
-Operation = Convolution | MaxPool | BatchNorm | Relu | Add | GlobalAveragePool | Linear
+_WEIGHTED = (Convolution, Linear, ChannelLinear)
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One operation, its unique name (no dots) and the names of the layers that it reads."""
+    """One operation, its unique name and the names of the layers that it reads.
+
+    Dots in a name nest, as those of a module's parameters do.
+    """
 
     name: str
     operation: Operation
     inputs: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Where a network from outside comes from.
+
+    Attributes:
+        code: Digest of the code that makes it: it enters the keys.
+        initial: Draws its parameters and buffers anew, by the names that it has for them.
+    """
+
+    code: str
+    initial: Callable[[], Mapping[str, Tensor]]
+
+
 @dataclass(frozen=True, eq=False)
 class Network:
     """A feed-forward network: layers in topological order, the last one its output (the logits).
 
-    Compared and hashed by identity: what a network is, its digest says (`rfray.keys`).
+    Without an origin it is initialised as PyTorch's modules are. Compared and hashed by identity:
+    what a network is, its digest says (`rfray.keys`).
     """
 
     layers: tuple[Layer, ...] = ()
+    origin: Origin | None = None
 
     def __iter__(self) -> Iterator[Layer]:
         return iter(self.layers)
@@ -124,7 +103,29 @@ class Network:
     @property
     def weight_layers(self) -> tuple[Layer, ...]:
         """The convolutional and linear layers, first to last."""
-        return tuple(layer for layer in self if isinstance(layer.operation, Convolution | Linear))
+        return tuple(layer for layer in self if isinstance(layer.operation, _WEIGHTED))
+
+    @property
+    def by_rows(self) -> bool:
+        """Whether its maps can be computed some rows at a time, in eval mode."""
+        return all(layer.operation.by_rows for layer in self)
+
+    @property
+    def last_pool(self) -> Layer:
+        """The layer that makes the last map a vector, at once or with those behind it.
+
+        The last average pool over a whole map; the flattening of the map where there is none.
+        """
+        for kinds in ((GlobalAveragePool, AdaptiveAveragePool), (Flatten,)):
+            pools = [layer for layer in self if isinstance(layer.operation, kinds)]
+            if pools:
+                return pools[-1]
+        raise ValueError("the network makes no vector of its last map")
+
+    @property
+    def trunk(self) -> tuple[Layer, ...]:
+        """The layers before the last pool: what the number of classes does not change."""
+        return self.layers[: self.layers.index(self.last_pool)]
 
 
 def scaled(channels: int, width: float) -> int:

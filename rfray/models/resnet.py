@@ -2,16 +2,8 @@
 
 from __future__ import annotations
 
-from rfray.models.network import (
-    Add,
-    BatchNorm,
-    Convolution,
-    GlobalAveragePool,
-    Linear,
-    Network,
-    Relu,
-    scaled,
-)
+from rfray.models.network import Network, scaled
+from rfray.models.operations import Add, BatchNorm, Convolution, GlobalAveragePool, Linear, Relu
 from rfray.models.stem import receptive_field_pool
 
 _STAGES = ((3, 64, 1), (4, 128, 2), (6, 256, 2), (3, 512, 2))

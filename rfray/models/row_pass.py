@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import cast
 
@@ -10,15 +11,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rfray.models.module import NetworkModule
-from rfray.models.network import (
-    INPUT,
+from rfray.models.network import INPUT, Network
+from rfray.models.operations import (
     Add,
     BatchNorm,
     Convolution,
     GlobalAveragePool,
     MaxPool,
-    Network,
     Relu,
+    along,
 )
 from rfray.models.row_schedule import RowStep, row_steps
 from rfray.numerics.live_taps import live_convolution
@@ -102,13 +103,17 @@ class _RowPass:
         for source, row in step.keep.items():
             if source != INPUT:  # the caller holds the images whatever is dropped here
                 self.maps[source].drop(row)
-        rows = self._computed(step, inputs)
+        by_rows = self._module.network.by_rows
+        rows = self._computed(step, inputs) if by_rows else self._part(step)(*inputs)
         if rows is not None:
             self._see(step.layer.name, inputs[0], rows)
             self.maps[step.layer.name].append(rows)
 
+    def _part(self, step: RowStep) -> nn.Module:
+        return self._module.get_submodule(step.layer.name)
+
     def _computed(self, step: RowStep, inputs: list[Tensor]) -> Tensor | None:
-        part = self._module.get_submodule(step.layer.name)
+        part = self._part(step)
         overwrites = step.layer.name in self._overwritable
         match step.layer.operation:
             case GlobalAveragePool():
@@ -142,27 +147,34 @@ def _normalised_in_place(norm: nn.BatchNorm2d, rows: Tensor) -> Tensor:
 
 def _overwritable(network: Network) -> frozenset[str]:
     """The layers whose first input nobody else reads, so that they may write over it."""
-    read = [source for layer in network for source in layer.inputs]
+    read = Counter(source for layer in network for source in layer.inputs)
+    shared = {layer.name for layer in network if layer.operation.shares_memory}
     return frozenset(
         layer.name
         for layer in network
-        if layer.inputs[0] != INPUT and read.count(layer.inputs[0]) == 1
+        if layer.inputs[0] not in {INPUT, *shared} and read[layer.inputs[0]] == 1
     )
 
 
 def _windowed(step: RowStep, part: nn.Module, rows: Tensor) -> Tensor:
     """A convolution or a max-pool of some rows, padded at the edges of the map alone."""
     operation = cast("Convolution | MaxPool", step.layer.operation)
-    padding = operation.padding
+    padding = along(operation.padding, 1)
     vertical = 0
     if _pads_itself(step, operation):
-        vertical = padding
+        vertical = along(operation.padding, 0)
     elif step.above or step.below:
         beyond = 0.0 if isinstance(operation, Convolution) else -torch.inf
         rows = F.pad(rows, (0, 0, step.above, step.below), value=beyond)
     if isinstance(part, nn.Conv2d):
         return live_convolution(
-            rows, part.weight, part.bias, part.stride, (vertical, padding), part.dilation
+            rows,
+            part.weight,
+            part.bias,
+            part.stride,
+            (vertical, padding),
+            part.dilation,
+            part.groups,
         )
     return F.max_pool2d(
         rows,
@@ -175,10 +187,9 @@ def _windowed(step: RowStep, part: nn.Module, rows: Tensor) -> Tensor:
 
 def _pads_itself(step: RowStep, operation: Convolution | MaxPool) -> bool:
     """Whether the operation's own padding, above and below, makes these rows: no copy is needed."""
-    span = operation.dilation * (operation.kernel_size - 1) + 1
-    padded = step.stop - step.start + 2 * operation.padding
-    made = (padded - span) // operation.stride + 1
-    return step.above == operation.padding and made == step.last - step.first
+    reach = operation.reach(0, step.stop - step.start)
+    made = reach.units(step.stop - step.start)
+    return step.above == reach.padding and made == step.last - step.first
 
 
 def _height(piece: Tensor) -> int:

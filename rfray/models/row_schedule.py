@@ -3,7 +3,8 @@
 A row of a convolution's output needs only a few rows of its input. So the image is taken from top
 to bottom in strips; each layer computes the rows for which its input suffices, and rows that no
 layer will read again are dropped. No row is computed twice. Where the strip is the whole image this
-is the ordinary forward pass, layer by layer. All here is arithmetic over the description of the
+is the ordinary forward pass, layer by layer; a network with an operation that cannot work by rows
+(`Network.by_rows`) has no other. All here is arithmetic over the description of the
 network; `rfray.models.row_pass` computes by it.
 """
 
@@ -14,15 +15,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from rfray.models.geometry import geometry
-from rfray.models.network import (
-    INPUT,
-    Convolution,
-    GlobalAveragePool,
-    Layer,
-    Linear,
-    MaxPool,
-    Network,
-)
+from rfray.models.network import INPUT, Layer, Network
+from rfray.models.operations import GlobalAveragePool
 
 
 @dataclass(frozen=True)
@@ -90,15 +84,48 @@ def row_steps(network: Network, image_size: int, strip: int) -> Iterator[RowStep
     Args:
         network: What is computed.
         image_size: Height of the images in pixels.
-        strip: Rows of the image that arrive at a time, 1 to `image_size`.
+        strip: Rows of the image that arrive at a time, `shortest_strip` to `image_size`.
 
     Raises:
         ValueError: `strip` is out of range.
         UserError: A map collapses to nothing.
     """
-    if not 1 <= strip <= image_size:
-        raise ValueError(f"a strip has 1 to {image_size} rows, not {strip}")
+    shortest = shortest_strip(network, image_size)
+    if not shortest <= strip <= image_size:
+        raise ValueError(f"a strip has {shortest} to {image_size} rows, not {strip}")
     heights = map_heights(network, image_size)
+    if network.by_rows:
+        yield from _steps_by_rows(network, image_size, strip, heights)
+    else:
+        yield from _steps_by_layers(network, heights)
+
+
+def shortest_strip(network: Network, image_size: int) -> int:
+    """The fewest rows of the image that may arrive at a time: all, where not all works by rows."""
+    return 1 if network.by_rows else image_size
+
+
+def _steps_by_layers(network: Network, heights: Mapping[str, int]) -> Iterator[RowStep]:
+    last_reader = {source: layer.name for layer in network for source in layer.inputs}
+    for layer in network:
+        yield RowStep(
+            layer,
+            first=0,
+            last=heights[layer.name],
+            start=0,
+            stop=max(heights[source] for source in layer.inputs),
+            above=0,
+            below=0,
+            keep={
+                source: heights[source] if last_reader[source] == layer.name else 0
+                for source in layer.inputs
+            },
+        )
+
+
+def _steps_by_rows(
+    network: Network, image_size: int, strip: int, heights: Mapping[str, int]
+) -> Iterator[RowStep]:
     readers = {layer.name: _reader(layer, heights) for layer in network}
     reading: dict[str, list[str]] = {name: [] for name in heights}
     for layer in network:
@@ -138,8 +165,8 @@ def row_steps(network: Network, image_size: int, strip: int) -> Iterator[RowStep
 
 def map_heights(network: Network, image_size: int) -> dict[str, int]:
     """Rows of the image and of each layer's map, by name; 1 behind the global pool."""
-    sizes = {layer.name: layer.map_size for layer in geometry(network, image_size).layers}
-    return {INPUT: image_size, **sizes}
+    heights = {layer.name: layer.shape.height for layer in geometry(network, image_size).layers}
+    return {INPUT: image_size, **heights}
 
 
 def peak_numbers(network: Network, image_size: int, strip: int) -> int:
@@ -167,34 +194,23 @@ def peak_numbers(network: Network, image_size: int, strip: int) -> int:
 def tallest_strip(network: Network, image_size: int, numbers: int) -> int:
     """The largest of the image's height, its half, quarter … 1 whose peak is within `numbers`.
 
-    1 if even single rows need more.
+    The shortest that there is if that needs more, too.
     """
-    strip = image_size
-    while strip > 1 and peak_numbers(network, image_size, strip) > numbers:
+    strip, shortest = image_size, shortest_strip(network, image_size)
+    while strip > shortest and peak_numbers(network, image_size, strip) > numbers:
         strip = (strip + 1) // 2
     return strip
 
 
 def _reader(layer: Layer, heights: Mapping[str, int]) -> _Reader:
     rows, input_rows = heights[layer.name], heights[layer.inputs[0]]
-    match layer.operation:
-        case Convolution() | MaxPool() as window:
-            span = window.dilation * (window.kernel_size - 1) + 1
-            return _Reader(layer, span, window.stride, window.padding, rows, input_rows)
-        case _:
-            return _Reader(layer, 1, 1, 0, input_rows, input_rows)
+    if isinstance(layer.operation, GlobalAveragePool):
+        return _Reader(layer, 1, 1, 0, input_rows, input_rows)
+    reach = layer.operation.reach(0, input_rows)
+    return _Reader(layer, reach.span, reach.stride, reach.padding, rows, input_rows)
 
 
 def _row_numbers(network: Network, image_size: int) -> dict[str, int]:
     """Numbers in one row of each map, channels times width; 0 for the image."""
-    widths = map_heights(network, image_size)
-    channels = {INPUT: 0}
-    for layer in network:
-        match layer.operation:
-            case Convolution() as convolution:
-                channels[layer.name] = convolution.out_channels
-            case Linear() as linear:
-                channels[layer.name] = linear.out_features
-            case _:
-                channels[layer.name] = channels[layer.inputs[0]]
-    return {name: channels[name] * widths[name] for name in channels}
+    shapes = {layer.name: layer.shape for layer in geometry(network, image_size).layers}
+    return {INPUT: 0, **{name: shape.channels * shape.width for name, shape in shapes.items()}}

@@ -8,7 +8,8 @@ function here, given to the networks in its place.
 
 from __future__ import annotations
 
-from rfray.models.network import MaxPool
+from rfray.errors import UserError
+from rfray.models.operations import MaxPool
 
 SMALLEST_KERNEL = 2
 
@@ -17,9 +18,13 @@ def receptive_field_pool(kernel_size: int) -> MaxPool:
     """The pool that sets the receptive field.
 
     Raises:
-        ValueError: `kernel_size` is under 2: its stride would be 0.
+        UserError: `kernel_size` is under 2: its stride would be 0.
     """
     if kernel_size < SMALLEST_KERNEL:
-        raise ValueError(f"kernel_size is {kernel_size}, but must be at least {SMALLEST_KERNEL}")
+        raise UserError(
+            f"kernel_size is {kernel_size}, but must be at least {SMALLEST_KERNEL}",
+            where="axes.kernel_size",
+            do="1 is for networks from outside, which are taken as they are",
+        )
     padding = 0 if kernel_size == SMALLEST_KERNEL else 1
     return MaxPool(kernel_size, stride=kernel_size - 1, padding=padding)

@@ -2,16 +2,8 @@
 
 from __future__ import annotations
 
-from rfray.models.network import (
-    BatchNorm,
-    Convolution,
-    GlobalAveragePool,
-    Linear,
-    MaxPool,
-    Network,
-    Relu,
-    scaled,
-)
+from rfray.models.network import Network, scaled
+from rfray.models.operations import BatchNorm, Convolution, GlobalAveragePool, Linear, MaxPool, Relu
 from rfray.models.stem import receptive_field_pool
 
 _BLOCKS = ((64, 64), (128, 128), (256,) * 4, (512,) * 8)

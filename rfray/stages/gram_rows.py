@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
-from rfray.models.network import Convolution, Network
-from rfray.models.row_schedule import map_heights, peak_numbers, tallest_strip
+from rfray.models.network import Network
+from rfray.models.operations import Convolution, Extent
+from rfray.models.row_schedule import map_heights, peak_numbers, shortest_strip, tallest_strip
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -49,15 +50,17 @@ def map_plan(network: Network, image_size: int, images: int, budget: int) -> Map
         network: The network.
         image_size: Height of the square images.
         images: How many images.
-        budget: Bytes for float32 maps. Two images, row by row, are taken whatever they need.
+        budget: Bytes for float32 maps. Two images, row by row if the network allows it, are taken
+            whatever they need.
     """
-    least = _NUMBER_BYTES * peak_numbers(network, image_size, strip=1)
+    shortest = shortest_strip(network, image_size)
+    least = _NUMBER_BYTES * peak_numbers(network, image_size, shortest)
     for blocks in (1, *range(3, images + 1)):
         together = images if blocks == 1 else 2 * math.ceil(images / blocks) + 1
         if least * together <= budget:
             numbers = budget // (_NUMBER_BYTES * together)
             return MapPlan(tallest_strip(network, image_size, numbers), blocks)
-    return MapPlan(1, images)
+    return MapPlan(shortest, images)
 
 
 def gram_rows(module: NetworkModule, images: Tensor, plan: MapPlan) -> Tensor:
@@ -125,7 +128,7 @@ class _GramRows:
             _write_normalised(name, self._sums.pop(name), self._places[name])
 
 
-def _slim_weights(module: NetworkModule) -> dict[str, tuple[Tensor, int]]:
+def _slim_weights(module: NetworkModule) -> dict[str, tuple[Tensor, Extent]]:
     """For 1×1 convolutions with more outputs than inputs, weights with as many, and the stride.
 
     The Gram matrix is the same, and less work. A bottleneck's last convolution and its shortcut's
@@ -140,7 +143,7 @@ def _slim_weights(module: NetworkModule) -> dict[str, tuple[Tensor, int]]:
         )
         for layer in module.network.convolutions
         if isinstance(convolution := layer.operation, Convolution)
-        and (convolution.kernel_size, convolution.padding) == (1, 0)
+        and (convolution.kernel_size, convolution.padding, convolution.groups) == (1, 0, 1)
         and convolution.out_channels > convolution.in_channels
     }
 

@@ -8,7 +8,6 @@ from pydantic import Field
 
 from rfray.cell import Cell
 from rfray.models.geometry import geometry
-from rfray.models.network import GlobalAveragePool
 from rfray.parameters import Parameters
 from rfray.stages.drawing import save_importance
 from rfray.stages.stage import Stage, StageContext
@@ -68,18 +67,18 @@ def _importance(context: StageContext[ImportanceParameters], draw: int) -> np.nd
     """|gradient| (height, width), float64, of one freshly initialised network."""
     import torch
 
-    from rfray.models.linear_backward import LINEAR_BACKWARD_BUILDERS
-    from rfray.models.module import BUILDERS, build
+    from rfray.models.linear_backward import LINEAR_BACKWARD
+    from rfray.models.module import build
     from rfray.seeding import stream_seed
 
     parameters = context.parameters
     shape = (1, 3, parameters.image_size, parameters.image_size)
     seed = stream_seed(draw, "importance")
     if parameters.backward == "linear":
-        module = build(context.cell.network, seed, LINEAR_BACKWARD_BUILDERS)
+        module = build(context.cell.network, seed, LINEAR_BACKWARD)
         image = torch.full(shape, _CONSTANT_PIXEL)
         return _gradient(module.to(context.device), image.to(context.device))[0].abs().numpy()
-    module = build(context.cell.network, seed, BUILDERS)
+    module = build(context.cell.network, seed)
     noise = torch.Generator().manual_seed(stream_seed(draw, "importance image"))
     image = torch.randn(shape, generator=noise)
     return _gradient(module.to(context.device), image.to(context.device)).abs().mean(0).numpy()
@@ -90,8 +89,7 @@ def _gradient(module: NetworkModule, image: Tensor) -> Tensor:
     import torch
 
     last_maps: list[Tensor] = []
-    (pool,) = (layer for layer in module.network if isinstance(layer.operation, GlobalAveragePool))
-    module.get_submodule(pool.name).register_forward_pre_hook(
+    module.get_submodule(module.network.last_pool.name).register_forward_pre_hook(
         lambda _, inputs: last_maps.append(inputs[0])
     )
     module.eval().requires_grad_(requires_grad=False)

@@ -36,8 +36,8 @@ def live_weights(
     taps = live_taps(network, image_size)
     live = all_weights(module, layers)
     for name in live.keys() & taps.keys():
-        alive = torch.tensor(taps[name], device=live[name].device)
-        live[name] &= alive[:, None] & alive
+        down, across = (torch.tensor(axis, device=live[name].device) for axis in taps[name])
+        live[name] &= down[:, None] & across
     return live
 
 

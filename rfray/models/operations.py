@@ -1,0 +1,683 @@
+"""Every operation of a network: in one place its module, shape, reach, weights and cost.
+
+An operation is plain data; torch is imported where its module is made. What it does to a map is
+said axis by axis: `Operation.reach` tells which places of the map before it each unit reads, and
+the map sizes, receptive fields, live taps and row schedules are arithmetic over that.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Extent = int | tuple[int, int]
+"""Down and across; one number where both are the same."""
+
+AXES = (0, 1)
+"""Down (rows, the height) and across (columns, the width)."""
+
+
+def along(extent: Extent, axis: int) -> int:
+    """What an extent is along one axis."""
+    return extent if isinstance(extent, int) else extent[axis]
+
+
+class Shape(NamedTuple):
+    """Of what one image becomes: a map, or a vector with height and width 1."""
+
+    channels: int
+    height: int
+    width: int
+
+    def along(self, axis: int) -> int:
+        """Height or width."""
+        return self[1 + axis]
+
+
+@dataclass(frozen=True)
+class Reach:
+    """What the units of a map read, along one axis, of the map before it.
+
+    Unit i reads the places i·stride - padding + tap·dilation. With a stride of 0 all units read the
+    same places.
+
+    Attributes:
+        taps: How many places a unit reads.
+        stride: Places between the first taps of two neighbouring units.
+        padding: Places that the map is padded with on either side.
+        dilation: Places between taps.
+        ceil: Whether a last unit may read beyond the padding (PyTorch's `ceil_mode`).
+    """
+
+    taps: int = 1
+    stride: int = 1
+    padding: int = 0
+    dilation: int = 1
+    ceil: bool = False
+
+    @property
+    def span(self) -> int:
+        """Places from the first tap to the last."""
+        return self.dilation * (self.taps - 1) + 1
+
+    def units(self, size: int) -> int:
+        """How many units read a map of `size` places; under 1 where it collapses."""
+        beyond = size + 2 * self.padding - self.span
+        if self.ceil and beyond >= 0:
+            units = -(-beyond // self.stride) + 1
+            # PyTorch lets no window start in the padding behind the map.
+            return units - 1 if (units - 1) * self.stride >= size + self.padding else units
+        return beyond // self.stride + 1
+
+
+def whole(size: int) -> Reach:
+    """Every unit reads all places of a map of this size."""
+    return Reach(taps=size, stride=0)
+
+
+class Operation(ABC):
+    """What one layer computes. Unless an operation says otherwise, it works place by place."""
+
+    @abstractmethod
+    def module(self) -> nn.Module:
+        """PyTorch's own module, with its default initialisation."""
+
+    def output(self, inputs: Sequence[Shape]) -> Shape:
+        """The shape of what it gives, for the shapes that it reads.
+
+        Raises:
+            ValueError: It cannot read these, in words that follow the layer's name.
+        """
+        return inputs[0]
+
+    def reach(self, axis: int, size: int) -> Reach:
+        """What its units read of inputs that have `size` places along `axis`."""
+        return Reach()
+
+    @property
+    def by_rows(self) -> bool:
+        """Whether rows of its output follow from rows of its inputs alone, in eval mode."""
+        return True
+
+    @property
+    def shares_memory(self) -> bool:
+        """Whether its output may be its input's own memory, in eval mode."""
+        return False
+
+    @property
+    def weights(self) -> int:
+        """Numbers that a place is multiplied with: no biases, no parameters of norms."""
+        return 0
+
+    @property
+    def parameters(self) -> int:
+        """All trainable numbers."""
+        return self.weights
+
+
+class _Window(Operation):
+    """A kernel that moves over a map."""
+
+    kernel_size: Extent
+    stride: Extent
+    padding: Extent
+
+    def output(self, inputs: Sequence[Shape]) -> Shape:
+        (before,) = inputs
+        sizes = (self.reach(axis, before.along(axis)).units(before.along(axis)) for axis in AXES)
+        return Shape(before.channels, *sizes)
+
+    def reach(self, axis: int, size: int) -> Reach:
+        return Reach(
+            along(self.kernel_size, axis), along(self.stride, axis), along(self.padding, axis)
+        )
+
+
+@dataclass(frozen=True)
+class Convolution(_Window):
+    """Two-dimensional convolution."""
+
+    in_channels: int
+    out_channels: int
+    kernel_size: Extent = 3
+    stride: Extent = 1
+    padding: Extent = 1
+    dilation: Extent = 1
+    bias: bool = False
+    groups: int = 1
+
+    def module(self) -> nn.Module:
+        from torch import nn
+
+        return nn.Conv2d(
+            self.in_channels,
+            self.out_channels,
+            self.kernel_size,
+            stride=self.stride,
+            padding=self.padding,
+            dilation=self.dilation,
+            groups=self.groups,
+            bias=self.bias,
+        )
+
+    def output(self, inputs: Sequence[Shape]) -> Shape:
+        return super().output(inputs)._replace(channels=self.out_channels)
+
+    def reach(self, axis: int, size: int) -> Reach:
+        return Reach(
+            along(self.kernel_size, axis),
+            along(self.stride, axis),
+            along(self.padding, axis),
+            along(self.dilation, axis),
+        )
+
+    @property
+    def weights(self) -> int:
+        taps = along(self.kernel_size, 0) * along(self.kernel_size, 1)
+        return self.in_channels // self.groups * self.out_channels * taps
+
+    @property
+    def parameters(self) -> int:
+        return self.weights + (self.out_channels if self.bias else 0)
+
+
+@dataclass(frozen=True)
+class MaxPool(_Window):
+    """Two-dimensional max-pool; with `ceil_mode` a last window may hang over the edge."""
+
+    kernel_size: Extent
+    stride: Extent
+    padding: Extent = 0
+    dilation: Extent = 1
+    ceil_mode: bool = False
+
+    def module(self) -> nn.Module:
+        from torch import nn
+
+        return nn.MaxPool2d(
+            self.kernel_size, self.stride, self.padding, self.dilation, ceil_mode=self.ceil_mode
+        )
+
+    def reach(self, axis: int, size: int) -> Reach:
+        return Reach(
+            along(self.kernel_size, axis),
+            along(self.stride, axis),
+            along(self.padding, axis),
+            along(self.dilation, axis),
+            self.ceil_mode,
+        )
+
+    @property
+    def by_rows(self) -> bool:
+        return not self.ceil_mode
+
+
+@dataclass(frozen=True)
+class AveragePool(_Window):
+    """Two-dimensional average pool; padding counts as zeros, or not at all."""
+
+    kernel_size: Extent
+    stride: Extent
+    padding: Extent = 0
+    ceil_mode: bool = False
+    count_include_pad: bool = True
+
+    def module(self) -> nn.Module:
+        from torch import nn
+
+        return nn.AvgPool2d(
+            self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad
+        )
+
+    def reach(self, axis: int, size: int) -> Reach:
+        return Reach(
+            along(self.kernel_size, axis),
+            along(self.stride, axis),
+            along(self.padding, axis),
+            ceil=self.ceil_mode,
+        )
+
+    @property
+    def by_rows(self) -> bool:
+        return self.padding == 0 and not self.ceil_mode
+
+
+@dataclass(frozen=True)
+class AdaptiveAveragePool(Operation):
+    """Average pool to a map of a given size, 1×1 for one."""
+
+    output_size: Extent = 1
+
+    def module(self) -> nn.Module:
+        from torch import nn
+
+        return nn.AdaptiveAvgPool2d(self.output_size)
+
+    def output(self, inputs: Sequence[Shape]) -> Shape:
+        return Shape(inputs[0].channels, along(self.output_size, 0), along(self.output_size, 1))
+
+    def reach(self, axis: int, size: int) -> Reach:
+        units = along(self.output_size, axis)
+        if units == 1 or size % units:
+            # Bins of unequal size are no window that moves; that is a bound, and exact for one.
+            return whole(size)
+        return Reach(taps=size // units, stride=size // units)
+
+    @property
+    def by_rows(self) -> bool:
+        return False
+
+
+@dataclass(frozen=True)
+class BatchNorm(Operation):
+    """Batch normalisation over the channels of a map."""
+
+    channels: int
+    eps: float = 1e-5
+    momentum: float = 0.1
+
+    def module(self) -> nn.Module:
+        from torch import nn
+
+        return nn.BatchNorm2d(self.channels, self.eps, self.momentum)
+
+    @property
+    def parameters(self) -> int:
+        return 2 * self.channels
+
+
+@dataclass(frozen=True)
+class ChannelNorm(Operation):
+    """Layer normalisation over the channels of each place, or of a vector."""
+
+    channels: int
+    eps: float = 1e-5
+
+    def module(self) -> nn.Module:
+        from rfray.models.parts import ChannelNormModule
+
+        return ChannelNormModule(self.channels, self.eps)
+
+    @property
+    def parameters(self) -> int:
+        return 2 * self.channels
+
+
+@dataclass(frozen=True)
+class GroupNorm(Operation):
+    """Normalisation of each group of channels over the places of one image."""
+
+    groups: int
+    channels: int
+    eps: float = 1e-5
+
+    def module(self) -> nn.Module:
+        from torch import nn
+
+        return nn.GroupNorm(self.groups, self.channels, self.eps)
+
+    @property
+    def by_rows(self) -> bool:
+        return False
+
+    @property
+    def parameters(self) -> int:
+        return 2 * self.channels
+
+
+@dataclass(frozen=True)
+class Relu(Operation):
+    """Rectified linear unit."""
+
+    def module(self) -> nn.Module:
+        from torch import nn
+
+        return nn.ReLU()
+
+
+@dataclass(frozen=True)
+class Relu6(Operation):
+    """Rectified linear unit that ends at 6."""
+
+    def module(self) -> nn.Module:
+        from torch import nn
+
+        return nn.ReLU6()
+
+
+@dataclass(frozen=True)
+class LeakyRelu(Operation):
+    """Rectified linear unit with a slope below zero."""
+
+    negative_slope: float = 0.01
+
+    def module(self) -> nn.Module:
+        from torch import nn
+
+        return nn.LeakyReLU(self.negative_slope)
+
+
+@dataclass(frozen=True)
+class Elu(Operation):
+    """Exponential linear unit."""
+
+    alpha: float = 1.0
+
+    def module(self) -> nn.Module:
+        from torch import nn
+
+        return nn.ELU(self.alpha)
+
+
+@dataclass(frozen=True)
+class Silu(Operation):
+    """Sigmoid linear unit (swish)."""
+
+    def module(self) -> nn.Module:
+        from torch import nn
+
+        return nn.SiLU()
+
+
+@dataclass(frozen=True)
+class Hardswish(Operation):
+    """Swish of straight pieces."""
+
+    def module(self) -> nn.Module:
+        from torch import nn
+
+        return nn.Hardswish()
+
+
+@dataclass(frozen=True)
+class Gelu(Operation):
+    """Gaussian error linear unit."""
+
+    approximate: Literal["none", "tanh"] = "none"
+
+    def module(self) -> nn.Module:
+        from torch import nn
+
+        return nn.GELU(self.approximate)
+
+
+@dataclass(frozen=True)
+class Tanh(Operation):
+    """Hyperbolic tangent."""
+
+    def module(self) -> nn.Module:
+        from torch import nn
+
+        return nn.Tanh()
+
+
+@dataclass(frozen=True)
+class Sigmoid(Operation):
+    """Logistic function: the gate of squeeze-and-excitation."""
+
+    def module(self) -> nn.Module:
+        from torch import nn
+
+        return nn.Sigmoid()
+
+
+@dataclass(frozen=True)
+class Hardsigmoid(Operation):
+    """Logistic function of straight pieces."""
+
+    def module(self) -> nn.Module:
+        from torch import nn
+
+        return nn.Hardsigmoid()
+
+
+@dataclass(frozen=True)
+class Dropout(Operation):
+    """Sets numbers to zero at random while training."""
+
+    p: float = 0.5
+
+    def module(self) -> nn.Module:
+        from torch import nn
+
+        return nn.Dropout(self.p)
+
+    @property
+    def shares_memory(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True)
+class ChannelDropout(Operation):
+    """Sets whole channels to zero at random while training."""
+
+    p: float = 0.5
+
+    def module(self) -> nn.Module:
+        from torch import nn
+
+        return nn.Dropout2d(self.p)
+
+    @property
+    def shares_memory(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True)
+class StochasticDepth(Operation):
+    """Sets a whole branch to zero at random while training (Huang et al. 2016)."""
+
+    p: float
+    mode: Literal["batch", "row"] = "row"
+
+    def module(self) -> nn.Module:
+        from torchvision.ops import StochasticDepth as StochasticDepthModule
+
+        module: nn.Module = StochasticDepthModule(self.p, self.mode)
+        return module
+
+    @property
+    def shares_memory(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True)
+class Scale(Operation):
+    """One trainable factor a channel (Touvron et al. 2021)."""
+
+    channels: int
+
+    def module(self) -> nn.Module:
+        from rfray.models.parts import ScaleModule
+
+        return ScaleModule(self.channels)
+
+    @property
+    def parameters(self) -> int:
+        return self.channels
+
+
+@dataclass(frozen=True)
+class Add(Operation):
+    """Sum of two maps of one shape: the end of a residual block."""
+
+    def module(self) -> nn.Module:
+        from rfray.models.parts import Sum
+
+        return Sum()
+
+    def output(self, inputs: Sequence[Shape]) -> Shape:
+        _refuse_unequal("adds", inputs)
+        return inputs[0]
+
+
+@dataclass(frozen=True)
+class Product(Operation):
+    """Product of two maps; one of them may be 1×1, such as squeeze-and-excitation's gate."""
+
+    def module(self) -> nn.Module:
+        from rfray.models.parts import Times
+
+        return Times()
+
+    def output(self, inputs: Sequence[Shape]) -> Shape:
+        maps = [shape for shape in inputs if shape[1:] != (1, 1)]
+        _refuse_unequal("multiplies", maps)
+        return maps[0] if maps else inputs[0]
+
+    @property
+    def by_rows(self) -> bool:
+        return False
+
+
+@dataclass(frozen=True)
+class Concatenate(Operation):
+    """Maps of one size, their channels one behind the other."""
+
+    def module(self) -> nn.Module:
+        from rfray.models.parts import Concatenation
+
+        return Concatenation()
+
+    def output(self, inputs: Sequence[Shape]) -> Shape:
+        _refuse_unequal("joins", inputs)
+        return inputs[0]._replace(channels=sum(shape.channels for shape in inputs))
+
+
+@dataclass(frozen=True)
+class ChannelChunk(Operation):
+    """One of the parts, of equal size, that a map's channels are cut into."""
+
+    index: int
+    chunks: int
+
+    def module(self) -> nn.Module:
+        from rfray.models.parts import Chunk
+
+        return Chunk(self.index, self.chunks)
+
+    def output(self, inputs: Sequence[Shape]) -> Shape:
+        channels, chunks = inputs[0].channels, self.chunks
+        if channels % chunks:
+            raise ValueError(f"cuts {channels} channels into {chunks} parts")
+        return inputs[0]._replace(channels=channels // chunks)
+
+    @property
+    def shares_memory(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True)
+class ChannelShuffle(Operation):
+    """Mixes the channels of groups: the first of each, the second of each, and so on."""
+
+    groups: int
+
+    def module(self) -> nn.Module:
+        from rfray.models.parts import Shuffle
+
+        return Shuffle(self.groups)
+
+
+@dataclass(frozen=True)
+class GlobalAveragePool(Operation):
+    """Adaptive average pool to 1×1, flattened to a vector."""
+
+    def module(self) -> nn.Module:
+        from torch import nn
+
+        return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+    def output(self, inputs: Sequence[Shape]) -> Shape:
+        return Shape(inputs[0].channels, 1, 1)
+
+    def reach(self, axis: int, size: int) -> Reach:
+        return whole(size)
+
+
+@dataclass(frozen=True)
+class Flatten(Operation):
+    """A map as a vector."""
+
+    def module(self) -> nn.Module:
+        from torch import nn
+
+        return nn.Flatten()
+
+    def output(self, inputs: Sequence[Shape]) -> Shape:
+        channels, height, width = inputs[0]
+        return Shape(channels * height * width, 1, 1)
+
+    def reach(self, axis: int, size: int) -> Reach:
+        return whole(size)
+
+    @property
+    def by_rows(self) -> bool:
+        return False
+
+
+@dataclass(frozen=True)
+class Linear(Operation):
+    """Fully connected layer."""
+
+    in_features: int
+    out_features: int
+    bias: bool = True
+
+    def module(self) -> nn.Module:
+        from torch import nn
+
+        return nn.Linear(self.in_features, self.out_features, self.bias)
+
+    def output(self, inputs: Sequence[Shape]) -> Shape:
+        channels, height, width = inputs[0]
+        if (channels, height, width) != (self.in_features, 1, 1):
+            numbers = channels * height * width
+            raise ValueError(f"reads {self.in_features:,} numbers, but is given {numbers:,}")
+        return Shape(self.out_features, 1, 1)
+
+    @property
+    def weights(self) -> int:
+        return self.in_features * self.out_features
+
+    @property
+    def parameters(self) -> int:
+        return self.weights + (self.out_features if self.bias else 0)
+
+
+@dataclass(frozen=True)
+class ChannelLinear(Operation):
+    """Fully connected layer over the channels of each place: a 1×1 convolution by another name."""
+
+    in_features: int
+    out_features: int
+    bias: bool = True
+
+    def module(self) -> nn.Module:
+        from rfray.models.parts import ChannelLinearModule
+
+        return ChannelLinearModule(self.in_features, self.out_features, self.bias)
+
+    def output(self, inputs: Sequence[Shape]) -> Shape:
+        return inputs[0]._replace(channels=self.out_features)
+
+    @property
+    def weights(self) -> int:
+        return self.in_features * self.out_features
+
+    @property
+    def parameters(self) -> int:
+        return self.weights + (self.out_features if self.bias else 0)
+
+
+def _refuse_unequal(does: str, inputs: Sequence[Shape]) -> None:
+    for axis in AXES:
+        sizes = [shape.along(axis) for shape in inputs]
+        other = next((size for size in sizes if size != sizes[0]), None)
+        if other is not None:
+            raise ValueError(f"{does} maps of {sizes[0]} and {other} pixels")

@@ -1,0 +1,558 @@
+"""Reads a torch module into a description, by `torch.fx`.
+
+The module is traced symbolically, in training mode, without an image; its layers keep their own
+names, so that parameters have theirs. What a call means is looked up in `rfray.models.vocabulary`.
+What cannot be read is refused only where the output depends on it.
+"""
+
+from __future__ import annotations
+
+import operator
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import fx, nn
+
+from rfray.errors import UserError
+from rfray.models.network import INPUT, Layer
+from rfray.models.operations import (
+    AdaptiveAveragePool,
+    Add,
+    ChannelChunk,
+    ChannelLinear,
+    ChannelNorm,
+    ChannelShuffle,
+    Concatenate,
+    Convolution,
+    Flatten,
+    GlobalAveragePool,
+    Linear,
+    Operation,
+    Product,
+    Scale,
+)
+from rfray.models.vocabulary import (
+    CALLS,
+    MODULES,
+    PASSED_ON,
+    PASSED_ON_CALLS,
+    Unreadable,
+    arguments,
+    call_name,
+    in_place,
+)
+
+Kind = Literal["map", "channels last", "vector"]
+
+_TO_LAST, _TO_FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
+_SPATIAL: Mapping[str, set[int]] = {"map": {2, 3}, "channels last": {1, 2}, "vector": set()}
+
+
+@dataclass(frozen=True)
+class _Value:
+    """What a layer gives, as the module sees it: the description's maps have channels first."""
+
+    layer: str
+    kind: Kind = "map"
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """A map's channels cut into parts."""
+
+    whole: _Value
+    chunks: int
+
+
+@dataclass(frozen=True)
+class _Grouped:
+    """A map's channels in groups, on the way to being shuffled."""
+
+    whole: _Value
+    groups: int
+    transposed: bool = False
+
+
+@dataclass(frozen=True)
+class _Parameter:
+    """A parameter that the module itself holds."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class _Unread:
+    """Something that cannot be read, and why."""
+
+    reason: str
+
+
+_Meaning = _Value | _Parts | _Grouped | _Parameter | _Unread
+
+
+def read(module: nn.Module, where: str) -> tuple[Layer, ...]:
+    """The layers of an image classifier, in the order of its forward pass.
+
+    Args:
+        module: Takes images (images, 3, height, width), gives logits (images, classes). It is put
+            into training mode.
+        where: What to call it in a message.
+
+    Raises:
+        UserError: It cannot be traced, or its output depends on something that cannot be read.
+    """
+    graph = _graph(module.train(), where)
+    reader = _Reader(module)
+    for node in graph.nodes:
+        reader.take(node)
+    if not isinstance(reader.output, _Value):
+        reason = reader.output.reason if isinstance(reader.output, _Unread) else "no logits"
+        raise UserError(f"cannot be read: {_attention(module) or reason}", where=where)
+    layers = _pools_that_flatten(_needed(reader.layers, reader.output.layer))
+    if not any(isinstance(layer.operation, Convolution) for layer in layers):
+        raise UserError("has no convolution", where=where)
+    return layers
+
+
+def _attention(module: nn.Module) -> str:
+    """What to say of a module with attention, which is no window; empty if there is none."""
+    for name, part in module.named_modules():
+        if "Attention" in type(part).__name__:
+            said = f"module '{name}' ({type(part).__name__})"
+            return f"{said} is attention, in which every pixel sees every pixel"
+    return ""
+
+
+class _Tracer(fx.Tracer):
+    """Stops at the modules that have a meaning; knows in which module it is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.path: list[str] = []
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return (
+            type(m) in MODULES
+            or type(m) in PASSED_ON
+            or super().is_leaf_module(m, module_qualified_name)
+        )
+
+    def call_module(
+        self,
+        m: nn.Module,
+        forward: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        self.path.append(f"'{self.path_of_module(m)}' ({type(m).__name__})")
+        result = super().call_module(m, forward, args, kwargs)
+        self.path.pop()  # not where it raises: the path says where that was
+        return result
+
+
+def _graph(module: nn.Module, where: str) -> fx.Graph:
+    tracer = _Tracer()
+    try:
+        return tracer.trace(module)
+    except Exception as error:  # a user's code may raise anything
+        part = (
+            f"module {tracer.path[-1]}" if tracer.path else f"the network ({type(module).__name__})"
+        )
+        depends = isinstance(error, fx.proxy.TraceError)
+        reason = "what it computes depends on its data" if depends else _in_a_line(error)
+        raise UserError(
+            f"{part} cannot be read: {reason}", where=_line_of(error) or where
+        ) from error
+
+
+def _line_of(error: Exception) -> str:
+    """File and line of the module's own code in which an error was raised; empty if in none."""
+    others = (Path(torch.__file__).parent, Path(__file__).parent)
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        parents = Path(frame.filename).parents
+        if Path(frame.filename).is_file() and not any(other in parents for other in others):
+            return f"{frame.filename}:{frame.lineno}"
+    return ""
+
+
+def _in_a_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+class _Reader:
+    """Reads a graph node by node.
+
+    Attributes:
+        layers: Those read so far.
+        output: What the graph gives.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.layers: list[Layer] = []
+        self.output: _Meaning = _Unread("it gives nothing")
+        self._module = module
+        self._taken = {name for name, _ in module.named_modules()}
+        self._meanings: dict[fx.Node, _Meaning] = {}
+        self._names: set[str] = set()
+
+    def take(self, node: fx.Node) -> None:
+        """Read one node."""
+        try:
+            self._meanings[node] = self._meaning(node)
+        except Unreadable as problem:
+            self._meanings[node] = _Unread(str(problem))
+
+    def _meaning(self, node: fx.Node) -> _Meaning:
+        match node.op:
+            case "placeholder":
+                first = INPUT not in {m.layer for m in self._values()}
+                return _Value(INPUT) if first else _Unread(f"its input '{node.name}' is no image")
+            case "get_attr":
+                return _Parameter(str(node.target))
+            case "output":
+                self.output = self._logits(node.args[0])
+                return self.output
+            case "call_module":
+                return self._of_module(node)
+            case _:
+                return self._of_call(node)
+
+    def _values(self) -> Iterable[_Value]:
+        return (one for one in self._meanings.values() if isinstance(one, _Value))
+
+    def _logits(self, given: Any) -> _Meaning:
+        if not isinstance(given, fx.Node):
+            return _Unread(f"it gives a {type(given).__name__}, not one tensor of logits")
+        meaning = self._meanings[given]
+        if isinstance(meaning, _Unread) or _is(meaning, "vector"):
+            return meaning
+        return _Unread("it gives a map, not a vector of logits")
+
+    # Modules
+
+    def _of_module(self, node: fx.Node) -> _Meaning:
+        name = str(node.target)
+        part = self._module.get_submodule(name)
+        value = self._value(node.args[0] if node.args else None, f"module '{name}'")
+        if type(part) in PASSED_ON:
+            return value
+        if type(part) not in MODULES:
+            raise Unreadable(f"nothing is known of module '{name}' ({type(part).__name__})")
+        try:
+            operation = MODULES[type(part)](part)
+        except Unreadable as problem:
+            raise Unreadable(f"module '{name}' ({type(part).__name__}) {problem}") from problem
+        if operation.parameters and name in self._names:
+            raise Unreadable(f"module '{name}' ({type(part).__name__}) is used twice")
+        read = self._read(name, operation, value)
+        if getattr(part, "inplace", False):
+            self._overwritten(value, read)
+        return read
+
+    # Calls of functions and methods
+
+    def _of_call(self, node: fx.Node) -> _Meaning:
+        call = call_name(node.target)
+        special = _SPECIAL.get(call)
+        if special is not None:
+            return special(self, node)
+        owner = self._owner(node)
+        said = f"'{call}' in {owner}"
+        if call in PASSED_ON_CALLS:
+            return self._value(node.args[0], said)
+        if call not in CALLS:
+            self._refuse_unread(node)
+            raise Unreadable(f"nothing is known of the operation {said}")
+        value = self._value(node.args[0], said)
+        try:
+            operation = CALLS[call](node)
+        except Unreadable as problem:
+            raise Unreadable(f"the operation {said} {problem}") from problem
+        read = self._read(self._name(node, call), operation, value)
+        if in_place(node):
+            self._overwritten(value, read)
+        return read
+
+    def _sum(self, node: fx.Node) -> _Meaning:
+        if node.kwargs.get("alpha", 1) != 1:
+            raise Unreadable(f"'add' in {self._owner(node)} has an alpha")
+        return self._joined(node, Add(), "add", node.args[:2])
+
+    def _product(self, node: fx.Node) -> _Meaning:
+        parameters = [
+            meaning
+            for one in node.args[:2]
+            if isinstance(one, fx.Node) and isinstance(meaning := self._meanings[one], _Parameter)
+        ]
+        if not parameters:
+            return self._joined(node, Product(), "mul", node.args[:2])
+        name = parameters[0].name
+        factors = operator.attrgetter(name)(self._module)
+        others = [
+            one
+            for one in node.args[:2]
+            if not (isinstance(one, fx.Node) and self._meanings[one] is parameters[0])
+        ]
+        value = self._value(others[0] if others else None, f"'{name}'")
+        if value.kind == "vector" or tuple(factors.shape[-2:]) != (1, 1) or factors.dim() > 4:
+            raise Unreadable(f"'{name}' is not one factor a channel")
+        return self._read(name, Scale(factors.numel()), value)
+
+    def _concatenation(self, node: fx.Node) -> _Meaning:
+        given = arguments(node, ("tensors", "dim"))
+        dim = given.get("dim", 0)
+        tensors = given["tensors"]
+        if not isinstance(tensors, Sequence):
+            raise Unreadable(f"'cat' in {self._owner(node)} reads no list of maps")
+        kinds = {self._value(one, "'cat'").kind for one in tensors}
+        last = kinds == {"channels last"}
+        if dim not in ((3, -1) if last else (1, -3) if kinds == {"map"} else (1, -1)):
+            raise Unreadable(f"'cat' in {self._owner(node)} joins maps side by side")
+        return self._joined(node, Concatenate(), "cat", tensors)
+
+    def _joined(
+        self, node: fx.Node, operation: Operation, call: str, operands: Iterable[Any]
+    ) -> _Meaning:
+        values = [self._value(one, f"'{call}' in {self._owner(node)}") for one in operands]
+        if len({value.kind for value in values}) > 1:
+            raise Unreadable(f"'{call}' in {self._owner(node)} reads maps and vectors")
+        read = self._read(self._name(node, call), operation, *values)
+        if in_place(node):
+            self._overwritten(values[0], read)
+        return read
+
+    def _flattened(self, node: fx.Node) -> _Meaning:
+        first = node.args[0]
+        if isinstance(first, fx.Node) and isinstance(self._meanings[first], _Grouped):
+            return self._reshaped(node)
+        given = arguments(node, ("input", "start_dim", "end_dim"))
+        if (given.get("start_dim", 0), given.get("end_dim", -1)) not in ((1, -1), (1, 3)):
+            raise Unreadable(f"'flatten' in {self._owner(node)} does not make vectors of maps")
+        return self._vector(node, self._value(first, f"'flatten' in {self._owner(node)}"))
+
+    def _vector(self, node: fx.Node, value: _Value) -> _Meaning:
+        if value.kind == "vector":
+            return value
+        if value.kind == "channels last":
+            raise Unreadable(f"'flatten' in {self._owner(node)} reads channels that come last")
+        return self._read(self._name(node, "flatten"), Flatten(), value)
+
+    def _reshaped(self, node: fx.Node) -> _Meaning:
+        sizes = node.args[1:]
+        if len(sizes) == 1 and isinstance(sizes[0], Sequence):
+            sizes = tuple(sizes[0])
+        owner = self._owner(node)
+        before = self._meanings[node.args[0]]  # type: ignore[index]
+        if isinstance(before, _Grouped):
+            if not before.transposed:
+                return before.whole
+            name = self._name(node, "channel_shuffle")
+            return self._read(name, ChannelShuffle(before.groups), before.whole)
+        value = self._value(node.args[0], f"'{node.target}' in {owner}")
+        match sizes:
+            case (_, _):
+                return self._vector(node, value)
+            case (_, int(groups), _, _, _) if value.kind == "map" and groups > 0:
+                return _Grouped(value, groups)
+            case _:
+                raise Unreadable(f"nothing is known of this '{node.target}' in {owner}")
+
+    def _transposed(self, node: fx.Node) -> _Meaning:
+        before = self._meanings[node.args[0]]  # type: ignore[index]
+        if isinstance(before, _Grouped) and set(node.args[1:]) == {1, 2}:
+            return replace(before, transposed=not before.transposed)
+        self._refuse_unread(node)
+        raise Unreadable(f"nothing is known of this 'transpose' in {self._owner(node)}")
+
+    def _contiguous(self, node: fx.Node) -> _Meaning:
+        return self._meanings[node.args[0]]  # type: ignore[index]
+
+    def _permuted(self, node: fx.Node) -> _Meaning:
+        value = self._value(node.args[0], f"'permute' in {self._owner(node)}")
+        order = node.args[1:] or (node.kwargs.get("dims"),)
+        if len(order) == 1:
+            order = tuple(order[0])  # type: ignore[arg-type]
+        if order == _TO_LAST and value.kind == "map":
+            return replace(value, kind="channels last")
+        if order == _TO_FIRST and value.kind == "channels last":
+            return replace(value, kind="map")
+        raise Unreadable(f"'permute' in {self._owner(node)} moves more than the channels")
+
+    def _mean(self, node: fx.Node) -> _Meaning:
+        given = arguments(node, ("input", "dim", "keepdim"))
+        value = self._value(given["input"], f"'mean' in {self._owner(node)}")
+        dims = given.get("dim")
+        over = {one % 4 for one in dims} if isinstance(dims, Sequence) else set()
+        if not over or over != _SPATIAL[value.kind]:
+            raise Unreadable(f"'mean' in {self._owner(node)} is not over a whole map")
+        name = self._name(node, "mean")
+        if given.get("keepdim"):
+            return self._read(name, AdaptiveAveragePool(), value)
+        return self._read(name, GlobalAveragePool(), value)
+
+    def _chunks(self, node: fx.Node) -> _Meaning:
+        given = arguments(node, ("input", "chunks", "dim"))
+        value = self._value(given["input"], f"'chunk' in {self._owner(node)}")
+        if value.kind != "map" or given.get("dim", 0) not in (1, -3):
+            raise Unreadable(f"'chunk' in {self._owner(node)} does not cut channels")
+        return _Parts(value, int(given["chunks"]))
+
+    def _item(self, node: fx.Node) -> _Meaning:
+        before = self._meanings[node.args[0]]  # type: ignore[index]
+        index = node.args[1]
+        if isinstance(before, _Parts) and isinstance(index, int):
+            operation = ChannelChunk(index % before.chunks, before.chunks)
+            return self._read(self._name(node, "chunk"), operation, before.whole)
+        self._refuse_unread(node)
+        raise Unreadable(f"nothing is known of this indexing in {self._owner(node)}")
+
+    def _layer_norm(self, node: fx.Node) -> _Meaning:
+        given = arguments(node, ("input", "normalized_shape", "weight", "bias", "eps"))
+        said = f"'layer_norm' in {self._owner(node)}"
+        value = self._value(given["input"], said)
+        shape = given["normalized_shape"]
+        held = [
+            one.name
+            for key in ("weight", "bias")
+            if isinstance(node_ := given.get(key), fx.Node)
+            and isinstance(one := self._meanings[node_], _Parameter)
+        ]
+        owner = held[0].rpartition(".")[0] if held else ""
+        if not owner or held != [f"{owner}.weight", f"{owner}.bias"] or len(shape) != 1:
+            raise Unreadable(f"{said} is not over channels with a weight and a bias of its own")
+        return self._read(owner, ChannelNorm(int(shape[0]), float(given.get("eps", 1e-5))), value)
+
+    # What all share
+
+    def _read(self, name: str, operation: Operation, *values: _Value) -> _Value:
+        """One more layer, and what it gives."""
+        kind = values[0].kind
+        match operation:
+            case Linear() if kind == "channels last":
+                operation = ChannelLinear(
+                    operation.in_features, operation.out_features, operation.bias
+                )
+            case Linear() if kind == "map":
+                raise Unreadable(f"module '{name}' (Linear) reads the width of a map")
+            case ChannelNorm() if kind == "map" and self._is_layer_norm(name):
+                raise Unreadable(f"module '{name}' (LayerNorm) reads the width of a map")
+            case Flatten() | GlobalAveragePool():
+                kind = "vector"
+            case _ if kind != "map" and operation.reach(0, 1) != operation.reach(0, 2):
+                raise Unreadable(f"'{name}' reads no map")
+        unique = self._unique(name)
+        self.layers.append(Layer(unique, operation, tuple(value.layer for value in values)))
+        return _Value(unique, kind)
+
+    def _is_layer_norm(self, name: str) -> bool:
+        return name in self._taken and type(self._module.get_submodule(name)) is nn.LayerNorm
+
+    def _value(self, given: Any, reader: str) -> _Value:
+        if not isinstance(given, fx.Node):
+            raise Unreadable(f"{reader} reads {given!r}, which is no map")
+        meaning = self._meanings[given]
+        if isinstance(meaning, _Unread):
+            raise Unreadable(meaning.reason)
+        if not isinstance(meaning, _Value):
+            raise Unreadable(f"{reader} reads something that is no map")
+        return meaning
+
+    def _refuse_unread(self, node: fx.Node) -> None:
+        """The first thing that could not be read is what the user should hear of."""
+        for before in node.all_input_nodes:
+            meaning = self._meanings[before]
+            if isinstance(meaning, _Unread):
+                raise Unreadable(meaning.reason)
+
+    def _overwritten(self, before: _Value, after: _Value) -> None:
+        """Whoever reads a tensor after it was changed in place reads what it was changed to."""
+        for node, meaning in self._meanings.items():
+            if isinstance(meaning, _Value) and meaning.layer == before.layer:
+                self._meanings[node] = replace(meaning, layer=after.layer)
+
+    def _owner(self, node: fx.Node) -> str:
+        path = self._owner_path(node)
+        if not path:
+            return f"the network ({type(self._module).__name__})"
+        return f"module '{path}' ({type(self._module.get_submodule(path)).__name__})"
+
+    def _owner_path(self, node: fx.Node) -> str:
+        stack = node.meta.get("nn_module_stack") or {}
+        paths = [path for path, _ in stack.values()]
+        return str(paths[-1]) if paths else ""
+
+    def _name(self, node: fx.Node, call: str) -> str:
+        path = self._owner_path(node)
+        name = f"{path}.{call}" if path else call
+        return self._numbered(name) if name in self._taken else name
+
+    def _unique(self, name: str) -> str:
+        unique = self._numbered(name) if name in self._names else name
+        self._names.add(unique)
+        return unique
+
+    def _numbered(self, name: str) -> str:
+        number = 1
+        while f"{name}_{number}" in self._names | self._taken:
+            number += 1
+        return f"{name}_{number}"
+
+
+_SPECIAL: Mapping[str, Callable[[_Reader, fx.Node], _Meaning]] = {
+    **dict.fromkeys(("add", "iadd"), _Reader._sum),
+    **dict.fromkeys(("mul", "imul"), _Reader._product),
+    **dict.fromkeys(("cat", "concat", "concatenate"), _Reader._concatenation),
+    "flatten": _Reader._flattened,
+    **dict.fromkeys(("view", "reshape"), _Reader._reshaped),
+    "transpose": _Reader._transposed,
+    "contiguous": _Reader._contiguous,
+    "permute": _Reader._permuted,
+    "mean": _Reader._mean,
+    "chunk": _Reader._chunks,
+    "getitem": _Reader._item,
+    "layer_norm": _Reader._layer_norm,
+}
+"""What is read by more than one layer's worth of arguments."""
+
+
+def _is(meaning: _Meaning, kind: Kind) -> bool:
+    return isinstance(meaning, _Value) and meaning.kind == kind
+
+
+def _needed(layers: Sequence[Layer], output: str) -> list[Layer]:
+    """Those that the output depends on."""
+    needed = {output}
+    kept = []
+    for layer in reversed(layers):
+        if layer.name in needed:
+            needed.update(layer.inputs)
+            kept.append(layer)
+    return kept[::-1]
+
+
+def _pools_that_flatten(layers: Sequence[Layer]) -> tuple[Layer, ...]:
+    """A pool to 1×1 that is but flattened, as the one operation that it is."""
+    by_name = {layer.name: layer for layer in layers}
+    read = [source for layer in layers for source in layer.inputs]
+    merged = {
+        layer.name: layer.inputs[0]
+        for layer in layers
+        if isinstance(layer.operation, Flatten)
+        and layer.inputs[0] in by_name
+        and by_name[layer.inputs[0]].operation == AdaptiveAveragePool()
+        and read.count(layer.inputs[0]) == 1
+    }
+    pools = set(merged.values())
+    return tuple(
+        Layer(
+            layer.name,
+            GlobalAveragePool() if layer.name in pools else layer.operation,
+            tuple(merged.get(source, source) for source in layer.inputs),
+        )
+        for layer in layers
+        if layer.name not in merged
+    )

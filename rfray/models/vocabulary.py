@@ -1,0 +1,250 @@
+"""What torch's modules and functions mean, as operations of a description.
+
+One line here makes a module or a function readable: the operation that it is, made from the
+module's settings or the call's arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from torch import fx, nn
+from torchvision.models.convnext import LayerNorm2d
+from torchvision.ops import StochasticDepth as StochasticDepthModule
+
+from rfray.models.operations import (
+    AdaptiveAveragePool,
+    AveragePool,
+    BatchNorm,
+    ChannelDropout,
+    ChannelNorm,
+    ChannelShuffle,
+    Convolution,
+    Dropout,
+    Elu,
+    Extent,
+    Flatten,
+    Gelu,
+    GroupNorm,
+    Hardsigmoid,
+    Hardswish,
+    LeakyRelu,
+    Linear,
+    MaxPool,
+    Operation,
+    Relu,
+    Relu6,
+    Sigmoid,
+    Silu,
+    StochasticDepth,
+    Tanh,
+)
+
+
+class Unreadable(Exception):  # noqa: N818 (it is an answer more than an error)
+    """Something has no meaning as an operation; says why."""
+
+
+def extent(value: Any) -> Extent:
+    """One number for both axes where they are equal; Unreadable if it is neither one nor two."""
+    numbers = (value, value) if isinstance(value, int) else tuple(value or ())
+    if len(numbers) == 1:
+        numbers *= 2
+    if len(numbers) != 2 or not all(isinstance(number, int) for number in numbers):
+        raise Unreadable(f"has a size of {value!r}")
+    down, across = numbers
+    return down if down == across else (down, across)
+
+
+def _convolution(conv: nn.Conv2d) -> Operation:
+    if conv.padding_mode != "zeros":
+        raise Unreadable(f"pads with '{conv.padding_mode}'")
+    return Convolution(
+        conv.in_channels,
+        conv.out_channels,
+        kernel_size=extent(conv.kernel_size),
+        stride=extent(conv.stride),
+        padding=_padding(conv),
+        dilation=extent(conv.dilation),
+        bias=conv.bias is not None,
+        groups=conv.groups,
+    )
+
+
+def _padding(conv: nn.Conv2d) -> Extent:
+    if conv.padding == "valid":
+        return 0
+    if conv.padding != "same":
+        return extent(conv.padding)
+    spans = [d * (k - 1) for d, k in zip(conv.dilation, conv.kernel_size, strict=True)]
+    if any(span % 2 for span in spans):
+        raise Unreadable("pads one side more than the other")
+    return extent([span // 2 for span in spans])
+
+
+def _batch_norm(norm: nn.BatchNorm2d) -> Operation:
+    if not norm.affine or not norm.track_running_stats or norm.momentum is None:
+        raise Unreadable("has no parameters or no running statistics")
+    return BatchNorm(norm.num_features, norm.eps, norm.momentum)
+
+
+def _channel_norm(norm: nn.LayerNorm) -> Operation:
+    if len(norm.normalized_shape) != 1 or norm.weight is None or norm.bias is None:
+        raise Unreadable("is not over channels with a weight and a bias")
+    return ChannelNorm(norm.normalized_shape[0], norm.eps)
+
+
+def _group_norm(norm: nn.GroupNorm) -> Operation:
+    if not norm.affine:
+        raise Unreadable("has no parameters")
+    return GroupNorm(norm.num_groups, norm.num_channels, norm.eps)
+
+
+def _average_pool(pool: Any) -> Operation:
+    if getattr(pool, "divisor_override", None) is not None:
+        raise Unreadable("has a divisor of its own")
+    return AveragePool(
+        extent(pool.kernel_size),
+        extent(pool.kernel_size if pool.stride is None else pool.stride),
+        extent(pool.padding),
+        bool(pool.ceil_mode),
+        bool(pool.count_include_pad),
+    )
+
+
+def _max_pool(pool: Any) -> Operation:
+    if pool.return_indices:
+        raise Unreadable("gives indices, too")
+    return MaxPool(
+        extent(pool.kernel_size),
+        extent(pool.kernel_size if pool.stride is None else pool.stride),
+        extent(pool.padding),
+        extent(pool.dilation),
+        bool(pool.ceil_mode),
+    )
+
+
+def _flatten(flatten: nn.Flatten) -> Operation:
+    if (flatten.start_dim, flatten.end_dim) not in ((1, -1), (1, 3)):
+        raise Unreadable("does not make vectors of maps")
+    return Flatten()
+
+
+MODULES: Mapping[type[nn.Module], Callable[[Any], Operation]] = MappingProxyType(
+    {
+        nn.Conv2d: _convolution,
+        nn.Linear: lambda one: Linear(one.in_features, one.out_features, one.bias is not None),
+        nn.BatchNorm2d: _batch_norm,
+        nn.LayerNorm: _channel_norm,
+        LayerNorm2d: _channel_norm,
+        nn.GroupNorm: _group_norm,
+        nn.MaxPool2d: _max_pool,
+        nn.AvgPool2d: _average_pool,
+        nn.AdaptiveAvgPool2d: lambda one: AdaptiveAveragePool(extent(one.output_size)),
+        nn.Flatten: _flatten,
+        nn.ReLU: lambda _: Relu(),
+        nn.ReLU6: lambda _: Relu6(),
+        nn.LeakyReLU: lambda one: LeakyRelu(one.negative_slope),
+        nn.ELU: lambda one: Elu(one.alpha),
+        nn.SiLU: lambda _: Silu(),
+        nn.Hardswish: lambda _: Hardswish(),
+        nn.GELU: lambda one: Gelu(one.approximate),
+        nn.Tanh: lambda _: Tanh(),
+        nn.Sigmoid: lambda _: Sigmoid(),
+        nn.Hardsigmoid: lambda _: Hardsigmoid(),
+        nn.Dropout: lambda one: Dropout(one.p),
+        nn.Dropout2d: lambda one: ChannelDropout(one.p),
+        nn.ChannelShuffle: lambda one: ChannelShuffle(one.groups),
+        StochasticDepthModule: lambda one: StochasticDepth(one.p, one.mode),
+    }
+)
+"""By type, exactly: what a subclass computes may be something else."""
+
+PASSED_ON = frozenset({nn.Identity})
+"""Modules that give what they read."""
+
+PASSED_ON_CALLS = frozenset({"clone"})
+"""Functions and methods that give what they read."""
+
+_Call = Callable[[fx.Node], Operation]
+
+_MAX_POOL = ("input", "kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
+_AVERAGE_POOL = (
+    *("input", "kernel_size", "stride", "padding", "ceil_mode", "count_include_pad"),
+    "divisor_override",
+)
+
+
+def _max_pool_call(node: fx.Node) -> Operation:
+    given = arguments(node, _MAX_POOL)
+    return _max_pool(nn.MaxPool2d(**{key: one for key, one in given.items() if key != "input"}))
+
+
+def _average_pool_call(node: fx.Node) -> Operation:
+    given = arguments(node, _AVERAGE_POOL)
+    return _average_pool(nn.AvgPool2d(**{key: one for key, one in given.items() if key != "input"}))
+
+
+def _adaptive_pool_call(node: fx.Node) -> Operation:
+    return AdaptiveAveragePool(extent(arguments(node, ("input", "output_size"))["output_size"]))
+
+
+def _dropout_call(node: fx.Node) -> Operation:
+    given = arguments(node, ("input", "p", "training"))
+    # Traced in training mode: false here is false whatever the mode, true what follows it.
+    return Dropout(given.get("p", 0.5) if given.get("training", True) else 0.0)
+
+
+def _no_settings(make: Callable[[], Operation]) -> _Call:
+    return lambda _node: make()
+
+
+CALLS: Mapping[str, _Call] = MappingProxyType(
+    {
+        "relu": _no_settings(Relu),
+        "relu6": _no_settings(Relu6),
+        "silu": _no_settings(Silu),
+        "hardswish": _no_settings(Hardswish),
+        "tanh": _no_settings(Tanh),
+        "sigmoid": _no_settings(Sigmoid),
+        "hardsigmoid": _no_settings(Hardsigmoid),
+        "gelu": lambda node: Gelu(node.kwargs.get("approximate", "none")),  # type: ignore[arg-type]
+        "leaky_relu": lambda node: LeakyRelu(
+            arguments(node, ("input", "negative_slope")).get("negative_slope", 0.01)
+        ),
+        "elu": lambda node: Elu(arguments(node, ("input", "alpha")).get("alpha", 1.0)),
+        "max_pool2d": _max_pool_call,
+        "avg_pool2d": _average_pool_call,
+        "adaptive_avg_pool2d": _adaptive_pool_call,
+        "dropout": _dropout_call,
+    }
+)
+"""Functions and methods of one map, by their names without what marks them as in place."""
+
+
+def call_name(target: Any) -> str:
+    """The name of a function or a method: `relu` of `F.relu`, `torch.relu_` and `Tensor.relu`."""
+    name = target if isinstance(target, str) else getattr(target, "__name__", str(target))
+    return name.strip("_")
+
+
+def in_place(node: fx.Node) -> bool:
+    """Whether a call changes its first argument."""
+    target = node.target
+    name = target if isinstance(target, str) else getattr(target, "__name__", "")
+    marked = name.endswith("_") and not name.endswith("__")
+    return marked or name in ("iadd", "imul") or node.kwargs.get("inplace") is True
+
+
+def arguments(node: fx.Node, names: tuple[str, ...]) -> dict[str, Any]:
+    """A call's arguments by name; those that it leaves out are left out.
+
+    Raises:
+        Unreadable: There are more than `names`, or one is computed by the network.
+    """
+    if len(node.args) > len(names):
+        raise Unreadable("has more arguments than are known")
+    given = {**dict(zip(names, node.args, strict=False)), **node.kwargs}
+    return {name: given[name] for name in names if name in given and given[name] is not None}
