@@ -7,9 +7,9 @@ ever competes with the stages that follow training for a slot.
 A trial's process is kept for the next trial, for starting one costs seconds. It keeps its slot with
 it, so when the driver gives the slot to another stage instead, the process has to go. Tune drops
 the process that it keeps once its search is over; the search algorithm here therefore says that it
-is over, for the time being, while the driver wants the slot. Where no other trial keeps Tune running
-(between the last sample of a search and the training that waits for it) Tune ends, and the next
-trial that is released has it begin anew.
+is over, for the time being, while the driver wants the slot. Where no other trial keeps Tune
+running (between the last sample of a search and the training that waits for it) Tune ends, and the
+next trial that is released has it begin anew.
 
 Tune pickles searchers and callbacks into its state, so neither may hold a queue: they find the one
 of their sweep by name in this process.
@@ -21,6 +21,7 @@ import logging
 import os
 import threading
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
@@ -187,7 +188,7 @@ class TrialLane:
         bundle = {"CPU": occupancy.cpus, "GPU": occupancy.gpus}
         if request.memory is not None:
             bundle["memory"] = request.memory
-        self._make_tuner = lambda: tune.Tuner(
+        self._make_tuner: Callable[[], Any] = lambda: tune.Tuner(
             tune.with_resources(run_trial, tune.PlacementGroupFactory([bundle])),
             tune_config=tune.TuneConfig(
                 search_alg=_Search(_Releases(name)),
