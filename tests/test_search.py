@@ -157,7 +157,7 @@ def test_without_a_search_keys_are_what_they_were(tiny_sweep):
         (["search.metric=test_accuracy"], "play no part in a choice"),
         (
             ["search.space={train.learning_rat: {uniform: [0, 1]}}"],
-            "did you mean 'train.learning_r",
+            "did you mean 'train.l",
         ),
         (["search.space={prune.criterion: {choice: [lamp]}}"], "no setting of training"),
         (["axes.train.learning_rate=[0.1, 0.2]"], "is searched, and an axis as well"),

@@ -7,7 +7,9 @@ ever competes with the stages that follow training for a slot.
 A trial's process is kept for the next trial, for starting one costs seconds. It keeps its slot with
 it, so when the driver gives the slot to another stage instead, the process has to go. Tune drops
 the process that it keeps once its search is over; the search algorithm here therefore says that it
-is over, for the time being, while the driver wants the slot and another trial keeps Tune running.
+is over, for the time being, while the driver wants the slot. Where no other trial keeps Tune
+running (between the last sample of a search and the training that waits for it) Tune ends, and the
+next trial that is released has it begin anew.
 
 Tune pickles searchers and callbacks into its state, so neither may hold a queue: they find the one
 of their sweep by name in this process.
@@ -19,6 +21,7 @@ import logging
 import os
 import threading
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
@@ -112,7 +115,7 @@ class _Search(SearchGenerator):  # type: ignore[misc]
         """Whether Tune may end, or may drop the idle process that it keeps for a next trial."""
         shared = _EXCHANGES[self.searcher.exchange]
         # Read before the queue: a job released just before closing must not be left behind.
-        over = shared.closed.is_set() or (shared.slot_wanted.is_set() and shared.live > 0)
+        over = shared.closed.is_set() or shared.slot_wanted.is_set()
         return over and not shared.released
 
 
@@ -185,7 +188,7 @@ class TrialLane:
         bundle = {"CPU": occupancy.cpus, "GPU": occupancy.gpus}
         if request.memory is not None:
             bundle["memory"] = request.memory
-        self._tuner = tune.Tuner(
+        self._make_tuner: Callable[[], Any] = lambda: tune.Tuner(
             tune.with_resources(run_trial, tune.PlacementGroupFactory([bundle])),
             tune_config=tune.TuneConfig(
                 search_alg=_Search(_Releases(name)),
@@ -202,15 +205,18 @@ class TrialLane:
                 failure_config=tune.FailureConfig(max_failures=request.retries),
             ),
         )
-        self._thread = threading.Thread(target=self._fit, name="rfray-tune", daemon=True)
+        self._lock = threading.Lock()
+        self._fitting = False
         self._failure: Exception | None = None
 
     def release(self, job: Job) -> None:
         """Let Tune start a cell."""
-        self._exchange.slot_wanted.clear()
-        self._exchange.released.append(job)
-        if not self._thread.is_alive():
-            self._thread.start()
+        with self._lock:
+            self._exchange.slot_wanted.clear()
+            self._exchange.released.append(job)
+            if not self._fitting:
+                self._fitting = True
+                threading.Thread(target=self._fit, name="rfray-tune", daemon=True).start()
 
     def give_up_idle_slot(self) -> None:
         """Have Tune drop the process that it keeps for a next trial, if it keeps one."""
@@ -227,7 +233,10 @@ class TrialLane:
 
     def _fit(self) -> None:
         try:
-            self._tuner.fit()
+            while self._fitting:
+                self._make_tuner().fit()
+                with self._lock:  # what was released as Tune ended is for the next one
+                    self._fitting = bool(self._exchange.released)
         except Exception as error:  # noqa: BLE001 (told to the driver's thread, which raises it)
             self._failure = error
 

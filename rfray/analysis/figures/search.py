@@ -88,10 +88,15 @@ def _points(axes: Axes, places: Floats, samples: Samples, kernel_size: int) -> N
 
 
 def _handles(panels: Sequence[Panel[Samples]]) -> list[Line2D]:
-    return [
+    handles = [
         Line2D(
             [], [], ls="", color=colour(p.kernel_size), marker=marker(p.kernel_size), label=p.label
         )
         for p in panels
         if p.contents
     ]
+    if any(samples.stopped.any() for panel in panels for samples in panel.contents):
+        hollow = Line2D([], [], ls="", marker="o", color="#777777", mfc="white")
+        hollow.set_label("stopped early")
+        handles.append(hollow)
+    return handles
