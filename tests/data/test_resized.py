@@ -62,8 +62,11 @@ def test_a_data_set_of_a_fixed_size_is_scaled(data_root):
 @pytest.mark.parametrize(
     ("side", "size"), [(28, 32), (28, 14), (32, 33), (17, 64), (96, 31), (5, 1)]
 )
-def test_thousands_of_pictures_at_once_get_the_pixels_of_one_at_a_time(side, size):
+@pytest.mark.parametrize("kind", ["in colour", "grey", "grey but for one"])
+def test_thousands_of_pictures_at_once_get_the_pixels_of_one_at_a_time(side, size, kind):
     images = pixels(7, 3, side, side, seed=size)
+    if kind != "in colour":
+        images[: 7 if kind == "grey" else 6, 1:] = images[: 7 if kind == "grey" else 6, :1]
     expected = [
         fitted(Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0))), size)
         for image in images
