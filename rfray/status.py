@@ -28,15 +28,11 @@ Choice = tuple[str, tuple[tuple[str, str], ...]]
 """A stage, and each setting that varies among its runs with its value as a name shows it."""
 
 
-def status_counts(plan: Plan, runs: Iterable[RunRecord]) -> dict[str, Counter[str]]:
-    """Per stage, how many of the plan's runs are in each of `STATES`."""
-    return by_stage(choice_counts(plan, runs))
-
-
 def choice_counts(plan: Plan, runs: Iterable[RunRecord]) -> dict[Choice, Counter[str]]:
-    """The same for each combination of the settings that vary, in the order of the plan.
+    """How many of the plan's runs are in each of `STATES`, in the order of the plan.
 
-    Data sets, networks, kernel sizes and seeds are no such settings: every study varies them.
+    By stage and by each combination of the settings that vary. Data sets, networks, kernel sizes
+    and seeds are no such settings: every study varies them.
     """
     stands = standing(plan, runs)
     widths = {cell.width for node in plan.nodes.values() for cell in node.cells}

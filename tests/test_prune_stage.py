@@ -162,6 +162,25 @@ def test_a_network_without_batch_norms_has_nothing_to_repair(monkeypatch):
     assert problem == "prune.repair is batch_norm, but vgg19_rf has no batch norm"
 
 
+@pytest.mark.parametrize(
+    ("layers", "choices", "possible"),
+    [
+        (2, {}, False),
+        (3, {}, True),
+        (2, {"first_convolution": True}, True),
+        (2, {"classifier": True}, True),
+        (1, {"classifier": True}, False),
+    ],
+)
+def test_a_network_of_which_everything_is_spared_is_refused(monkeypatch, layers, choices, possible):
+    from rfray.models.network import Network
+
+    monkeypatch.setattr(Network, "weight_layers", CELL.network.weight_layers[:layers])
+    problem = prune.check(settings(**choices), CELL)
+    assert (problem is None) == possible
+    assert possible or "has nothing else to prune" in problem
+
+
 def test_images_for_no_repair_are_a_contradiction():
     with pytest.raises(ValidationError, match="repair_images belongs to repair batch_norm"):
         settings(repair_images=100)

@@ -28,7 +28,7 @@ from rfray.engine.worker import run_job
 from rfray.errors import UserError
 from rfray.executors import refuse_what_never_fits
 from rfray.plan import make_plan
-from rfray.status import status_counts
+from rfray.status import by_stage, choice_counts
 from rfray.storage import storage_at
 from rfray.sweep_file import load_study
 from rfray.sweep_run import prepared, run_sweep
@@ -195,7 +195,7 @@ def test_a_second_run_touches_nothing(finished, tmp_path):
 
 def test_status_counts_what_is_there(finished):
     plan = make_plan(load_study(str(finished / "tiny.yaml"), ["axes.seed=[0, 1, 2]"]))
-    counts = status_counts(plan, runs_of(finished / "results"))
+    counts = by_stage(choice_counts(plan, runs_of(finished / "results")))
     assert counts["train"] == Counter(done=2, missing=1)
     assert counts["cka"] == Counter(missing=1)
 

@@ -80,7 +80,13 @@ def work(parameters: PruneParameters, cell: Cell) -> float:
 
 
 def check(parameters: PruneParameters, cell: Cell) -> str | None:
-    """Whether there is something to repair."""
+    """Whether there is something to prune, and to repair."""
+    spared = (not parameters.first_convolution) + (not parameters.classifier)
+    if len(cell.network.weight_layers) <= spared:
+        return (
+            f"prune leaves the first convolution and the classifier alone, and {cell.arch} has "
+            "nothing else to prune (prune.first_convolution=true, or prune=false)"
+        )
     if parameters.repair == "batch_norm" and not cell.network.batch_norms:
         return f"prune.repair is batch_norm, but {cell.arch} has no batch norm"
     return None
