@@ -27,6 +27,8 @@ from rfray.stages.search import DrawnSearch, SearchParameters
 from rfray.stages.stage import Stage, Variant
 from rfray.study import Study
 
+_OTHERWISE = "change that, or leave the stage out"
+
 
 @dataclass(frozen=True)
 class Node:
@@ -327,7 +329,7 @@ def _nodes(
     for cell in cells:
         problem = stage.check(parameters, cell)
         if problem:
-            raise UserError(problem, where=layout.study.name, do="ask for less")
+            raise UserError(problem, where=layout.study.name, do=_OTHERWISE)
     cells = cells if stage.scope == "seeds" else cells[:1]
     settings = layout.shown(group[0])
     for variant in _variants(stage, parameters, earlier):

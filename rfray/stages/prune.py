@@ -85,7 +85,7 @@ def check(parameters: PruneParameters, cell: Cell) -> str | None:
     if len(cell.network.weight_layers) <= spared:
         return (
             f"prune leaves the first convolution and the classifier alone, and {cell.arch} has "
-            "nothing else to prune (prune.first_convolution=true, or prune=false)"
+            "nothing else to prune: prune.first_convolution would prune it"
         )
     if parameters.repair == "batch_norm" and not cell.network.batch_norms:
         return f"prune.repair is batch_norm, but {cell.arch} has no batch norm"
