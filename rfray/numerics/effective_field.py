@@ -1,4 +1,4 @@
-"""The effective receptive field: where in an image a unit's value comes from, and how far that goes.
+"""The effective receptive field: which pixels a unit takes notice of, and how far they spread.
 
 W. Luo, Y. Li, R. Urtasun and R. Zemel, *Understanding the Effective Receptive Field in Deep
 Convolutional Neural Networks*, NeurIPS 2016: the gradient of a map's central unit with respect to

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 from pydantic import Field
 
@@ -23,9 +24,11 @@ if TYPE_CHECKING:
 
     from rfray.numerics.effective_field import SquaredGradient
 
+T = TypeVar("T")
+
 _WEIGHTS = {"init": "init.safetensors", "trained": "model.safetensors"}
 _PICTURED = 6
-_NOTICEABLE = 1e-6
+_NOTICEABLE = 1e-9
 """Less than this share of the mass outside of the theoretical field is rounding."""
 
 _FEW_IMAGES = 10
@@ -44,6 +47,11 @@ class ErfParameters(Parameters):
         default=["*"],
         description="Which convolutions: names, or patterns such as `block5_*`. The last one is "
         "measured in any case.",
+    )
+    most_layers: Count = Field(
+        default=16,
+        description="Of more than so many, as many that are spread evenly from the first to the "
+        "last are measured.",
     )
     images: Count = Field(
         default=256, description="Test images, a random subset that is the same in every run."
@@ -139,14 +147,25 @@ def _with_places(cell: Cell) -> list[LayerGeometry]:
 def _chosen(parameters: ErfParameters, cell: Cell) -> list[LayerGeometry]:
     """First to last, the last convolution among them."""
     *before, last = _with_places(cell)
-    return [*(layer for layer in before if _matches(layer.name, parameters.layers)), last]
+    named = [*(layer for layer in before if _matches(layer.name, parameters.layers)), last]
+    return _spread(named, parameters.most_layers)
 
 
 def _matches(name: str, patterns: list[str]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def _gradients(context: StageContext[ErfParameters], names: list[str]) -> dict[str, SquaredGradient]:
+def _spread(items: Sequence[T], most: int) -> list[T]:
+    """At most so many of them, evenly spread up to the last, from the first if more than one."""
+    if len(items) <= most:
+        return list(items)
+    step = (len(items) - 1) / max(most - 1, 1)
+    return [items[len(items) - 1 - round(step * back)] for back in reversed(range(most))]
+
+
+def _gradients(
+    context: StageContext[ErfParameters], names: list[str]
+) -> dict[str, SquaredGradient]:
     import torch
 
     from rfray.data.device import normalised, resident
@@ -273,7 +292,7 @@ def _draw(
         context.workspace / "erf.png",
         f"{cell.arch} on {cell.dataset}, kernel_size {cell.kernel_size}, seed {cell.seed}, "
         f"{context.variant['at']}",
-        _spread(known),
+        _spread(known, _PICTURED),
     )
 
 
@@ -292,13 +311,6 @@ def _effective_field(
         centre=centre_of_mass(squares),
         radius=line.erf_radius,
     )
-
-
-def _spread(fields: list[EffectiveField]) -> list[EffectiveField]:
-    """A few of them, evenly spread, the first and the last among them."""
-    if len(fields) <= _PICTURED:
-        return fields
-    return [fields[round(i * (len(fields) - 1) / (_PICTURED - 1))] for i in range(_PICTURED)]
 
 
 STAGE = Stage(
