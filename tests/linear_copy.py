@@ -29,28 +29,28 @@ from rfray.models.operations import (
 def pixels_reached(network, axis, pixels):
     """By layer, which pixels each unit of a row (axis 1) or a column (axis 0) depends on.
 
-    As many images as pixels pass through the copy, each with one pixel that is not zero. What a
-    gate multiplies a map with is left out, as receptive fields leave it out.
+    As many images as there are pixels pass through the copy, each with one pixel that is not zero.
+    What a gate multiplies a map with is left out, as receptive fields leave it out.
 
     Returns:
         By layer, bool (pixels, units).
     """
-    maps = {INPUT: torch.eye(pixels)[:, None]}
+    maps = {INPUT: torch.eye(pixels)[None, None]}
     for layer in network:
         read = [maps[name] for name in layer.inputs]
         taps = _equal_taps(layer.operation, axis).to(read[0].dtype)
         if isinstance(layer.operation, Product):
-            read = [one for one in read if one.shape[2] == max(one.shape[2] for one in read)]
-            computed = sum(read)
+            most = max(one.shape[3] for one in read)
+            computed = sum(one for one in read if one.shape[3] == most)
         else:
             computed = _computed(layer.operation, axis, read, taps)
         maps[layer.name] = (computed > 0).float()
-    return {name: one[:, 0] > 0 for name, one in maps.items()}
+    return {name: one[0, 0] > 0 for name, one in maps.items()}
 
 
 def taps_that_matter(network, axis, pixels):
     """By convolution, whether the output of an image of ones depends on each of its taps."""
-    maps = {INPUT: torch.ones(1, 1, pixels, dtype=torch.float64)}
+    maps = {INPUT: torch.ones(1, 1, 1, pixels, dtype=torch.float64)}
     weights = {}
     for layer in network:
         read = [maps[name] for name in layer.inputs]
@@ -64,14 +64,14 @@ def taps_that_matter(network, axis, pixels):
         maps[layer.name] = computed / computed.detach().max()  # products of products overflow
     gradients = torch.autograd.grad(maps[network.output].sum(), list(weights.values()))
     return {
-        name: tuple((gradient[0, 0] > 0).tolist())
+        name: tuple((gradient[0, 0, 0] > 0).tolist())
         for name, gradient in zip(weights, gradients, strict=True)
     }
 
 
 def _equal_taps(operation, axis):
     size = along(getattr(operation, "kernel_size", 1), axis)
-    return torch.full((1, 1, size), 1 / size)
+    return torch.full((1, 1, 1, size), 1 / size)
 
 
 def _computed(operation, axis, read, taps):
@@ -83,10 +83,10 @@ def _computed(operation, axis, read, taps):
             along(getattr(operation, name, 1), axis) for name in ("stride", "padding", "dilation")
         )
         if getattr(operation, "ceil_mode", False):
-            return F.avg_pool1d(one, taps.shape[2], stride, padding, ceil_mode=True)
-        return F.conv1d(one, taps, None, stride, padding, dilation)
+            return F.avg_pool2d(one, taps.shape[2:], (1, stride), (0, padding), ceil_mode=True)
+        return F.conv2d(one, taps, None, (1, stride), (0, padding), (1, dilation))
     if isinstance(operation, AdaptiveAveragePool):
-        return F.adaptive_avg_pool1d(one, along(operation.output_size, axis))
+        return F.adaptive_avg_pool2d(one, (None, along(operation.output_size, axis)))
     if isinstance(operation, GlobalAveragePool | Flatten):
-        return one.mean(dim=2, keepdim=True)
+        return one.mean(dim=3, keepdim=True)
     return one
