@@ -42,8 +42,9 @@ is the first: layers from there on can learn little that those before them canno
 2021). Gates (squeeze-and-excitation) see the whole image from the start; field and count leave them
 out. A 1×1 convolution that a network writes as a linear layer (convnext) is not counted.
 
-Receptive fields and live weights of torchvision's networks are held against a numerical probe, layer
-by layer, in `tests/test_traced.py`, parameters and multiplications against what torchvision publishes.
+Receptive fields and live weights of torchvision's networks are held against a numerical probe,
+layer by layer, in `tests/test_traced.py`; parameters and multiplications against what torchvision
+publishes.
 """
 
 _COLUMNS = {

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from rfray.cell import Cell
+from rfray.cli import main
 from rfray.data.device import normalised, resident
 from rfray.data.subset import fixed_subset
 from rfray.errors import UserError
@@ -24,7 +25,9 @@ from rfray.numerics.effective_field import radius, share_outside
 from rfray.plan import make_plan
 from rfray.stages import erf
 from rfray.stages.stage import Input, StageContext
+from rfray.storage import storage_at
 from rfray.sweep_file import load_study
+from rfray.tracking import Ledger
 from rfray.training.effective_field import squared_gradients
 from rfray.training.weights import initial_module, save_module
 
@@ -39,6 +42,14 @@ def net(classes):
         nn.Conv2d(3, 8, 3, padding=1), SqueezeExcitation(8, 4),
         nn.Conv2d(8, 8, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, classes),
     )
+"""
+
+
+STUDY = """
+name: tiny
+axes: {dataset: [digits], arch: [vgg19_rf], kernel_size: [2, 3], seed: [0], width: [0.0625]}
+train: {epochs: 1, batch_size: 32, images_per_epoch: 64, gradient_clip: 1.0}
+erf: {images: 4, most_layers: 3}
 """
 
 
@@ -225,6 +236,41 @@ def test_a_gate_that_lets_the_gradient_leave_the_field_is_told(tmp_path, monkeyp
     assert [float(line["share_outside"]) > 1e-9 for line in lines] == [False, True]
     assert remarks[0].startswith("In 1 of 2 layers the gradient leaves the theoretical field")
     assert remarks[0].endswith("of its mass, at 2.")
+
+
+@pytest.mark.parametrize(
+    ("name", "leaving"), [("shufflenet_v2_x0_5", False), ("efficientnet_b0", True)]
+)
+def test_networks_from_outside_are_measured(tmp_path, name, leaving):
+    cell = Cell(dataset="digits", arch=f"torchvision:{name}", kernel_size=1, seed=0)
+    _, lines, _, remarks = measure(tmp_path, cell, images=2, most_layers=4)
+    assert [line["erf_radius"] != "" for line in lines] == [True] * 4
+    assert any("leaves the theoretical field" in sentence for sentence in remarks) == leaving
+
+
+def test_a_study_holds_it_at_both_moments_and_its_report_has_a_table_and_a_figure(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.yaml").write_text(STUDY)
+    for words in (["sweep", "--in-process", "tiny.yaml"], ["analyze", "--out", "out"]):
+        with pytest.raises(SystemExit) as left:
+            main(words)
+        assert left.value.code == 0
+    ledger = Ledger(storage_at(None, None).tracking_uri)
+    runs = {run.name: run for run in ledger.runs("tiny")}
+    assert {name for name in runs if "k2" in name} == {
+        f"vgg19_rf-digits-k2-seed0/{stage}" for stage in ("train", "erf-init", "erf-trained")
+    }
+    for name in ("erf-init", "erf-trained"):
+        run = runs[f"vgg19_rf-digits-k2-seed0/{name}"]
+        assert run.params["at"] == name.removeprefix("erf-")
+        assert {"erf_radius", "erf_area_95", "erf_share", "erf_radius_last"} <= set(run.metrics)
+        for artifact in ("erf.csv", "erf.npz", "erf.png"):
+            assert ledger.artifact(run, artifact).is_file()
+    written = tmp_path / "out"
+    assert "Radius, trained (px)" in (written / "tables" / "erf.md").read_text()
+    assert (written / "figures" / "erf-vgg19_rf-digits.png").is_file()
 
 
 def test_a_mean_that_rests_on_few_images_is_told(tmp_path):
