@@ -53,7 +53,7 @@ class Quantity(_Model):
         stage: Name of the stage.
         metric: Name of the metric.
         rate: Pruning rate, for prune and finetune.
-        at: `init` or `trained`, for hessian.
+        at: `init` or `trained`, for hessian and erf.
     """
 
     stage: str
@@ -216,7 +216,15 @@ class FigureSpec(_Selected):
     """
 
     kind: Literal[
-        "spectra", "eigenvalues", "cka", "importance", "training", "pruning", "finetuning", "search"
+        "spectra",
+        "eigenvalues",
+        "cka",
+        "erf",
+        "importance",
+        "training",
+        "pruning",
+        "finetuning",
+        "search",
     ]
 
 

@@ -6,7 +6,17 @@ import math
 from collections.abc import Mapping
 from types import MappingProxyType
 
-STAGES = ("sample", "search", "train", "prune", "finetune", "hessian", "cka", "importance")
+STAGES = (
+    "sample",
+    "search",
+    "train",
+    "prune",
+    "finetune",
+    "hessian",
+    "cka",
+    "erf",
+    "importance",
+)
 """Stages in the order in which a reader meets them."""
 
 STANDARD_AXES = ("dataset", "arch", "kernel_size", "width")
@@ -19,7 +29,7 @@ SEED = "seed"
 """The axis that tables average over."""
 
 OWN_PARAMETER: Mapping[str, str] = MappingProxyType(
-    {"prune": "rate", "finetune": "rate", "hessian": "at", "sample": "sample"}
+    {"prune": "rate", "finetune": "rate", "hessian": "at", "erf": "at", "sample": "sample"}
 )
 """The parameter by which a stage runs several times on one cell."""
 
@@ -35,7 +45,7 @@ AXES_NOT_APPLYING: Mapping[str, frozenset[str]] = MappingProxyType(
 chooses for all seeds."""
 
 NEEDS: Mapping[str, str] = MappingProxyType(
-    {"prune": "train", "finetune": "prune", "hessian": "train"}
+    {"prune": "train", "finetune": "prune", "hessian": "train", "erf": "train"}
 )
 """The stage on the same cell whose result a stage works on."""
 
@@ -46,6 +56,7 @@ READS: Mapping[str, frozenset[str]] = MappingProxyType(
         "finetune": frozenset({"prune", "train"}),
         "hessian": frozenset({"train"}),
         "cka": frozenset({"train"}),
+        "erf": frozenset({"train"}),
         "importance": frozenset(),
         "sample": frozenset(),
         "search": frozenset({"sample"}),
@@ -100,6 +111,16 @@ METRICS: Mapping[str, frozenset[str]] = MappingProxyType(
         ),
         "hessian": frozenset({"eigenvalue", "residual", "trace"}),
         "cka": frozenset({"cka_diagonal_mean"}),
+        "erf": frozenset(
+            {
+                "erf_radius",
+                "erf_area_95",
+                "erf_share",
+                "erf_radius_last",
+                "erf_area_95_last",
+                "erf_share_last",
+            }
+        ),
         "importance": frozenset({"max_importance", "max_importance_mean", "max_importance_std"}),
         "sample": frozenset(
             {
@@ -131,6 +152,7 @@ HEADLINES: Mapping[str, str] = MappingProxyType(
         "finetune": "test_accuracy",
         "hessian": "trace",
         "cka": "cka_diagonal_mean",
+        "erf": "erf_radius_last",
         "importance": "max_importance_mean",
         "sample": "validation_accuracy",
         "search": "validation_accuracy",
@@ -153,6 +175,11 @@ BOUNDS: Mapping[str, tuple[float, float]] = MappingProxyType(
         "activation_variance_ratio_pruned": _AT_LEAST_0,
         "activation_variance_ratio_repaired": _AT_LEAST_0,
         "cka_diagonal_mean": _SHARE,
+        **dict.fromkeys(
+            ("erf_radius", "erf_radius_last", "erf_area_95", "erf_area_95_last"), _AT_LEAST_0
+        ),
+        # Above 1 where a gate lets the gradient leave the theoretical field.
+        **dict.fromkeys(("erf_share", "erf_share_last"), _AT_LEAST_0),
     }
 )
 """The least and the greatest value of the metrics that have them."""

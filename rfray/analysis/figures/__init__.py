@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from rfray.analysis.artifacts import (
     read_alignment,
     read_density,
+    read_effective_fields,
     read_pattern,
     read_samples,
     read_spectrum,
@@ -23,6 +24,7 @@ from rfray.analysis.artifacts import (
 from rfray.analysis.expected import Gap
 from rfray.analysis.figures.accuracy import draw_finetuning, draw_pruning
 from rfray.analysis.figures.cka import draw_cka
+from rfray.analysis.figures.erf import draw_erf
 from rfray.analysis.figures.importance import draw_importance
 from rfray.analysis.figures.panels import Drawing, Source, StudyFiles, artifact, collect, latest
 from rfray.analysis.figures.search import draw_search
@@ -134,6 +136,7 @@ _DRAW: dict[str, Callable[[FigureSpec, StudyFiles], list[DrawnFigure]]] = {
         _draw, Source("hessian", artifact("spectrum.csv", read_spectrum)), draw_eigenvalues
     ),
     "cka": partial(_draw, Source("cka", artifact("cka.npz", read_alignment)), draw_cka),
+    "erf": partial(_draw, Source("erf", artifact("erf.npz", read_effective_fields)), draw_erf),
     "importance": partial(
         _draw, Source("importance", artifact("pattern.npy", read_pattern)), draw_importance
     ),
