@@ -13,7 +13,9 @@ from typing import Any, Union, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from rfray.cell import Cell
-from rfray.data.registry import DATASETS
+from rfray.data.registry import DATASETS, OUTSIDE
+from rfray.models.libraries import LIBRARIES
+from rfray.models.outside import OUTSIDE as NETWORKS
 from rfray.models.registry import ARCHITECTURES
 from rfray.naming import TRAIN
 from rfray.parameters import Parameters
@@ -73,11 +75,11 @@ def sweep_schema() -> dict[str, Any]:
         (values,) = (one for one in axes[name]["anyOf"] if "items" in one)
         axes[name] = {"description": axes[name].get("description", ""), **values}
     axes["arch"]["items"]["anyOf"] = [
-        {"enum": sorted(ARCHITECTURES)},
-        {"pattern": r"^torchvision:\w+$"},
+        {"enum": sorted((*ARCHITECTURES, *NETWORKS.plugins()))},
+        *({"pattern": rf"^{library}:\w+$"} for library in LIBRARIES),
         {"pattern": r"\.py:\w+$"},
     ]
-    axes["dataset"]["items"]["examples"] = sorted(DATASETS)
+    axes["dataset"]["items"]["examples"] = sorted((*DATASETS, *OUTSIDE.plugins()))
     searchable = [name for name in settings() if name.startswith(f"{TRAIN}.")]
     schema["$defs"]["SearchParameters"]["properties"]["space"]["propertyNames"] = {
         "enum": searchable

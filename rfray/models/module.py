@@ -72,7 +72,8 @@ def build(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        drawn = network.origin.initial() if network.origin else None
+        draw = network.origin.initial if network.origin else None
+        drawn = draw() if draw else None
         module = NetworkModule(network, stand_ins)
     if drawn is not None:
         _initialise(module, drawn)
