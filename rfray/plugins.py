@@ -158,6 +158,13 @@ class Plugin:
         with self.telling("it"):
             return self.load()
 
+    def _line_of(self, error: Exception) -> str:
+        """The line of its own code that raised an error; empty if there is none, or no code."""
+        try:
+            return line_within(self.root(), error)
+        except UserError:
+            return ""
+
     @contextmanager
     def telling(self, what: str) -> Iterator[None]:
         """What its code raises, in one line that names it; `what` is run, such as `net(10)`."""
@@ -166,7 +173,7 @@ class Plugin:
         except UserError:
             raise
         except Exception as error:  # somebody's code may raise anything
-            line = line_within(self.root(), error)
+            line = self._line_of(error)
             place = f" ({line})" if line else ""
             raise self.refused(f"{what} raises {in_a_line(error)}{place}") from error
 
