@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial, update_wrapper
-from importlib.metadata import Distribution, EntryPoints, entry_points
+from importlib.metadata import Distribution, EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic, Literal, TypeVar
@@ -293,7 +293,7 @@ def _things(kind: Kind, module: ModuleType, path: Path) -> Iterator[tuple[str, A
 
 
 def _of_packages(kind: Kind, search_path: tuple[str, ...]) -> Iterator[Plugin]:
-    points = _entry_points(search_path).select(group=f"rfray.{kind}")
+    points = _entry_points(search_path)[kind]
     for point in sorted(points, key=lambda one: (one.name, one.value)):
         owner = point.dist
         yield Plugin(
@@ -307,8 +307,9 @@ def _of_packages(kind: Kind, search_path: tuple[str, ...]) -> Iterator[Plugin]:
 
 
 @cache
-def _entry_points(_search_path: tuple[str, ...]) -> EntryPoints:
-    return entry_points()
+def _entry_points(_search_path: tuple[str, ...]) -> Mapping[Kind, Sequence[EntryPoint]]:
+    found = entry_points()
+    return {kind: tuple(found.select(group=f"rfray.{kind}")) for kind in _ONE}
 
 
 def _needs_another_rfray(owner: Distribution) -> str:
