@@ -292,6 +292,16 @@ class BatchNorm(Operation):
 
 
 @dataclass(frozen=True)
+class VectorBatchNorm(BatchNorm):
+    """Batch normalisation of a vector's numbers."""
+
+    def module(self) -> nn.Module:
+        from torch import nn
+
+        return nn.BatchNorm1d(self.channels, self.eps, self.momentum)
+
+
+@dataclass(frozen=True)
 class ChannelNorm(Operation):
     """Layer normalisation over the channels of each place, or of a vector."""
 
@@ -503,6 +513,19 @@ class Scale(Operation):
 
 
 @dataclass(frozen=True)
+class Rescale(Operation):
+    """Every number times a fixed factor, and a fixed offset added to it."""
+
+    factor: float = 1.0
+    offset: float = 0.0
+
+    def module(self) -> nn.Module:
+        from rfray.models.parts import RescaleModule
+
+        return RescaleModule(self.factor, self.offset)
+
+
+@dataclass(frozen=True)
 class Add(Operation):
     """Sum of two maps of one shape: the end of a residual block."""
 
@@ -566,6 +589,29 @@ class ChannelChunk(Operation):
         if channels % chunks:
             raise ValueError(f"cuts {channels} channels into {chunks} parts")
         return inputs[0]._replace(channels=channels // chunks)
+
+    @property
+    def shares_memory(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True)
+class ChannelSlice(Operation):
+    """The channels from `start` on, up to `stop` or to the last."""
+
+    start: int
+    stop: int
+
+    def module(self) -> nn.Module:
+        from rfray.models.parts import Slice
+
+        return Slice(self.start, self.stop)
+
+    def output(self, inputs: Sequence[Shape]) -> Shape:
+        channels = min(self.stop, inputs[0].channels) - self.start
+        if channels < 1:
+            raise ValueError(f"takes channel {self.start} of {inputs[0].channels}, counted from 0")
+        return inputs[0]._replace(channels=channels)
 
     @property
     def shares_memory(self) -> bool:
