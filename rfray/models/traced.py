@@ -300,7 +300,8 @@ class _Reader:
 
     def _sum(self, node: fx.Node) -> _Meaning:
         if self._numbers(node):
-            return self._rescaled(node, 1.0, self._numbers(node)[0] * node.kwargs.get("alpha", 1))
+            factor: Any = node.kwargs.get("alpha", 1)
+            return self._rescaled(node, 1.0, self._numbers(node)[0] * factor)
         if node.kwargs.get("alpha", 1) != 1:
             raise Unreadable(f"'add' in {self._owner(node)} has an alpha")
         return self._joined(node, Add(), "add", node.args[:2])
@@ -361,7 +362,8 @@ class _Reader:
         value = self._value(others[0] if others else None, f"'{name}'")
         behind = {"map": (1, 1), "channels last": (), "vector": (0,)}[value.kind]
         before = shape[: len(shape) - len(behind)]
-        if shape[len(before) :] != behind or len(shape) > 4 or set(before[:-1]) - {1}:
+        fits = shape[len(before) :] == behind and before and not set(before[:-1]) - {1}
+        if not fits or len(shape) > 4:
             raise Unreadable(f"'{name}' is not one factor a channel")
         return self._read(name, Scale(before[-1]), value)
 
@@ -410,8 +412,8 @@ class _Reader:
             sizes = tuple(sizes[0])
         owner = self._owner(node)
         before = self._meanings[node.args[0]]  # type: ignore[index]
-        if isinstance(before, _Parameter) and all(isinstance(one, int) for one in sizes):
-            return replace(before, sizes=tuple(sizes))
+        if isinstance(before, _Parameter):
+            return replace(before, sizes=tuple(one for one in sizes if isinstance(one, int)))
         if isinstance(before, _Grouped):
             if not before.transposed:
                 return before.whole
@@ -467,15 +469,13 @@ class _Reader:
         return _Parts(value, int(given["chunks"]))
 
     def _split(self, node: fx.Node) -> _Meaning:
-        names = ("tensor", "split_size_or_sections", "dim")
-        given = arguments(
-            node, names if node.op == "call_function" else ("tensor", "split_size", "dim")
-        )
+        size = "split_size_or_sections" if node.op == "call_function" else "split_size"
+        given = arguments(node, ("tensor", size, "dim"))
         said = f"'split' in {self._owner(node)}"
         value = self._value(given["tensor"], said)
         if value.kind != "map" or given.get("dim", 0) not in (1, -3):
             raise Unreadable(f"{said} does not cut channels")
-        sizes = next(one for name, one in given.items() if name.startswith("split"))
+        sizes = given[size]
         if isinstance(sizes, int):
             return _Parts(value, 0, sizes)
         if not all(isinstance(one, int) for one in sizes):
@@ -487,7 +487,8 @@ class _Reader:
         index = node.args[1]
         if isinstance(before, _Parts) and isinstance(index, int):
             return self._read(self._name(node, "chunk"), before.part(index), before.whole)
-        if _is(before, "map") and (channels := _slice_of_channels(index)) is not None:
+        channels = _slice_of_channels(index)
+        if isinstance(before, _Value) and before.kind == "map" and channels is not None:
             return self._read(self._name(node, "slice"), ChannelSlice(*channels), before)
         self._refuse_unread(node)
         raise Unreadable(f"nothing is known of this indexing in {self._owner(node)}")
@@ -520,8 +521,7 @@ class _Reader:
         if not owner:
             self._refuse_unread(node)
             raise Unreadable(f"{said} has no weight of its own")
-        weight = self._module.get_submodule(owner).weight
-        outputs, inputs = weight.shape
+        outputs, inputs = operator.attrgetter(f"{owner}.weight")(self._module).shape
         operation = Linear(int(inputs), int(outputs), "bias" in given)
         return self._held(owner, operation, self._value(given["input"], said))
 
