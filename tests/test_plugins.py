@@ -24,7 +24,7 @@ from rfray.plugins import use_plugin_files
 from rfray.stages.registry import KEYS_OF_A_STUDY, stage_code, stages
 from rfray.study import Study
 from rfray.sweep_file import load_study
-from rfray.tracking import Ledger, RunRecord
+from rfray.tracking import RunRecord
 from rfray.user_code import text_digest
 
 ALL_STAGES = ("train", "prune", "finetune", "hessian", "cka", "importance")
@@ -346,38 +346,3 @@ def test_own_networks_have_no_code_although_a_package_offers_their_name(site):
     installed(site, "my-nets", {"my_nets.py": NETS}, {"networks": ["vgg19_rf = my_nets:own_knob"]})
     assert code_digest("vgg19_rf") == ""
     assert architecture("vgg19_rf")(kernel_size=5, width=0.1, classes=2).origin is None
-
-
-ON_NODES = """\
-import sys
-from pathlib import Path
-from ray.cluster_utils import Cluster
-from rfray.cli import main
-
-cluster = Cluster(
-    initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False}
-)
-cluster.add_node(num_cpus=1)
-try:
-    main(["sweep", *sys.argv[1:], "--address", cluster.address])
-finally:
-    cluster.shutdown()
-"""
-
-
-@pytest.mark.ray
-@pytest.mark.xdist_group("own_head")
-def test_another_node_computes_a_stage_of_a_file_that_only_the_driver_could_read(tmp_path):
-    # It is gone once the driver has read it: whoever runs it has it from the driver.
-    goes = "from pathlib import Path\nPath(__file__).unlink(missing_ok=True)\n"
-    (tmp_path / "counts.py").write_text(stage_file() + goes)
-    (tmp_path / "tiny.yaml").write_text(TINY_SWEEP + "plugins: [counts.py]\ncounted: {}\n")
-    words = [tmp_path / "tiny.yaml", *NO_OWN_STAGE, "--storage", tmp_path / "results"]
-    swept = subprocess.run(
-        [sys.executable, "-c", ON_NODES, *map(str, words)],
-        cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False,
-    )  # fmt: skip
-    assert swept.returncode == 0, swept.stderr
-    assert not (tmp_path / "counts.py").exists()
-    (run,) = Ledger(f"sqlite:///{tmp_path}/results/mlflow.db").runs("tiny")
-    assert run.metrics["layers"] > 10
