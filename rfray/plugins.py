@@ -13,6 +13,7 @@ code tells whether it is the same.
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -64,13 +65,22 @@ def read_plugin_files(names: Iterable[str], folders: Sequence[Path]) -> dict[str
         places = (folder / Path(name).expanduser() for folder in folders)
         found = next((place.resolve() for place in places if place.is_file()), None)
         if found is None:
-            where = " or ".join(dict.fromkeys(str(folder) for folder in folders))
+            where = " or ".join(dict.fromkeys(str(folder.resolve()) for folder in folders))
             raise UserError(f"there is no file '{name}' in {where}", where="plugins")
         try:
             texts[str(found)] = found.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"cannot be read: {in_a_line(error)}", where=str(found)) from error
     return texts
+
+
+NAMING = "its name is to be of letters, digits, '_', '.' and '-'"
+"""What is wrong with a name that is not `nameable`."""
+
+
+def nameable(name: str) -> bool:
+    """Whether a name can stand in an axis, and so in names of runs and files."""
+    return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name) is not None
 
 
 def use_plugin_files(texts: Mapping[str, str]) -> None:
@@ -158,7 +168,7 @@ class Plugin:
         with self.telling("it"):
             return self.load()
 
-    def _line_of(self, error: Exception) -> str:
+    def _line_of(self, error: BaseException) -> str:
         """The line of its own code that raised an error; empty if there is none, or no code."""
         try:
             return line_within(self.root(), error)
@@ -172,7 +182,7 @@ class Plugin:
             yield
         except UserError:
             raise
-        except Exception as error:  # somebody's code may raise anything
+        except (Exception, SystemExit) as error:  # somebody's code may raise anything
             line = self._line_of(error)
             place = f" ({line})" if line else ""
             raise self.refused(f"{what} raises {in_a_line(error)}{place}") from error

@@ -73,7 +73,7 @@ def told_of_the_users_line(path: Path, what: str) -> Iterator[None]:
     """
     try:
         yield
-    except Exception as error:  # a user's code may raise anything
+    except (Exception, SystemExit) as error:  # a user's code may raise anything
         where = line_within(path, error) or str(path)
         raise UserError(f"{what} raises {in_a_line(error)}", where=where) from error
 

@@ -307,6 +307,8 @@ CELL = {"dataset": "digits", "arch": "vgg19_rf", "kernel_size": 5, "seed": 0, "w
         (stage_file().replace('"counted"', '"two words"'), "its name is no plain word"),
         ("NETWORKS = [len]\n", "NETWORKS is a list, not a dictionary of names (write NETWORKS ="),
         ("NETWORKS = {'four': 4}\n", "mine.py: is a int, not a function"),
+        ("NETWORKS = {'a:b': len}\n", "mine.py: its name is to be of letters, digits"),
+        ("import sys\nsys.exit(3)\n", "mine.py:2: it raises SystemExit: 3"),
         ("SOURCE = 'pictures'\n", "mine.py: SOURCE is a str, not a data set"),
         (stage_file().replace('"network"', '"search"'), "has the scope 'search'"),
         (stage_file().replace("class Counted", "class Other"), "raises NameError"),

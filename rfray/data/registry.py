@@ -24,7 +24,7 @@ from rfray.data.folders import noted_findings, prepared_file
 from rfray.data.overlap import noted_overlap, overlap_findings
 from rfray.data.resized import resized
 from rfray.errors import UserError, nearest
-from rfray.plugins import Shelf
+from rfray.plugins import NAMING, Shelf, nameable
 
 SIZE_MARK = "@"
 """Between a data set's name and the size that its pictures are scaled to: `cifar10@64`."""
@@ -65,9 +65,7 @@ def _unfit(name: str, thing: Any) -> str | None:
         return f"is a {type(thing).__name__}, not a rfray.data.dataset.DatasetSource"
     if thing.facts.name != name:
         return f"calls itself '{thing.facts.name}' in its facts"
-    if SIZE_MARK in name:
-        return f"its name has a '{SIZE_MARK}', behind which a size is told"
-    return None
+    return None if nameable(name) else NAMING
 
 
 OUTSIDE: Shelf[DatasetSource] = Shelf(

@@ -24,7 +24,7 @@ from rfray.errors import UserError, nearest
 from rfray.models.built_in import ARCHITECTURES
 from rfray.models.libraries import LIBRARIES
 from rfray.models.network import Network, Origin
-from rfray.plugins import Shelf
+from rfray.plugins import NAMING, Shelf, nameable
 from rfray.user_code import (
     file_digest,
     importable_from,
@@ -38,11 +38,15 @@ if TYPE_CHECKING:
 AS_IT_IS = 1
 """The kernel_size, and the width, of a network from outside: no pool is added, none is widened."""
 
-OUTSIDE: Shelf[Callable[..., Any]] = Shelf(
-    "networks",
-    lambda: ARCHITECTURES,
-    lambda _, thing: None if callable(thing) else f"is a {type(thing).__name__}, not a function",
-)
+
+def _unfit(name: str, thing: Any) -> str | None:
+    """What makes something from outside no network of this name; None if it may be one."""
+    if not callable(thing):
+        return f"is a {type(thing).__name__}, not a function"
+    return None if nameable(name) else NAMING
+
+
+OUTSIDE: Shelf[Callable[..., Any]] = Shelf("networks", lambda: ARCHITECTURES, _unfit)
 """Networks that plug-ins offer."""
 
 _FOLDERS = "RFRAY_NETWORKS"
