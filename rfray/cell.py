@@ -25,8 +25,9 @@ class Cell(Parameters):
         description="Names of data sets; `NAME@64` scales its pictures to 64 pixels."
     )
     arch: str = Field(
-        description="Names of networks; `torchvision:NAME` is torchvision's, `FILE.py:FUNCTION` "
-        "what a function makes of the number of classes."
+        description="Names of networks, rfray's own or a plug-in's; `torchvision:NAME` and "
+        "`timm:NAME` are those libraries', `FILE.py:FUNCTION` what a function makes of the number "
+        "of classes."
     )
     kernel_size: Annotated[int, Field(ge=1)] = Field(
         description="Of the max-pool behind the first convolution, 2 or more; sets the receptive "

@@ -22,7 +22,8 @@ from rfray.naming import OF_A_SEARCH, SAMPLE, SEARCH, TRAIN, scope_name, shown, 
 from rfray.parameters import Parameters
 from rfray.search_space import Proposal
 from rfray.settings import CELL_SETTINGS
-from rfray.stages.registry import stages
+from rfray.shelves import left_out
+from rfray.stages.registry import stage_code, stages
 from rfray.stages.sample import SampleParameters
 from rfray.stages.search import DrawnSearch, SearchParameters
 from rfray.stages.stage import Stage, Variant
@@ -365,6 +366,7 @@ def _node(
         "variant": variant,
         "inputs": [node.key for node in inputs],
         "subject": None if stage.reads else _subject(stage, cells[0]),
+        **_outside_code(stage),
     }
     above = [node.key for node in inputs if node.stage in (TRAIN, SEARCH)]
     scope = scope_name(stage.scope, cells[0], layout.varying, settings)
@@ -554,6 +556,12 @@ def _search_findings(study: Study) -> Iterator[str]:
     yield f"search: for each {per or 'study'}, {count} of {space}, by {search.metric}"
 
 
+def _outside_code(stage: Stage[Any]) -> dict[str, str]:
+    """What the identity of a node says of a stage from outside besides; nothing of rfray's own."""
+    code = stage_code(stage.name)
+    return {"code": code} if code else {}
+
+
 def _subject(stage: Stage[Any], cell: Cell) -> dict[str, Any]:
     """What a node that reads no other one works on."""
     if stage.scope == "network":
@@ -613,6 +621,7 @@ def _findings(layout: _Layout, cells: Sequence[Cell]) -> Iterator[str]:
     for stage in layout.stages:
         if stages()[stage].scope == "seeds" and len({cell.seed for cell in cells}) < 2:
             yield f"{stage} compares seeds, and the study has one: it will not run"
+    yield from left_out()
     yield from _cautions(layout)
     yield from _search_findings(layout.study)
     shown = set()

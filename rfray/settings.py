@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from types import MappingProxyType
 from typing import Annotated, Any
 
@@ -15,6 +14,7 @@ from rfray.cell import OF_THE_STUDY, Cell
 from rfray.data.registry import naming_problem as dataset_problem
 from rfray.errors import nearest
 from rfray.models.registry import naming_problem as network_problem
+from rfray.plugins import ByPlugins
 from rfray.stages.registry import stages
 
 CELL_SETTINGS = tuple(name for name in Cell.model_fields if name not in OF_THE_STUDY)
@@ -64,7 +64,7 @@ def _known_network(name: str) -> str:
 _CHECKS = {"dataset": AfterValidator(_known_dataset), "arch": AfterValidator(_known_network)}
 
 
-@cache
+@ByPlugins
 def settings() -> Mapping[str, Setting]:
     """Every setting that may be an axis, by name: the cell's, then each stage's.
 

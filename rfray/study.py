@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import Annotated, Any
 
 from pydantic import (
@@ -24,12 +23,13 @@ from rfray.errors import UserError, in_words, nearest
 from rfray.grid import Grid, Point
 from rfray.naming import SAMPLE, SEARCH, TRAIN
 from rfray.parameters import NOTHING_TWICE, Parameters
+from rfray.plugins import ByPlugins
 from rfray.settings import one_of, settings
 from rfray.stages.registry import sections, stages
 from rfray.stages.search import DrawnSearch
 
 
-@cache
+@ByPlugins
 def axes_model() -> type[Parameters]:
     """What the sweep varies: a list of values for each setting that is an axis."""
     listed = {name: _listed(setting.type) for name, setting in settings().items()}
@@ -40,14 +40,14 @@ def _listed(value: Any) -> Any:
     return Annotated[list[value], Field(min_length=1), NOTHING_TWICE] | None
 
 
-@cache
+@ByPlugins
 def choice_model() -> type[Parameters]:
     """One value for each of some settings."""
     types = {name: setting.type for name, setting in settings().items()}
     return _keyed("Choice", "One value for each of some settings.", types)
 
 
-@cache
+@ByPlugins
 def condition_model() -> type[Parameters]:
     """One value or several for each of some settings."""
     types = {name: one_of(setting.type) for name, setting in settings().items()}
@@ -63,7 +63,7 @@ def _keyed(name: str, about: str, types: Mapping[str, Any]) -> type[Parameters]:
     return create_model(name, __base__=Parameters, __doc__=about, **fields)
 
 
-@cache
+@ByPlugins
 def when_model() -> type[Parameters]:
     """`if`: a condition; `set`: what the cells get for which it holds."""
     fields: dict[str, Any] = {
@@ -200,6 +200,11 @@ class Study(Parameters):
     resources: dict[str, Request] = Field(
         default={}, description="What a stage occupies, by the stage's name."
     )
+    plugins: list[str] = Field(
+        default=[],
+        description="Python files with a stage, networks, a data set or knobs of your own, beside "
+        "the sweep file or in the working directory.",
+    )
 
     @field_validator("resources")
     @classmethod
@@ -284,7 +289,12 @@ class Study(Parameters):
                 document[stage].pop(leaf, None)
         varied = self.grid
         conditions = [{"if": rule.condition, "set": rule.settings} for rule in varied.when]
-        sections = {"zip": varied.zipped, "exclude": varied.excluded, "when": conditions}
+        sections: dict[str, Sequence[Any]] = {
+            "zip": varied.zipped,
+            "exclude": varied.excluded,
+            "when": conditions,
+            "plugins": self.plugins,
+        }
         written = {name: section for name, section in sections.items() if section}
         others = {name: value for name, value in document.items() if name not in sections}
         return {**others, "axes": dict(varied.axes), **written}
@@ -331,7 +341,7 @@ def _given_each(models: Sequence[BaseModel]) -> list[dict[str, Any]]:
     return [_given(model) for model in models]
 
 
-@cache
+@ByPlugins
 def study_model() -> type[Study]:
     """`Study` with a field for each registered stage, and with the settings of each among its axes.
 

@@ -16,10 +16,12 @@ from rfray.errors import UserError, in_words, nearest
 from rfray.models.outside import use_network_folders
 from rfray.naming import SEARCH, TRAIN
 from rfray.parameters import Parameters
+from rfray.plugins import read_plugin_files, use_plugin_files
 from rfray.search_draws import INSTALL_OPTUNA, draws, optuna_problem
 from rfray.search_space import Domain
 from rfray.settings import advice, settings
-from rfray.stages.registry import sections, stages
+from rfray.shelves import refuse_wrong_files
+from rfray.stages.registry import broken_stages, sections, stages
 from rfray.stages.search import DrawnSearch, SearchParameters
 from rfray.study import Data, Request, Study, study_model, when_model
 from rfray.yaml_file import parse_value, read_mapping
@@ -31,7 +33,8 @@ SWEEP_VARIABLE = "RFRAY_SWEEP"
 def load_study(sweep: str | None, overrides: Sequence[str] = ()) -> Study:
     """The study of a sweep file with overrides applied.
 
-    From now on files of networks are looked for beside it, then in the working directory.
+    From now on files of networks are looked for beside it, then in the working directory, and its
+    plug-ins are in use.
 
     Args:
         sweep: A path, or the name of a shipped file; None takes RFRAY_SWEEP, else `quickstart`.
@@ -51,7 +54,16 @@ def load_study(sweep: str | None, overrides: Sequence[str] = ()) -> Study:
         # The error may be of a key on the way, as where there is none of that name.
         prefixes = accumulate(key.split("."), lambda path, part: f"{path}.{part}")
         places |= {path: "command line" for path in prefixes if path not in places or path == key}
+    _use_plugins(document.get("plugins"), (path.parent, Path.cwd()))
     return parse_study(document, source=str(path), places=places)
+
+
+def _use_plugins(names: Any, folders: Sequence[Path]) -> None:
+    """Have this process look at a study's plug-in files; UserError if one cannot be used."""
+    listed = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    # What is no list of names, the study's own check tells.
+    use_plugin_files(read_plugin_files(names, folders) if listed else {})
+    refuse_wrong_files()
 
 
 def find_sweep(name: str) -> Path:
@@ -115,6 +127,9 @@ def parse_study(
         UserError: An unknown key, a wrong type, an impossible value; it names the key, the value
             and the nearest valid name.
     """
+    for name in document:
+        if name in broken_stages() and document[name] is not False:
+            raise broken_stages()[name]
     # A stage named without parameters (`cka:`) runs with its defaults, one set to false not at all.
     filled = {
         key: {} if value is None and key in sections() else value

@@ -13,7 +13,9 @@ from typing import Any, Union, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from rfray.cell import Cell
-from rfray.data.registry import DATASETS
+from rfray.data.registry import DATASETS, OUTSIDE
+from rfray.models.libraries import LIBRARIES
+from rfray.models.outside import OUTSIDE as NETWORKS
 from rfray.models.registry import ARCHITECTURES
 from rfray.naming import TRAIN
 from rfray.parameters import Parameters
@@ -33,6 +35,8 @@ complete and check. Unknown keys, wrong types and impossible values are refused 
 starts. On the command line every value can be overridden: `axes.seed=[0,1] train.epochs=5`.
 
 A stage runs if its key is there, `cka:` alone with its defaults; `hessian: false` leaves it out.
+`plugins: [my_stage.py]` lists files with a stage, networks or a data set of your own
+([how](extending.md#what-can-be-brought-from-outside)).
 """
 
 _AXES = """\
@@ -73,11 +77,11 @@ def sweep_schema() -> dict[str, Any]:
         (values,) = (one for one in axes[name]["anyOf"] if "items" in one)
         axes[name] = {"description": axes[name].get("description", ""), **values}
     axes["arch"]["items"]["anyOf"] = [
-        {"enum": sorted(ARCHITECTURES)},
-        {"pattern": r"^torchvision:\w+$"},
+        {"enum": sorted((*ARCHITECTURES, *NETWORKS.plugins()))},
+        *({"pattern": rf"^{library}:\w+$"} for library in LIBRARIES),
         {"pattern": r"\.py:\w+$"},
     ]
-    axes["dataset"]["items"]["examples"] = sorted(DATASETS)
+    axes["dataset"]["items"]["examples"] = sorted((*DATASETS, *OUTSIDE.plugins()))
     searchable = [name for name in settings() if name.startswith(f"{TRAIN}.")]
     schema["$defs"]["SearchParameters"]["properties"]["space"]["propertyNames"] = {
         "enum": searchable

@@ -185,7 +185,7 @@ def test_a_worker_refuses_code_that_was_not_planned(folder):
 MISTAKES = [
     ("torchvision:resnet81", "no classification network 'resnet81' (did you mean 'torchvision:res"),
     ("torchvison:resnet18", "'torchvison:resnet18' names no network (write torchvision:resnet18"),
-    ("timm:resnet18", "'timm:resnet18' names no network"),
+    ("tim:resnet18", "'tim:resnet18' names no network"),
     ("net.py:small_net", "there is no file 'net.py' in "),
     ("nets.py:", "'nets.py:' names no function (write nets.py:small_net)"),
     ("nets.py:smal_net", "has no function 'smal_net' (did you mean 'small_net'?)"),

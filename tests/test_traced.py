@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from rfray.models.operations import (
     BatchNorm,
     ChannelChunk,
     ChannelShuffle,
+    ChannelSlice,
     Convolution,
     Dropout,
     Flatten,
@@ -31,7 +33,9 @@ from rfray.models.operations import (
     Linear,
     MaxPool,
     Relu,
+    Rescale,
     Tanh,
+    VectorBatchNorm,
 )
 from rfray.models.outside import outside_network
 from rfray.models.registry import architecture
@@ -332,6 +336,62 @@ def test_squeeze_and_excitation_is_read():
     assert_same(module, build(network, 0), torch.randn(2, 3, 20, 20))
 
 
+def test_arithmetic_with_numbers_is_read():
+    def forward(self, x):
+        x = 2 - self.parts[0](x * 2 - 1) / 4
+        x += 0.5
+        x = torch.add(torch.mul(-x, 3), 1)
+        return self.parts[1]((1.5 * x).mean((2, 3)))
+
+    module = classifier(nn.Conv2d(3, 4, 3), nn.Linear(4, 2), forward=forward)
+    network = network_of(module)
+    assert [Rescale(2.0), Rescale(offset=-1.0)] == operations(module)[:2]
+    assert geometry(network, 9).receptive_field == 3
+    assert_same(module, build(network, 0), torch.randn(2, 3, 9, 9))
+
+
+def test_channels_that_are_cut_into_unequal_parts_are_read():
+    def forward(self, x):
+        a, b = torch.split(self.parts[0](x), [2, 4], dim=1)
+        c, d, e = self.parts[1](b).split(2, 1)
+        return self.parts[2](torch.cat([a, c, d, e, b[:, 1:3]], 1).mean((2, 3)))
+
+    parts = nn.Conv2d(3, 6, 3), nn.Conv2d(4, 5, 3, padding=1), nn.Linear(9, 2)
+    module = classifier(*parts, forward=forward)
+    assert [one for one in operations(module) if isinstance(one, ChannelSlice)] == [
+        ChannelSlice(0, 2), ChannelSlice(2, 6),
+        ChannelSlice(0, 2), ChannelSlice(2, 4), ChannelSlice(4, 6), ChannelSlice(1, 3),
+    ]  # fmt: skip
+    assert_same(module, build(network_of(module), 0), torch.randn(2, 3, 9, 9))
+
+
+def test_batch_norm_of_a_vector_is_read():
+    parts = (nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.BatchNorm1d(4), HEAD)
+    module = nn.Sequential(*parts)
+    network = network_of(module)
+    assert network.batch_norms[0].operation == VectorBatchNorm(4)
+    assert_same(module, build(network, 0), torch.randn(3, 3, 9, 9))
+
+
+def test_modules_may_be_called_as_the_built_modules_own_attributes():
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+            self.advance = nn.Conv2d(4, 4, 3)
+            self.head = nn.Linear(4, 2)
+
+        def forward(self, x):
+            return self.head(self.advance(self.network(x)).mean((2, 3)))
+
+    module = Named()
+    own = build(network_of(module), 0)
+    assert set(own.state_dict()) == set(module.state_dict())
+    assert own.get_submodule("network.0").weight.shape == (4, 3, 3, 3)
+    assert_same(module, own, torch.randn(2, 3, 9, 9))
+    assert_same(module, copy.deepcopy(own), torch.randn(2, 3, 9, 9))
+
+
 def test_a_flattened_map_wants_its_image_size():
     module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 6 * 6, 2))
     network = network_of(module)
@@ -357,6 +417,14 @@ def twice(self, x):
     return self.parts[1](self.parts[0](x[:, :3]).mean((2, 3)))
 
 
+def every_second(self, x):
+    return self.parts[1](self.parts[0](x)[:, ::2].mean((2, 3)))
+
+
+def uneven_split(self, x):
+    return self.parts[1](torch.split(self.parts[0](x), 3, 2)[0].mean((2, 3)))
+
+
 UNREADABLE = [
     (classifier(CONV, HEAD, forward=on_data), "what it computes depends on its data"),
     (models.vit_b_16(), r"'encoder.layers.encoder_layer_0.self_attention' \(MultiheadAttention\)"),
@@ -366,9 +434,12 @@ UNREADABLE = [
     (nn.Sequential(CONV, nn.MaxPool2d(2)), "a map, not a vector"),
     (nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), "no convolution"),
     (nn.Sequential(CONV, HEAD), "reads the width of a map"),
-    (classifier(CONV, HEAD, forward=twice), "this indexing"),
+    (classifier(CONV, HEAD, forward=twice), r"'parts.0' \(Conv2d\) is used twice, but a layer has"),
+    (classifier(CONV, HEAD, forward=every_second), "this indexing"),
+    (classifier(CONV, HEAD, forward=uneven_split), "does not cut channels"),
+    (nn.Sequential(CONV, nn.BatchNorm1d(4), nn.Flatten(), HEAD), "reads no vector"),
     (classifier(CONV, forward=lambda self, x: (self.parts[0](x), x)), "gives a tuple"),
-    (classifier(CONV, forward=lambda self, x: self.parts[0](x) * 0.5), "reads 0.5"),
+    (classifier(CONV, forward=lambda self, x: 1 / self.parts[0](x)), "is not by a number"),
     (
         classifier(CONV, CONV, HEAD, forward=lambda self, x: self.nothing(x)),
         "AttributeError",

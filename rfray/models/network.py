@@ -49,18 +49,19 @@ class Origin:
 
     Attributes:
         code: Digest of the code that makes it: it enters the keys.
-        initial: Draws its parameters and buffers anew, by the names that it has for them.
+        initial: Draws its parameters and buffers anew, by the names that it has for them; None
+            leaves it to PyTorch's modules.
     """
 
     code: str
-    initial: Callable[[], Mapping[str, Tensor]]
+    initial: Callable[[], Mapping[str, Tensor]] | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Network:
     """A feed-forward network: layers in topological order, the last one its output (the logits).
 
-    Without an origin it is initialised as PyTorch's modules are. Compared and hashed by identity:
+    Initialised as its origin says, else as PyTorch's modules are. Compared and hashed by identity:
     what a network is, its digest says (`rfray.keys`).
     """
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from torch import nn
@@ -292,6 +292,16 @@ class BatchNorm(Operation):
 
 
 @dataclass(frozen=True)
+class VectorBatchNorm(BatchNorm):
+    """Batch normalisation of a vector's numbers."""
+
+    def module(self) -> nn.Module:
+        from torch import nn
+
+        return nn.BatchNorm1d(self.channels, self.eps, self.momentum)
+
+
+@dataclass(frozen=True)
 class ChannelNorm(Operation):
     """Layer normalisation over the channels of each place, or of a vector."""
 
@@ -330,110 +340,90 @@ class GroupNorm(Operation):
         return 2 * self.channels
 
 
+class _Activation(Operation):
+    """A function of each number: the module of PyTorch of this name, given the fields."""
+
+    torch_name: ClassVar[str]
+
+    def module(self) -> nn.Module:
+        from torch import nn
+
+        settings = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
+        module: nn.Module = getattr(nn, self.torch_name)(**settings)
+        return module
+
+
 @dataclass(frozen=True)
-class Relu(Operation):
+class Relu(_Activation):
     """Rectified linear unit."""
 
-    def module(self) -> nn.Module:
-        from torch import nn
-
-        return nn.ReLU()
+    torch_name = "ReLU"
 
 
 @dataclass(frozen=True)
-class Relu6(Operation):
+class Relu6(_Activation):
     """Rectified linear unit that ends at 6."""
 
-    def module(self) -> nn.Module:
-        from torch import nn
-
-        return nn.ReLU6()
+    torch_name = "ReLU6"
 
 
 @dataclass(frozen=True)
-class LeakyRelu(Operation):
+class LeakyRelu(_Activation):
     """Rectified linear unit with a slope below zero."""
 
+    torch_name = "LeakyReLU"
     negative_slope: float = 0.01
 
-    def module(self) -> nn.Module:
-        from torch import nn
-
-        return nn.LeakyReLU(self.negative_slope)
-
 
 @dataclass(frozen=True)
-class Elu(Operation):
+class Elu(_Activation):
     """Exponential linear unit."""
 
+    torch_name = "ELU"
     alpha: float = 1.0
 
-    def module(self) -> nn.Module:
-        from torch import nn
-
-        return nn.ELU(self.alpha)
-
 
 @dataclass(frozen=True)
-class Silu(Operation):
+class Silu(_Activation):
     """Sigmoid linear unit (swish)."""
 
-    def module(self) -> nn.Module:
-        from torch import nn
-
-        return nn.SiLU()
+    torch_name = "SiLU"
 
 
 @dataclass(frozen=True)
-class Hardswish(Operation):
+class Hardswish(_Activation):
     """Swish of straight pieces."""
 
-    def module(self) -> nn.Module:
-        from torch import nn
-
-        return nn.Hardswish()
+    torch_name = "Hardswish"
 
 
 @dataclass(frozen=True)
-class Gelu(Operation):
+class Gelu(_Activation):
     """Gaussian error linear unit."""
 
+    torch_name = "GELU"
     approximate: Literal["none", "tanh"] = "none"
 
-    def module(self) -> nn.Module:
-        from torch import nn
-
-        return nn.GELU(self.approximate)
-
 
 @dataclass(frozen=True)
-class Tanh(Operation):
+class Tanh(_Activation):
     """Hyperbolic tangent."""
 
-    def module(self) -> nn.Module:
-        from torch import nn
-
-        return nn.Tanh()
+    torch_name = "Tanh"
 
 
 @dataclass(frozen=True)
-class Sigmoid(Operation):
+class Sigmoid(_Activation):
     """Logistic function: the gate of squeeze-and-excitation."""
 
-    def module(self) -> nn.Module:
-        from torch import nn
-
-        return nn.Sigmoid()
+    torch_name = "Sigmoid"
 
 
 @dataclass(frozen=True)
-class Hardsigmoid(Operation):
+class Hardsigmoid(_Activation):
     """Logistic function of straight pieces."""
 
-    def module(self) -> nn.Module:
-        from torch import nn
-
-        return nn.Hardsigmoid()
+    torch_name = "Hardsigmoid"
 
 
 @dataclass(frozen=True)
@@ -503,6 +493,19 @@ class Scale(Operation):
 
 
 @dataclass(frozen=True)
+class Rescale(Operation):
+    """Every number times a fixed factor, and a fixed offset added to it."""
+
+    factor: float = 1.0
+    offset: float = 0.0
+
+    def module(self) -> nn.Module:
+        from rfray.models.parts import RescaleModule
+
+        return RescaleModule(self.factor, self.offset)
+
+
+@dataclass(frozen=True)
 class Add(Operation):
     """Sum of two maps of one shape: the end of a residual block."""
 
@@ -566,6 +569,29 @@ class ChannelChunk(Operation):
         if channels % chunks:
             raise ValueError(f"cuts {channels} channels into {chunks} parts")
         return inputs[0]._replace(channels=channels // chunks)
+
+    @property
+    def shares_memory(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True)
+class ChannelSlice(Operation):
+    """The channels from `start` on, up to `stop` or to the last."""
+
+    start: int
+    stop: int
+
+    def module(self) -> nn.Module:
+        from rfray.models.parts import Slice
+
+        return Slice(self.start, self.stop)
+
+    def output(self, inputs: Sequence[Shape]) -> Shape:
+        channels = min(self.stop, inputs[0].channels) - self.start
+        if channels < 1:
+            raise ValueError(f"takes channel {self.start} of {inputs[0].channels}, counted from 0")
+        return inputs[0]._replace(channels=channels)
 
     @property
     def shares_memory(self) -> bool:

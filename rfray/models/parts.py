@@ -45,6 +45,33 @@ class Chunk(nn.Module):
         return part
 
 
+class Slice(nn.Module):
+    """Some neighbouring channels of a map."""
+
+    def __init__(self, start: int, stop: int) -> None:
+        super().__init__()
+        self.start = start
+        self.stop = stop
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """(images, stop - start or fewer, height, width) of (images, channels, height, width)."""
+        return maps[:, self.start : self.stop]
+
+
+class RescaleModule(nn.Module):
+    """A fixed factor and a fixed offset."""
+
+    def __init__(self, factor: float, offset: float) -> None:
+        super().__init__()
+        self.factor = factor
+        self.offset = offset
+
+    def forward(self, numbers: Tensor) -> Tensor:
+        """`numbers` times the factor, plus the offset; without what would change nothing."""
+        scaled = numbers if self.factor == 1 else numbers * self.factor
+        return scaled if self.offset == 0 else scaled + self.offset
+
+
 class Shuffle(nn.Module):
     """The first channel of each group, the second of each group, and so on."""
 
