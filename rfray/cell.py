@@ -99,9 +99,8 @@ class Cell(Parameters):
     @property
     def turned_words(self) -> str:
         """The same for a reader: `kernel_size 3`, `dilation 2`."""
-        return " ".join(
-            map(str, ("kernel_size" if self.knob == POOL else self.knob, self.turned[1]))
-        )
+        name, strength = self.turned
+        return f"{'kernel_size' if name == POOL else name} {strength}"
 
     @property
     def geometry(self) -> Geometry:

@@ -72,8 +72,8 @@ def _known_network(name: str) -> str:
 _ASKED = Setting(
     ASKED,
     Annotated[int, Field(ge=1)],
-    "At the last convolution, in pixels: each knob is turned to the strength that comes nearest. In "
-    "place of kernel_size.",
+    "At the last convolution, in pixels, in place of kernel_size: each knob is turned to the "
+    "strength that comes nearest.",
 )
 
 _CHECKS = {"dataset": AfterValidator(_known_dataset), "arch": AfterValidator(_known_network)}

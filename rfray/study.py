@@ -150,7 +150,7 @@ class Knobs(Parameters):
 
     dilation: ChosenLayers | None = Field(
         default=None,
-        description="Null turns every convolution behind the first whose kernel is larger than 1×1.",
+        description="Null turns all convolutions behind the first with a kernel larger than 1×1.",
     )
 
 

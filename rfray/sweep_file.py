@@ -208,7 +208,7 @@ def _refuse_missing_axes(study: Study, source: str, places: Mapping[str, str]) -
 
 
 def _refuse_wrong_knobs(study: Study, source: str, places: Mapping[str, str]) -> None:
-    """UserError unless one setting says how far knobs are turned, and each is there to be turned."""
+    """UserError unless one setting says how far knobs are turned, and can say it of each."""
     varied = study.grid
     named = [one for one in TURNS if one in varied.names or one in (varied.usual or {})]
     where = f"{places.get('axes', source)}: axes"

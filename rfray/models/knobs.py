@@ -3,13 +3,14 @@
 A knob takes a network and a strength, a whole number in the knob's own unit, and gives a network.
 At one strength, the lowest or the network's own, it gives the very network back.
 
-| knob | strength | leaves alone |
-|---|---|---|
-| `pool` | kernel of the max-pool behind the stem, with stride kernel - 1; 1: no pool | parameters |
-| `stride` | factor of the first convolution's stride | parameters |
-| `dilation` | factor of the dilation of chosen convolutions, whose padding grows with it | parameters, maps |
-| `convolution` | kernel of the first convolution, whose padding grows with it | maps |
-| `dilated_pool` | dilation of a 3×3 max-pool of stride 1 behind the stem; 0: no pool | parameters, maps |
+- `pool`: kernel of the max-pool behind the stem, of stride kernel - 1; 1 is no pool. Leaves the
+  parameters alone.
+- `stride`: factor of the first convolution's stride. Leaves the parameters alone.
+- `dilation`: factor of the dilation of chosen convolutions, whose padding grows with it. Leaves
+  parameters and maps alone.
+- `convolution`: kernel of the first convolution, whose padding grows with it. Leaves maps alone.
+- `dilated_pool`: dilation of a 3×3 max-pool of stride 1 behind the stem; 0 is no pool. Leaves
+  parameters and maps alone.
 """
 
 from __future__ import annotations

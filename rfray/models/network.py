@@ -60,9 +60,9 @@ class Origin:
 class Network:
     """A feed-forward network: layers in topological order, the last one its output (the logits).
 
-    Without an origin it is initialised as PyTorch's modules are. `stem` names the layer behind which
-    a pool that changes the receptive field stands; without it that is the first convolution. Compared and hashed by identity:
-    what a network is, its digest says (`rfray.keys`).
+    Without an origin it is initialised as PyTorch's modules are. `stem` names the layer behind
+    which a pool that changes the receptive field stands; without it that is the first convolution.
+    Compared and hashed by identity: what a network is, its digest says (`rfray.keys`).
     """
 
     layers: tuple[Layer, ...] = ()
