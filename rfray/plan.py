@@ -122,8 +122,8 @@ def make_plan(study: Study) -> Plan:
             settings contradict each other, or a stage cannot run on a cell.
     """
     points = study.points()
+    refuse_unmatched(study, points)
     cells = _cells_at(points, study)
-    refuse_unmatched(study, cells)
     _refuse_impossible_networks(cells)
     layout = _Layout(study, points)
     nodes: dict[str, Node] = {}

@@ -174,20 +174,25 @@ def turning_findings(made: Sequence[Turn]) -> Iterator[str]:
             )
 
 
-def refuse_unmatched(study: Study, cells: Iterable[Cell]) -> None:
+def refuse_unmatched(study: Study, points: Iterable[Point]) -> None:
     """UserError if a pattern of `knobs.dilation.layers` names nothing in any network.
 
-    Or if one of the networks has none of what they name.
+    Or if one of the networks that are dilated has none of what they name.
     """
     if not study.dilated:
         return
-    bases = {cell.arch: cell.base for cell in cells}
+    where = f"{study.name}: knobs.dilation.layers"
+    bases = {
+        point["arch"]: Cell(dataset=point["dataset"], arch=point["arch"], seed=0).base
+        for point in points
+        if point.get("knob") == DILATION
+    }
     problem = naming_nothing(study.dilated, list(bases.values()))
     if problem is not None:
-        raise UserError(problem, where=f"{study.name}: knobs.dilation.layers")
+        raise UserError(problem, where=where)
     for arch, base in bases.items():
         try:
             chosen_convolutions(base, study.dilated)
         except UserError as error:
-            where = f"{study.name}: knobs.dilation.layers"
-            raise UserError(f"{error.what} {arch}", where=where, do=error.do) from error
+            what = error.what.replace("the network", arch)
+            raise UserError(what, where=where, do=error.do) from error

@@ -101,7 +101,7 @@ def chosen_convolutions(network: Network, layers: Patterns) -> tuple[Layer, ...]
         raise UserError(
             f"'{layers[0]}' names no convolution of the network",
             where="knobs.dilation.layers",
-            do=nearest(layers[0], _nameable(network)),
+            do=_advice(layers[0], [network]),
         )
     return chosen
 
@@ -111,14 +111,21 @@ def naming_nothing(layers: Patterns, networks: Sequence[Network]) -> str | None:
     names = [layer.name for network in networks for layer in network.convolutions]
     for pattern in layers:
         if not any(_names(pattern, name) for name in names):
-            known = {name for network in networks for name in _nameable(network)}
-            return f"'{pattern}' names no convolution ({nearest(pattern, known)})"
+            return f"'{pattern}' names no convolution ({_advice(pattern, networks)})"
     return None
 
 
 def _names(pattern: str, name: str) -> bool:
     """Whether a pattern names a layer, or a part of the network that the layer stands in."""
     return fnmatchcase(name, pattern) or any(name.startswith(f"{pattern}{end}") for end in "._")
+
+
+def _advice(pattern: str, networks: Sequence[Network]) -> str:
+    """The nearest name, or the outermost ones where none is near."""
+    known = {name for network in networks for name in _nameable(network)}
+    near = nearest(pattern, known)
+    outermost = {name for name in known if not any(_names(one, name) for one in known - {name})}
+    return near if near.startswith("did") else nearest(pattern, outermost)
 
 
 def _nameable(network: Network) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 
@@ -32,12 +33,12 @@ def nearest_strength(
     """
     weakest = geometry(turn(strengths[0]), image_size).receptive_field
 
-    def field(strength: int) -> float:
+    def field(strength: int) -> int:
         network = turn(strength)
         try:
             return geometry(network, image_size).receptive_field
         except UserError:
-            return float("inf")
+            return sys.maxsize
 
     above = bisect_left(strengths, wanted, key=field)
     if above == 0:
