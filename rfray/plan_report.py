@@ -51,7 +51,7 @@ def plan_text(plan: Plan, done: Collection[str]) -> RenderableType:
         ),
         _cell_table(plan, done),
         Text(),
-        *([_turn_table(plan.turns), Text()] if plan.turns else []),
+        *_turn_part(plan.turns),
         _stage_table(plan, done),
         Text(),
         *(Text(f"note: {finding}", style="yellow") for finding in plan.findings),
@@ -209,6 +209,10 @@ def _beside_image(shape: Geometry, image_size: int) -> tuple[str, str]:
         f"{shape.receptive_field / image_size:.1f}×",
         f"{len(shape.beyond(image_size))} of {convolutions}",
     )
+
+
+def _turn_part(made: Sequence[Turn]) -> list[RenderableType]:
+    return [_turn_table(made), Text()] if made else []
 
 
 def _turn_table(made: Sequence[Turn]) -> Table:
