@@ -280,17 +280,27 @@ def test_a_pattern_that_names_nothing_is_refused(plan_of, layers, words):
         plan_of(archs, *turn)
 
 
+TURNED = """\
+zip:
+  - {knob: pool, receptive_field: 350}
+  - {knob: stride, receptive_field: 181}
+  - {knob: dilation, receptive_field: 181}
+  - {knob: dilation, receptive_field: 350}
+  - {knob: convolution, receptive_field: 190}
+  - {knob: dilated_pool, receptive_field: 190}
+"""
+
+
 def test_every_stage_runs_with_every_knob_and_all_of_it_is_analysed(tmp_path):
     sweep = tmp_path / "tiny.yaml"
-    sweep.write_text(TINY_SWEEP.replace("kernel_size: [5]", "receptive_field: [181, 300]"))
+    sweep.write_text(TINY_SWEEP.replace("  kernel_size: [5]\n", "") + TURNED)
     small = ["prune.rates=[0.5]", "train.images_per_epoch=32", "cka.images=8", "hessian.n=1"]
-    knobs = f"axes.knob=[{', '.join(KNOBS)}]"
     place = ["--storage", str(tmp_path / "store")]
-    assert exit_code("sweep", "--in-process", str(sweep), *place, knobs, *small) == 0
+    assert exit_code("sweep", "--in-process", str(sweep), *place, *small) == 0
     report = ["analyze", "analysis/knobs.yaml", "--study", "tiny", "--out", str(tmp_path / "out")]
     assert exit_code(*report, *place) == 0
     table = (tmp_path / "out" / "tables" / "knobs.md").read_text()
-    assert table.count("this study") == 2 * len(KNOBS)
+    assert table.count("this study") == 6
     assert "missing" not in table
     assert "knob dilation, last map 4" in table
     assert (tmp_path / "out" / "figures" / "knobs-vgg19_rf-digits.png").is_file()
