@@ -153,6 +153,7 @@ def _yaml_words(value: Any) -> str:
 
 
 _WORDS = {
+    ChosenLayers: "keys as below",
     int: "integer",
     float: "number",
     str: "text",
@@ -167,8 +168,6 @@ def _type_words(annotation: Any) -> str:
     if annotation in _WORDS:
         return _WORDS[annotation]
     origin, arguments = get_origin(annotation), get_args(annotation)
-    if isinstance(annotation, type) and issubclass(annotation, Parameters):
-        return "keys, as below"
     if origin is dict:
         return "key for each setting"
     if origin is list:
