@@ -155,7 +155,8 @@ def _reached(ledger: Ledger, records: Sequence[RunRecord]) -> Read[Reached]:
 
     def read(record: RunRecord) -> Reached:
         size = record.params.get("map_size")
-        return Reached(accuracy(record), None if size is None else int(typed("map_size", size)))
+        pixels = None if size is None else int(typed("map_size", size))
+        return Reached(accuracy(record), pixels, record.run_id)
 
     return read
 

@@ -34,10 +34,12 @@ class Reached:
     Attributes:
         accuracy: On the test images, per cent.
         map_size: Pixels of the last map; None where the run does not record it.
+        run: Id of the run: one may stand for several knobs.
     """
 
     accuracy: float
     map_size: int | None
+    run: str
 
 
 _Place = Callable[[Panel[Reached]], int | None]
@@ -138,7 +140,7 @@ def _handle(axes: Axes, index: int, drawing: Drawing[Reached]) -> object:
 def _tau_words(place: _Place, drawings: Sequence[Drawing[Reached]]) -> str:
     """Kendall's tau-b of accuracy with a place, each network and seed once."""
     pairs = {
-        (where, one.accuracy, panel.receptive_field)
+        (where, one.accuracy, one.run)
         for drawing in drawings
         for panel in drawing.panels
         for one in panel.contents
@@ -147,5 +149,7 @@ def _tau_words(place: _Place, drawings: Sequence[Drawing[Reached]]) -> str:
     if len({where for where, _, _ in pairs}) < 2:
         return "τ not defined"
     tau = kendalltau([where for where, _, _ in pairs], [value for _, value, _ in pairs]).statistic
+    if math.isnan(tau):
+        return "τ not defined"
     text = f"{tau:.2f}".replace("-", "−")
     return f"τ = {text}, {len(pairs)} values"
