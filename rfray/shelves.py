@@ -7,12 +7,13 @@ from typing import Any
 
 from rfray.data.registry import OUTSIDE as DATASETS
 from rfray.errors import UserError
+from rfray.models.knobs import OUTSIDE as KNOBS
 from rfray.models.outside import OUTSIDE as NETWORKS
 from rfray.plugins import Plugin, Shelf
 from rfray.stages.registry import OUTSIDE as STAGES
 from rfray.stages.registry import broken_stages
 
-SHELVES: tuple[Shelf[Any], ...] = (STAGES, NETWORKS, DATASETS)
+SHELVES: tuple[Shelf[Any], ...] = (STAGES, NETWORKS, DATASETS, KNOBS)
 """Those of all registries."""
 
 

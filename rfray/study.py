@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from rfray import grid
+from rfray.cell import Cell
 from rfray.data.amount import amount_problem
 from rfray.data.background import colour_problem
 from rfray.data.registry import at_size
@@ -135,6 +136,24 @@ HeldOut = Annotated[
 """A number of images, or a share of them."""
 
 
+class ChosenLayers(Parameters):
+    """Which layers a knob turns."""
+
+    layers: Annotated[list[str], Field(min_length=1), NOTHING_TWICE] = Field(
+        description="Convolutions, by name, by what they stand in (stage3, layer4.1) or by pattern "
+        "(*_conv2)."
+    )
+
+
+class Knobs(Parameters):
+    """What the knobs turn, where they leave a choice."""
+
+    dilation: ChosenLayers | None = Field(
+        default=None,
+        description="Null turns all convolutions behind the first with a kernel larger than 1×1.",
+    )
+
+
 class Data(Parameters):
     """Where data sets lie, which enters no key, how pictures are read, what is held out."""
 
@@ -197,6 +216,7 @@ class Study(Parameters):
         default=Data(),
         description="Where data sets lie, how their pictures are read, and what is held out.",
     )
+    knobs: Knobs = Field(default=Knobs(), description="Which layers the knobs of axes.knob turn.")
     resources: dict[str, Request] = Field(
         default={}, description="What a stage occupies, by the stage's name."
     )
@@ -220,6 +240,12 @@ class Study(Parameters):
         if self.search_drawn is not None:
             present[SAMPLE] = present[TRAIN]
         return {name: present[name] for name in stages() if present.get(name) is not None}
+
+    @property
+    def dilated(self) -> tuple[str, ...]:
+        """The names and patterns of what the knob `dilation` turns; nothing means its default."""
+        chosen = self.knobs.dilation
+        return tuple(chosen.layers) if chosen else ()
 
     @property
     def search_drawn(self) -> DrawnSearch | None:
@@ -328,6 +354,8 @@ class Study(Parameters):
 
     def _usual(self, name: str) -> Any:
         """What a setting is where neither an axis nor `when` says it."""
+        if name in Cell.model_fields:
+            return Cell.model_fields[name].get_default()
         stage, _, leaf = name.rpartition(".")
         return getattr(getattr(self, stage, None), leaf, None)
 

@@ -20,9 +20,9 @@ from rfray.models.registry import ARCHITECTURES
 from rfray.naming import TRAIN
 from rfray.parameters import Parameters
 from rfray.search_space import Domain
-from rfray.settings import CELL_SETTINGS, settings
+from rfray.settings import CELL_SETTINGS, TURNS, settings
 from rfray.stages.registry import sections
-from rfray.study import Data, Request, study_model
+from rfray.study import ChosenLayers, Data, Knobs, Request, study_model
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -100,6 +100,8 @@ def reference_page(version: str) -> str:
         )
     parts.append(_section("`search.space.SETTING`", Domain.__doc__ or "", Domain))
     parts.append(_section("`data`", Data.__doc__ or "", Data))
+    parts.append(_section("`knobs`", Knobs.__doc__ or "", Knobs))
+    parts.append(_section("`knobs.dilation`", ChosenLayers.__doc__ or "", ChosenLayers))
     parts.append(
         _section("`resources.STAGE`", "What one run of a stage occupies; enters no key.", Request)
     )
@@ -109,11 +111,18 @@ def reference_page(version: str) -> str:
 def _axes_section() -> str:
     lines = ["## `axes`\n", f"{_AXES}\n", "| key | type | default | meaning |", "|---|---|---|---|"]
     for name in CELL_SETTINGS:
-        field = Cell.model_fields[name]
-        default = "required" if field.is_required() else f"`[{_yaml_words(field.default)}]`"
-        kind = f"list of {_type_words(field.annotation)}"
-        lines.append(f"| `{name}` | {kind} | {default} | {field.description} |")
+        kind = f"list of {_type_words(settings()[name].type)}"
+        lines.append(
+            f"| `{name}` | {kind} | {_axis_default(name)} | {settings()[name].description} |"
+        )
     return "\n".join([*lines, ""])
+
+
+def _axis_default(name: str) -> str:
+    if name in TURNS:
+        return "one of " + ", ".join(f"`{one}`" for one in TURNS)
+    field = Cell.model_fields[name]
+    return "required" if field.is_required() else f"`[{_yaml_words(field.default)}]`"
 
 
 def _section(title: str, about: str, model: type[Parameters]) -> str:
@@ -148,6 +157,7 @@ def _yaml_words(value: Any) -> str:
 
 
 _WORDS = {
+    ChosenLayers: "keys as below",
     int: "integer",
     float: "number",
     str: "text",

@@ -5,7 +5,15 @@ from __future__ import annotations
 import pandas as pd
 
 from rfray.analysis.entries import Entry
-from rfray.analysis.presentation import Block, apart_from, blocks, flaws, remarks, trends_across
+from rfray.analysis.presentation import (
+    Block,
+    apart_from,
+    blocks,
+    flaws,
+    remarks,
+    size_heading,
+    trends_across,
+)
 from rfray.analysis.report_file import RECEPTIVE_FIELD
 from rfray.analysis.tables import Table
 from rfray.analysis.trend import TREND_TEST
@@ -119,10 +127,13 @@ def _long_row(entry: Entry) -> dict[str, object]:
 
 def _block_table(table: Table, block: Block) -> str:
     titles = [column.title for column in table.spec.columns]
-    lines = [["RF", "k", "", *titles], ["--:", "--:", ":--", *(["--:"] * len(titles))]]
+    lines = [
+        ["RF", size_heading(table), "", *titles],
+        ["--:", "--:", ":--", *(["--:"] * len(titles))],
+    ]
     for cell in block.cells:
-        heads = [[cell.receptive_field, cell.kernel_size], *([["", ""]] * (len(cell.lines) - 1))]
+        starts = [[cell.receptive_field, cell.kernel_size], *([["", ""]] * (len(cell.lines) - 1))]
         lines += [
-            [*head, line.source, *line.texts] for head, line in zip(heads, cell.lines, strict=True)
+            [*head, line.source, *line.texts] for head, line in zip(starts, cell.lines, strict=True)
         ]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from rfray.analysis import schema
 from rfray.analysis.block_trends import BlockTrend
 from rfray.analysis.entries import Entry
 from rfray.analysis.published import PublishedValue
@@ -70,6 +71,13 @@ def blocks(table: Table) -> list[Block]:
         )
         for identity, entries in groupby(table.entries, key=lambda entry: entry.block)
     ]
+
+
+def size_heading(table: Table) -> str:
+    """What stands above how far cells have their receptive field changed."""
+    if schema.ASKED_FIELD in table.axes:
+        return "asked for"
+    return "strength" if "strength" in table.axes else "k"
 
 
 def trends_across(table: Table) -> list[str]:
@@ -230,8 +238,10 @@ def _cell_lines(sources: Sequence[str], entries: tuple[Entry, ...]) -> CellLines
 def _kernel_size(entry: Entry) -> str:
     """The kernel size, and with it what follows from it."""
     values = dict(entry.identity)
-    size = str(values.pop("kernel_size", NOTHING))
+    axis = next((one for one in schema.TURNS if one in values), "kernel_size")
+    size = str(values.pop(axis, NOTHING))
     own = [f"{axis} {show(v)}" for axis, v in values.items() if (axis, v) not in entry.block]
+    own += [f"last map {entry.map_size}"] if entry.map_size is not None else []
     return f"{size} ({', '.join(own)})" if own else size
 
 

@@ -179,9 +179,12 @@ class TableSpec(_Selected):
         title: Its caption.
         where: The values that an axis may have in this table; every value where it says nothing.
         columns: Its columns.
+        together: An axis, such as `knob`, whose values stand under each other in one block for
+            each receptive field, not in a block each.
     """
 
     columns: tuple[Column, ...] = Field(min_length=1)
+    together: str | None = None
 
     @model_validator(mode="after")
     def _columns_fit(self) -> TableSpec:
@@ -225,6 +228,7 @@ class FigureSpec(_Selected):
         "pruning",
         "finetuning",
         "search",
+        "knobs",
     ]
 
 
@@ -319,6 +323,10 @@ def check_names(
         for axis in entry.where:
             place = f"{path}: '{entry.id}' where"
             _refuse_unknown("axis", axis, {*schema.STANDARD_AXES, *axes}, place)
+    for table in report.tables:
+        if table.together is not None:
+            place = f"{path}: '{table.id}' together"
+            _refuse_unknown("axis", table.together, {*axes, "knob"}, place)
 
 
 def _expand(entry: object, path: Path) -> list[object]:

@@ -22,6 +22,13 @@ STAGES = (
 STANDARD_AXES = ("dataset", "arch", "kernel_size", "width")
 """Axes that belong to a cell's identity whether or not the study document names them."""
 
+ASKED_FIELD = "asked_receptive_field"
+"""The axis `receptive_field` of a study document, by the name that it has beside the param of that
+name: what was asked for is not always what was reached."""
+
+TURNS = (ASKED_FIELD, "strength", "kernel_size")
+"""Axes along which a study changes the receptive field; one of them counts."""
+
 OF_A_SEARCH = ("sample", "search")
 """Stages that choose settings of training."""
 

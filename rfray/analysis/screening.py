@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
@@ -137,7 +137,7 @@ def _candidates(
             left_out.append(LeftOut(record, None, "foreign", f"no tag {schema.STAGE_TAG}"))
             continue
         try:
-            slot = read_slot(record, axes, by_id)
+            slots = _slots(record, document, axes, by_id)
         except ValueError as error:
             left_out.append(LeftOut(record, None, "unreadable", str(error)))
             continue
@@ -146,11 +146,26 @@ def _candidates(
             or _other_settings(record, document)
             or _other_validation(record, document)
         )
-        if verdict is None:
-            candidates.setdefault(slot, []).append(record)
-        else:
-            left_out.append(LeftOut(record, slot, *verdict))
+        for slot in slots:
+            if verdict is None:
+                candidates.setdefault(slot, []).append(record)
+            else:
+                left_out.append(LeftOut(record, slot, *verdict))
     return candidates, left_out
+
+
+def _slots(
+    record: RunRecord,
+    document: StudyDocument,
+    axes: Sequence[str],
+    by_id: Mapping[str, RunRecord],
+) -> list[Slot]:
+    """What a run fills: one slot, or one for each knob that came to its network."""
+    choices = document.asked_of(record.params) or [{}]
+    return [
+        read_slot(replace(record, params={**record.params, **choice}), axes, by_id)
+        for choice in choices
+    ]
 
 
 def _latest(

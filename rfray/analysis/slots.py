@@ -58,7 +58,7 @@ class CellNames:
         for identity in identities:
             for axis, value in identity:
                 seen.setdefault(axis, set()).add(value)
-        plain = {"dataset", "arch", "kernel_size"}
+        plain = {"dataset", "arch", "kernel_size", schema.ASKED_FIELD}
         return cls(frozenset(a for a, values in seen.items() if len(values) > 1) - plain)
 
     def cell(self, identity: Identity) -> str:
@@ -67,6 +67,8 @@ class CellNames:
         words = [str(values[axis]) for axis in ("arch", "dataset") if axis in values]
         if "kernel_size" in values:
             words.append(f"k={values['kernel_size']}")
+        if schema.ASKED_FIELD in values:
+            words.append(f"RF={values[schema.ASKED_FIELD]}")
         words += [f"{a} {show(value)}" for a, value in identity if a in self.varying]
         return " ".join(words)
 
@@ -77,8 +79,18 @@ class CellNames:
 
     def file_stem(self, identity: Identity) -> str:
         """`vgg19_rf-digits`, with whatever else varies: part of a file name."""
-        words = self.cell(identity).replace("k=", "k").split(" ")
+        words = self.cell(identity).replace("k=", "k").replace("RF=", "rf").split(" ")
         return "-".join(word.replace("/", "_") for word in words)
+
+
+def size_words(identity: Identity) -> str:
+    """How far the receptive field of a cell is changed: `k = 3`, `asked 359`, `strength 2`."""
+    values = dict(identity)
+    if schema.ASKED_FIELD in values:
+        return f"asked {values[schema.ASKED_FIELD]}"
+    if "kernel_size" in values:
+        return f"k = {values['kernel_size']}"
+    return f"strength {values.get('strength', '')}".strip()
 
 
 def applying(identity: Identity, stage: str) -> Identity:

@@ -106,6 +106,20 @@ class Geometry:
         """Theoretical receptive field at the last convolution, in pixels."""
         return self.last_convolution.window.size
 
+    def beyond(self, image_size: int) -> tuple[str, ...]:
+        """The convolutions of maps whose units see further than an image of this size.
+
+        They can learn little that the layers before them cannot (Richter et al. 2021, *Size
+        Matters*).
+        """
+        return tuple(
+            layer.name
+            for layer in self.layers
+            if layer.name in self.convolution_names
+            and layer.window.jump
+            and layer.window.size > image_size
+        )
+
     @cached_property
     def map_sizes(self) -> tuple[int, ...]:
         """The trace of map sizes up to the last convolution: each size where it first appears."""

@@ -199,6 +199,10 @@ class MaxPool(_Window):
     def module(self) -> nn.Module:
         from torch import nn
 
+        from rfray.models.parts import WidePaddedMaxPool
+
+        if self.pads_widely:
+            return WidePaddedMaxPool(self.kernel_size, self.stride, self.padding, self.dilation)
         return nn.MaxPool2d(
             self.kernel_size, self.stride, self.padding, self.dilation, ceil_mode=self.ceil_mode
         )
@@ -211,6 +215,11 @@ class MaxPool(_Window):
             along(self.dilation, axis),
             self.ceil_mode,
         )
+
+    @property
+    def pads_widely(self) -> bool:
+        """Whether it pads with more than half of its kernel, which PyTorch's own pool refuses."""
+        return any(2 * along(self.padding, axis) > along(self.kernel_size, axis) for axis in AXES)
 
     @property
     def by_rows(self) -> bool:

@@ -87,7 +87,7 @@ def run(context: StageContext[CkaParameters]) -> None:
         matrices=matrices,
         undefined=np.array([layers[index] for index in undefined], dtype=str),
     )
-    title = f"{context.cell.arch} on {context.cell.dataset}, kernel_size {context.cell.kernel_size}"
+    title = f"{context.cell.arch} on {context.cell.dataset}, {context.cell.turned_words}"
     save_alignment(context.workspace / "cka.png", title, matrices, layers)
 
 

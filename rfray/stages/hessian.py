@@ -240,7 +240,7 @@ def _draw(
     cell = context.cell
     save_spectrum(
         context.workspace / "spectrum.png",
-        f"{cell.arch} on {cell.dataset}, kernel_size {cell.kernel_size}, seed {cell.seed}, "
+        f"{cell.arch} on {cell.dataset}, {cell.turned_words}, seed {cell.seed}, "
         f"{context.variant['at']}",
         found.values.tolist(),
         found.converged.tolist(),

@@ -19,7 +19,9 @@ from rfray.parameters import Parameters
 from rfray.plugins import ByPlugins, Shelf
 from rfray.stages.stage import Stage
 
-KEYS_OF_A_STUDY = ("name", "axes", "zip", "exclude", "when", "data", "resources", "plugins")
+KEYS_OF_A_STUDY = (
+    *("name", "axes", "zip", "exclude", "when", "knobs", "data", "resources", "plugins"),
+)
 """What stands beside the stages in a sweep file: no stage can be called so."""
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from matplotlib.figure import Figure
 
@@ -26,7 +26,16 @@ from rfray.analysis.figures.accuracy import draw_finetuning, draw_pruning
 from rfray.analysis.figures.cka import draw_cka
 from rfray.analysis.figures.erf import draw_erf
 from rfray.analysis.figures.importance import draw_importance
-from rfray.analysis.figures.panels import Drawing, Source, StudyFiles, artifact, collect, latest
+from rfray.analysis.figures.knobs import Reached, draw_knobs
+from rfray.analysis.figures.panels import (
+    Drawing,
+    Read,
+    Source,
+    StudyFiles,
+    artifact,
+    collect,
+    latest,
+)
 from rfray.analysis.figures.search import draw_search
 from rfray.analysis.figures.sheets import Sheet, sheets, sheets_by_rate
 from rfray.analysis.figures.spectra import draw_density, draw_eigenvalues
@@ -34,9 +43,12 @@ from rfray.analysis.figures.training import Curve, curves_reader, draw_training
 from rfray.analysis.frame import StudyFrame
 from rfray.analysis.report_file import FigureSpec
 from rfray.analysis.schema import applies
-from rfray.analysis.slots import Identity, applying
+from rfray.analysis.slots import Identity, applying, without
 from rfray.analysis.tables import NotInStudy
-from rfray.analysis.values import show
+from rfray.analysis.values import show, typed
+
+if TYPE_CHECKING:
+    from rfray.tracking import Ledger, RunRecord
 
 Content = TypeVar("Content")
 
@@ -123,6 +135,34 @@ def _accuracies(stage: str, spec: FigureSpec, study: StudyFiles) -> list[Drawing
     ]
 
 
+def _knobs(spec: FigureSpec, study: StudyFiles) -> list[DrawnFigure]:
+    """One figure a data set and network, with the knobs of its cells as lines."""
+    if "knob" not in study.frame.axes:
+        return []
+    grouped: dict[Identity, list[Drawing[Reached]]] = {}
+    for drawing in collect(Source("train", _reached), spec.where, study):
+        heading = str(dict(drawing.identity)["knob"])
+        shared = without(drawing.identity, "knob")
+        grouped.setdefault(shared, []).append(replace(drawing, heading=heading))
+    figures = []
+    for shared, drawings in grouped.items():
+        stem, title = _named(spec, shared, study)
+        gaps = dict.fromkeys(gap for drawing in drawings for gap in drawing.gaps)
+        figures.append(DrawnFigure(stem, title, draw_knobs(title, drawings), tuple(gaps)))
+    return figures
+
+
+def _reached(ledger: Ledger, records: Sequence[RunRecord]) -> Read[Reached]:
+    accuracy = latest("test_accuracy")(ledger, records)
+
+    def read(record: RunRecord) -> Reached:
+        size = record.params.get("map_size")
+        pixels = None if size is None else int(typed("map_size", size))
+        return Reached(accuracy(record), pixels, record.run_id)
+
+    return read
+
+
 def _named(spec: FigureSpec, identity: Identity, study: StudyFiles) -> tuple[str, str]:
     names = study.frame.names
     return f"{spec.id}-{names.file_stem(identity)}", f"{spec.title}: {names.cell(identity)}"
@@ -141,6 +181,7 @@ _DRAW: dict[str, Callable[[FigureSpec, StudyFiles], list[DrawnFigure]]] = {
         _draw, Source("importance", artifact("pattern.npy", read_pattern)), draw_importance
     ),
     "search": partial(_draw, Source("search", artifact("samples.csv", read_samples)), draw_search),
+    "knobs": _knobs,
     "training": partial(_draw_side_by_side, _curves, sheets, draw_training),
     "pruning": partial(_draw_side_by_side, partial(_accuracies, "prune"), sheets, draw_pruning),
     "finetuning": partial(
