@@ -18,7 +18,7 @@ from rfray.stages import finetune, prune
 from rfray.stages.stage import Input, StageContext
 from rfray.sweep_file import load_study
 from rfray.training.batch_norms import renew_statistics
-from rfray.training.weights import initial_module, load_module, save_module
+from rfray.training.weights import initial_module, load_changed, save_module
 
 CELL = Cell(dataset="digits", arch="vgg19_rf", kernel_size=5, seed=3, width=0.0625)
 NAMES = [layer.name for layer in CELL.network.weight_layers]
@@ -57,13 +57,13 @@ def dense(tmp_path_factory):
     return Input(stage="train", cell=CELL, folder=folder, metrics={"test_accuracy": 50.0})
 
 
-def weights(folder):
-    module = load_module(CELL, folder / "model.safetensors", "cpu")
+def weights(folder, trained):
+    module = load_changed(CELL, folder, trained.folder, "cpu")
     return {name: module.get_parameter(f"{name}.weight").detach() for name in NAMES}
 
 
-def statistics(folder):
-    state = load_module(CELL, folder / "model.safetensors", "cpu").state_dict()
+def statistics(folder, trained):
+    state = load_changed(CELL, folder, trained.folder, "cpu").state_dict()
     return {name: value for name, value in state.items() if "running" in name}
 
 
@@ -94,18 +94,18 @@ def test_every_combination_gives_equal_bits_twice_and_finetune_holds_what_was_pr
     shape = geometry(CELL.network, CELL.facts.image_size)
     prunable = [shape.layer(name) for name in NAMES[1:-1]]
     counts = [one.weights if among == "all" else one.live_weights for one in prunable]
-    zeros = {name: weight == 0 for name, weight in weights(folder).items()}
+    zeros = {name: weight == 0 for name, weight in weights(folder, dense).items()}
     expected = (
         round(0.9 * sum(counts)) if scope == "global" else sum(round(0.9 * n) for n in counts)
     )
     assert sum(int(zero.sum()) for zero in zeros.values()) == expected
     # Behind pruning all other weights are the dense ones; fine-tuning makes none of them zero.
-    before = weights(dense.folder)
+    before = weights(dense.folder, dense)
     tuning = finetune.FinetuneParameters(epochs=1, images_per_epoch=64, learning_rate=0.01)
     pruned = Input(stage="prune", cell=CELL, folder=folder, metrics={})
     _, tuned = run(finetune, tmp_path / "tuned", tuning, (dense, pruned))
-    for name, weight in weights(tuned).items():
-        assert torch.equal(weights(folder)[name][~zeros[name]], before[name][~zeros[name]])
+    for name, weight in weights(tuned, dense).items():
+        assert torch.equal(weights(folder, dense)[name][~zeros[name]], before[name][~zeros[name]])
         assert torch.equal(weight == 0, zeros[name])
 
 
@@ -115,9 +115,13 @@ def test_a_repair_changes_statistics_alone_and_tells_the_variance_by_layer(tmp_p
     assert set(plain) == ALWAYS
     ratios = {"activation_variance_ratio_pruned", "activation_variance_ratio_repaired"}
     assert set(found) == ALWAYS | ratios
-    assert all(torch.equal(weights(folder)[n], w) for n, w in weights(unrepaired).items())
-    before, after = statistics(dense.folder), statistics(folder)
-    assert all(torch.equal(statistics(unrepaired)[name], value) for name, value in before.items())
+    assert all(
+        torch.equal(weights(folder, dense)[n], w) for n, w in weights(unrepaired, dense).items()
+    )
+    before, after = statistics(dense.folder, dense), statistics(folder, dense)
+    assert all(
+        torch.equal(statistics(unrepaired, dense)[name], value) for name, value in before.items()
+    )
     assert not any(
         torch.equal(after[n], value) for n, value in before.items() if "1_norm1" not in n
     )
@@ -140,15 +144,15 @@ def test_more_repair_images_than_there_are_means_all_of_them_and_fewer_are_the_s
     for count in (100, images, 10 * images):
         chosen = settings(repair="batch_norm", repair_images=count)
         _, folders[count] = run(prune, tmp_path / str(count), chosen, (dense,))
-    whole = statistics(folders[images])
-    assert all(torch.equal(whole[n], v) for n, v in statistics(folders[10 * images]).items())
-    oracle = load_module(CELL, folders[images] / "model.safetensors", "cpu")
+    whole = statistics(folders[images], dense)
+    assert all(torch.equal(whole[n], v) for n, v in statistics(folders[10 * images], dense).items())
+    oracle = load_changed(CELL, folders[images], dense.folder, "cpu")
     data = resident("digits", "cpu")
     renew_statistics(oracle, normalised(data.train.images, data.facts))
     for name, value in oracle.state_dict().items():
         if name in whole:
             torch.testing.assert_close(whole[name], value, rtol=1e-5, atol=1e-6)
-    few = statistics(folders[100])
+    few = statistics(folders[100], dense)
     name = "block4_norm8.running_var"
     assert not torch.allclose(few[name], whole[name], rtol=1e-3)
 

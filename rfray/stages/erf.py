@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_WEIGHTS = {"init": "init.safetensors", "trained": "model.safetensors"}
 _PICTURED = 6
 _NOTICEABLE = 1e-9
 """Less than this share of the mass outside of the theoretical field is rounding."""
@@ -172,11 +171,11 @@ def _gradients(
     from rfray.data.subset import fixed_subset
     from rfray.numerics.precision import full_precision
     from rfray.training.effective_field import squared_gradients
-    from rfray.training.weights import load_module
+    from rfray.training.weights import load_at
 
     cell, parameters = context.cell, context.parameters
-    weights = context.input("train").artifact(_WEIGHTS[str(context.variant["at"])])
-    module = load_module(cell, weights, context.device).eval()
+    trained, at = context.input("train"), str(context.variant["at"])
+    module = load_at(cell, trained.folder, at, context.device).eval()
     dataset = resident(cell.dataset, context.device, cell.validation)
     chosen = fixed_subset(len(dataset.test), parameters.images).to(context.device)
     images = normalised(dataset.test.images[chosen], dataset.facts)

@@ -25,7 +25,7 @@ class FinetuneParameters(TrainingProtocol):
 
 
 def run(context: StageContext[FinetuneParameters]) -> None:
-    """Fine-tune on the training split, report every epoch, leave `model.safetensors`.
+    """Fine-tune on the training split, report every epoch, leave `model-changes.npz`.
 
     The state is saved now and then, and behind the last epoch: an interrupted run goes on there.
     """
@@ -45,12 +45,12 @@ def _finetune(context: StageContext[FinetuneParameters]) -> None:
     from rfray.training.loop import train_epochs, train_with_frozen_batch_norms
     from rfray.training.optimization import optimizer_for
     from rfray.training.pruning import hold_masks, pruned_metrics, zero_masks
-    from rfray.training.weights import load_module, save_module
+    from rfray.training.weights import load_changed, save_changed
 
     cell, protocol = context.cell, context.parameters
     dense, pruned = context.input("train"), context.input("prune")
     dataset = resident(cell.dataset, context.device, cell.validation)
-    module = load_module(cell, pruned.artifact("model.safetensors"), context.device)
+    module = load_changed(cell, pruned.folder, dense.folder, context.device)
     hold_masks(module, zero_masks(module, [layer.name for layer in cell.network.weight_layers]))
     optimizer = optimizer_for(module, protocol)
     frozen = protocol.batch_norm == "freeze"
@@ -78,7 +78,7 @@ def _finetune(context: StageContext[FinetuneParameters]) -> None:
         if is_due(trained.epoch, context.checkpoint_every, protocol.epochs):
             save_checkpoint(checkpoint, module, optimizer, history)
         context.report(trained.epoch, metrics)
-    save_module(module, context.workspace / "model.safetensors")
+    save_changed(module, dense.folder, context.workspace)
 
 
 STAGE = Stage(

@@ -23,7 +23,6 @@ _PRODUCT_TO_FORWARD = 6
 
 _DENSITY_POINTS = 500
 _DENSITY_WIDTH = 0.01
-_WEIGHTS = {"init": "init.safetensors", "trained": "model.safetensors"}
 
 
 class HessianParameters(Parameters):
@@ -128,11 +127,11 @@ def _problem(context: StageContext[HessianParameters]) -> Problem:
     from rfray.data.subset import fixed_subset
     from rfray.models.folded import FoldedModule
     from rfray.numerics.hessian import hessian_operator
-    from rfray.training.weights import load_module
+    from rfray.training.weights import load_at
 
     cell, parameters = context.cell, context.parameters
-    weights = context.input("train").artifact(_WEIGHTS[str(context.variant["at"])])
-    module = load_module(cell, weights, context.device).eval()
+    trained, at = context.input("train"), str(context.variant["at"])
+    module = load_at(cell, trained.folder, at, context.device).eval()
     dataset = resident(cell.dataset, context.device, cell.validation)
     chosen = fixed_subset(len(dataset.train), parameters.images).to(context.device)
     images = normalised(dataset.train.images[chosen], dataset.facts)

@@ -93,18 +93,18 @@ def check(parameters: PruneParameters, cell: Cell) -> str | None:
 
 
 def run(context: StageContext[PruneParameters]) -> None:
-    """Prune at the variant's rate, repair, test, leave `model.safetensors`.
+    """Prune at the variant's rate, repair, test, leave `model-changes.npz`.
 
     A repair reports the activations' variance, and leaves `activation_variance.csv`.
     """
     from rfray.data.device import resident
     from rfray.training.evaluate import evaluate
     from rfray.training.pruning import apply_masks, pruned_metrics
-    from rfray.training.weights import load_module, save_module
+    from rfray.training.weights import MODEL, load_module, save_changed
 
     cell, parameters, trained = context.cell, context.parameters, context.input("train")
     dataset = resident(cell.dataset, context.device, cell.validation)
-    module = load_module(cell, trained.artifact("model.safetensors"), context.device)
+    module = load_module(cell, trained.artifact(MODEL), context.device)
     masks = _masks(context, module)
     if parameters.repair == "batch_norm":
         _prune_and_repair(context, module, masks, dataset)
@@ -112,7 +112,7 @@ def run(context: StageContext[PruneParameters]) -> None:
         apply_masks(module, masks)
     accuracy = evaluate(module, dataset.test, dataset.facts).accuracy
     context.report(0, pruned_metrics(module, cell, accuracy, trained.metrics["test_accuracy"]))
-    save_module(module, context.workspace / "model.safetensors")
+    save_changed(module, trained.folder, context.workspace)
 
 
 def _masks(context: StageContext[PruneParameters], module: NetworkModule) -> dict[str, Tensor]:

@@ -63,7 +63,7 @@ _CHOSEN_ON_TEST = (
 
 
 def run(context: StageContext[TrainParameters]) -> None:
-    """Train, report every epoch, leave `init.safetensors` and `model.safetensors`.
+    """Train, report every epoch, leave `model.safetensors`, and `init.json` of the weights before.
 
     The state is saved now and then, and behind the last epoch: an interrupted run goes on there.
     """
@@ -97,12 +97,12 @@ def _train(context: StageContext[TrainParameters]) -> None:
     from rfray.training.evaluate import evaluate, validated
     from rfray.training.loop import train_epochs
     from rfray.training.optimization import optimizer_for
-    from rfray.training.weights import initial_module, save_module
+    from rfray.training.weights import MODEL, initial_module, save_initial, save_module
 
     cell, protocol = context.cell, context.parameters
     dataset = resident(cell.dataset, context.device, cell.validation)
     module = initial_module(cell, context.device)
-    save_module(module, context.workspace / "init.safetensors")
+    save_initial(module, cell, context.workspace)
     optimizer = optimizer_for(module, protocol)
     checkpoint = context.checkpoint / CHECKPOINT
     history = load_checkpoint(checkpoint, module, optimizer)
@@ -132,7 +132,7 @@ def _train(context: StageContext[TrainParameters]) -> None:
         context.report(trained.epoch, metrics)
     if protocol.checkpoint == "best":
         _take_best(context, module, optimizer, history)
-    save_module(module, context.workspace / "model.safetensors")
+    save_module(module, context.workspace / MODEL)
 
 
 def _best_checkpoint(folder: Path, epoch: int) -> Path:

@@ -1,37 +1,175 @@
-"""Weights on disk: safetensors alone, so that reading a file never runs code from it."""
+"""Weights on disk: safetensors and npz, so that reading a file never runs code from it.
+
+A training run's weights are whole. What follows from them exactly is not stored again: its initial
+weights are drawn again from the seed, a pruned or fine-tuned network is what changed from it.
+Stores that hold whole copies are read as ever.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
+from rfray.artifacts import file_digest
 from rfray.cell import Cell
 from rfray.models.module import NetworkModule, build
 from rfray.seeding import stream_seed
+from rfray.training.changes import (
+    OtherWeightsError,
+    changed,
+    changes,
+    load_changes,
+    save_changes,
+)
+
+MODEL = "model.safetensors"
+"""A network's weights, whole."""
+
+CHANGES = "model-changes.npz"
+"""What changed from the training run's `model.safetensors`."""
+
+INITIAL = "init.safetensors"
+"""The initial weights, whole; left where drawing them again does not give the same."""
+
+INITIAL_NOTE = "init.json"
+"""What the initial weights are drawn from, and the digest by which they are known."""
 
 
 def initial_module(cell: Cell, device: str) -> NetworkModule:
     """The cell's network as its seed initialises it, on `device`, channels last."""
-    return _placed(build(cell.network, stream_seed(cell.seed, "init")), device)
+    return _placed(_drawn(cell), device)
 
 
 def load_module(cell: Cell, path: Path, device: str) -> NetworkModule:
     """The cell's network with the weights of a safetensors file; every tensor must match."""
-    module = initial_module(cell, device)
-    module.load_state_dict(load_file(path, device=device), strict=True)
-    return module
+    return _with_state(cell, load_file(path), device)
 
 
 def save_module(module: nn.Module, path: Path) -> None:
     """Write every parameter and buffer of `module`, under the layers' names."""
+    save_file(_state(module), path)
+
+
+def save_changed(module: nn.Module, trained: Path, folder: Path) -> None:
+    """Leave `module` in `folder` as what changed from a training run's artifacts in `trained`."""
+    base = trained / MODEL
+    arrays = changes(_state(module), load_file(base))
+    save_changes(folder / CHANGES, arrays, file_digest(base))
+
+
+def changed_state(folder: Path, trained: Path) -> dict[str, Tensor]:
+    """The weights that `save_changed` left in `folder`, or that an earlier rfray left there whole.
+
+    Raises:
+        OtherWeightsError: `trained` does not hold what they were made from.
+        FileNotFoundError: A file is missing.
+    """
+    if (folder / MODEL).is_file():
+        return load_file(folder / MODEL)
+    base = trained / MODEL
+    return changed(load_file(base), load_changes(folder / CHANGES, file_digest(base)))
+
+
+def load_changed(cell: Cell, folder: Path, trained: Path, device: str) -> NetworkModule:
+    """The cell's network with the weights of `changed_state`, which says what is raised."""
+    return _with_state(cell, changed_state(folder, trained), device)
+
+
+def save_initial(module: nn.Module, cell: Cell, folder: Path) -> None:
+    """Leave the initial weights in `folder`: their digest, and whole only if they must be.
+
+    They follow from the seed, unless the code of a network from outside draws from elsewhere: so
+    they are drawn a second time to see.
+    """
+    state = _state(module)
+    digest = state_digest(state)
+    if state_digest(_state(_drawn(cell))) != digest:
+        save_file(state, folder / INITIAL)
+        return
+    note = {"cell": cell.model_dump(mode="json"), "sha256": digest, "torch": torch.__version__}
+    (folder / INITIAL_NOTE).write_text(json.dumps(note, indent=1), encoding="utf-8")
+
+
+def noted_cell(folder: Path) -> Cell:
+    """Whose initial weights the artifacts in `folder` note; FileNotFoundError if they note none."""
+    return Cell.model_validate(_note(folder)["cell"])
+
+
+def initial_state(cell: Cell, folder: Path) -> dict[str, Tensor]:
+    """The initial weights of a cell's training run, from its artifacts in `folder`.
+
+    Raises:
+        OtherWeightsError: They cannot be drawn again here: another PyTorch or another kind of
+            processor draws other numbers.
+        FileNotFoundError: `folder` says nothing of them.
+    """
+    if (folder / INITIAL).is_file():
+        return load_file(folder / INITIAL)
+    note = _note(folder)
+    state = _state(_drawn(cell))
+    if state_digest(state) != note["sha256"]:
+        raise OtherWeightsError(
+            f"the initial weights drawn here, with PyTorch {torch.__version__}, are not those that "
+            f"the training in {folder} began with, drawn with PyTorch {note['torch']}: use that "
+            "one, on a processor of the same kind"
+        )
+    return state
+
+
+def load_at(cell: Cell, folder: Path, at: str, device: str) -> NetworkModule:
+    """The cell's network before training ("init") or behind it ("trained").
+
+    Args:
+        cell: The network's.
+        folder: Artifacts of its training run.
+        at: Which weights.
+        device: "cpu" or "cuda".
+
+    Raises:
+        OtherWeightsError: See `initial_state`.
+        FileNotFoundError: A file is missing.
+    """
+    state = initial_state(cell, folder) if at == "init" else load_file(folder / MODEL)
+    return _with_state(cell, state, device)
+
+
+def state_digest(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 (hexadecimal) of the names, types, shapes and bits of tensors on the CPU."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _note(folder: Path) -> dict[str, Any]:
+    note: dict[str, Any] = json.loads((folder / INITIAL_NOTE).read_text(encoding="utf-8"))
+    return note
+
+
+def _drawn(cell: Cell) -> NetworkModule:
+    return build(cell.network, stream_seed(cell.seed, "init"))
+
+
+def _with_state(cell: Cell, state: Mapping[str, Tensor], device: str) -> NetworkModule:
+    module = _drawn(cell)
+    module.load_state_dict(state, strict=True)
+    return _placed(module, device)
+
+
+def _state(module: nn.Module) -> dict[str, Tensor]:
     # Dense rows: how the device lays channels out must not decide what the file holds.
-    state = {
+    return {
         name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()
     }
-    save_file(state, path)
 
 
 def _placed(module: NetworkModule, device: str) -> NetworkModule:

@@ -1,0 +1,113 @@
+"""A network as what tells it from another one: which numbers became zero, which bits differ.
+
+The same rule for every tensor: where a number is zero a bit says so; where it is not, the exclusive
+or of its bits with those of the other network's number is kept. So a pruned network is little more
+than its mask, a fine-tuned one its surviving weights, and reading them gives the very same bits,
+whatever had changed. Weights that moved little keep their sign, exponent and leading digits: as
+bytes are stored by significance, zlib finds those that did not change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+State = Mapping[str, Tensor]
+"""Parameters and buffers by name, on the CPU."""
+
+Arrays = dict[str, NDArray[np.generic]]
+
+_BASE = "base"
+
+
+class OtherWeightsError(Exception):
+    """Weights are not those that something else was made from."""
+
+
+def changes(state: State, base: State) -> Arrays:
+    """What makes `base` into `state`.
+
+    Numbers of equal size are taken together, one tensor behind the other in the order of their
+    names. Of those of 32 bits, `zero32` says which are zero (a bit each, the highest of a byte
+    first), and `apart32` (4 × the others: the least significant bytes of all, then the next) holds
+    the exclusive or with the base's; it is left out where no bit differs.
+
+    Raises:
+        OtherWeightsError: The two are not of one network.
+    """
+    if _kinds(state) != _kinds(base):
+        raise OtherWeightsError("a network's changes are from weights of the same network")
+    arrays: Arrays = {}
+    for size in sorted({tensor.element_size() for tensor in state.values()}):
+        new, old = _numbers(state, size), _numbers(base, size)
+        zero = new == 0
+        apart = (new ^ old)[~zero]
+        arrays[f"zero{8 * size}"] = np.packbits(zero)
+        if apart.any():
+            arrays[f"apart{8 * size}"] = apart.view(np.uint8).reshape(-1, size).T.copy()
+    return arrays
+
+
+def changed(base: State, arrays: Mapping[str, NDArray[np.generic]]) -> dict[str, Tensor]:
+    """The network that `changes` was made of: the very same bits."""
+    state: dict[str, Tensor] = {}
+    for size in sorted({tensor.element_size() for tensor in base.values()}):
+        numbers = _numbers(base, size)
+        zero = np.unpackbits(arrays[f"zero{8 * size}"].astype(np.uint8), count=len(numbers))
+        numbers[zero == 1] = 0
+        if f"apart{8 * size}" in arrays:
+            apart = np.ascontiguousarray(arrays[f"apart{8 * size}"].astype(np.uint8).T)
+            numbers[zero == 0] ^= apart.reshape(-1).view(numbers.dtype)
+        start = 0
+        for name, tensor in _of_size(base, size):
+            end = start + tensor.numel()
+            bits = torch.from_numpy(numbers[start:end].view(np.uint8))
+            state[name] = bits.view(tensor.dtype).reshape(tensor.shape)
+            start = end
+    return {name: state[name] for name in base}
+
+
+def save_changes(path: Path, arrays: Arrays, base: str) -> None:
+    """Write changes as a compressed npz, and `base`, the SHA-256 of the file that they refer to."""
+    entries: dict[str, Any] = {_BASE: np.array(base), **arrays}
+    np.savez_compressed(path, **entries)
+
+
+def load_changes(path: Path, base: str) -> Arrays:
+    """Read changes from weights in a file of the SHA-256 `base`.
+
+    Raises:
+        OtherWeightsError: They are from another file's.
+    """
+    # Nothing in the file is run: pickles are refused.
+    with np.load(path, allow_pickle=False) as file:
+        arrays = dict(file)
+    if str(arrays.pop(_BASE)) != base:
+        raise OtherWeightsError(
+            f"{path} says what changed from other weights than the training run's: one of the two "
+            "was computed anew or replaced; delete this run in MLflow to have it computed again"
+        )
+    return arrays
+
+
+def _kinds(state: State) -> dict[str, tuple[torch.dtype, torch.Size]]:
+    return {name: (tensor.dtype, tensor.shape) for name, tensor in state.items()}
+
+
+def _of_size(state: State, size: int) -> list[tuple[str, Tensor]]:
+    return [(name, state[name]) for name in sorted(state) if state[name].element_size() == size]
+
+
+def _numbers(state: State, size: int) -> NDArray[np.unsignedinteger]:
+    """The bits of all numbers of `size` bytes, as little-endian unsigned integers; a copy."""
+    parts = [
+        tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy()
+        for _, tensor in _of_size(state, size)
+    ]
+    return np.concatenate(parts).view(f"<u{size}")
