@@ -1,4 +1,4 @@
-"""The command line: plan, sweep, status, doctor, analyze; heavy imports wait for their use."""
+"""The command line: plan, sweep, status, clean, weights, analyze. Heavy imports wait for use."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
@@ -216,11 +216,93 @@ def status(
     rfray status
     rfray status paper --tracking-uri http://127.0.0.1:5000 --json
     """
-    from rfray.status import choice_counts, status_json, status_text
+    from rfray.engine.standing import left_over
+    from rfray.status import choice_counts, left_over_text, status_json, status_text
 
     planned = _plan(arguments)
-    counts = choice_counts(planned, _runs(planned, storage_at(storage, tracking_uri)))
-    _show(as_json, status_json(planned, counts), status_text(planned, counts))
+    runs = _runs(planned, storage_at(storage, tracking_uri))
+    counts = choice_counts(planned, runs)
+    left = [run.name for run in left_over(planned, runs)]
+    data = {**status_json(planned, counts), "left_over": left}
+    _show(as_json, data, status_text(planned, counts), *left_over_text(left))
+
+
+@rfray.command()
+@_study_arguments
+@_storage_options
+@click.option(
+    "--left-over", is_flag=True, help="Also weights of runs that this sweep no longer names."
+)
+@click.option("--yes", "-y", is_flag=True, help="Drop them without asking.")
+@_json_option
+def clean(
+    arguments: tuple[str, ...],
+    storage: str | None,
+    tracking_uri: str | None,
+    left_over: bool,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """List what nothing needs any more, with its size, and drop it after a yes.
+
+    Weights whose readers are all done, but of the stages in the sweep's `keep`, and checkpoints of
+    finished training. Numbers, tables and pictures stay. Should a grown study need what was
+    dropped, its next start computes it again, and says so first.
+
+    \b
+    rfray clean
+    rfray clean paper keep=[] --yes
+    """
+    from rfray.clean_run import cleaning, cleaning_text, disposable, drop
+    from rfray.cleaning import cleaning_json
+
+    planned, place = _plan(arguments), storage_at(storage, tracking_uri)
+    _ledger(place)
+    with cleaning(planned, place) as held:
+        found = disposable(held, left_over_too=left_over)
+    listed = cleaning_text(found) if found else "nothing can be dropped"
+    _show(as_json, cleaning_json(planned.study.name, found), listed)
+    if not found or not (yes or (not as_json and click.confirm("drop these files?"))):
+        return
+    # Held anew: nobody is kept waiting while somebody thinks, and a study may have grown since.
+    with cleaning(planned, place) as held:
+        still = disposable(held, left_over_too=left_over)
+        drop(held, [one for one in still if one in found])
+
+
+@rfray.command()
+@click.argument("run")
+@click.argument("out")
+@click.option("--study", metavar="NAME", help="Study; default: the one that ran last.")
+@click.option(
+    "--at",
+    type=click.Choice(["init", "trained"]),
+    default="trained",
+    show_default=True,
+    help="Of a training run: before or after it.",
+)
+@_storage_options
+def weights(
+    run: str,
+    out: str,
+    study: str | None,
+    at: Literal["init", "trained"],
+    storage: str | None,
+    tracking_uri: str | None,
+) -> None:
+    """Write the weights of a run, by its name or its identifier, to a safetensors file.
+
+    A pruned or fine-tuned network is kept as what changed from the trained one; this writes it
+    whole, the very same bits that later stages read.
+
+    \b
+    rfray weights vgg19_rf-digits-k3-seed0/prune-0.9 pruned.safetensors
+    rfray weights vgg19_rf-digits-k3-seed0/train initial.safetensors --at init
+    """
+    from rfray.weights_file import write_weights
+
+    ledger = _ledger(storage_at(storage, tracking_uri))
+    write_weights(ledger, study or ledger.latest_study(), run, at, Path(out))
 
 
 @rfray.command()

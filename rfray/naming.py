@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from rfray.cell import Cell
@@ -17,6 +17,8 @@ SAMPLE = "sample"
 
 SEARCH = "search"
 """The stage that chooses settings of training among its samples."""
+
+_TOLD = 3
 
 OF_A_SEARCH = frozenset({SAMPLE, SEARCH})
 """What is planned where a study has a search."""
@@ -51,6 +53,12 @@ def stage_label(stage: str, variant: Variant, settings: Mapping[str, Any]) -> st
     parts = [stage, *(str(value) for value in variant.values())]
     parts += _words({name: v for name, v in settings.items() if _stage(name) != TRAIN})
     return "-".join(parts)
+
+
+def in_short(names: Sequence[str]) -> str:
+    """Some names in a sentence: the first ones, and how many more there are."""
+    more = len(names) - _TOLD
+    return ", ".join(names[:_TOLD]) + (f" and {more} more" if more > 0 else "")
 
 
 def shown(value: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rfray.engine.standing import standing
-from rfray.naming import shown
+from rfray.naming import in_short, shown
 from rfray.plan import Plan
 from rfray.tracking import RunRecord
 
@@ -21,6 +21,8 @@ _OF_STATUS = {
     "SCHEDULED": "running",
     "FAILED": "failed",
     "KILLED": "interrupted",
+    # It was, but what was dropped of it is read again.
+    "FINISHED": "missing",
 }
 
 
@@ -89,6 +91,23 @@ def status_text(plan: Plan, counts: Mapping[Choice, Counter[str]]) -> Renderable
                 words = ", ".join(f"{name} {value}" for name, value in settings)
                 table.add_row(Text(f"  {words}"), *_cells(count))
     return Group(Text(plan.study.name, style="bold"), table)
+
+
+def left_over_text(names: Sequence[str]) -> list[RenderableType]:
+    """That the study holds finished runs which its sweep does not name; nothing without any.
+
+    Args:
+        names: Of those runs.
+    """
+    if not names:
+        return []
+    runs = "finished run is" if len(names) == 1 else "finished runs are"
+    return [
+        Text(
+            f"{len(names)} {runs} of an earlier sweep and not of this one: {in_short(names)}. "
+            "Numbers stay; `rfray clean --left-over` drops their weights"
+        )
+    ]
 
 
 def _cells(count: Counter[str]) -> list[str]:

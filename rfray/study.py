@@ -220,6 +220,11 @@ class Study(Parameters):
     resources: dict[str, Request] = Field(
         default={}, description="What a stage occupies, by the stage's name."
     )
+    keep: list[str] = Field(
+        default=[TRAIN],
+        description="Stages whose weights `rfray clean` leaves alone; those of the others may go "
+        "once all that reads them is done. Numbers always stay.",
+    )
     plugins: list[str] = Field(
         default=[],
         description="Python files with a stage, networks, a data set or knobs of your own, beside "
@@ -233,6 +238,14 @@ class Study(Parameters):
             if name not in sections():
                 raise ValueError(f"no stage is called '{name}' ({nearest(name, sections())})")
         return resources
+
+    @field_validator("keep")
+    @classmethod
+    def _known_kept(cls, keep: list[str]) -> list[str]:
+        for name in keep:
+            if name not in stages():
+                raise ValueError(f"no stage is called '{name}' ({nearest(name, stages())})")
+        return keep
 
     def stage_parameters(self) -> Mapping[str, Parameters]:
         """The parameters of every stage that the study runs, in the order of the graph."""

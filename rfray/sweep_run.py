@@ -21,7 +21,8 @@ from rfray.engine.scribe import Scribe
 from rfray.engine.standing import Standing, other_precision, standing
 from rfray.engine.view import Watcher
 from rfray.engine.worker import published_outcome
-from rfray.lease import Claim, Lease, folder_lock, settle_undriven
+from rfray.lease import folder_lock, leased, settle_undriven
+from rfray.naming import in_short
 from rfray.plan import Node, Plan
 from rfray.reading import reading_shown
 from rfray.storage import Storage
@@ -29,7 +30,6 @@ from rfray.tracking import (
     LedgerWriter,
     RunRecord,
     check_store,
-    is_outage,
     make_database,
     store_answers,
 )
@@ -81,7 +81,7 @@ def prepared(plan: Plan, storage: Storage) -> Iterator[Prepared]:
         with store_answers(storage.tracking_uri):
             ledger = LedgerWriter(storage.tracking_uri, study)
             # Whoever writes a folder's own database holds the folder's lock.
-            renew = _nothing if storage.embedded else held.enter_context(_leased(ledger, claim))
+            renew = _nothing if storage.embedded else held.enter_context(leased(ledger, claim))
             ledger.describe(study_document(plan), describe_study(plan))
             stands = _settled(plan, ledger, renew)
         yield Prepared(plan, ledger, stands, renew, moved)
@@ -159,6 +159,8 @@ def sweep_study(
         if ready.missing == 0:
             say(console, f"{name}: all {total} runs are done")
             return True
+        for words in _told_again(ready):
+            say(console, f"note: {words}")
         with reading_shown():
             check_data(_datasets_to_read(ready))
         say(console, f"{name}: {ready.missing} of {total} runs to do, {total - ready.missing} done")
@@ -176,6 +178,18 @@ def sweep_study(
         "rfray.error. The same command tries them again.",
     )
     return False
+
+
+def _told_again(ready: Prepared) -> Iterator[str]:
+    """That finished runs are computed again, since what was dropped of them is read."""
+    names = [ready.plan.nodes[key].name for key in ready.standing.again]
+    if names:
+        yield (
+            f"the weights of {len(names)} finished {'run' if len(names) == 1 else 'runs'} were "
+            f"dropped and are needed again, so they are computed again: {in_short(names)}. On a "
+            "processor they get the same bits; on a GPU without train.deterministic the last ones "
+            "may differ"
+        )
 
 
 def _executor_told(
@@ -250,22 +264,6 @@ def _end_strays(stands: Standing, ledger: LedgerWriter) -> None:
     """End the runs that nobody will take up: of a dead driver, or of an opening asked for twice."""
     for run in stands.strays:
         ledger.end_run(run.run_id, "KILLED", {"rfray.error": "nobody works on it any more"})
-
-
-@contextmanager
-def _leased(ledger: LedgerWriter, claim: Claim) -> Iterator[Callable[[], None]]:
-    """Hold the study in the tracking store; what renews the hold."""
-    lease = Lease(ledger, claim)
-    lease.take()
-    try:
-        yield lease.renew_if_due
-    finally:
-        try:
-            lease.give_up()
-        except Exception as error:
-            if not is_outage(error):
-                raise
-            # The store is away: the lease runs out by itself.
 
 
 def _nothing() -> None:

@@ -19,11 +19,8 @@ from rfray.training.changes import (
     load_changes,
     save_changes,
 )
+from rfray.training.weight_files import CHANGES, INITIAL, INITIAL_NOTE, MODEL
 from rfray.training.weights import (
-    CHANGES,
-    INITIAL,
-    INITIAL_NOTE,
-    MODEL,
     changed_state,
     initial_module,
     initial_state,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from rfray.engine.assemble import demands
+from rfray.engine.records import DROPPED_TAG
 from rfray.plan import Plan
 from rfray.precision import on_device, recorded_precision
 from rfray.tracking import RunRecord
@@ -20,7 +21,9 @@ class Standing:
     Attributes:
         finished: The FINISHED run of each node that has one (the latest, were there several).
         unfinished: The latest run of each other node that has one: RUNNING (its driver may have
-            died), FAILED or KILLED.
+            died), FAILED or KILLED, or to be computed `again`.
+        again: Keys among those whose run was finished, but a node that is missing reads what was
+            dropped of it.
         strays: Other RUNNING runs: of nodes that the plan does not hold, and those that another run
             of the same node has overtaken.
     """
@@ -28,6 +31,7 @@ class Standing:
     finished: Mapping[str, RunRecord]
     unfinished: Mapping[str, RunRecord]
     strays: tuple[RunRecord, ...]
+    again: tuple[str, ...] = ()
 
 
 def standing(plan: Plan, runs: Iterable[RunRecord]) -> Standing:
@@ -44,7 +48,33 @@ def standing(plan: Plan, runs: Iterable[RunRecord]) -> Standing:
     left = {key: run for key, run in unfinished.items() if key not in finished}
     taken_up = {run.run_id for run in left.values()}
     strays = tuple(run for run in running if run.run_id not in taken_up)
-    return Standing(finished, left, strays)
+    dropped = {key for key, run in finished.items() if run.tags.get(DROPPED_TAG)}
+    again = needed_again(plan, finished, dropped) if dropped else []
+    left |= {key: finished.pop(key) for key in again}
+    return Standing(finished, left, strays, tuple(again))
+
+
+def needed_again(plan: Plan, finished: Collection[str], dropped: Collection[str]) -> list[str]:
+    """Keys of the finished nodes to compute again, in the order of the plan.
+
+    What was dropped of them is read by a node that is missing, or by one to compute again.
+    """
+    again: set[str] = set()
+    readers = plan.dependents()
+    for key in reversed(list(plan.nodes)):
+        unmet = any(one not in finished or one in again for one in readers[key])
+        if key in dropped and unmet:
+            again.add(key)
+    return [key for key in plan.nodes if key in again]
+
+
+def left_over(plan: Plan, runs: Iterable[RunRecord]) -> list[RunRecord]:
+    """The study's finished runs that the plan does not name, as an edited sweep file leaves them.
+
+    Runs without a key are another program's.
+    """
+    finished = [run for run in runs if run.status == "FINISHED" and run.tags.get(KEY_TAG)]
+    return [run for run in finished if run.tags[KEY_TAG] not in plan.nodes]
 
 
 def other_precision(plan: Plan, stands: Standing, *, gpus: bool) -> str:

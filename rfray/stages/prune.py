@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from rfray.cell import Cell
 from rfray.parameters import NOTHING_TWICE, Parameters
 from rfray.stages.stage import Fan, Stage, StageContext
+from rfray.training.weight_files import MODEL
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -100,7 +101,7 @@ def run(context: StageContext[PruneParameters]) -> None:
     from rfray.data.device import resident
     from rfray.training.evaluate import evaluate
     from rfray.training.pruning import apply_masks, pruned_metrics
-    from rfray.training.weights import MODEL, load_module, save_changed
+    from rfray.training.weights import load_module, save_changed
 
     cell, parameters, trained = context.cell, context.parameters, context.input("train")
     dataset = resident(cell.dataset, context.device, cell.validation)

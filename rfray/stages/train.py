@@ -13,6 +13,7 @@ from pydantic import Field
 from rfray.cell import Cell
 from rfray.stages.stage import Stage, StageContext
 from rfray.training.protocol import TrainingProtocol
+from rfray.training.weight_files import MODEL
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -97,7 +98,7 @@ def _train(context: StageContext[TrainParameters]) -> None:
     from rfray.training.evaluate import evaluate, validated
     from rfray.training.loop import train_epochs
     from rfray.training.optimization import optimizer_for
-    from rfray.training.weights import MODEL, initial_module, save_initial, save_module
+    from rfray.training.weights import initial_module, save_initial, save_module
 
     cell, protocol = context.cell, context.parameters
     dataset = resident(cell.dataset, context.device, cell.validation)

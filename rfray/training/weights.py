@@ -28,18 +28,7 @@ from rfray.training.changes import (
     load_changes,
     save_changes,
 )
-
-MODEL = "model.safetensors"
-"""A network's weights, whole."""
-
-CHANGES = "model-changes.npz"
-"""What changed from the training run's `model.safetensors`."""
-
-INITIAL = "init.safetensors"
-"""The initial weights, whole; left where drawing them again does not give the same."""
-
-INITIAL_NOTE = "init.json"
-"""What the initial weights are drawn from, and the digest by which they are known."""
+from rfray.training.weight_files import CHANGES, INITIAL, INITIAL_NOTE, MODEL
 
 
 def initial_module(cell: Cell, device: str) -> NetworkModule:
@@ -50,6 +39,11 @@ def initial_module(cell: Cell, device: str) -> NetworkModule:
 def load_module(cell: Cell, path: Path, device: str) -> NetworkModule:
     """The cell's network with the weights of a safetensors file; every tensor must match."""
     return _with_state(cell, load_file(path), device)
+
+
+def load_whole(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file by name, on the CPU."""
+    return load_file(path)
 
 
 def save_module(module: nn.Module, path: Path) -> None:

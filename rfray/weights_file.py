@@ -1,0 +1,120 @@
+"""The weights of one run, however it keeps them, as a safetensors file that anybody can open."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from rfray.artifacts import RESULT, DamagedArtifactError, check_files, local_path
+from rfray.atomic import partial_path, replace_with
+from rfray.engine.records import DROPPED_TAG
+from rfray.errors import UserError, nearest
+from rfray.naming import TRAIN
+from rfray.tracking import Ledger, RunRecord, fetch_artifacts, store_answers
+from rfray.training.weight_files import CHANGES, INITIAL, INITIAL_NOTE, MODEL, WEIGHT_FILES
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+At = Literal["init", "trained"]
+
+
+def write_weights(ledger: Ledger, study: str, run: str, at: At, out: Path) -> None:
+    """Write the weights of a run to `out`, under the layers' names; nothing else is changed.
+
+    Args:
+        ledger: Where the study's runs are.
+        study: The study.
+        run: The run's name, such as `vgg19_rf-digits-k3-seed0/prune-0.9`, or its MLflow identifier.
+        at: Of a training run: its weights before or behind it.
+        out: The file.
+
+    Raises:
+        UserError: There is no such run, it holds no weights, they were dropped, they are damaged,
+            or the file cannot be written.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    found = list(ledger.runs(study))
+    chosen = _chosen(found, study, run)
+    state = _state(ledger, found, chosen, at)
+    partial = partial_path(out)
+    try:
+        save_file({name: tensor.contiguous() for name, tensor in state.items()}, partial)
+        replace_with(partial, out)
+    except (OSError, SafetensorError) as error:
+        raise UserError(
+            f"the file cannot be written: {error}", where=str(out), do="name another"
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _chosen(runs: Sequence[RunRecord], study: str, wanted: str) -> RunRecord:
+    finished = [run for run in runs if run.status == "FINISHED"]
+    for run in reversed(finished):
+        if wanted in (run.name, run.run_id):
+            return run
+    names = [run.name for run in finished]
+    advice = nearest(wanted, names) if names else "it has no finished run yet"
+    raise UserError(f"no finished run '{wanted}'", where=study, do=advice)
+
+
+def _state(ledger: Ledger, runs: Sequence[RunRecord], run: RunRecord, at: At) -> dict[str, Tensor]:
+    from rfray.training.changes import OtherWeightsError
+    from rfray.training.weights import changed_state, initial_state, load_whole, noted_cell
+
+    trains = run.tags.get("rfray.stage") == TRAIN
+    if at == "init" and not trains:
+        raise UserError("only a training run has initial weights", where=run.name, do="name one")
+    try:
+        folder = _checked(ledger, run)
+        if at == "init":
+            noted = (folder / INITIAL_NOTE).is_file()
+            return (
+                initial_state(noted_cell(folder), folder) if noted else load_whole(folder / INITIAL)
+            )
+        if (folder / MODEL).is_file():
+            return load_whole(folder / MODEL)
+        parent = next(
+            (one for one in runs if one.run_id == run.tags.get("mlflow.parentRunId")), run
+        )
+        return changed_state(folder, _checked(ledger, parent))
+    except (DamagedArtifactError, OtherWeightsError, FileNotFoundError) as error:
+        raise UserError(
+            str(error),
+            where=run.name,
+            do="bring the files back, or delete the run in MLflow and start the sweep again",
+        ) from error
+
+
+def _checked(ledger: Ledger, run: RunRecord) -> Path:
+    """The folder of a run's artifacts, its weights those that it recorded.
+
+    Raises:
+        UserError: It has none, or they were dropped.
+        DamagedArtifactError: They are not.
+    """
+    if run.tags.get(DROPPED_TAG):
+        raise UserError(
+            "its weights were dropped (rfray clean)",
+            where=run.name,
+            do="delete the run in MLflow and start the sweep again, which computes it anew",
+        )
+    folder = local_path(run.artifact_uri)
+    if folder is None:
+        with store_answers(ledger.tracking_uri):
+            folder = fetch_artifacts(run.artifact_uri, ledger.tracking_uri)
+    try:
+        recorded = json.loads((folder / RESULT).read_text(encoding="utf-8"))["digests"]
+    except (OSError, ValueError, KeyError) as error:
+        raise DamagedArtifactError(f"'{RESULT}' is missing or damaged in {folder}") from error
+    known = (*WEIGHT_FILES, INITIAL_NOTE)
+    weights = {name: digest for name, digest in recorded.items() if name in known}
+    if not {MODEL, CHANGES} & set(weights):
+        raise UserError("this run keeps no weights", where=run.name, do="name one that trains")
+    check_files(folder, weights)
+    return folder
