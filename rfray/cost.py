@@ -8,6 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from rfray.plan import Node, Plan
+from rfray.stages.registry import stages
 
 MULTIPLICATIONS_PER_CORE_SECOND = 6e9
 """Float32 multiply-accumulates that one CPU core does in a second: measured on an AVX2 EPYC core
@@ -21,6 +22,13 @@ what recent GPUs reach with bfloat16 convolutions, not measured here."""
 def core_seconds(node: Node) -> float:
     """Estimated seconds of one CPU core."""
     return node.work / MULTIPLICATIONS_PER_CORE_SECOND
+
+
+def weight_bytes(plan: Plan) -> float:
+    """Bytes that the weights of all runs of a plan take, reckoned."""
+    return sum(
+        stages()[node.stage].size(node.variant, node.cells[0]) for node in plan.nodes.values()
+    )
 
 
 @dataclass(frozen=True)

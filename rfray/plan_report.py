@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from rfray.cost import core_seconds
+from rfray.cost import core_seconds, weight_bytes
 from rfray.engine.simulation import Schedule
 from rfray.models.geometry import Geometry
 from rfray.models.knobs import POOL
@@ -34,6 +34,7 @@ def plan_json(plan: Plan, done: Collection[str]) -> dict[str, Any]:
             "done": len(plan.nodes) - len(missing),
             "to_do": len(missing),
             "core_hours_to_do": sum(core_seconds(node) for node in missing) / 3600,
+            "weight_bytes": weight_bytes(plan),
         },
         "findings": list(plan.findings),
         "seeds": _seeds_json(plan),
@@ -58,8 +59,14 @@ def plan_text(plan: Plan, done: Collection[str]) -> RenderableType:
         Text(
             f"to do: {len(missing)} runs, about {hours} of one CPU core (estimated, not measured)"
         ),
+        Text(f"weights of all runs on disk: at most about {in_bytes(weight_bytes(plan))}"),
         Text(seeds_text(_fewest_seeds(plan))),
     )
+
+
+def in_bytes(size: float) -> str:
+    """A size for a reader: `38 MB`, `17.9 GB`."""
+    return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:,.0f} MB"
 
 
 def seeds_text(n: int) -> str:

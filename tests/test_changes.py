@@ -11,6 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rfray.cell import Cell
+from rfray.cost import weight_bytes
+from rfray.plan import make_plan
+from rfray.sweep_file import load_study
 from rfray.training import weights
 from rfray.training.changes import (
     OtherWeightsError,
@@ -19,7 +22,10 @@ from rfray.training.changes import (
     load_changes,
     save_changes,
 )
+from rfray.training.pruning import all_weights, apply_masks, prunable_layers, pruning_masks
+from rfray.training.pruning_criteria import CRITERIA, SCOPES
 from rfray.training.weight_files import CHANGES, INITIAL, INITIAL_NOTE, MODEL
+from rfray.training.weight_size import mask_bytes, survivor_bytes, whole_bytes
 from rfray.training.weights import (
     changed_state,
     initial_module,
@@ -165,3 +171,31 @@ def test_initial_weights_that_the_seed_does_not_give_are_kept_whole(tmp_path):
     save_initial(module, CELL, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [INITIAL]
     assert bits(initial_state(CELL, tmp_path)) == bits(weights._state(module))
+
+
+@pytest.mark.parametrize("rate", [0.5, 0.9])
+def test_reckoned_sizes_are_those_of_the_files(tmp_path, rate):
+    """Of a network large enough that what surrounds the numbers does not count."""
+    cell = Cell(dataset="cifar10", arch="vgg19_rf", kernel_size=3, seed=0, width=0.25)
+    module = initial_module(cell, "cpu")
+    trained, pruned, tuned = (tmp_path / name for name in ("train", "prune", "finetune"))
+    for folder in (trained, pruned, tuned):
+        folder.mkdir()
+    save_module(module, trained / MODEL)
+    layers = prunable_layers(cell.network, first_convolution=False, classifier=False)
+    magnitude = CRITERIA["magnitude"](0)
+    masks = pruning_masks(module, all_weights(module, layers), rate, SCOPES["global"], magnitude)
+    apply_masks(module, masks)
+    save_changed(module, trained, pruned)
+    with torch.no_grad():  # a fine-tuning that leaves no bit as it was
+        for weight in module.parameters():
+            weight.mul_(torch.rand_like(weight) + 1)
+    save_changed(module, trained, tuned)
+    assert (trained / MODEL).stat().st_size == pytest.approx(whole_bytes(cell), rel=0.02)
+    assert (pruned / CHANGES).stat().st_size == pytest.approx(mask_bytes(cell, rate), rel=0.2)
+    size = (tuned / CHANGES).stat().st_size
+    assert 0.75 * survivor_bytes(cell, rate) < size < 1.02 * survivor_bytes(cell, rate)
+
+
+def test_the_papers_study_takes_less_than_30_gigabytes():
+    assert weight_bytes(make_plan(load_study("paper", []))) < 30e9

@@ -74,7 +74,8 @@ def refused(capsys, folder, command, *arguments):
     with pytest.raises(SystemExit) as left:
         main([command, *map(str, arguments), "--storage", str(folder / "results")])
     assert left.value.code == 2
-    (line,) = capsys.readouterr().err.splitlines()
+    told = capsys.readouterr().err.splitlines()
+    (line,) = (line for line in told if not line.startswith("note: "))
     return line
 
 

@@ -6,9 +6,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from rfray.stages.stage import Stage, StageContext
+from rfray.cell import Cell
+from rfray.stages.stage import Stage, StageContext, Variant
 from rfray.stages.train import training_work
 from rfray.training.protocol import Count, Positive, TrainingProtocol
+from rfray.training.weight_size import survivor_bytes
 
 
 class FinetuneParameters(TrainingProtocol):
@@ -22,6 +24,11 @@ class FinetuneParameters(TrainingProtocol):
         "does). freeze: those that pruning left stay (the dense network's, or the repaired ones), "
         "and are what the batches are normed with.",
     )
+
+
+def size(variant: Variant, cell: Cell) -> float:
+    """The mask, and every weight that survived it."""
+    return survivor_bytes(cell, float(variant["rate"]))
 
 
 def run(context: StageContext[FinetuneParameters]) -> None:
@@ -91,4 +98,5 @@ STAGE = Stage(
     work=training_work,
     summary="pruned, then fine-tuned with the pruned weights held at zero",
     headline="test_accuracy",
+    size=size,
 )

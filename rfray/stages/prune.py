@@ -9,8 +9,9 @@ from pydantic import Field, model_validator
 
 from rfray.cell import Cell
 from rfray.parameters import NOTHING_TWICE, Parameters
-from rfray.stages.stage import Fan, Stage, StageContext
+from rfray.stages.stage import Fan, Stage, StageContext, Variant
 from rfray.training.weight_files import MODEL
+from rfray.training.weight_size import mask_bytes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -78,6 +79,11 @@ def work(parameters: PruneParameters, cell: Cell) -> float:
     if parameters.repair == "batch_norm":
         images += REPAIR_PASSES * min(parameters.repair_images, cell.facts.train_images)
     return float(images * cell.geometry.multiplications)
+
+
+def size(variant: Variant, cell: Cell) -> float:
+    """The mask; the rest is the trained network's."""
+    return mask_bytes(cell, float(variant["rate"]))
 
 
 def check(parameters: PruneParameters, cell: Cell) -> str | None:
@@ -194,4 +200,5 @@ STAGE = Stage(
     summary="pruned at once, not retrained",
     headline="test_accuracy",
     check=check,
+    size=size,
 )

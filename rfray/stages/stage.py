@@ -160,6 +160,12 @@ def nothing_to_caution(parameters: Parameters, cell: Cell) -> str | None:
     return None
 
 
+def nothing_to_keep(variant: Variant, cell: Cell) -> float:
+    """The size of a stage that leaves no weights."""
+    del variant, cell
+    return 0.0
+
+
 @dataclass(frozen=True)
 class Stage(Generic[P]):
     """The declaration of a stage.
@@ -179,6 +185,7 @@ class Stage(Generic[P]):
         may_read: Stages that it reads besides where the study runs them.
         fan: The parameter that makes several nodes in each scope, if there is one.
         summary: What a run of it is, to end the sentence "vgg19_rf on cifar10, …".
+        size: Bytes that the weights take which one node leaves, reckoned with the defaults.
         headline: The metric that says in one number how it went.
     """
 
@@ -195,3 +202,4 @@ class Stage(Generic[P]):
     caution: Callable[[P, Cell], str | None] = nothing_to_caution
     may_read: tuple[str, ...] = ()
     fan: Fan | None = None
+    size: Callable[[Variant, Cell], float] = nothing_to_keep

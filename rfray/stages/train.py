@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from rfray.cell import Cell
-from rfray.stages.stage import Stage, StageContext
+from rfray.stages.stage import Stage, StageContext, Variant
 from rfray.training.protocol import TrainingProtocol
 from rfray.training.weight_files import MODEL
+from rfray.training.weight_size import whole_bytes
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -48,6 +49,11 @@ def training_work(protocol: TrainingProtocol, cell: Cell) -> float:
     images = protocol.images_seen(cell.facts.train_images) * (1 + BACKWARD_TO_FORWARD)
     images += protocol.epochs * (cell.facts.test_images + cell.facts.validation_images)
     return float(images * cell.geometry.multiplications)
+
+
+def size(_variant: Variant, cell: Cell) -> float:
+    """The network whole; the initial one follows from the seed."""
+    return whole_bytes(cell)
 
 
 def caution(parameters: TrainParameters, cell: Cell) -> str | None:
@@ -197,4 +203,5 @@ STAGE = Stage(
     headline="test_accuracy",
     caution=caution,
     may_read=("search",),
+    size=size,
 )
