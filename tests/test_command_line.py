@@ -58,6 +58,8 @@ def test_a_mistake_gives_one_line_exit_code_2_and_starts_nothing(tmp_path, argum
         ("sweep", "rfray sweep quickstart axes.seed=[0,1,2]"),
         ("analyze", "rfray analyze --out out"),
         ("status", "rfray status"),
+        ("clean", "rfray clean"),
+        ("weights", "rfray weights vgg19_rf-digits-k3-seed0/prune-0.9 pruned.safetensors"),
         ("doctor", "rfray doctor"),
         ("schema", "rfray schema > sweep.schema.json"),
     ],

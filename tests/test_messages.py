@@ -171,6 +171,9 @@ IN_A_COMMAND = [
     (["sweep", "--tracking-uri", "http://127.0.0.1:9"], "http://127.0.0.1:9: the tracking store"),
     (["status", "--tracking-uri", "http://127.0.0.1:9"], "check the address"),
     (["analyze", "--storage", "empty"], "there are no results here (run a sweep first"),
+    (["clean", "--storage", "empty"], "there are no results here (run a sweep first"),
+    (["clean", "keep=[trian]"], "no stage is called 'trian' (did you mean 'train'?)"),
+    (["weights", "a/train", "out", "--storage", "empty"], "there are no results here"),
     (["analyse"], "No such command 'analyse'"),
 ]
 

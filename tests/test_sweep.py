@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from mlflow.tracking import MlflowClient
-from safetensors.torch import load_file
 from tiny_study import TINY_RUNS
 
 from rfray.artifacts import RESULT, file_digests, local_path
@@ -33,6 +32,7 @@ from rfray.storage import storage_at
 from rfray.sweep_file import load_study
 from rfray.sweep_run import prepared, run_sweep
 from rfray.tracking import NOTE_TAG, Ledger, LedgerWriter, RunOpening, make_database
+from rfray.training.weights import changed_state
 from rfray.watch import result_words
 
 
@@ -145,8 +145,9 @@ def test_metrics_and_artifacts_are_those_of_the_schema(finished):
     artifacts = {
         name: {a.path for a in client.list_artifacts(r.run_id)} for name, r in runs.items()
     }
-    assert {"init.safetensors", "model.safetensors"} <= artifacts[train.name]
-    assert "model.safetensors" in artifacts["vgg19_rf-digits-k5-seed0/finetune-0.9"]
+    assert {"init.json", "model.safetensors"} <= artifacts[train.name]
+    for child in ("prune-0.9", "finetune-0.9"):
+        assert artifacts[f"vgg19_rf-digits-k5-seed0/{child}"] == {RESULT, "model-changes.npz"}
     assert {"spectrum.csv", "density.csv", "spectrum.png"} <= artifacts[hessian.name]
     assert {"cka.npz", "cka.png"} <= artifacts["vgg19_rf-digits-k5/cka"]
     assert {"pattern.npy", "pattern.png"} <= artifacts["vgg19_rf-k5/importance"]
@@ -171,8 +172,13 @@ def test_artifacts_hold_what_they_promise(finished):
     assert area == pytest.approx(1, abs=0.02)
     pattern = np.load(artifact_of(finished, "vgg19_rf-k5/importance", "pattern.npy"))
     assert pattern.shape == (32, 32)
-    pruned = load_file(artifact_of(finished, f"{cell}-seed0/prune-0.9", "model.safetensors"))
-    tuned = load_file(artifact_of(finished, f"{cell}-seed0/finetune-0.9", "model.safetensors"))
+    pruned, tuned = (
+        changed_state(
+            artifact_of(finished, f"{cell}-seed0/{child}", "model-changes.npz").parent,
+            artifact_of(finished, f"{cell}-seed0/train", "model.safetensors").parent,
+        )
+        for child in ("prune-0.9", "finetune-0.9")
+    )
     for name, weight in pruned.items():
         if name.endswith("conv3.weight"):
             assert bool((tuned[name][weight == 0] == 0).all())

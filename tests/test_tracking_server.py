@@ -75,7 +75,7 @@ def test_results_lie_behind_the_server_and_are_found_there_again(tiny_sweep, tmp
     train = runs["vgg19_rf-digits-k5-seed0/train"].info
     assert train.artifact_uri.startswith("mlflow-artifacts:")
     names = {artifact.path for artifact in client.list_artifacts(train.run_id)}
-    assert {"init.safetensors", "model.safetensors", "result.json"} <= names
+    assert {"init.json", "model.safetensors", "result.json"} <= names
 
     # The driver died before it could end a run whose work was done: it is taken from the server.
     client.update_run(train.run_id, status="RUNNING")
