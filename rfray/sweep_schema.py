@@ -35,8 +35,9 @@ complete and check. Unknown keys, wrong types and impossible values are refused 
 starts. On the command line every value can be overridden: `axes.seed=[0,1] train.epochs=5`.
 
 A stage runs if its key is there, `cka:` alone with its defaults; `hessian: false` leaves it out.
-`keep: [train, finetune]` names the stages whose weights `rfray clean` leaves alone; without it those
-of train stay ([storage](storage.md)). `plugins: [my_stage.py]` lists files with a stage, networks or a data set of your own
+`keep: [train, finetune]` names the stages whose weights `rfray clean` leaves alone; without it
+those of train stay ([storage](storage.md)).
+`plugins: [my_stage.py]` lists files with a stage, networks or a data set of your own
 ([how](extending.md#what-can-be-brought-from-outside)).
 """
 
