@@ -216,7 +216,16 @@ class FigureSpec(_Selected):
     """
 
     kind: Literal[
-        "spectra", "eigenvalues", "cka", "importance", "training", "pruning", "finetuning", "search"
+        "spectra",
+        "eigenvalues",
+        "cka",
+        "importance",
+        "probe",
+        "saturation",
+        "training",
+        "pruning",
+        "finetuning",
+        "search",
     ]
 
 

@@ -6,7 +6,18 @@ import math
 from collections.abc import Mapping
 from types import MappingProxyType
 
-STAGES = ("sample", "search", "train", "prune", "finetune", "hessian", "cka", "importance")
+STAGES = (
+    "sample",
+    "search",
+    "train",
+    "prune",
+    "finetune",
+    "hessian",
+    "cka",
+    "probe",
+    "saturation",
+    "importance",
+)
 """Stages in the order in which a reader meets them."""
 
 STANDARD_AXES = ("dataset", "arch", "kernel_size", "width")
@@ -19,7 +30,7 @@ SEED = "seed"
 """The axis that tables average over."""
 
 OWN_PARAMETER: Mapping[str, str] = MappingProxyType(
-    {"prune": "rate", "finetune": "rate", "hessian": "at", "sample": "sample"}
+    {"prune": "rate", "finetune": "rate", "hessian": "at", "saturation": "at", "sample": "sample"}
 )
 """The parameter by which a stage runs several times on one cell."""
 
@@ -35,7 +46,13 @@ AXES_NOT_APPLYING: Mapping[str, frozenset[str]] = MappingProxyType(
 chooses for all seeds."""
 
 NEEDS: Mapping[str, str] = MappingProxyType(
-    {"prune": "train", "finetune": "prune", "hessian": "train"}
+    {
+        "prune": "train",
+        "finetune": "prune",
+        "hessian": "train",
+        "probe": "train",
+        "saturation": "train",
+    }
 )
 """The stage on the same cell whose result a stage works on."""
 
@@ -46,6 +63,8 @@ READS: Mapping[str, frozenset[str]] = MappingProxyType(
         "finetune": frozenset({"prune", "train"}),
         "hessian": frozenset({"train"}),
         "cka": frozenset({"train"}),
+        "probe": frozenset({"train"}),
+        "saturation": frozenset({"train"}),
         "importance": frozenset(),
         "sample": frozenset(),
         "search": frozenset({"sample"}),
@@ -100,6 +119,8 @@ METRICS: Mapping[str, frozenset[str]] = MappingProxyType(
         ),
         "hessian": frozenset({"eigenvalue", "residual", "trace"}),
         "cka": frozenset({"cka_diagonal_mean"}),
+        "probe": frozenset({"probe_accuracy", "tail_start", "field_exceeds_image_at"}),
+        "saturation": frozenset({"saturation", "saturation_mean"}),
         "importance": frozenset({"max_importance", "max_importance_mean", "max_importance_std"}),
         "sample": frozenset(
             {
@@ -131,6 +152,8 @@ HEADLINES: Mapping[str, str] = MappingProxyType(
         "finetune": "test_accuracy",
         "hessian": "trace",
         "cka": "cka_diagonal_mean",
+        "probe": "tail_start",
+        "saturation": "saturation_mean",
         "importance": "max_importance_mean",
         "sample": "validation_accuracy",
         "search": "validation_accuracy",
@@ -153,6 +176,11 @@ BOUNDS: Mapping[str, tuple[float, float]] = MappingProxyType(
         "activation_variance_ratio_pruned": _AT_LEAST_0,
         "activation_variance_ratio_repaired": _AT_LEAST_0,
         "cka_diagonal_mean": _SHARE,
+        "probe_accuracy": _PERCENTAGE,
+        "tail_start": _AT_LEAST_0,
+        "field_exceeds_image_at": _AT_LEAST_0,
+        "saturation": _SHARE,
+        "saturation_mean": _SHARE,
     }
 )
 """The least and the greatest value of the metrics that have them."""

@@ -17,13 +17,16 @@ from rfray.analysis.artifacts import (
     read_alignment,
     read_density,
     read_pattern,
+    read_probe,
     read_samples,
+    read_saturation,
     read_spectrum,
 )
 from rfray.analysis.expected import Gap
 from rfray.analysis.figures.accuracy import draw_finetuning, draw_pruning
 from rfray.analysis.figures.cka import draw_cka
 from rfray.analysis.figures.importance import draw_importance
+from rfray.analysis.figures.layers import draw_probe, draw_saturation
 from rfray.analysis.figures.panels import Drawing, Source, StudyFiles, artifact, collect, latest
 from rfray.analysis.figures.search import draw_search
 from rfray.analysis.figures.sheets import Sheet, sheets, sheets_by_rate
@@ -136,6 +139,10 @@ _DRAW: dict[str, Callable[[FigureSpec, StudyFiles], list[DrawnFigure]]] = {
     "cka": partial(_draw, Source("cka", artifact("cka.npz", read_alignment)), draw_cka),
     "importance": partial(
         _draw, Source("importance", artifact("pattern.npy", read_pattern)), draw_importance
+    ),
+    "probe": partial(_draw, Source("probe", artifact("probe.csv", read_probe)), draw_probe),
+    "saturation": partial(
+        _draw, Source("saturation", artifact("saturation.csv", read_saturation)), draw_saturation
     ),
     "search": partial(_draw, Source("search", artifact("samples.csv", read_samples)), draw_search),
     "training": partial(_draw_side_by_side, _curves, sheets, draw_training),
