@@ -15,9 +15,6 @@ from rfray.numerics.errors import NumericsError
 _SLICE_NUMBERS = 4_000_000
 """Numbers that are made float64 at a time: 32 MB."""
 
-_MOST_MISSING = 0.02
-"""delve takes one direction more where the others fall short by more than this."""
-
 
 class Covariance:
     """Of all points given so far, whatever batches they came in, in float64.
@@ -83,31 +80,14 @@ def variances(covariance: Tensor) -> Tensor:
     return ascending.flip(0).clamp(min=0)
 
 
-def directions_reaching(values: Tensor, share: float) -> int:
-    """The smallest number of directions that together explain `share` of the variance or more.
+def directions_explaining(values: Tensor, share: float) -> int:
+    """The smallest number of principal directions that explain `share` of the variance or more.
+
+    The library delve (0.1.50) counts one fewer: those up to which less is explained.
 
     Args:
         values: Variances, largest first, not all 0.
-        share: Above 0, at most 1.
+        share: Above 0, below 1.
     """
     explained = values.cumsum(0) / values.sum()
-    # Rounding must not ask for directions without any variance.
-    short = int((explained < share - 1e-12).sum())
-    return min(short + 1, int((values > 0).sum()))
-
-
-def delve_directions(values: Tensor, share: float) -> int:
-    """How many directions the library delve 0.1.50 counts: mostly one fewer than reach `share`.
-
-    It counts those up to which less than `share` is explained, takes one more if `share` is missed
-    by more than 0.02, and never says 0.
-
-    Args:
-        values: Variances, largest first, not all 0.
-        share: Above 0, at most 1.
-    """
-    explained = values.cumsum(0) / values.sum()
-    short = int((explained < share).sum())
-    if short == 0:
-        return 1
-    return short + int(share - float(explained[short - 1]) > _MOST_MISSING)
+    return min(int((explained < share).sum()) + 1, len(values))

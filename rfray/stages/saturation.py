@@ -23,15 +23,14 @@ _NAMED = 5
 
 
 class SaturationParameters(Parameters):
-    """Saturation of each layer's features (Richter et al. 2021) on training images, in eval mode."""
+    """Of each layer's features the saturation (Richter et al. 2021), on images for training."""
 
     at: Annotated[list[Literal["init", "trained"]], Field(min_length=1), NOTHING_TWICE] = Field(
         default=["init", "trained"], description="Which weights: before or after training."
     )
     variance: Annotated[float, Field(gt=0, lt=1)] = Field(
         default=0.99,
-        description="Share of the variance that the counted directions explain, as the library "
-        "delve counts them.",
+        description="Share of the variance that the counted directions explain at the least.",
     )
     images: Annotated[int, Field(ge=2)] = Field(
         default=4000,
@@ -52,14 +51,13 @@ class Saturation:
     Attributes:
         features: Channels of its map, or numbers of its vector.
         points: Samples of which the covariance is.
-        directions: Those counted as delve counts them; 0 where the features are constant.
-        directions_reaching: The fewest that explain the wanted share or more; 0 likewise.
+        directions: The fewest that explain the wanted share of the variance or more; 0 where the
+            features are constant.
     """
 
     features: int
     points: int
     directions: int
-    directions_reaching: int
 
     @property
     def share(self) -> float:
@@ -127,7 +125,7 @@ def _covariances(layers: Sequence[str]) -> dict[str, Covariance]:
 
 
 def _found(layer: str, covariance: Covariance, share: float) -> Saturation:
-    from rfray.numerics.covariance import delve_directions, directions_reaching, variances
+    from rfray.numerics.covariance import directions_explaining, variances
     from rfray.numerics.errors import NumericsError
 
     try:
@@ -135,13 +133,8 @@ def _found(layer: str, covariance: Covariance, share: float) -> Saturation:
     except NumericsError as error:
         raise NumericsError(f"layer '{layer}': {error}") from error
     if covariance.constant:
-        return Saturation(len(values), covariance.count, 0, 0)
-    return Saturation(
-        features=len(values),
-        points=covariance.count,
-        directions=delve_directions(values, share),
-        directions_reaching=directions_reaching(values, share),
-    )
+        return Saturation(len(values), covariance.count, 0)
+    return Saturation(len(values), covariance.count, directions_explaining(values, share))
 
 
 def doubts(found: Mapping[str, Saturation]) -> list[str]:
@@ -180,7 +173,6 @@ def _write(context: StageContext[SaturationParameters], found: Mapping[str, Satu
             "features": [one.features for one in found.values()],
             "points": [one.points for one in found.values()],
             "directions": [one.directions for one in found.values()],
-            "directions_reaching": [one.directions_reaching for one in found.values()],
             "saturation": [one.share for one in found.values()],
         }
     )
