@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -33,6 +34,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 CELL = Cell(dataset="digits", arch="vgg19_rf", kernel_size=3, seed=0, width=0.0625)
 IMAGES = 150
+SHIPPED = Path(__file__).resolve().parent.parent / "analysis" / "paper.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -289,7 +291,13 @@ def test_a_network_that_gives_no_numbers_is_refused_by_the_name_of_the_layer(tmp
         run(stage, tmp_path, source, settings, {"at": "init"})
 
 
-@pytest.mark.parametrize("arch", ["torchvision:resnet18", "torchvision:mobilenet_v3_small"])
+@pytest.mark.parametrize(
+    "arch",
+    [
+        "torchvision:resnet18",
+        pytest.param("torchvision:mobilenet_v3_small", marks=pytest.mark.long),
+    ],
+)
 def test_networks_from_outside_are_measured_too(tmp_path, arch):
     cell = Cell(dataset="digits", arch=arch, kernel_size=1, seed=0)
     module = initial_module(cell, "cpu")
@@ -324,7 +332,7 @@ def test_a_study_with_both_has_their_tables_and_figures(tiny_sweep, tmp_path):
     storage = storage_at(str(tmp_path / "results"), None)
     assert states_of(plan, storage) == {State.DONE}
     ledger, out = Ledger(storage.tracking_uri), tmp_path / "out"
-    found = analyze(ledger, "tiny", load_report("paper"), out)
+    found = analyze(ledger, "tiny", load_report(SHIPPED), out)
     assert found.gaps == ()
     written = {str(path.relative_to(out)) for path in found.written}
     assert {"tables/probe.csv", "tables/saturation.csv"} <= written
