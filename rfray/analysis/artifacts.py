@@ -85,6 +85,22 @@ class EffectiveFields:
 
 
 @dataclass(frozen=True)
+class ByLayer:
+    """A number of each layer of one network, from `probe.csv` or `saturation.csv`.
+
+    Attributes:
+        layers: Names of the L layers, first to last.
+        values: The number of each, (L,).
+        starts: Layers that stand out, counted from 0, by the column that is true from there on; L
+            where it is true nowhere.
+    """
+
+    layers: tuple[str, ...]
+    values: Floats
+    starts: dict[str, int]
+
+
+@dataclass(frozen=True)
 class Samples:
     """The samples of a search, from `samples.csv`.
 
@@ -131,7 +147,9 @@ def read_spectrum(path: Path) -> Spectrum:
     return Spectrum(
         ranks=_floats(path, columns["rank"]).astype(np.int64),
         eigenvalues=_floats(path, columns["eigenvalue"]),
-        converged=np.array([_truth(path, text) for text in columns["converged"]], dtype=np.bool_),
+        converged=np.array(
+            [_truth(path, "converged", text) for text in columns["converged"]], dtype=np.bool_
+        ),
     )
 
 
@@ -178,6 +196,23 @@ def read_effective_fields(path: Path) -> EffectiveFields:
     return fields
 
 
+def read_probe(path: Path) -> ByLayer:
+    """Reads `probe.csv`; ArtifactError if it is no such file."""
+    return _by_layer(path, "accuracy", ("in_tail", "field_exceeds_image"))
+
+
+def read_saturation(path: Path) -> ByLayer:
+    """Reads `saturation.csv`; ArtifactError if it is no such file."""
+    return _by_layer(path, "saturation", ())
+
+
+def _by_layer(path: Path, quantity: str, marks: tuple[str, ...]) -> ByLayer:
+    columns = _columns(path, ("layer", quantity, *marks))
+    truths = {name: [_truth(path, name, text) for text in columns[name]] for name in marks}
+    starts = {name: (*those, True).index(True) for name, those in truths.items()}
+    return ByLayer(tuple(columns["layer"]), _floats(path, columns[quantity]), starts)
+
+
 def read_pattern(path: Path) -> Floats:
     """Reads `pattern.npy`, (H, W) means of |gradient|; ArtifactError if it is no such file."""
     try:
@@ -217,8 +252,8 @@ def _floats(path: Path, texts: list[str]) -> Floats:
     return values
 
 
-def _truth(path: Path, text: str) -> bool:
+def _truth(path: Path, column: str, text: str) -> bool:
     truths = {"true": True, "1": True, "false": False, "0": False}
     if text.strip().lower() not in truths:
-        raise ArtifactError(f"{path.name}: converged is '{text}'")
+        raise ArtifactError(f"{path.name}: {column} is '{text}'")
     return truths[text.strip().lower()]

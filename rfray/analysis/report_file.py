@@ -224,6 +224,8 @@ class FigureSpec(_Selected):
         "cka",
         "erf",
         "importance",
+        "probe",
+        "saturation",
         "training",
         "pruning",
         "finetuning",

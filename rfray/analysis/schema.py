@@ -15,6 +15,8 @@ STAGES = (
     "hessian",
     "cka",
     "erf",
+    "probe",
+    "saturation",
     "importance",
 )
 """Stages in the order in which a reader meets them."""
@@ -36,7 +38,14 @@ SEED = "seed"
 """The axis that tables average over."""
 
 OWN_PARAMETER: Mapping[str, str] = MappingProxyType(
-    {"prune": "rate", "finetune": "rate", "hessian": "at", "erf": "at", "sample": "sample"}
+    {
+        "prune": "rate",
+        "finetune": "rate",
+        "hessian": "at",
+        "erf": "at",
+        "saturation": "at",
+        "sample": "sample",
+    }
 )
 """The parameter by which a stage runs several times on one cell."""
 
@@ -52,7 +61,14 @@ AXES_NOT_APPLYING: Mapping[str, frozenset[str]] = MappingProxyType(
 chooses for all seeds."""
 
 NEEDS: Mapping[str, str] = MappingProxyType(
-    {"prune": "train", "finetune": "prune", "hessian": "train", "erf": "train"}
+    {
+        "prune": "train",
+        "finetune": "prune",
+        "hessian": "train",
+        "erf": "train",
+        "probe": "train",
+        "saturation": "train",
+    }
 )
 """The stage on the same cell whose result a stage works on."""
 
@@ -64,6 +80,8 @@ READS: Mapping[str, frozenset[str]] = MappingProxyType(
         "hessian": frozenset({"train"}),
         "cka": frozenset({"train"}),
         "erf": frozenset({"train"}),
+        "probe": frozenset({"train"}),
+        "saturation": frozenset({"train"}),
         "importance": frozenset(),
         "sample": frozenset(),
         "search": frozenset({"sample"}),
@@ -128,6 +146,8 @@ METRICS: Mapping[str, frozenset[str]] = MappingProxyType(
                 "erf_share_last",
             }
         ),
+        "probe": frozenset({"probe_accuracy", "tail_start", "field_exceeds_image_at"}),
+        "saturation": frozenset({"saturation", "saturation_mean"}),
         "importance": frozenset({"max_importance", "max_importance_mean", "max_importance_std"}),
         "sample": frozenset(
             {
@@ -160,6 +180,8 @@ HEADLINES: Mapping[str, str] = MappingProxyType(
         "hessian": "trace",
         "cka": "cka_diagonal_mean",
         "erf": "erf_radius_last",
+        "probe": "tail_start",
+        "saturation": "saturation_mean",
         "importance": "max_importance_mean",
         "sample": "validation_accuracy",
         "search": "validation_accuracy",
@@ -187,6 +209,11 @@ BOUNDS: Mapping[str, tuple[float, float]] = MappingProxyType(
         ),
         # Above 1 where a gate lets the gradient leave the theoretical field.
         **dict.fromkeys(("erf_share", "erf_share_last"), _AT_LEAST_0),
+        "probe_accuracy": _PERCENTAGE,
+        "tail_start": _AT_LEAST_0,
+        "field_exceeds_image_at": _AT_LEAST_0,
+        "saturation": _SHARE,
+        "saturation_mean": _SHARE,
     }
 )
 """The least and the greatest value of the metrics that have them."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -123,6 +123,39 @@ def save_alignment(
     axes.set_yticks(named, [layers[index] for index in named], fontsize=7)
     axes.set(xlabel="layer, second seed", ylabel="layer, first seed")
     figure.colorbar(image, label=f"linear CKA, mean over pairs of seeds ({len(matrices)})")
+    figure.savefig(path)
+
+
+def save_by_layer(
+    path: Path,
+    title: str,
+    quantity: str,
+    layers: Sequence[str],
+    values: Sequence[float],
+    places: Mapping[str, int],
+) -> None:
+    """Draw a number of each layer, first to last.
+
+    Args:
+        path: Of the picture.
+        title: Its heading.
+        quantity: What the numbers are.
+        layers: Their names.
+        values: One a layer.
+        places: Layers, counted from 0, that are marked, by what they are; one that is behind the
+            last layer is not.
+    """
+    figure = _figure(title, height=4.6)
+    axes = figure.subplots()
+    axes.plot(range(len(values)), values, marker="o", ms=4, lw=1)
+    for number, (meaning, place) in enumerate(places.items(), start=1):
+        if place < len(layers):
+            axes.axvline(place, color=f"C{number}", ls=(0, (4, 2 + number)), lw=1, label=meaning)
+    named = range(0, len(layers), -(-len(layers) // _NAMED_LAYERS))
+    axes.set_xticks(named, [layers[index] for index in named], rotation=90, fontsize=7)
+    axes.set(xlabel="layer", ylabel=quantity, ylim=(0, None))
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(fontsize=7)
     figure.savefig(path)
 
 

@@ -290,7 +290,7 @@ def _draw(
     ]
     save_effective_fields(
         context.workspace / "erf.png",
-        f"{cell.arch} on {cell.dataset}, kernel_size {cell.kernel_size}, seed {cell.seed}, "
+        f"{cell.arch} on {cell.dataset}, {cell.turned_words}, seed {cell.seed}, "
         f"{context.variant['at']}",
         _spread(known, _PICTURED),
     )

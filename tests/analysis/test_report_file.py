@@ -26,9 +26,12 @@ def test_shipped_report_has_every_table_of_the_paper(shipped):
         *(f"pruned-{rate}" for rate in rates),
         *(f"finetuned-{rate}" for rate in rates),
         "erf",
+        "probe",
+        "saturation",
     ]
     assert [figure.kind for figure in layout.figures] == [
-        "training", "pruning", "finetuning", "spectra", "eigenvalues", "cka", "importance", "erf"
+        "training", "pruning", "finetuning", "spectra", "eigenvalues", "cka", "probe",
+        "saturation", "importance", "erf",
     ]  # fmt: skip
     check_names(layout, shipped, axes=(), metrics={})
 

@@ -18,7 +18,9 @@ from rfray.analysis.artifacts import (
     read_density,
     read_effective_fields,
     read_pattern,
+    read_probe,
     read_samples,
+    read_saturation,
     read_spectrum,
 )
 from rfray.analysis.expected import Gap
@@ -27,6 +29,7 @@ from rfray.analysis.figures.cka import draw_cka
 from rfray.analysis.figures.erf import draw_erf
 from rfray.analysis.figures.importance import draw_importance
 from rfray.analysis.figures.knobs import Reached, draw_knobs
+from rfray.analysis.figures.layers import draw_probe, draw_saturation
 from rfray.analysis.figures.panels import (
     Drawing,
     Read,
@@ -179,6 +182,10 @@ _DRAW: dict[str, Callable[[FigureSpec, StudyFiles], list[DrawnFigure]]] = {
     "erf": partial(_draw, Source("erf", artifact("erf.npz", read_effective_fields)), draw_erf),
     "importance": partial(
         _draw, Source("importance", artifact("pattern.npy", read_pattern)), draw_importance
+    ),
+    "probe": partial(_draw, Source("probe", artifact("probe.csv", read_probe)), draw_probe),
+    "saturation": partial(
+        _draw, Source("saturation", artifact("saturation.csv", read_saturation)), draw_saturation
     ),
     "search": partial(_draw, Source("search", artifact("samples.csv", read_samples)), draw_search),
     "knobs": _knobs,
