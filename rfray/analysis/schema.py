@@ -6,7 +6,17 @@ import math
 from collections.abc import Mapping
 from types import MappingProxyType
 
-STAGES = ("sample", "search", "train", "prune", "finetune", "hessian", "cka", "importance")
+STAGES = (
+    "sample",
+    "search",
+    "train",
+    "prune",
+    "finetune",
+    "hessian",
+    "cka",
+    "barrier",
+    "importance",
+)
 """Stages in the order in which a reader meets them."""
 
 STANDARD_AXES = ("dataset", "arch", "kernel_size", "width")
@@ -18,6 +28,9 @@ OF_A_SEARCH = ("sample", "search")
 SEED = "seed"
 """The axis that tables average over."""
 
+OVER_SEEDS = frozenset({"cka", "barrier"})
+"""Stages that compare the seeds of a cell, of which they need two."""
+
 OWN_PARAMETER: Mapping[str, str] = MappingProxyType(
     {"prune": "rate", "finetune": "rate", "hessian": "at", "sample": "sample"}
 )
@@ -26,13 +39,14 @@ OWN_PARAMETER: Mapping[str, str] = MappingProxyType(
 AXES_NOT_APPLYING: Mapping[str, frozenset[str]] = MappingProxyType(
     {
         "cka": frozenset({SEED}),
+        "barrier": frozenset({SEED}),
         "importance": frozenset({"dataset", SEED}),
         "sample": frozenset({SEED}),
         "search": frozenset({SEED}),
     }
 )
-"""Axes that a stage's runs do not have: cka spans the seeds, importance needs no data, a search
-chooses for all seeds."""
+"""Axes that a stage's runs do not have: cka and barrier span the seeds, importance needs no data, a
+search chooses for all seeds."""
 
 NEEDS: Mapping[str, str] = MappingProxyType(
     {"prune": "train", "finetune": "prune", "hessian": "train"}
@@ -46,6 +60,7 @@ READS: Mapping[str, frozenset[str]] = MappingProxyType(
         "finetune": frozenset({"prune", "train"}),
         "hessian": frozenset({"train"}),
         "cka": frozenset({"train"}),
+        "barrier": frozenset({"train"}),
         "importance": frozenset(),
         "sample": frozenset(),
         "search": frozenset({"sample"}),
@@ -100,6 +115,20 @@ METRICS: Mapping[str, frozenset[str]] = MappingProxyType(
         ),
         "hessian": frozenset({"eigenvalue", "residual", "trace"}),
         "cka": frozenset({"cka_diagonal_mean"}),
+        "barrier": frozenset(
+            {
+                "loss_barrier",
+                "loss_barrier_mean",
+                "loss_barrier_std",
+                "accuracy_barrier",
+                "accuracy_barrier_mean",
+                "accuracy_barrier_std",
+                "train_loss_barrier_mean",
+                "train_loss_barrier_std",
+                "train_accuracy_barrier_mean",
+                "train_accuracy_barrier_std",
+            }
+        ),
         "importance": frozenset({"max_importance", "max_importance_mean", "max_importance_std"}),
         "sample": frozenset(
             {
@@ -131,6 +160,7 @@ HEADLINES: Mapping[str, str] = MappingProxyType(
         "finetune": "test_accuracy",
         "hessian": "trace",
         "cka": "cka_diagonal_mean",
+        "barrier": "loss_barrier_mean",
         "importance": "max_importance_mean",
         "sample": "validation_accuracy",
         "search": "validation_accuracy",
@@ -153,6 +183,10 @@ BOUNDS: Mapping[str, tuple[float, float]] = MappingProxyType(
         "activation_variance_ratio_pruned": _AT_LEAST_0,
         "activation_variance_ratio_repaired": _AT_LEAST_0,
         "cka_diagonal_mean": _SHARE,
+        "loss_barrier": _AT_LEAST_0,
+        "loss_barrier_mean": _AT_LEAST_0,
+        "accuracy_barrier": _PERCENTAGE,
+        "accuracy_barrier_mean": _PERCENTAGE,
     }
 )
 """The least and the greatest value of the metrics that have them."""

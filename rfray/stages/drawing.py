@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,6 +75,35 @@ def save_spectrum(
     peak = max(density)
     below.set(xlabel="eigenvalue λ", ylabel="density P(λ)", yscale="log")
     below.set_ylim(peak * 10.0**-_DECADES, peak * 4)
+    figure.savefig(path)
+
+
+def save_paths(
+    path: Path,
+    title: str,
+    alphas: NDArray[np.float64],
+    curves: Mapping[str, NDArray[np.float64]],
+) -> None:
+    """Draw loss and accuracy on the lines between pairs of networks, and what the ends expect.
+
+    Args:
+        path: Of the picture.
+        title: Its heading.
+        alphas: Positions, (points,).
+        curves: `train_loss`, `test_loss`, `train_accuracy` and `test_accuracy`, (pairs, points).
+    """
+    figure = _figure(title, height=5.6)
+    places = figure.subplots(2, 1, sharex=True)
+    for axes, quantity in zip(places, ("loss", "accuracy"), strict=True):
+        for colour, split in (("C1", "train"), ("C0", "test")):
+            values = curves[f"{split}_{quantity}"]
+            mean = values.mean(axis=0)
+            axes.plot(alphas, values.T, color=colour, lw=0.6, alpha=0.4)
+            axes.plot(alphas, mean, color=colour, lw=1.8, label=f"{split}, mean of {len(values)}")
+            axes.plot(alphas[[0, -1]], mean[[0, -1]], color=colour, lw=1, ls=":")
+    places[0].set(ylabel="loss")
+    places[0].legend(fontsize=8)
+    places[1].set(ylabel="accuracy (%)", xlabel="position between the first seed and the second")
     figure.savefig(path)
 
 
