@@ -216,7 +216,15 @@ class FigureSpec(_Selected):
     """
 
     kind: Literal[
-        "spectra", "eigenvalues", "cka", "importance", "training", "pruning", "finetuning", "search"
+        "spectra",
+        "eigenvalues",
+        "cka",
+        "barriers",
+        "importance",
+        "training",
+        "pruning",
+        "finetuning",
+        "search",
     ]
 
 

@@ -14,14 +14,17 @@ from typing import TypeVar
 from matplotlib.figure import Figure
 
 from rfray.analysis.artifacts import (
+    Paths,
     read_alignment,
     read_density,
+    read_paths,
     read_pattern,
     read_samples,
     read_spectrum,
 )
 from rfray.analysis.expected import Gap
 from rfray.analysis.figures.accuracy import draw_finetuning, draw_pruning
+from rfray.analysis.figures.barrier import draw_barriers
 from rfray.analysis.figures.cka import draw_cka
 from rfray.analysis.figures.importance import draw_importance
 from rfray.analysis.figures.panels import Drawing, Source, StudyFiles, artifact, collect, latest
@@ -103,6 +106,10 @@ def _draw_side_by_side(
     return figures
 
 
+def _paths(spec: FigureSpec, study: StudyFiles) -> list[Drawing[Paths]]:
+    return collect(Source("barrier", artifact("barrier.csv", read_paths)), spec.where, study)
+
+
 def _curves(spec: FigureSpec, study: StudyFiles) -> list[Drawing[dict[str, Curve]]]:
     return collect(Source("train", curves_reader), spec.where, study)
 
@@ -134,6 +141,7 @@ _DRAW: dict[str, Callable[[FigureSpec, StudyFiles], list[DrawnFigure]]] = {
         _draw, Source("hessian", artifact("spectrum.csv", read_spectrum)), draw_eigenvalues
     ),
     "cka": partial(_draw, Source("cka", artifact("cka.npz", read_alignment)), draw_cka),
+    "barriers": partial(_draw_side_by_side, _paths, sheets, draw_barriers),
     "importance": partial(
         _draw, Source("importance", artifact("pattern.npy", read_pattern)), draw_importance
     ),
