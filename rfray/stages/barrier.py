@@ -266,8 +266,8 @@ def doubts(sources: Sequence[Input], frame: pd.DataFrame, test_images: int) -> l
     ]
     if moved:
         sentences.append(
-            "At the ends the statistics estimated anew change the test accuracy (%): "
-            f"{', '.join(moved)}. More barrier.statistics_images may tell them better."
+            "The batch-norm statistics estimated anew change the test accuracy (%) of the ends "
+            f"themselves: {', '.join(moved)}. The barrier is one between these."
         )
     chance = 1 / sources[0].cell.facts.classes
     above = 100 * (chance + _ONE_SIDED * sqrt(chance * (1 - chance) / test_images))
