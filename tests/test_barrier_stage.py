@@ -14,7 +14,7 @@ from rfray.data.device import normalised, resident
 from rfray.data.subset import fixed_subset
 from rfray.models.permutations import channel_groups, permuted_state
 from rfray.plan import make_plan
-from rfray.stages import barrier
+from rfray.stages import barrier, train
 from rfray.stages.stage import Input, StageContext
 from rfray.sweep_file import load_study
 from rfray.training.weights import initial_module, load_module, save_module
@@ -89,10 +89,29 @@ def test_a_network_has_no_barrier_with_itself(networks, tmp_path, align):
     assert metrics["accuracy_barrier_mean"] == 0
 
 
-@pytest.mark.parametrize("arch", ["vgg19_rf", "resnet50"])
-def test_a_permuted_copy_has_a_barrier_that_alignment_takes_away(tmp_path, arch):
-    one, other = cell(0, arch), cell(1, arch)
-    module = trained_like(one, 0)
+def truly_trained(one, folder):
+    """What a short training makes."""
+    folder.mkdir()
+    settings = {"epochs": 2, "batch_size": 32, "images_per_epoch": 896, "gradient_clip": 1.0}
+    train.run(
+        StageContext(
+            parameters=train.TrainParameters(**settings, learning_rate=0.1),
+            variant={},
+            cells=(one,),
+            inputs=(),
+            workspace=folder,
+            checkpoint=folder,
+            device="cpu",
+            report=lambda step, metrics: None,
+            remark=print,
+        )
+    )
+    return load_module(one, folder / "model.safetensors", "cpu")
+
+
+def test_a_permuted_copy_has_a_barrier_that_alignment_takes_away(tmp_path):
+    one, other = cell(0, kernel_size=3), cell(1, kernel_size=3)
+    module = truly_trained(one, tmp_path / "train")
     groups = channel_groups(module.network, one.facts.image_size)
     orders = [np.random.default_rng(0).permutation(group.size) for group in groups]
     state = permuted_state(module.state_dict(), groups, orders)
@@ -101,10 +120,11 @@ def test_a_permuted_copy_has_a_barrier_that_alignment_takes_away(tmp_path, arch)
     second = left(module, other, tmp_path / "second")
     apart, _, _ = measured([first, second], tmp_path / "none")
     together, frame, _ = measured([first, second], tmp_path / "weights", align="weights")
-    assert apart["loss_barrier_mean"] > 0.02
-    assert together["loss_barrier_mean"] == pytest.approx(0, abs=1e-6)
+    assert apart["loss_barrier_mean"] > 0.5
+    assert apart["accuracy_barrier_mean"] > 20
+    assert together["loss_barrier_mean"] == pytest.approx(0, abs=1e-5)
     assert together["accuracy_barrier_mean"] == 0
-    assert np.ptp(frame["test_loss"]) < 1e-6
+    assert np.ptp(frame["test_loss"]) < 1e-5
 
 
 SOFTMAX_REGRESSION = """\
@@ -238,6 +258,8 @@ def test_interpolated_statistics_are_warned_of_before_anything_starts():
 
 def test_alignment_is_an_axis():
     only = [f"{stage}=false" for stage in ("prune", "finetune", "hessian", "cka", "importance")]
-    plan = make_plan(load_study("quickstart", [*only, "axes.barrier.align=[none, weights]"]))
+    plan = make_plan(
+        load_study("quickstart", [*only, "barrier={}", "axes.barrier.align=[none, weights]"])
+    )
     names = {node.name for node in plan.nodes.values() if node.stage == "barrier"}
     assert {f"vgg19_rf-digits-k3/barrier-align={align}" for align in ("none", "weights")} < names
