@@ -92,7 +92,7 @@ def test_a_network_has_no_barrier_with_itself(networks, tmp_path, align):
 def truly_trained(one, folder):
     """What a short training makes."""
     folder.mkdir()
-    settings = {"epochs": 2, "batch_size": 32, "images_per_epoch": 896, "gradient_clip": 1.0}
+    settings = {"epochs": 1, "batch_size": 32, "images_per_epoch": 896, "gradient_clip": 1.0}
     train.run(
         StageContext(
             parameters=train.TrainParameters(**settings, learning_rate=0.1),
@@ -118,8 +118,8 @@ def test_a_permuted_copy_has_a_barrier_that_alignment_takes_away(tmp_path):
     first = left(module, one, tmp_path / "first")
     module.load_state_dict(state)
     second = left(module, other, tmp_path / "second")
-    apart, _, _ = measured([first, second], tmp_path / "none")
-    together, frame, _ = measured([first, second], tmp_path / "weights", align="weights")
+    apart, _, _ = measured([first, second], tmp_path / "none", points=3)
+    together, frame, _ = measured([first, second], tmp_path / "weights", align="weights", points=3)
     assert apart["loss_barrier_mean"] > 0.5
     assert apart["accuracy_barrier_mean"] > 20
     assert together["loss_barrier_mean"] == pytest.approx(0, abs=1e-5)
