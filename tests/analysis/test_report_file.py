@@ -28,7 +28,8 @@ def test_shipped_report_has_every_table_of_the_paper(shipped):
         "barrier",
     ]
     assert [figure.kind for figure in layout.figures] == [
-        "training", "pruning", "finetuning", "spectra", "eigenvalues", "cka", "importance"
+        "training", "pruning", "finetuning", "spectra", "eigenvalues", "cka", "barriers",
+        "importance"
     ]  # fmt: skip
     check_names(layout, shipped, axes=(), metrics={})
 
