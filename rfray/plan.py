@@ -20,6 +20,7 @@ from rfray.models.geometry import Geometry, geometry
 from rfray.models.network import Layer, Network
 from rfray.naming import OF_A_SEARCH, SAMPLE, SEARCH, TRAIN, scope_name, shown, stage_label
 from rfray.parameters import Parameters
+from rfray.search_space import Proposal
 from rfray.settings import CELL_SETTINGS
 from rfray.stages.registry import stages
 from rfray.stages.sample import SampleParameters
@@ -416,14 +417,18 @@ def _search_nodes(layout: _Layout, one: Place) -> Iterator[Node]:
     """The samples of one search, and behind them the search itself."""
     search = layout.study.search_drawn
     assert search is not None  # noqa: S101 (there are no groups otherwise)
-    samples = []
-    for number, drawn in enumerate(search.drawn):
-        samples.append(_sample_node(layout, one, search, number, drawn))
-        yield samples[-1]
+    samples = [
+        _sample_node(layout, one, search, number, drawn)
+        for number, drawn in enumerate(search.drawn)
+    ]
+    for numbers in search.proposed:
+        earlier = tuple(node.key for node in samples)
+        samples += [_proposed_node(layout, one, search, number, earlier) for number in numbers]
+    yield from samples
     cell, settings = layout.cell(one), layout.shown(one)
     stage = stages()[SEARCH]
     own = search.model_dump(include={"metric", "scheduler"})
-    own |= {
+    own |= {  # how samples were found, their keys say
         "space": {
             name: domain.model_dump(exclude_none=True) for name, domain in search.space.items()
         }
@@ -435,6 +440,7 @@ def _search_nodes(layout: _Layout, one: Place) -> Iterator[Node]:
         "inputs": [node.key for node in samples],
     }
     written = {"samples": search.samples, "per": search.per, **own}
+    written |= search.model_dump(include={"algorithm", "startup", "at_once"}, exclude_defaults=True)
     written["space"] = json.dumps(own["space"])  # as the study document says it
     yield Node(
         key=digest(identity),
@@ -454,43 +460,79 @@ def _search_nodes(layout: _Layout, one: Place) -> Iterator[Node]:
 def _sample_node(
     layout: _Layout, one: Place, search: DrawnSearch, number: int, drawn: Mapping[str, Any]
 ) -> Node:
-    """A training with what a sample tries; its number is no part of its key."""
-    cell, stage = layout.cell(one), stages()[SAMPLE]
+    """A training with what a drawn sample tries; its number is no part of its key."""
     tried = {name.partition(".")[2]: value for name, value in drawn.items()}
     usual = layout.chosen(stages()[TRAIN], one).parameters.model_dump()
+    given = {**usual, **tried, "metric": search.metric, "scheduler": search.scheduler}
     try:
-        parameters = SampleParameters.model_validate(
-            {**usual, **tried, "metric": search.metric, "scheduler": search.scheduler}
-        )
+        parameters = SampleParameters.model_validate(given)
     except ValidationError as error:
         words = ", ".join(f"{name} {shown(value)}" for name, value in drawn.items())
         where = f"{layout.study.name}: search with {words}"
         raise UserError(in_words(error.errors()[0]), where=where) from error
+    # Samples that are trained to their end are the same, whatever they are compared by.
+    unsaid = {"metric"} if search.scheduler == "none" else set[str]()
+    return _node_of_sample(layout, one, number, parameters, unsaid=unsaid, drawn=drawn, inputs=())
+
+
+def _proposed_node(
+    layout: _Layout, one: Place, search: DrawnSearch, number: int, earlier: tuple[str, ...]
+) -> Node:
+    """A training with what follows from the samples before it."""
+    place = next(n.index(number) for n in search.proposed if number in n)
+    proposal = Proposal(space=dict(search.space), startup=search.startup, place=place)
+    usual = layout.chosen(stages()[TRAIN], one).parameters.model_dump()
+    given = {**usual, "metric": search.metric, "scheduler": search.scheduler, "proposal": proposal}
+    parameters = SampleParameters.model_validate(given)
+    unsaid = {name.partition(".")[2] for name in search.space}
+    return _node_of_sample(layout, one, number, parameters, unsaid=unsaid, drawn={}, inputs=earlier)
+
+
+def _node_of_sample(
+    layout: _Layout,
+    one: Place,
+    number: int,
+    parameters: SampleParameters,
+    *,
+    unsaid: set[str],
+    drawn: Mapping[str, Any],
+    inputs: tuple[str, ...],
+) -> Node:
+    """A sample's node.
+
+    Args:
+        layout: The study's.
+        one: The place of the cell that it trains.
+        number: Its number in its search.
+        parameters: With what it tries, where that is known.
+        unsaid: Parameters that are no part of its key.
+        drawn: What it tries, by dotted names; empty where it follows from the samples before it.
+        inputs: The keys of those.
+    """
+    cell, stage = layout.cell(one), stages()[SAMPLE]
     identity = {
         "stage": stage.name,
         "version": stage.version,
-        # Samples that are trained to their end are the same, whatever they are compared by.
-        "parameters": parameters.model_dump(
-            exclude_defaults=True, exclude={"metric"} if search.scheduler == "none" else set()
-        ),
+        "parameters": parameters.model_dump(exclude_defaults=True, exclude=unsaid),
         "subject": _subject(stage, cell),
     }
     settings = layout.shown(one)
+    logged = parameters.model_dump(exclude={"proposal"} | (unsaid if inputs else set()))
     return Node(
-        key=digest(identity),
+        key=digest(identity | ({"inputs": inputs} if inputs else {})),
         stage=stage.name,
         variant={"sample": number},
         cells=(cell,),
         parameters=parameters,
         name=f"{scope_name('sample', cell, layout.varying, settings)}/{SAMPLE}-{number}",
-        inputs=(),
+        inputs=inputs,
         parent=None,
         settings={**settings, **drawn},
         params={
             **_scope_params(stage, (cell,)),
             **settings,
             **drawn,
-            **parameters.model_dump(),
+            **logged,
             "sample": number,
         },
         work=stage.work(parameters, cell),
@@ -503,8 +545,11 @@ def _search_findings(study: Study) -> Iterator[str]:
     if search is None:
         return
     space = "; ".join(f"{name} {domain}" for name, domain in search.space.items())
-    few = len(search.drawn)
+    learning = [number for numbers in search.proposed for number in numbers]
+    few = len(search.drawn) + len(learning)
     count = f"{few} samples" if few == search.samples else f"{few} samples, all that differ"
+    if learning:
+        count += f" ({len(search.drawn)} drawn, then {search.at_once} at a time by Optuna)"
     per = ", ".join(search.per)
     yield f"search: for each {per or 'study'}, {count} of {space}, by {search.metric}"
 

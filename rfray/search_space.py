@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
@@ -70,6 +71,20 @@ Space = Mapping[str, Domain]
 Choice = Mapping[str, Any]
 """A value for each searched setting, by its dotted name."""
 
+Tried = tuple[Choice, float | None]
+"""What a sample tried, and the metric that it came to; None where it has diverged."""
+
+
+class Proposal(Parameters):
+    """Where a sample stands whose settings follow from the samples before it.
+
+    Two samples of one round know the same earlier ones, and run at the same time.
+    """
+
+    space: dict[str, Domain]
+    startup: int = Field(description="How many samples were drawn, not proposed.")
+    place: int = Field(description="Its place in its round, from 0.")
+
 
 def metric_problem(metric: str) -> str | None:
     """What is wrong with a search's metric, in a sentence; None if nothing is."""
@@ -86,6 +101,16 @@ def best(values: Sequence[float], metric: str) -> int:
     return pick(range(len(values)), key=values.__getitem__)
 
 
+def rounds(drawn: int, samples: int, at_once: int) -> list[range]:
+    """The numbers of the samples that are proposed behind those drawn, a range a round."""
+    return [range(first, min(first + at_once, samples)) for first in range(drawn, samples, at_once)]
+
+
+def combinations(space: Space) -> float:
+    """How many choices a space holds; infinite with a range of real numbers."""
+    return math.prod((_count(domain) for domain in space.values()), start=1.0)
+
+
 def at_edge(chosen: Any, tried: Iterable[Any]) -> str | None:
     """Which end of all values that were tried the chosen one is: `lowest`, `highest`; else None.
 
@@ -97,6 +122,16 @@ def at_edge(chosen: Any, tried: Iterable[Any]) -> str | None:
     if chosen == min(found):
         return "lowest"
     return "highest" if chosen == max(found) else None
+
+
+def _count(domain: Domain) -> float:
+    match domain.kind:
+        case "choice":
+            return float(len(domain.values))
+        case "integers":
+            low, high = domain.values
+            return float(high - low + 1)
+    return math.inf
 
 
 def _problem(domain: Domain) -> str | None:

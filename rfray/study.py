@@ -277,6 +277,8 @@ class Study(Parameters):
         document = self.model_dump(mode="json", exclude_none=True)
         if self.search_drawn is not None:
             document[SEARCH]["drawn"] = self.search_drawn.drawn
+            if self.search_drawn.proposed:
+                document[SEARCH]["planned_samples"] = self.search_drawn.proposed[-1].stop
             for name in self.searched:  # what is searched has no value that holds for all
                 stage, _, leaf = name.partition(".")
                 document[stage].pop(leaf, None)

@@ -16,7 +16,7 @@ from rfray.errors import UserError, in_words, nearest
 from rfray.models.outside import use_network_folders
 from rfray.naming import SEARCH, TRAIN
 from rfray.parameters import Parameters
-from rfray.search_draws import draws
+from rfray.search_draws import INSTALL_OPTUNA, draws, optuna_problem
 from rfray.search_space import Domain
 from rfray.settings import advice, settings
 from rfray.stages.registry import sections, stages
@@ -157,11 +157,27 @@ def _with_samples(study: Study, source: str, places: Mapping[str, str]) -> Study
     place = f"{places.get(f'{SEARCH}.space', source)}: {SEARCH}.space"
     for name in search.space:
         _refuse_unsearchable(name, study, place)
-    drawn = [dict(choice) for choice in draws(search.space, search.samples)]
+    drawn = [dict(choice) for choice in draws(search.space, _to_draw(search, where))]
     for name, domain in search.space.items():
         _refuse_wrong_values(name, domain, [choice[name] for choice in drawn], place)
     with_draws = DrawnSearch.model_validate({**search.model_dump(), "drawn": drawn})
     return study.model_copy(update={SEARCH: with_draws})
+
+
+def _to_draw(search: SearchParameters, where: str) -> int:
+    """How many samples are drawn; UserError if others are to be proposed and cannot be."""
+    if search.algorithm == "random":
+        return search.samples
+    problem = optuna_problem()
+    if problem is not None:
+        raise UserError(problem, where=f"{where}.algorithm", do=INSTALL_OPTUNA)
+    if search.startup >= search.samples:
+        raise UserError(
+            f"startup is {search.startup} of {search.samples} samples: Optuna has none to propose",
+            where=f"{where}.startup",
+            do="lower it, or take more samples",
+        )
+    return search.startup
 
 
 def _refuse_unsearchable(name: str, study: Study, where: str) -> None:

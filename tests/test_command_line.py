@@ -155,6 +155,36 @@ def test_a_sweep_through_ray_and_mlflow_killed_resumed_grown_and_analysed(tiny_s
     assert not any(run.info.status == "RUNNING" for run in runs_of(results))
 
 
+SEARCHED = [
+    "axes.dataset=[digits]", "axes.arch=[vgg19_rf]", "axes.width=[0.125]", "axes.kernel_size=[5]",
+    "axes.seed=[0]", "data.validation=300", "train.epochs=2", "train.batch_size=32",
+    "train.images_per_epoch=256", "search.samples=5", "search.algorithm=optuna", "search.startup=3",
+    "search.at_once=2", "prune=false", "finetune=false", "hessian=false", "cka=false",
+    "importance=false", "name=tiny",
+]  # fmt: skip
+
+
+@pytest.mark.ray
+def test_a_search_by_asha_and_optuna_killed_in_its_samples_goes_on(tmp_path):
+    command = [sys.executable, "-m", "rfray.sweep", "tuned", *SEARCHED, "--storage", str(tmp_path)]
+    driver = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    wait_for_finished(tmp_path, driver, at_least=1)
+    os.killpg(driver.pid, signal.SIGKILL)
+    driver.wait()
+    before = [run for run in runs_of(tmp_path) if run.info.status == "FINISHED"]
+    assert {run.data.tags["rfray.stage"] for run in before} == {"sample"}
+    resumed = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    runs = runs_of(tmp_path)
+    assert Counter((run.data.tags["rfray.stage"], run.info.status) for run in runs) == {
+        ("sample", "FINISHED"): 5, ("search", "FINISHED"): 1, ("train", "FINISHED"): 1,
+    }  # fmt: skip
+    ended = {run.info.run_id: run.info.end_time for run in runs}
+    assert all(ended[run.info.run_id] == run.info.end_time for run in before)
+
+
 def wait_for_finished(results, driver, at_least):
     return wait_for(results, driver, "FINISHED", at_least)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shlex
+import statistics
 from collections import Counter
 from pathlib import Path
 
@@ -17,8 +19,9 @@ from rfray.engine.frontier import State
 from rfray.engine.view import Watcher
 from rfray.errors import UserError
 from rfray.plan import make_plan
-from rfray.search_draws import draws
-from rfray.search_space import Domain, at_edge, best
+from rfray.search_draws import draws, proposed
+from rfray.search_space import Domain, Proposal, at_edge, best, rounds
+from rfray.seeding import stream_seed
 from rfray.storage import storage_at
 from rfray.sweep_file import load_study
 from rfray.sweep_run import prepared, run_sweep
@@ -80,6 +83,80 @@ def test_further_samples_and_settings_leave_what_was_drawn():
 
 def test_samples_that_are_alike_are_tried_once():
     assert len(draws({"a": Domain(choice=[1, 2])}, 50)) == 2
+
+
+# What is proposed
+
+LINE = {
+    "train.learning_rate": Domain(log_uniform=[1e-4, 1]),
+    "train.momentum": Domain(uniform=[0, 1]),
+}
+
+
+def closeness(choice):
+    """Highest where the learning rate is 0.1 and the momentum 0.9."""
+    rate, momentum = choice["train.learning_rate"], choice["train.momentum"]
+    return -((math.log10(rate) + 1) ** 2) - (momentum - 0.9) ** 2
+
+
+def learned(samples, *, startup=8, at_once=4, space=LINE, value=closeness):
+    """What a whole search tries, in rounds."""
+    tried = [(choice, value(choice)) for choice in draws(space, startup)]
+    for numbers in rounds(startup, samples, at_once):
+        choices = [
+            proposed(
+                Proposal(space=space, startup=startup, place=place), tried, "validation_accuracy"
+            )
+            for place in range(len(numbers))
+        ]
+        tried += [(choice, value(choice)) for choice in choices]
+    return tried
+
+
+def test_rounds_go_on_behind_what_was_drawn():
+    assert rounds(8, 15, 4) == [range(8, 12), range(12, 15)]
+    assert rounds(8, 8, 4) == []
+
+
+def test_proposals_come_nearer_than_draws_do():
+    proposals = [value for _, value in learned(40)[8:]]
+    drawn = [closeness(choice) for choice in draws(LINE, 40)[8:]]
+    assert statistics.median(proposals) > statistics.median(drawn) / 2
+    assert max(proposals) > max(drawn)
+
+
+def test_a_proposal_follows_from_what_was_tried_alone():
+    assert learned(16) == learned(16)
+    assert learned(20)[:16] == learned(16)
+
+
+def test_proposals_agree_with_optuna_asked_directly():
+    optuna = pytest.importorskip("optuna")
+    tried = learned(8)
+    distributions = {
+        "train.learning_rate": optuna.distributions.FloatDistribution(1e-4, 1, log=True),
+        "train.momentum": optuna.distributions.FloatDistribution(0, 1),
+    }
+    sampler = optuna.samplers.TPESampler(
+        seed=stream_seed(0, "proposal", len(tried)) % 2**32, n_startup_trials=8
+    )
+    study = optuna.create_study(direction="maximize", sampler=sampler)
+    for choice, value in tried:
+        study.add_trial(
+            optuna.trial.create_trial(params=choice, distributions=distributions, value=value)
+        )
+    expected = [study.ask(distributions).params for _ in range(3)]
+    assert [
+        proposed(Proposal(space=LINE, startup=8, place=place), tried, "validation_accuracy")
+        for place in range(3)
+    ] == expected
+
+
+def test_what_diverged_is_told_as_failed_and_not_repeated():
+    space = {"train.momentum": Domain(choice=[0.0, 0.5, 0.9])}
+    tried = [({"train.momentum": 0.0}, None), ({"train.momentum": 0.9}, 50.0)]
+    choice = proposed(Proposal(space=space, startup=1, place=0), tried, "validation_accuracy")
+    assert choice == {"train.momentum": 0.5}
 
 
 # What is chosen
@@ -145,6 +222,29 @@ def test_without_a_search_keys_are_what_they_were(tiny_sweep):
     )
 
 
+OPTUNA = ["search.algorithm=optuna", "search.startup=3", "search.at_once=2", "search.samples=7"]
+
+
+def test_each_round_of_optuna_reads_all_samples_before_it(searched):
+    samples = of_stage(searched(*OPTUNA), "sample")
+    assert [len(node.inputs) for node in samples] == [0, 0, 0, 3, 3, 5, 5]
+    assert samples[5].inputs == tuple(node.key for node in samples[:5])
+    assert not {"learning_rate", "train.learning_rate", "weight_decay"} & set(samples[5].params)
+    assert len({node.key for node in samples}) == 7
+
+
+def test_what_optuna_begins_with_is_what_a_random_search_tried(searched):
+    drawn = {node.key for node in of_stage(searched(), "sample")}
+    further = [*OPTUNA, "search.samples=9"]
+    keys = [{n.key for n in of_stage(searched(*o), "sample")} for o in (OPTUNA, further)]
+    assert drawn < keys[0] < keys[1]
+
+
+def test_a_small_space_has_no_more_samples_than_choices(searched):
+    space = "search.space={train.weight_decay: {choice: [0, 5e-5, 5e-4, 5e-3]}}"
+    assert len(of_stage(searched(*OPTUNA, space), "sample")) == 4
+
+
 # What is refused
 
 
@@ -174,6 +274,8 @@ def test_without_a_search_keys_are_what_they_were(tiny_sweep):
         (["search.per=[seed]"], "what each search has in common"),
         (["train=false"], "a search tries settings of training"),
         (["search.scheduler=hyperband"], "'none' or 'asha'"),
+        (["search.algorithm=optunna"], "'random' or 'optuna'"),
+        (["search.algorithm=optuna", "search.startup=3"], "has none to propose"),
     ],
 )
 def test_bad_input_is_one_line(searched, overrides, words):
@@ -204,6 +306,47 @@ def test_seeds_train_with_what_won_and_every_number_says_so(searched, tmp_path):
     for metric in ("train_loss", "validation_loss", "validation_accuracy"):
         assert trained[0].metrics[metric] == winner.metrics[metric]
     assert not any("test" in metric for metric in winner.metrics)
+
+
+def test_without_optuna_the_search_is_refused_in_one_line(searched, monkeypatch):
+    monkeypatch.setattr("rfray.search_draws.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"Optuna, which is not installed.*rfray\[optuna\]"):
+        searched(*OPTUNA)
+
+
+def test_samples_that_optuna_proposes_are_recorded_resumed_and_analysed(searched, tmp_path):
+    plan, ended = searched(*OPTUNA), []
+
+    def dies(ending):
+        ended.append(ending.node.name)
+        if len(ended) == 5:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        swept(plan, tmp_path / "results", watcher=Watcher(ended=dies, looked=lambda view: None))
+    frontier, runs = swept(plan, tmp_path / "results")
+    assert set(frontier.states.values()) == {State.DONE}
+    samples = [runs[f"vgg19_rf-digits-k5/sample-{number}"] for number in range(7)]
+    tried = [
+        (
+            {f"train.{n}": float(run.params[n]) for n in ("learning_rate", "weight_decay")},
+            run.metrics["validation_accuracy"],
+        )
+        for run in samples
+    ]
+    for number, place, known in ((3, 0, 3), (4, 1, 3), (6, 1, 5)):
+        proposal = Proposal(space=plan.study.search_drawn.space, startup=3, place=place)
+        expected = proposed(proposal, tried[:known], "validation_accuracy")
+        assert tried[number][0] == pytest.approx(expected)
+        assert (
+            float(samples[number].params["train.learning_rate"])
+            == tried[number][0]["train.learning_rate"]
+        )
+    assert runs["vgg19_rf-digits-k5/search"].metrics["samples_tried"] == 7
+    ledger = Ledger(storage_at(str(tmp_path / "results"), None).tracking_uri)
+    found = analyze(ledger, "tiny", load_report(ROOT / "analysis" / "paper.yaml"), tmp_path / "out")
+    assert found.gaps == ()
+    assert not found.left_out
 
 
 class StoppedError(Exception):

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
+from linear_copy import pixels_reached as pixels_reached_along
+from linear_copy import taps_that_matter
 from torch import nn
 from torchvision import models
 from torchvision.ops import SqueezeExcitation
@@ -99,6 +104,54 @@ def test_parameters_have_their_own_names_but_for_factors_a_channel(name):
 @pytest.mark.parametrize(("name", "field"), TORCHVISION.items())
 def test_the_receptive_fields_are_known(name, field):
     assert geometry(description(name), 224).receptive_field == field
+
+
+def assert_fields_are_what_a_linear_copy_reaches(name, image_size, axis):
+    """Of every unit of every layer, as much of its field as lies in the image."""
+    network = description(name)
+    shape = geometry(network, image_size)
+    pixels = torch.arange(image_size)[:, None]
+    reached = pixels_reached_along(network, axis, image_size)
+    for layer in (shape.layer(layer.name) for layer in network.trunk):
+        window, units = layer.windows[axis], torch.arange(layer.shape.along(axis))
+        offsets = units * window.jump
+        within = (window.first + offsets <= pixels) & (pixels <= window.last + offsets)
+        # A stride may end before the last pixel: then no unit sees it.
+        seen = reached[layer.name].any(dim=1, keepdim=True)
+        assert torch.equal(reached[layer.name], within & seen), layer.name
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("name", TORCHVISION)
+def test_receptive_fields_are_what_a_linear_copy_reaches_in_a_small_image(name, axis):
+    assert_fields_are_what_a_linear_copy_reaches(name, 97, axis)
+
+
+@pytest.mark.parametrize("name", TORCHVISION)
+def test_receptive_fields_are_what_a_linear_copy_reaches_in_an_image_that_holds_them(name):
+    assert_fields_are_what_a_linear_copy_reaches(name, TORCHVISION[name] + 65, 0)
+
+
+@pytest.mark.parametrize("image_size", [32, 64, 97])
+@pytest.mark.parametrize("name", TORCHVISION)
+def test_live_taps_of_torchvisions_networks_are_those_that_matter(name, image_size):
+    network = description(name)
+    found = live_taps(network, image_size)
+    for axis in (0, 1):
+        mattering = taps_that_matter(network, axis, image_size)
+        assert {layer: taps[axis] for layer, taps in found.items()} == mattering
+
+
+def test_the_docs_table_of_networks_is_what_its_script_makes():
+    path = Path(__file__).parents[1] / "docs" / "network_table.py"
+    spec = importlib.util.spec_from_file_location("network_table", path)
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    written = path.with_name("networks.md").read_text().splitlines()
+    for size in (32, 64):
+        assert set(script.own_lines(size)) <= set(written)
+    assert set(script.torchvision_lines(["squeezenet1_1"], 224)) <= set(written)
+    assert set(script.TORCHVISION) == set(TORCHVISION)
 
 
 def pixels_reached(network, layer, axis, unit, image_size):

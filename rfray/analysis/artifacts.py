@@ -64,6 +64,27 @@ class Alignment:
 
 
 @dataclass(frozen=True)
+class EffectiveFields:
+    """Effective receptive fields of some layers of one network, from `erf.npz`.
+
+    Attributes:
+        layers: Names of the L layers in forward order.
+        places: Place of each among the network's convolutional and linear layers, (L,).
+        maps: Mean |gradient|² of each pixel, (L, H, W).
+        rows: First row of the image in the theoretical field, and the one behind the last, (L, 2).
+        columns: The same of columns, (L, 2).
+        radius: Root of the second moment of each map, pixels, (L,); NaN where there is no gradient.
+    """
+
+    layers: tuple[str, ...]
+    places: NDArray[np.int64]
+    maps: Floats
+    rows: NDArray[np.int64]
+    columns: NDArray[np.int64]
+    radius: Floats
+
+
+@dataclass(frozen=True)
 class Samples:
     """The samples of a search, from `samples.csv`.
 
@@ -168,6 +189,31 @@ def read_alignment(path: Path) -> Alignment:
         wanted = f"{len(pairs)} pairs of {count} layers"
         raise ArtifactError(f"{path.name} holds matrices {matrices.shape}, not {wanted}")
     return Alignment(layers, pairs, matrices)
+
+
+def read_effective_fields(path: Path) -> EffectiveFields:
+    """Reads `erf.npz`; ArtifactError if it is no such file."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            fields = EffectiveFields(
+                layers=tuple(str(name) for name in arrays["layers"]),
+                places=np.asarray(arrays["steps"], dtype=np.int64),
+                maps=np.asarray(arrays["maps"], dtype=np.float64),
+                rows=np.asarray(arrays["rows"], dtype=np.int64),
+                columns=np.asarray(arrays["columns"], dtype=np.int64),
+                radius=np.asarray(arrays["erf_radius"], dtype=np.float64),
+            )
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise ArtifactError(f"{path.name} cannot be read: {error}") from error
+    count = len(fields.layers)
+    if count == 0 or fields.maps.ndim != 3:
+        raise ArtifactError(f"{path.name} holds no maps of layers")
+    wanted = {"steps": (count,), "rows": (count, 2), "columns": (count, 2), "erf_radius": (count,)}
+    found = (fields.places, fields.rows, fields.columns, fields.radius)
+    for (name, shape), array in zip(wanted.items(), found, strict=True):
+        if array.shape != shape or len(fields.maps) != count:
+            raise ArtifactError(f"{path.name} holds {name} {array.shape} for {count} layers")
+    return fields
 
 
 def read_pattern(path: Path) -> Floats:

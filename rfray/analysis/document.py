@@ -114,7 +114,7 @@ def parse_document(document: Mapping[str, Any], seen: Iterable[str]) -> StudyDoc
         }
         if "search" in stages:
             stages = {"sample": {}, **stages}
-            parameters["sample"] = tuple(range(len(stages["search"].pop("drawn", ()))))
+            parameters["sample"] = tuple(range(_planned_samples(stages["search"])))
         validation = _validation(document)
         datasets = {
             name: TestImages(int(facts["classes"]), int(facts["test_images"]))
@@ -174,6 +174,12 @@ def _axes(points: Sequence[Point]) -> dict[str, tuple[Scalar, ...]]:
     names = dict.fromkeys(name for point in points for name in point)
     values = {name: tuple(dict.fromkeys(point[name] for point in points)) for name in names}
     return {name: found for name, found in values.items() if "." not in name or len(found) > 1}
+
+
+def _planned_samples(search: dict[str, Any]) -> int:
+    """How many samples each search has; what was drawn is taken out of its section."""
+    drawn = len(search.pop("drawn", ()))
+    return int(search.pop("planned_samples", drawn))
 
 
 def _everywhere(points: Sequence[Point], stage: str) -> dict[str, Scalar]:

@@ -16,6 +16,7 @@ _LEADING = ("arch", "dataset", "kernel_size", "receptive_field")
 _TREND_COLUMNS = (
     *("metric", "hypothesis", "test", "tau", "p_value", "n", "receptive_fields", "note"),
     *("p_holm", "n_tests", "over", "levels", "kernel_size"),
+    *("slope", "slope_low", "slope_high", "slope_per"),
 )
 
 
@@ -43,8 +44,9 @@ def trend_form(table: Table) -> pd.DataFrame:
     """The trend tests of a table, one row a block and column.
 
     Columns: `table arch dataset`, the study's further axes, `metric hypothesis test tau p_value n
-    receptive_fields note p_holm n_tests over levels kernel_size`. `receptive_fields` is blank where
-    the test is over something else, `kernel_size` where it is over several.
+    receptive_fields note p_holm n_tests over levels kernel_size slope slope_low slope_high
+    slope_per`. `receptive_fields` is blank where the test is over something else, `kernel_size`
+    where it is over several.
     """
     others = [axis for axis in table.axes if axis not in (*_BLOCK, "kernel_size")]
     rows = [
@@ -63,6 +65,10 @@ def trend_form(table: Table) -> pd.DataFrame:
             "n_tests": tested.n_tests,
             "over": over,
             "levels": levels,
+            "slope": tested.trend.slope.value,
+            "slope_low": tested.trend.slope.low,
+            "slope_high": tested.trend.slope.high,
+            "slope_per": tested.trend.slope.per,
         }
         for tested in table.trends
         for over, levels in [(tested.trend.over, " ".join(map(show, tested.trend.levels)))]

@@ -14,7 +14,7 @@ from rfray.analysis.report_file import RECEPTIVE_FIELD
 from rfray.analysis.slots import Identity
 from rfray.analysis.statistics import FEWEST_FOR_INTERVAL, standard_errors_apart
 from rfray.analysis.tables import Table
-from rfray.analysis.trend import TREND_TEST
+from rfray.analysis.trend import TREND_TEST, Slope
 from rfray.analysis.values import show
 
 NOTHING = "—"
@@ -176,9 +176,16 @@ def trend_text(tested: BlockTrend) -> str:
     held = f"{tested.column.title} {trend.hypothesis} with {over}"
     if trend.reason:
         return f"{held}: not tested, {trend.reason}"
-    numbers = f"τ = {number(trend.tau, '.2f')}, {trend.n} values"
+    numbers = f"τ = {number(trend.tau, '.2f')}, {trend.n} values; {slope_text(trend.slope)}"
     p_values = p_values_text(trend.p_value, tested.p_holm, tested.n_tests)
     return f"{held}: {p_values} ({TREND_TEST}, one-sided; {numbers})"
+
+
+def slope_text(slope: Slope) -> str:
+    """`−1.2 [−1.6, −0.8] per doubling`: a Theil–Sen slope with its 95 % interval."""
+    value, low, high = (number(end, ".2g") for end in (slope.value, slope.low, slope.high))
+    interval = "" if math.isnan(slope.low) else f" [{low}, {high}]"
+    return f"{value}{interval} per {slope.per}"
 
 
 def probability_text(p_value: float) -> str:

@@ -53,7 +53,7 @@ class Quantity(_Model):
         stage: Name of the stage.
         metric: Name of the metric.
         rate: Pruning rate, for prune and finetune.
-        at: `init` or `trained`, for hessian.
+        at: `init` or `trained`, for hessian and erf.
     """
 
     stage: str
@@ -220,6 +220,7 @@ class FigureSpec(_Selected):
         "eigenvalues",
         "cka",
         "barriers",
+        "erf",
         "importance",
         "training",
         "pruning",

@@ -15,6 +15,7 @@ STAGES = (
     "hessian",
     "cka",
     "barrier",
+    "erf",
     "importance",
 )
 """Stages in the order in which a reader meets them."""
@@ -32,7 +33,7 @@ OVER_SEEDS = frozenset({"cka", "barrier"})
 """Stages that compare the seeds of a cell, of which they need two."""
 
 OWN_PARAMETER: Mapping[str, str] = MappingProxyType(
-    {"prune": "rate", "finetune": "rate", "hessian": "at", "sample": "sample"}
+    {"prune": "rate", "finetune": "rate", "hessian": "at", "erf": "at", "sample": "sample"}
 )
 """The parameter by which a stage runs several times on one cell."""
 
@@ -49,7 +50,7 @@ AXES_NOT_APPLYING: Mapping[str, frozenset[str]] = MappingProxyType(
 search chooses for all seeds."""
 
 NEEDS: Mapping[str, str] = MappingProxyType(
-    {"prune": "train", "finetune": "prune", "hessian": "train"}
+    {"prune": "train", "finetune": "prune", "hessian": "train", "erf": "train"}
 )
 """The stage on the same cell whose result a stage works on."""
 
@@ -61,6 +62,7 @@ READS: Mapping[str, frozenset[str]] = MappingProxyType(
         "hessian": frozenset({"train"}),
         "cka": frozenset({"train"}),
         "barrier": frozenset({"train"}),
+        "erf": frozenset({"train"}),
         "importance": frozenset(),
         "sample": frozenset(),
         "search": frozenset({"sample"}),
@@ -129,6 +131,16 @@ METRICS: Mapping[str, frozenset[str]] = MappingProxyType(
                 "train_accuracy_barrier_std",
             }
         ),
+        "erf": frozenset(
+            {
+                "erf_radius",
+                "erf_area_95",
+                "erf_share",
+                "erf_radius_last",
+                "erf_area_95_last",
+                "erf_share_last",
+            }
+        ),
         "importance": frozenset({"max_importance", "max_importance_mean", "max_importance_std"}),
         "sample": frozenset(
             {
@@ -161,6 +173,7 @@ HEADLINES: Mapping[str, str] = MappingProxyType(
         "hessian": "trace",
         "cka": "cka_diagonal_mean",
         "barrier": "loss_barrier_mean",
+        "erf": "erf_radius_last",
         "importance": "max_importance_mean",
         "sample": "validation_accuracy",
         "search": "validation_accuracy",
@@ -187,6 +200,11 @@ BOUNDS: Mapping[str, tuple[float, float]] = MappingProxyType(
         "loss_barrier_mean": _AT_LEAST_0,
         "accuracy_barrier": _PERCENTAGE,
         "accuracy_barrier_mean": _PERCENTAGE,
+        **dict.fromkeys(
+            ("erf_radius", "erf_radius_last", "erf_area_95", "erf_area_95_last"), _AT_LEAST_0
+        ),
+        # Above 1 where a gate lets the gradient leave the theoretical field.
+        **dict.fromkeys(("erf_share", "erf_share_last"), _AT_LEAST_0),
     }
 )
 """The least and the greatest value of the metrics that have them."""

@@ -33,6 +33,7 @@ from rfray.engine.threads import allow_threads
 from rfray.engine.time_limit import overrun, time_limited
 from rfray.errors import UserError
 from rfray.models.outside import code_digest, use_network_folders
+from rfray.search_draws import proposed
 from rfray.stages.registry import stages
 from rfray.stages.stage import Input, Remark, Report, Settle, StageContext
 from rfray.telling import told_to
@@ -184,6 +185,7 @@ def _run_stage(job: Job, workspace: Path, report: Report, remark: Remark, settle
             checkpoint_every=job.checkpoint_every,
             settle=settle,
             ends_here=lambda: stopped(job),
+            propose=proposed,
         )
     )
 

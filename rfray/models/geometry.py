@@ -44,6 +44,11 @@ class Window:
         """Receptive field: how many pixels a unit sees along one axis."""
         return self.last - self.first + 1
 
+    def pixels(self, unit: int, image_size: int) -> range:
+        """The pixels of an image that the unit with this index sees."""
+        offset = unit * self.jump
+        return range(max(self.first + offset, 0), min(self.last + offset + 1, image_size))
+
 
 @dataclass(frozen=True)
 class LayerGeometry:

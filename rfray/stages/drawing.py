@@ -3,19 +3,98 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
     from numpy.typing import NDArray
 
 _DOTS_PER_INCH = 120
 _NAMED_LAYERS = 12
 _UNDEFINED = "#9A9A9A"
+_IN_A_ROW = 3
 _DECADES = 10
 """Decades of density shown below the peak, as in the figures of a report."""
+
+
+_GRADIENT_DECADES = 3
+"""Decades of a gradient shown below its largest value."""
+
+_OUTLINE = "#E69F00"
+
+
+@dataclass(frozen=True)
+class EffectiveField:
+    """What the central unit of one layer takes notice of.
+
+    Attributes:
+        layer: The layer's name.
+        receptive_field: Theoretical, pixels.
+        squares: Mean |gradient|² of each pixel, (height, width), somewhere above 0.
+        rows: Of the image, in the theoretical field.
+        columns: Of the image, in the theoretical field.
+        centre: Row and column of the centre of mass.
+        radius: About that centre, pixels.
+    """
+
+    layer: str
+    receptive_field: int
+    squares: NDArray[np.float64]
+    rows: range
+    columns: range
+    centre: tuple[float, float]
+    radius: float
+
+
+def save_effective_fields(path: Path, title: str, fields: Sequence[EffectiveField]) -> None:
+    """Draw the gradients of some layers: theoretical field as a frame, radius as a circle."""
+    figure = _figure(title, height=4.2 if len(fields) > _IN_A_ROW else 2.6)
+    if not fields:
+        figure.text(0.5, 0.5, "no layer has a gradient", ha="center", va="center")
+        figure.savefig(path)
+        return
+    grid = figure.subplots(-(-len(fields) // _IN_A_ROW), _IN_A_ROW, squeeze=False)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    shown = [_draw_field(axes, field) for axes, field in zip(grid.flat, fields, strict=False)]
+    bar = figure.colorbar(shown[0], ax=grid, location="bottom", aspect=40, extend="min")
+    bar.set_label("root mean |gradient|² over its largest value", fontsize=8)
+    figure.savefig(path)
+
+
+def _draw_field(axes: Axes, field: EffectiveField) -> AxesImage:
+    import numpy as np
+    from matplotlib import colormaps
+    from matplotlib.colors import LogNorm
+    from matplotlib.patches import Circle, Rectangle
+
+    gradient = np.sqrt(field.squares / field.squares.max())
+    palette = colormaps["viridis"]
+    image = axes.imshow(
+        np.ma.masked_less_equal(gradient, 0.0),
+        cmap=palette.with_extremes(bad=palette(0.0), under=palette(0.0)),
+        norm=LogNorm(10.0**-_GRADIENT_DECADES, 1.0),
+        interpolation="nearest",
+    )
+    frame = Rectangle(
+        (field.columns.start - 0.5, field.rows.start - 0.5),
+        len(field.columns),
+        len(field.rows),
+        fill=False,
+        ec=_OUTLINE,
+        lw=1.5,
+        clip_on=False,
+    )
+    axes.add_patch(frame)
+    axes.add_patch(Circle(field.centre[::-1], field.radius, fill=False, ec="white", lw=1))
+    title = f"{field.layer}\nfield {field.receptive_field}, radius {field.radius:.1f}"
+    axes.set_title(title, fontsize=7)
+    return image
 
 
 def save_importance(path: Path, title: str, pattern: NDArray[np.float64]) -> None:

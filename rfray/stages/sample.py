@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from typing import Literal
 
 from pydantic import Field
 
-from rfray.stages.stage import Stage, StageContext
+from rfray.atomic import write_atomically
+from rfray.search_space import Choice, Proposal, Space
+from rfray.stages.stage import Input, Stage, StageContext
 from rfray.stages.train import CHECKPOINT, TrainParameters, best_epoch, training_work
 
 SAMPLE_FILE = "sample.json"
+
+_PROPOSED_FILE = "proposed.json"
 
 STOPPED = "stopped_epoch"
 """The epoch behind which the scheduler stopped a sample; logged for those alone."""
@@ -23,6 +29,9 @@ class SampleParameters(TrainParameters):
 
     metric: str = Field(default="validation_accuracy", description="Of the search.")
     scheduler: Literal["none", "asha"] = Field(default="none", description="Of the search.")
+    proposal: Proposal | None = Field(
+        default=None, description="Of a sample whose settings follow from those before it."
+    )
 
 
 def run(context: StageContext[SampleParameters]) -> None:
@@ -33,10 +42,44 @@ def run(context: StageContext[SampleParameters]) -> None:
     """
     from rfray.training.determinism import arithmetic_of
 
-    with arithmetic_of(context.parameters):
-        _train(context)
-    text = context.parameters.model_dump_json(indent=1)
+    proposal = context.parameters.proposal
+    known = context if proposal is None else _proposed(context, proposal)
+    with arithmetic_of(known.parameters):
+        _train(known)
+    text = known.parameters.model_dump_json(indent=1)
     context.workspace.joinpath(SAMPLE_FILE).write_text(text, encoding="utf-8")
+
+
+def settings_tried(source: Input, space: Space) -> Choice:
+    """What a finished sample tried: a value for each setting of the space."""
+    parameters = json.loads(source.artifact(SAMPLE_FILE).read_text(encoding="utf-8"))
+    return {name: parameters[name.partition(".")[2]] for name in space}
+
+
+def _proposed(
+    context: StageContext[SampleParameters], proposal: Proposal
+) -> StageContext[SampleParameters]:
+    """The context with the settings that follow from the samples before it.
+
+    They are kept beside the checkpoint: a restart goes on with them, whatever another release of
+    the library that proposes them would say.
+    """
+    kept = context.checkpoint / _PROPOSED_FILE
+    if not kept.exists():
+        metric = context.parameters.metric
+        tried = [
+            (
+                settings_tried(source, proposal.space),
+                None if DIVERGED in source.metrics else source.metrics[metric],
+            )
+            for source in context.inputs
+        ]
+        write_atomically(kept, json.dumps(dict(context.propose(proposal, tried, metric))))
+    choice = json.loads(kept.read_text(encoding="utf-8"))
+    own = {name.partition(".")[2]: value for name, value in choice.items()}
+    context.settle({**choice, **own})
+    parameters = SampleParameters.model_validate({**context.parameters.model_dump(), **own})
+    return replace(context, parameters=parameters)
 
 
 def _train(context: StageContext[SampleParameters]) -> None:

@@ -12,8 +12,16 @@ from pydantic import Field, field_validator
 
 from rfray.cell import Cell
 from rfray.parameters import NOTHING_TWICE, Parameters
-from rfray.search_space import Choice, Domain, Space, at_edge, best, metric_problem
-from rfray.stages.sample import DIVERGED, SAMPLE_FILE, STOPPED
+from rfray.search_space import (
+    Choice,
+    Domain,
+    at_edge,
+    best,
+    combinations,
+    metric_problem,
+    rounds,
+)
+from rfray.stages.sample import DIVERGED, STOPPED, settings_tried
 from rfray.stages.stage import Input, Stage, StageContext
 from rfray.stages.train import CHOSEN_FILE
 
@@ -38,6 +46,20 @@ class SearchParameters(Parameters):
         default="validation_accuracy",
         description="What decides: `validation_accuracy` or `validation_loss`, behind the last "
         "epoch of a sample, or as its `checkpoint` says.",
+    )
+    algorithm: Literal["random", "optuna"] = Field(
+        default="random",
+        description="random: every sample is drawn. optuna: the first `startup` are, and those "
+        "behind them are proposed by Optuna (its tree-structured Parzen estimator, Bergstra et al. "
+        "2011, through Ray Tune) from what the samples before them came to; needs `rfray[optuna]`.",
+    )
+    startup: Annotated[int, Field(ge=1)] = Field(
+        default=8, description="Of optuna: how many samples are drawn before it proposes any."
+    )
+    at_once: Annotated[int, Field(ge=1)] = Field(
+        default=4,
+        description="Of optuna: how many samples of a search it proposes together. They run at the "
+        "same time, and the next ones learn from them.",
     )
     scheduler: Literal["none", "asha"] = Field(
         default="none",
@@ -66,6 +88,14 @@ class DrawnSearch(SearchParameters):
 
     drawn: list[dict[str, Any]]
 
+    @property
+    def proposed(self) -> list[range]:
+        """The numbers of the samples that are proposed from those before them, a range a round."""
+        if self.algorithm == "random":
+            return []
+        samples = int(min(self.samples, combinations(self.space)))
+        return rounds(len(self.drawn), samples, self.at_once)
+
 
 def work(parameters: SearchParameters, cell: Cell) -> float:
     """Next to nothing."""
@@ -80,7 +110,7 @@ def run(context: StageContext[SearchParameters]) -> None:
         RuntimeError: Every sample has diverged.
     """
     parameters = context.parameters
-    tried = [_settings(source, parameters.space) for source in context.inputs]
+    tried = [settings_tried(source, parameters.space) for source in context.inputs]
     _write_samples(context.workspace / SAMPLES_FILE, parameters, context.inputs, tried)
     sound = [place for place, source in enumerate(context.inputs) if DIVERGED not in source.metrics]
     if not sound:
@@ -109,12 +139,6 @@ def run(context: StageContext[SearchParameters]) -> None:
             f"{name} = {chosen[name]:g} is the {end} value that was tried: a better one may lie "
             "beyond the range."
         )
-
-
-def _settings(source: Input, space: Space) -> Choice:
-    """What a sample tried."""
-    parameters = json.loads(source.artifact(SAMPLE_FILE).read_text(encoding="utf-8"))
-    return {name: parameters[name.partition(".")[2]] for name in space}
 
 
 def _edges(chosen: Choice, tried: Sequence[Choice]) -> dict[str, str]:

@@ -7,13 +7,14 @@ what it computes with.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Literal, TypeVar
 
 from rfray.cell import Cell
 from rfray.parameters import Parameters
+from rfray.search_space import Choice, Proposal, Tried
 
 P = TypeVar("P", bound=Parameters)
 
@@ -72,6 +73,15 @@ def _never() -> bool:
     return False
 
 
+Propose = Callable[[Proposal, Sequence[Tried], str], Choice]
+"""What a sample should try, from what those before it tried and came to, by a metric."""
+
+
+def _nobody_proposes(proposal: Proposal, tried: Sequence[Tried], metric: str) -> Choice:
+    """Of a stage that is run on its own."""
+    raise LookupError(f"nobody proposes what to try behind {len(tried)} samples by {metric}")
+
+
 Remark = Callable[[str], None]
 """Takes a sentence that whoever reads the result should know, such as what did not converge."""
 
@@ -95,6 +105,7 @@ class StageContext(Generic[P]):
         settle: Record settings that were found only now.
         ends_here: Whether the stage should end with what it has: a search's scheduler says so of
             a sample that has fallen behind.
+        propose: What a sample of a search should try that learns from the samples before it.
     """
 
     parameters: P
@@ -109,6 +120,7 @@ class StageContext(Generic[P]):
     checkpoint_every: int = 1
     settle: Settle = _nothing_to_settle
     ends_here: Callable[[], bool] = _never
+    propose: Propose = _nobody_proposes
 
     @property
     def cell(self) -> Cell:

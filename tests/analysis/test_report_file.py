@@ -26,10 +26,11 @@ def test_shipped_report_has_every_table_of_the_paper(shipped):
         *(f"pruned-{rate}" for rate in rates),
         *(f"finetuned-{rate}" for rate in rates),
         "barrier",
+        "erf",
     ]
     assert [figure.kind for figure in layout.figures] == [
         "training", "pruning", "finetuning", "spectra", "eigenvalues", "cka", "barriers",
-        "importance"
+        "importance", "erf"
     ]  # fmt: skip
     check_names(layout, shipped, axes=(), metrics={})
 

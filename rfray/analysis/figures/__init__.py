@@ -17,6 +17,7 @@ from rfray.analysis.artifacts import (
     Paths,
     read_alignment,
     read_density,
+    read_effective_fields,
     read_paths,
     read_pattern,
     read_samples,
@@ -26,6 +27,7 @@ from rfray.analysis.expected import Gap
 from rfray.analysis.figures.accuracy import draw_finetuning, draw_pruning
 from rfray.analysis.figures.barrier import draw_barriers
 from rfray.analysis.figures.cka import draw_cka
+from rfray.analysis.figures.erf import draw_erf
 from rfray.analysis.figures.importance import draw_importance
 from rfray.analysis.figures.panels import Drawing, Source, StudyFiles, artifact, collect, latest
 from rfray.analysis.figures.search import draw_search
@@ -142,6 +144,7 @@ _DRAW: dict[str, Callable[[FigureSpec, StudyFiles], list[DrawnFigure]]] = {
     ),
     "cka": partial(_draw, Source("cka", artifact("cka.npz", read_alignment)), draw_cka),
     "barriers": partial(_draw_side_by_side, _paths, sheets, draw_barriers),
+    "erf": partial(_draw, Source("erf", artifact("erf.npz", read_effective_fields)), draw_erf),
     "importance": partial(
         _draw, Source("importance", artifact("pattern.npy", read_pattern)), draw_importance
     ),
