@@ -115,6 +115,44 @@ class Samples:
     stopped: NDArray[np.bool_]
 
 
+@dataclass(frozen=True)
+class Paths:
+    """What was measured on the lines between P pairs of networks, from `barrier.csv`.
+
+    Attributes:
+        alphas: The N positions on a line, 0 to 1, (N,).
+        loss: Test loss, (P, N); NaN where it is not finite.
+        accuracy: Test accuracy in percent, (P, N).
+    """
+
+    alphas: Floats
+    loss: Floats
+    accuracy: Floats
+
+
+def read_paths(path: Path) -> Paths:
+    """Reads `barrier.csv`; ArtifactError if it is no such file."""
+    names = ("first", "second", "point", "alpha", "test_loss", "test_accuracy")
+    columns = _columns(path, names)
+    try:
+        # A loss that is not finite has an empty field.
+        values = {
+            name: np.array([float(text or "nan") for text in texts], dtype=np.float64)
+            for name, texts in columns.items()
+        }
+    except ValueError as error:
+        raise ArtifactError(f"{path.name}: {error}") from error
+    points = int(values["point"].max()) + 1
+    if (
+        len(values["point"]) % points
+        or (values["point"].reshape(-1, points) != range(points)).any()
+    ):
+        raise ArtifactError(f"{path.name} does not hold whole lines of {points} points")
+    shaped = {name: column.reshape(-1, points) for name, column in values.items()}
+    finite = np.where(np.isfinite(shaped["test_loss"]), shaped["test_loss"], np.nan)
+    return Paths(shaped["alpha"][0], finite, shaped["test_accuracy"])
+
+
 def read_samples(path: Path) -> Samples:
     """Reads `samples.csv`; ArtifactError if it is no such file."""
     with path.open(encoding="utf-8", newline="") as stream:

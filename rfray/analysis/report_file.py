@@ -222,6 +222,7 @@ class FigureSpec(_Selected):
         "spectra",
         "eigenvalues",
         "cka",
+        "barriers",
         "erf",
         "importance",
         "probe",

@@ -14,6 +14,7 @@ STAGES = (
     "finetune",
     "hessian",
     "cka",
+    "barrier",
     "erf",
     "probe",
     "saturation",
@@ -37,6 +38,9 @@ OF_A_SEARCH = ("sample", "search")
 SEED = "seed"
 """The axis that tables average over."""
 
+OVER_SEEDS = frozenset({"cka", "barrier"})
+"""Stages that compare the seeds of a cell, of which they need two."""
+
 OWN_PARAMETER: Mapping[str, str] = MappingProxyType(
     {
         "prune": "rate",
@@ -52,13 +56,14 @@ OWN_PARAMETER: Mapping[str, str] = MappingProxyType(
 AXES_NOT_APPLYING: Mapping[str, frozenset[str]] = MappingProxyType(
     {
         "cka": frozenset({SEED}),
+        "barrier": frozenset({SEED}),
         "importance": frozenset({"dataset", SEED}),
         "sample": frozenset({SEED}),
         "search": frozenset({SEED}),
     }
 )
-"""Axes that a stage's runs do not have: cka spans the seeds, importance needs no data, a search
-chooses for all seeds."""
+"""Axes that a stage's runs do not have: cka and barrier span the seeds, importance needs no data, a
+search chooses for all seeds."""
 
 NEEDS: Mapping[str, str] = MappingProxyType(
     {
@@ -79,6 +84,7 @@ READS: Mapping[str, frozenset[str]] = MappingProxyType(
         "finetune": frozenset({"prune", "train"}),
         "hessian": frozenset({"train"}),
         "cka": frozenset({"train"}),
+        "barrier": frozenset({"train"}),
         "erf": frozenset({"train"}),
         "probe": frozenset({"train"}),
         "saturation": frozenset({"train"}),
@@ -136,6 +142,20 @@ METRICS: Mapping[str, frozenset[str]] = MappingProxyType(
         ),
         "hessian": frozenset({"eigenvalue", "residual", "trace"}),
         "cka": frozenset({"cka_diagonal_mean"}),
+        "barrier": frozenset(
+            {
+                "loss_barrier",
+                "loss_barrier_mean",
+                "loss_barrier_std",
+                "accuracy_barrier",
+                "accuracy_barrier_mean",
+                "accuracy_barrier_std",
+                "train_loss_barrier_mean",
+                "train_loss_barrier_std",
+                "train_accuracy_barrier_mean",
+                "train_accuracy_barrier_std",
+            }
+        ),
         "erf": frozenset(
             {
                 "erf_radius",
@@ -179,6 +199,7 @@ HEADLINES: Mapping[str, str] = MappingProxyType(
         "finetune": "test_accuracy",
         "hessian": "trace",
         "cka": "cka_diagonal_mean",
+        "barrier": "loss_barrier_mean",
         "erf": "erf_radius_last",
         "probe": "tail_start",
         "saturation": "saturation_mean",
@@ -204,6 +225,10 @@ BOUNDS: Mapping[str, tuple[float, float]] = MappingProxyType(
         "activation_variance_ratio_pruned": _AT_LEAST_0,
         "activation_variance_ratio_repaired": _AT_LEAST_0,
         "cka_diagonal_mean": _SHARE,
+        "loss_barrier": _AT_LEAST_0,
+        "loss_barrier_mean": _AT_LEAST_0,
+        "accuracy_barrier": _PERCENTAGE,
+        "accuracy_barrier_mean": _PERCENTAGE,
         **dict.fromkeys(
             ("erf_radius", "erf_radius_last", "erf_area_95", "erf_area_95_last"), _AT_LEAST_0
         ),

@@ -190,6 +190,37 @@ def save_spectrum(
     figure.savefig(path)
 
 
+def save_paths(
+    path: Path,
+    title: str,
+    alphas: NDArray[np.float64],
+    curves: Mapping[str, NDArray[np.float64]],
+) -> None:
+    """Draw loss and accuracy on the lines between pairs of networks, and what the ends expect.
+
+    Args:
+        path: Of the picture.
+        title: Its heading.
+        alphas: Positions, (points,).
+        curves: `train_loss`, `test_loss`, `train_accuracy` and `test_accuracy`, (pairs, points).
+    """
+    count = len(curves["test_loss"])
+    pairs = f"{count} pair{'s' if count != 1 else ''}"
+    figure = _figure(f"{title}\n(dotted: the line between the ends)", height=5.6)
+    places = figure.subplots(2, 1, sharex=True)
+    for axes, quantity in zip(places, ("loss", "accuracy"), strict=True):
+        for colour, split in (("C1", "train"), ("C0", "test")):
+            values = curves[f"{split}_{quantity}"]
+            mean = values.mean(axis=0)
+            axes.plot(alphas, values.T, color=colour, lw=0.6, alpha=0.4)
+            axes.plot(alphas, mean, color=colour, lw=1.8, label=f"{split}, mean of {pairs}")
+            axes.plot(alphas[[0, -1]], mean[[0, -1]], color=colour, lw=1, ls=":")
+    places[0].set(ylabel="loss")
+    places[0].legend(fontsize=8)
+    places[1].set(ylabel="accuracy (%)", xlabel="position between the first seed and the second")
+    figure.savefig(path)
+
+
 def _figure(title: str, height: float = 4.2) -> Figure:
     from matplotlib.figure import Figure
 

@@ -35,6 +35,10 @@ def test_axes_that_do_not_apply_follow_from_the_scope():
     assert {name: axes for name, axes in declared.items() if axes} == schema.AXES_NOT_APPLYING
 
 
+def test_stages_over_seeds_are_those_of_that_scope():
+    assert {name for name, stage in stages().items() if stage.scope == "seeds"} == schema.OVER_SEEDS
+
+
 def test_a_stage_in_a_cell_needs_the_one_that_it_follows():
     declared = {
         name: stage.reads[0]

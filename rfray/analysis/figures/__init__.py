@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, TypeVar
 from matplotlib.figure import Figure
 
 from rfray.analysis.artifacts import (
+    Paths,
     read_alignment,
     read_density,
     read_effective_fields,
+    read_paths,
     read_pattern,
     read_probe,
     read_samples,
@@ -25,6 +27,7 @@ from rfray.analysis.artifacts import (
 )
 from rfray.analysis.expected import Gap
 from rfray.analysis.figures.accuracy import draw_finetuning, draw_pruning
+from rfray.analysis.figures.barrier import draw_barriers
 from rfray.analysis.figures.cka import draw_cka
 from rfray.analysis.figures.erf import draw_erf
 from rfray.analysis.figures.importance import draw_importance
@@ -120,6 +123,10 @@ def _draw_side_by_side(
     return figures
 
 
+def _paths(spec: FigureSpec, study: StudyFiles) -> list[Drawing[Paths]]:
+    return collect(Source("barrier", artifact("barrier.csv", read_paths)), spec.where, study)
+
+
 def _curves(spec: FigureSpec, study: StudyFiles) -> list[Drawing[dict[str, Curve]]]:
     return collect(Source("train", curves_reader), spec.where, study)
 
@@ -179,6 +186,7 @@ _DRAW: dict[str, Callable[[FigureSpec, StudyFiles], list[DrawnFigure]]] = {
         _draw, Source("hessian", artifact("spectrum.csv", read_spectrum)), draw_eigenvalues
     ),
     "cka": partial(_draw, Source("cka", artifact("cka.npz", read_alignment)), draw_cka),
+    "barriers": partial(_draw_side_by_side, _paths, sheets, draw_barriers),
     "erf": partial(_draw, Source("erf", artifact("erf.npz", read_effective_fields)), draw_erf),
     "importance": partial(
         _draw, Source("importance", artifact("pattern.npy", read_pattern)), draw_importance
