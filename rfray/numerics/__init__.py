@@ -9,6 +9,7 @@ from rfray.numerics.hessian import hessian_operator
 from rfray.numerics.kernel_alignment import (
     BlockPass,
     GramSum,
+    UnbiasedGramSum,
     alignment,
     block_passes,
     equal_gram_weight,
@@ -25,6 +26,12 @@ from rfray.numerics.operator import (
 from rfray.numerics.power_iteration import PowerValues, power_values
 from rfray.numerics.quadrature import SpectralDensity, smoothed, spectral_density
 from rfray.numerics.ritz import RitzValues, ritz_values
+from rfray.numerics.shuffled_alignment import (
+    Shuffle,
+    derangement,
+    shuffle,
+    shuffled_alignment,
+)
 from rfray.numerics.support import embedded, restricted, support
 
 __all__ = [
@@ -35,11 +42,14 @@ __all__ = [
     "NumericsError",
     "PowerValues",
     "RitzValues",
+    "Shuffle",
     "SpectralDensity",
     "SymmetricOperator",
+    "UnbiasedGramSum",
     "alignment",
     "block_passes",
     "check_operator",
+    "derangement",
     "embedded",
     "equal_gram_weight",
     "hessian_operator",
@@ -51,6 +61,8 @@ __all__ = [
     "relocated",
     "restricted",
     "ritz_values",
+    "shuffle",
+    "shuffled_alignment",
     "smoothed",
     "spectral_density",
     "support",
