@@ -7,12 +7,12 @@ HKH with H = I - 11ᵀ/N, and
     CKA(K, L) = ⟨HKH, HLH⟩ / (‖HKH‖ ‖HLH‖)     (equations 3 to 5, Frobenius product and norms).
 
 ⟨HKH, HLH⟩ is (N - 1)² times the biased estimate of the Hilbert-Schmidt independence criterion: of
-independent features it is above 0, and CKA tends to 1 as they grow wider (Murphy, Zylberberg & Fyshe
-2024, "Correcting biased centered kernel alignment measures in biological and artificial neural
-networks"). The unbiased estimate (Song, Smola, Gretton, Bedo & Borgwardt 2012, "Feature selection via
-dependence maximization"; in CKA: Nguyen, Raghu & Kornblith 2021) is ⟨U, V⟩ / (N (N - 3))
-with the U-centred K and L (Székely & Rizzo 2014, "Partial distance correlation with methods for
-dissimilarities"):
+independent features it is above 0, and CKA tends to 1 as they grow wider (Murphy, Zylberberg &
+Fyshe 2024, "Correcting biased centered kernel alignment measures in biological and artificial
+neural networks"). The unbiased estimate (Song, Smola, Gretton, Bedo & Borgwardt 2012, "Feature
+selection via dependence maximization"; in CKA: Nguyen, Raghu & Kornblith 2021, "Do wide and deep
+networks learn the same things?") is ⟨U, V⟩ / (N (N - 3)) with the U-centred K and L (Székely &
+Rizzo 2014, "Partial distance correlation with methods for dissimilarities"):
 
     Uᵢⱼ = Kᵢⱼ - Σₗ Kᵢₗ / (N - 2) - Σₖ Kₖⱼ / (N - 2) + Σₖₗ Kₖₗ / ((N - 1)(N - 2))   for i ≠ j, and 0,
 
