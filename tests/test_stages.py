@@ -272,13 +272,14 @@ def textbook_alignment(
 
     def centred_grams(source, places=slice(None)):
         module = load_module(source.cell, source.folder / weights, "cpu").eval()
+        dtype = torch.float64 if weights.startswith("init") else torch.float32
         grams = []
         for layer in source.cell.network.weight_layers:
             module.get_submodule(layer.name).register_forward_hook(
                 lambda _module, _inputs, output: grams.append(output.flatten(1).double())
             )
         with torch.no_grad():
-            module(first_images()[places])
+            module.to(dtype)(first_images()[places].to(dtype))
         centred = [features - features.mean(dim=0) for features in grams]
         matrices = [features @ features.T for features in centred]
         return matrices if estimator == "biased" else list(map(u_centred, matrices))
@@ -304,11 +305,14 @@ def test_cka_is_the_textbook_alignment_of_all_layers_of_all_pairs(tmp_path, arch
 
 
 @pytest.mark.parametrize("estimator", ["biased", "unbiased"])
-def test_cka_of_untrained_networks_is_that_of_their_first_weights(tmp_path, estimator):
-    inputs = [trained(tmp_path, seed) for seed in (0, 1)]
-    _, arrays = compare(tmp_path, inputs, variant={"at": "init"}, estimator=estimator)
+@pytest.mark.parametrize("arch", ["vgg19_rf", "resnet50"])
+def test_cka_of_untrained_networks_is_that_of_their_first_weights(tmp_path, arch, estimator):
+    """In vgg19_rf the variation of the last maps is 1e-11 of their mean: lost to float32."""
+    inputs = [trained(tmp_path, seed, arch) for seed in (0, 1)]
+    metrics, arrays = compare(tmp_path, inputs, variant={"at": "init"}, estimator=estimator)
     expected = textbook_alignment(*inputs, weights="init.safetensors", estimator=estimator)
     np.testing.assert_allclose(arrays["matrices"][0], expected, atol=1e-5)
+    assert metrics["undefined_layers"] == 0
 
 
 @pytest.mark.parametrize("estimator", ["biased", "unbiased"])

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 from pydantic import Field
 
@@ -20,6 +20,7 @@ from rfray.telling import counted
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -30,6 +31,9 @@ MAP_BYTES = 790_000_000
 layer, twice while it is summed: 320 MB for ResNet50's 54 layers and 1,000 images."""
 
 _WEIGHTS = {"init": "init.safetensors", "trained": "model.safetensors"}
+_DTYPES = {"init": "float64", "trained": "float32"}
+"""Of maps and sums. Nothing norms the maps of an untrained network: with depth the variation
+between images shrinks against the mean, in VGG to 1e-11 of it, which float32 cannot hold."""
 _SHUFFLE_SEED = 0
 _LEAST_UNBIASED = 4
 
@@ -136,8 +140,19 @@ def _undefined(parameters: CkaParameters, layers: list[str]) -> str:
 
 
 def _map_plan(context: StageContext[CkaParameters]) -> MapPlan:
+    import torch
+
     cell = context.cell
-    return map_plan(cell.network, cell.facts.image_size, context.parameters.images, MAP_BYTES)
+    size, images = cell.facts.image_size, context.parameters.images
+    # The plan counts float32: numbers that take more must be fewer.
+    budget = MAP_BYTES * torch.float32.itemsize // _dtype(context).itemsize
+    return map_plan(cell.network, size, images, budget)
+
+
+def _dtype(context: StageContext[CkaParameters]) -> torch.dtype:
+    import torch
+
+    return cast("torch.dtype", getattr(torch, _DTYPES[_moment(context)]))
 
 
 def _compare(context: StageContext[CkaParameters], plan: MapPlan, place: Path) -> _Found:
@@ -173,8 +188,9 @@ def _leave_rows(
     cell = source.cell
     dataset = resident(cell.dataset, context.device, cell.validation)
     weights = source.artifact(_WEIGHTS[_moment(context)])
-    module = load_module(cell, weights, context.device).eval()
-    images = normalised(dataset.test.images[: context.parameters.images], dataset.facts)
+    dtype = _dtype(context)
+    module = load_module(cell, weights, context.device).eval().to(dtype)
+    images = normalised(dataset.test.images[: context.parameters.images], dataset.facts).to(dtype)
     rows = gram_rows(module, images, plan, _estimator(context.parameters))
     save_file({"rows": rows.cpu()}, _rows_file(place, cell.seed))
 

@@ -70,7 +70,7 @@ def gram_rows(
 
     Args:
         module: In eval mode.
-        images: (N, 3, height, height) float32 on the module's device.
+        images: (N, 3, height, height), float32 or float64 as the module is, on its device.
         plan: How much is computed at once; it changes the result by rounding alone.
         estimator: What sums a layer's Gram matrix; `GramSum` by default.
 
@@ -107,7 +107,7 @@ class _GramRows:
         layers = [layer.name for layer in module.network.weight_layers]
         heights = map_heights(module.network, images.shape[2])
         passes = len(block_passes(len(images), plan.blocks))
-        self._sum = partial(estimator, len(images), images.device, plan.blocks)
+        self._sum = partial(estimator, len(images), images.device, plan.blocks, images.dtype)
         self.rows = torch.empty(len(layers), self._sum().length, device=images.device)
         self._places = dict(zip(layers, self.rows, strict=True))
         self._to_come = {name: passes * heights[name] for name in layers}
