@@ -22,7 +22,7 @@ class Shuffle:
     """What images that change places do to a row from `GramSum.normalised`.
 
     Attributes:
-        sources: (numbers,) int64, where each number of the new row stands in the old one.
+        sources: (numbers,) int32, where each number of the new row stands in the old one.
         factors: (numbers,) float32, what it is multiplied by: 1, √2 or 1/√2.
     """
 
@@ -63,7 +63,7 @@ def shuffle(others: Tensor, blocks: int = 1) -> Shuffle:
     places = torch.where(strips[:, None] >= strips, columns, columns.T)
     factors = torch.where(strips[:, None] == strips, 1.0, math.sqrt(2))
     return Shuffle(
-        _packed(places[others][:, others], spans),
+        _packed(places[others][:, others], spans).int(),
         _packed(factors / factors[others][:, others], spans),
     )
 
@@ -82,7 +82,7 @@ def shuffled_alignment(first: Tensor, second: Tensor, shuffled: Shuffle) -> Tens
     return torch.stack(
         [
             # One layer at a time: all of them would be a second copy of the rows.
-            torch.dot(row, other.take(shuffled.sources).mul_(shuffled.factors))
+            torch.dot(row, other.index_select(0, shuffled.sources).mul_(shuffled.factors))
             for row, other in zip(first, second, strict=True)
         ]
     )
