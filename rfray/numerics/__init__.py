@@ -29,8 +29,9 @@ from rfray.numerics.ritz import RitzValues, ritz_values
 from rfray.numerics.shuffled_alignment import (
     Shuffle,
     derangement,
+    equal_layers_alignment,
     shuffle,
-    shuffled_alignment,
+    shuffle_rows,
 )
 from rfray.numerics.support import embedded, restricted, support
 
@@ -52,6 +53,7 @@ __all__ = [
     "derangement",
     "embedded",
     "equal_gram_weight",
+    "equal_layers_alignment",
     "hessian_operator",
     "largest_eigenvalues",
     "matrix_operator",
@@ -62,7 +64,7 @@ __all__ = [
     "restricted",
     "ritz_values",
     "shuffle",
-    "shuffled_alignment",
+    "shuffle_rows",
     "smoothed",
     "spectral_density",
     "support",

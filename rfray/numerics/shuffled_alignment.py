@@ -68,24 +68,29 @@ def shuffle(others: Tensor, blocks: int = 1) -> Shuffle:
     )
 
 
-def shuffled_alignment(first: Tensor, second: Tensor, shuffled: Shuffle) -> Tensor:
-    """Linear CKA of equal layers of two networks, with the images of the second one shuffled.
+def shuffle_rows(rows: Tensor, shuffled: Shuffle) -> Tensor:
+    """The rows of a network whose images were shuffled, in place: they may be most of the memory.
+
+    Args:
+        rows: (layers, numbers), from `GramSum.normalised`; overwritten.
+        shuffled: Made with as many images and blocks, on the device of the rows.
+    """
+    for row in rows:
+        row.copy_(row.index_select(0, shuffled.sources).mul_(shuffled.factors))
+    return rows
+
+
+def equal_layers_alignment(first: Tensor, second: Tensor) -> Tensor:
+    """Linear CKA of each layer of a network with the same layer of another: `alignment`'s diagonal.
 
     Args:
         first: (layers, numbers), rows from `GramSum.normalised`.
-        second: (layers, numbers), of the same images and blocks.
-        shuffled: Made with as many blocks, on the device of the rows.
+        second: (layers, numbers), of the same layers, and as many images and blocks.
 
     Returns:
         (layers,); NaN where a layer of either is undefined.
     """
-    return torch.stack(
-        [
-            # One layer at a time: all of them would be a second copy of the rows.
-            torch.dot(row, other.index_select(0, shuffled.sources).mul_(shuffled.factors))
-            for row, other in zip(first, second, strict=True)
-        ]
-    )
+    return torch.stack([torch.dot(row, other) for row, other in zip(first, second, strict=True)])
 
 
 def _first_columns(spans: Sequence[tuple[int, int]]) -> Tensor:

@@ -160,20 +160,35 @@ def _compare(context: StageContext[CkaParameters], plan: MapPlan, place: Path) -
     import numpy as np
 
     from rfray.numerics.kernel_alignment import alignment, undefined_layers
-    from rfray.numerics.shuffled_alignment import derangement, shuffle, shuffled_alignment
+    from rfray.numerics.shuffled_alignment import (
+        derangement,
+        equal_layers_alignment,
+        shuffle,
+        shuffle_rows,
+    )
 
     seeds = sorted(source.cell.seed for source in context.inputs)
     others = derangement(context.parameters.images, _SHUFFLE_SEED)
     shuffled = shuffle(others, plan.blocks).to(context.device)
+
+    def rows(seed: int) -> Tensor:
+        return _rows(place, seed, context.device)
+
+    matrices, baselines = {}, {}
+    for number, seed in enumerate(seeds):
+        second = rows(seed)
+        for first in seeds[:number]:
+            matrices[first, seed] = alignment(rows(first), second).cpu().numpy()
+        shuffle_rows(second, shuffled)
+        for first in seeds[:number]:
+            baselines[first, seed] = equal_layers_alignment(rows(first), second).cpu().numpy()
     pairs = list(combinations(seeds, 2))
-    matrices, baselines = [], []
-    for pair in pairs:
-        first, second = (_rows(place, seed, context.device) for seed in pair)
-        matrices.append(alignment(first, second).cpu().numpy())
-        baselines.append(shuffled_alignment(first, second, shuffled).cpu().numpy())
-        del first, second  # before the next two are read
-    undefined = {i for seed in seeds for i in undefined_layers(_rows(place, seed, context.device))}
-    return _Found(pairs, np.stack(matrices), np.stack(baselines), sorted(undefined))
+    return _Found(
+        pairs,
+        np.stack([matrices[pair] for pair in pairs]),
+        np.stack([baselines[pair] for pair in pairs]),
+        sorted({index for seed in seeds for index in undefined_layers(rows(seed))}),
+    )
 
 
 def _leave_rows(

@@ -16,7 +16,12 @@ from rfray.numerics.kernel_alignment import (
     block_passes,
     undefined_layers,
 )
-from rfray.numerics.shuffled_alignment import derangement, shuffle, shuffled_alignment
+from rfray.numerics.shuffled_alignment import (
+    derangement,
+    equal_layers_alignment,
+    shuffle,
+    shuffle_rows,
+)
 
 ESTIMATORS = [GramSum, UnbiasedGramSum]
 
@@ -40,6 +45,10 @@ def rows(layers, estimator=UnbiasedGramSum, blocks=1):
             gram.add(features[block.images], block)
         found.append(gram.normalised())
     return torch.stack(found)
+
+
+def shuffled_alignment(first, second, shuffled):
+    return equal_layers_alignment(first, shuffle_rows(second.clone(), shuffled))
 
 
 def unbiased_hsic(k, l):  # noqa: E741 (the paper's letter)
