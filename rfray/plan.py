@@ -349,7 +349,7 @@ def _variants(stage: Stage[Any], parameters: Parameters, inputs: Iterable[Node])
     """A stage's own fan, or the variants of the stage that it follows."""
     if stage.fan is not None:
         values = getattr(parameters, stage.fan.parameter)
-        return [{stage.fan.variant: value} for value in values]
+        return [stage.fan.variant_of(value) for value in values]
     if not stage.reads:
         return [{}]
     followed = [node.variant for node in inputs if node.stage == stage.reads[0]]
@@ -386,7 +386,12 @@ def _node(
         inputs=tuple(node.key for node in inputs),
         parent=above[0] if stage.scope == "cell" and above else None,
         settings=settings,
-        params={**_scope_params(layout, stage, cells), **settings, **chosen.own, **variant},
+        params={
+            **_scope_params(layout, stage, cells),
+            **settings,
+            **chosen.own,
+            **(stage.fan.params_of(variant) if stage.fan else variant),
+        },
         work=stage.work(chosen.parameters, cells[0]) * len(cells),
     )
 

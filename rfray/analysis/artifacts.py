@@ -56,11 +56,14 @@ class Alignment:
         pairs: The two seeds of each of the P pairs, (P, 2).
         matrices: CKA of layer i of the first seed with layer j of the second, (P, L, L); NaN where
             it is undefined.
+        shuffled: CKA of equal layers with the images of the second seed shuffled, (P, L); None of
+            a run that was made before there was such a baseline.
     """
 
     layers: tuple[str, ...]
     pairs: NDArray[np.int64]
     matrices: Floats
+    shuffled: Floats | None = None
 
 
 @dataclass(frozen=True)
@@ -198,6 +201,8 @@ def read_alignment(path: Path) -> Alignment:
             layers = tuple(str(name) for name in arrays["layers"])
             pairs = np.asarray(arrays["pairs"], dtype=np.int64)
             matrices = np.asarray(arrays["matrices"], dtype=np.float64)
+            old = "shuffled" not in arrays
+            shuffled = None if old else np.asarray(arrays["shuffled"], dtype=np.float64)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise ArtifactError(f"{path.name} cannot be read: {error}") from error
     count = len(layers)
@@ -206,7 +211,10 @@ def read_alignment(path: Path) -> Alignment:
     if matrices.shape != (len(pairs), count, count):
         wanted = f"{len(pairs)} pairs of {count} layers"
         raise ArtifactError(f"{path.name} holds matrices {matrices.shape}, not {wanted}")
-    return Alignment(layers, pairs, matrices)
+    if shuffled is not None and shuffled.shape != (len(pairs), count):
+        wanted = f"{len(pairs)} pairs of {count} layers"
+        raise ArtifactError(f"{path.name} holds a baseline {shuffled.shape}, not {wanted}")
+    return Alignment(layers, pairs, matrices, shuffled)
 
 
 def read_effective_fields(path: Path) -> EffectiveFields:

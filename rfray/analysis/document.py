@@ -314,7 +314,7 @@ def _planned_parameter(stages: Mapping[str, Any], stage: str, own: str) -> objec
         for key in (f"{own}s", own):
             if key in settings:
                 return settings[key]  # type: ignore[no-any-return]
-    return None
+    return schema.USUAL.get(stage)
 
 
 def _seen_values(axis: str, runs: Iterable[RunRecord]) -> tuple[Scalar, ...]:

@@ -46,12 +46,16 @@ OWN_PARAMETER: Mapping[str, str] = MappingProxyType(
         "prune": "rate",
         "finetune": "rate",
         "hessian": "at",
+        "cka": "at",
         "erf": "at",
         "saturation": "at",
         "sample": "sample",
     }
 )
-"""The parameter by which a stage runs several times on one cell."""
+"""The parameter by which a stage runs several times on one cell, or on one group of seeds."""
+
+USUAL: Mapping[str, str] = MappingProxyType({"cka": "trained"})
+"""Its value of runs, study documents and columns that do not say it, and that names leave out."""
 
 AXES_NOT_APPLYING: Mapping[str, frozenset[str]] = MappingProxyType(
     {
@@ -94,6 +98,11 @@ READS: Mapping[str, frozenset[str]] = MappingProxyType(
     }
 )
 """All stages whose results a stage reads: their settings are axes of its runs too."""
+
+
+def told(stage: str, parameter: object | None) -> bool:
+    """Whether the value of a stage's own parameter is said with the stage: `hessian init`."""
+    return parameter is not None and parameter != USUAL.get(stage)
 
 
 def applies(axis: str, stage: str) -> bool:
@@ -141,7 +150,7 @@ METRICS: Mapping[str, frozenset[str]] = MappingProxyType(
             }
         ),
         "hessian": frozenset({"eigenvalue", "residual", "trace"}),
-        "cka": frozenset({"cka_diagonal_mean"}),
+        "cka": frozenset({"cka_diagonal_mean", "cka_shuffled_mean"}),
         "barrier": frozenset(
             {
                 "loss_barrier",
@@ -212,6 +221,7 @@ HEADLINES: Mapping[str, str] = MappingProxyType(
 
 _PERCENTAGE = (0.0, 100.0)
 _SHARE = (0.0, 1.0)
+_COSINE = (-1.0, 1.0)
 _AT_LEAST_0 = (0.0, math.inf)
 
 BOUNDS: Mapping[str, tuple[float, float]] = MappingProxyType(
@@ -224,7 +234,8 @@ BOUNDS: Mapping[str, tuple[float, float]] = MappingProxyType(
         "live_sparsity": _SHARE,
         "activation_variance_ratio_pruned": _AT_LEAST_0,
         "activation_variance_ratio_repaired": _AT_LEAST_0,
-        "cka_diagonal_mean": _SHARE,
+        "cka_diagonal_mean": _COSINE,
+        "cka_shuffled_mean": _COSINE,
         "loss_barrier": _AT_LEAST_0,
         "loss_barrier_mean": _AT_LEAST_0,
         "accuracy_barrier": _PERCENTAGE,

@@ -92,7 +92,8 @@ def read_slot(record: RunRecord, axes: Iterable[str], by_id: Mapping[str, RunRec
     needed = {"arch", "kernel_size", "dataset", schema.SEED} - not_applying
     absent = sorted(needed - set(params)) if stage in schema.STAGES else []
     own = schema.OWN_PARAMETER.get(stage)
-    if own is not None and own not in record.params:
+    chosen = None if own is None else record.params.get(own, schema.USUAL.get(stage))
+    if own is not None and chosen is None:
         absent.append(own)
     if absent:
         raise ValueError(f"no param {', '.join(absent)}")
@@ -105,7 +106,7 @@ def read_slot(record: RunRecord, axes: Iterable[str], by_id: Mapping[str, RunRec
             if axis not in not_applying and (text := _chosen(axis, record, parent)) is not None
         ),
         seed=None if seed is None else int(_typed(schema.SEED, seed)),
-        parameter=None if own is None else _typed(own, record.params[own]),
+        parameter=None if own is None or chosen is None else _typed(own, chosen),
     )
 
 

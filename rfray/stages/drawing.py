@@ -108,14 +108,27 @@ def save_importance(path: Path, title: str, pattern: NDArray[np.float64]) -> Non
 
 
 def save_alignment(
-    path: Path, title: str, matrices: NDArray[np.float32], layers: Sequence[str]
+    path: Path,
+    title: str,
+    matrices: NDArray[np.float32],
+    shuffled: NDArray[np.float32],
+    layers: Sequence[str],
 ) -> None:
-    """Draw linear CKA between layers, (pairs, layers, layers), the mean over pairs of seeds."""
+    """Draw linear CKA between layers, the mean over pairs of seeds, and of equal layers below.
+
+    Args:
+        path: Of the picture.
+        title: Its heading.
+        matrices: (pairs, layers, layers).
+        shuffled: (pairs, layers), of equal layers with shuffled images.
+        layers: Their names.
+    """
     import numpy as np
 
     mean = matrices.mean(axis=0)
-    figure = _figure(f"{title}\n(grey: undefined)" if np.isnan(mean).any() else title)
-    axes = figure.subplots()
+    named_title = f"{title}\n(grey: undefined)" if np.isnan(mean).any() else title
+    figure = _figure(named_title, height=6.8)
+    axes, below = figure.subplots(2, 1, height_ratios=(2, 1))
     axes.set_facecolor(_UNDEFINED)
     image = axes.imshow(mean, cmap="viridis", vmin=0, vmax=1, origin="lower")
     named = range(0, len(layers), -(-len(layers) // _NAMED_LAYERS))
@@ -123,6 +136,11 @@ def save_alignment(
     axes.set_yticks(named, [layers[index] for index in named], fontsize=7)
     axes.set(xlabel="layer, second seed", ylabel="layer, first seed")
     figure.colorbar(image, label=f"linear CKA, mean over pairs of seeds ({len(matrices)})")
+    below.plot(mean.diagonal(), lw=1.2, marker="o", ms=2.5, label="same images")
+    below.plot(shuffled.mean(axis=0), lw=1, ls=":", color="#444444", label="images shuffled")
+    below.set_xticks(named, [layers[index] for index in named], rotation=90, fontsize=7)
+    below.set(ylabel="CKA, equal layers", ylim=(min(-0.02, float(np.nanmin(shuffled))), 1.02))
+    below.legend(fontsize=8, frameon=False)
     figure.savefig(path)
 
 

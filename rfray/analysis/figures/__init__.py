@@ -29,6 +29,7 @@ from rfray.analysis.expected import Gap
 from rfray.analysis.figures.accuracy import draw_finetuning, draw_pruning
 from rfray.analysis.figures.barrier import draw_barriers
 from rfray.analysis.figures.cka import draw_cka
+from rfray.analysis.figures.cka_layers import draw_cka_layers
 from rfray.analysis.figures.erf import draw_erf
 from rfray.analysis.figures.importance import draw_importance
 from rfray.analysis.figures.knobs import Reached, draw_knobs
@@ -178,6 +179,7 @@ def _named(spec: FigureSpec, identity: Identity, study: StudyFiles) -> tuple[str
     return f"{spec.id}-{names.file_stem(identity)}", f"{spec.title}: {names.cell(identity)}"
 
 
+_ALIGNMENT = Source("cka", artifact("cka.npz", read_alignment))
 _DRAW: dict[str, Callable[[FigureSpec, StudyFiles], list[DrawnFigure]]] = {
     "spectra": partial(
         _draw, Source("hessian", artifact("density.csv", read_density)), draw_density
@@ -185,7 +187,8 @@ _DRAW: dict[str, Callable[[FigureSpec, StudyFiles], list[DrawnFigure]]] = {
     "eigenvalues": partial(
         _draw, Source("hessian", artifact("spectrum.csv", read_spectrum)), draw_eigenvalues
     ),
-    "cka": partial(_draw, Source("cka", artifact("cka.npz", read_alignment)), draw_cka),
+    "cka": partial(_draw, _ALIGNMENT, draw_cka),
+    "cka_layers": partial(_draw, _ALIGNMENT, draw_cka_layers),
     "barriers": partial(_draw_side_by_side, _paths, sheets, draw_barriers),
     "erf": partial(_draw, Source("erf", artifact("erf.npz", read_effective_fields)), draw_erf),
     "importance": partial(
