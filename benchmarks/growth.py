@@ -26,8 +26,8 @@ from side_by_side import print_and_write, versions
 
 from rfray.engine.drive import Driver
 from rfray.engine.executor import Ended, Event
-from rfray.engine.frontier import Occupancy
 from rfray.engine.job import Job, Outcome
+from rfray.engine.places import Occupancy
 from rfray.engine.records import run_opening, study_document
 from rfray.engine.scribe import Scribe
 from rfray.engine.standing import Standing

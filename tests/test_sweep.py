@@ -20,13 +20,14 @@ from rfray.data.cache import prepared as prepared_dataset
 from rfray.data.dataset import Dataset, Split
 from rfray.data.device import resident
 from rfray.engine.executor import Ended, InProcessExecutor
-from rfray.engine.frontier import Occupancy, State
+from rfray.engine.fitting import refuse_what_never_fits
+from rfray.engine.frontier import State
 from rfray.engine.machine import GIB, Machine
+from rfray.engine.places import Occupancy
 from rfray.engine.standing import other_precision, standing
 from rfray.engine.view import Watcher
 from rfray.engine.worker import run_job
 from rfray.errors import UserError
-from rfray.executors import refuse_what_never_fits
 from rfray.plan import make_plan
 from rfray.status import by_stage, choice_counts
 from rfray.storage import storage_at
