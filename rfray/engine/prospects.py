@@ -42,7 +42,8 @@ class Prospects:
     def within(self, bundles: Sequence[Bundle]) -> list[Bundle]:
         """The bundles, in their order, that fit into all that the cluster could ever have at once.
 
-        Ray's second autoscaler starts nothing at all for a request that goes beyond that.
+        Ray's second autoscaler starts nothing at all for a request that goes beyond that. Which
+        kind it starts it decides itself, so the smallest that holds a bundle is counted.
         """
         room = Places({"head": self.head.occupancy})
         started: dict[str, int] = {}

@@ -38,19 +38,26 @@ class Outlook:
         }
         self._chains = upward_ranks(plan, self._seconds)
         self._work = sum(self._slot_seconds(node) for node in left)
+        self._most: int | None = None
 
     def ended(self, node: Node) -> None:
         """Count a node that has ended, well or not, or will never run: it is left no more."""
         self._work -= self._slot_seconds(node)
 
     def useful_slots(self, frontier: Frontier) -> int:
-        """Slots beyond which nothing finishes sooner; at least 1 while something is left."""
+        """Slots beyond which nothing finishes sooner; at least 1 while something is left.
+
+        Never more than at the first asking: many short runs side by side at the very end are no
+        reason to start machines that took no part in what came before.
+        """
         heads = [*frontier.running(), *frontier.heaviest()]
         chain = max((self._chains[node.key] for node in heads), default=0.0)
         if not heads:
             return 0
         # All but a thousandth: sums of products are not exact, and a whole machine costs more.
-        return max(1, math.ceil(self._work / chain - 1e-3)) if chain > 0 else 1
+        now = max(1, math.ceil(self._work / chain - 1e-3)) if chain > 0 else 1
+        self._most = now if self._most is None else self._most
+        return min(now, self._most)
 
     def bundles(self, frontier: Frontier) -> list[tuple[str, Occupancy]]:
         """The stage and the needs of what runs and of the heaviest that is ready, up to that."""
