@@ -216,10 +216,10 @@ class FailsAt(InProcessExecutor):
         super().__init__()
         self.name = name
 
-    def submit(self, job, occupancy, request):
+    def submit(self, job, occupancy, request, machine):
         if job.name == self.name:
             job = job.model_copy(update={"parameters": {"epochs": "broken"}})
-        super().submit(job, occupancy, request)
+        super().submit(job, occupancy, request, machine)
 
 
 def test_a_failed_stage_skips_its_dependents_and_the_next_start_tries_again(
@@ -338,7 +338,7 @@ def test_a_job_whose_artifacts_are_complete_is_not_computed_again(finished, monk
     jobs = []
 
     class Catches(InProcessExecutor):
-        def submit(self, job, occupancy, request):
+        def submit(self, job, occupancy, request, machine):
             jobs.append(job)
 
         def events(self, timeout):

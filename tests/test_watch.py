@@ -108,3 +108,17 @@ def test_without_a_terminal_each_ending_is_a_line_with_its_time(plan):
     (line,) = console.file.getvalue().splitlines()
     assert line[2] == line[5] == ":"
     assert line.endswith("vgg19_rf-digits-k5-seed1/train: done in 1.5 s; A remark.")
+
+
+def test_a_wait_for_a_machine_is_said_at_once_and_so_is_its_end(plan, view):
+    console = Console(file=io.StringIO(), width=200)
+    wait = "waiting for a machine with 1 CPUs and 1 GPUs (train) since 14:02:12 (0:05 min)"
+    with watching(plan, console) as watcher:
+        watcher.looked(view)
+        watcher.looked(replace(view, waiting=wait))
+        watcher.looked(replace(view, waiting=wait))
+        watcher.looked(view)
+        watcher.noted("asks the cluster for 12 GPUs in all")
+    lines = [line for line in console.file.getvalue().splitlines() if "runs done" in line]
+    assert [wait in line for line in lines] == [True, False]
+    assert "note: asks the cluster for 12 GPUs in all" in console.file.getvalue()
