@@ -36,7 +36,7 @@ _STYLES = {
 @contextmanager
 def watching(plan: Plan, console: Console) -> Iterator[Watcher]:
     """A watcher that suits where the output goes."""
-    if not console.is_terminal:
+    if not console.is_terminal or console.is_dumb_terminal:  # such as that of a script's `ray exec`
         yield _plain(console)
         return
     results: deque[Ending] = deque(maxlen=_LAST_RESULTS)
