@@ -14,11 +14,12 @@ import socket
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError
+from ray.exceptions import RayActorError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from rfray.engine.prospects import Bundle, Prospects, read_prospects
@@ -57,7 +58,8 @@ class Keeper:
         wanted = time.monotonic()
         while time.monotonic() - wanted < _IDLE_SECONDS:
             time.sleep(_LOOK_SECONDS)
-            self._ask()
+            with suppress(Exception):  # the head is busy: asked for again at the next look
+                self._ask()
             if self._asked:
                 wanted = time.monotonic()
         ray.actor.exit_actor()
@@ -77,14 +79,16 @@ class Requests:
 
     Args:
         study: Name of the study, by which people know the sweep.
+
+    Attributes:
+        prospects: What the cluster's autoscaler may start; None where there is none, or no keeper
+            can be had: then nothing is asked for.
     """
 
     def __init__(self, study: str) -> None:
         self._sweep = f"{study} on {socket.gethostname()}, process {os.getpid()}"
         self._keeper = _joined_keeper()
-        self.prospects: Prospects | None = ray.get(
-            self._keeper.prospects.remote(), timeout=_START_SECONDS
-        )
+        self.prospects = self._asked_for_prospects()
         self._wanted: list[Bundle] = []
         self._said = -SECONDS_BETWEEN
         self._answer: Any = None
@@ -105,13 +109,28 @@ class Requests:
             self._wanted = []
             ray.wait([self._keeper.want.remote(self._sweep, [])], timeout=patience)
 
+    def _asked_for_prospects(self) -> Prospects | None:
+        for _ in range(2):
+            try:
+                return self._prospects()
+            except RayActorError:  # it was about to end, for nobody wanted anything
+                self._keeper = _joined_keeper()
+            except RayError:
+                break
+        return None
+
+    def _prospects(self) -> Prospects | None:
+        answer = self._keeper.prospects.remote()
+        told: Prospects | None = ray.get(answer, timeout=_START_SECONDS)
+        return told
+
     def _look_after_the_keeper(self) -> None:
-        """Have another keeper if this one has ended, and say all again."""
+        """Have another keeper if this one has ended, and say again what did not get through."""
         if self._answer is None or not ray.wait([self._answer], timeout=0)[0]:
             return
         try:
             ray.get(self._answer)
-        except RayActorError:
+        except RayError:
             self._keeper = _joined_keeper()
             self._said = -SECONDS_BETWEEN
         self._answer = None
