@@ -40,9 +40,10 @@ MLFLOW = f"http://{HEAD}:5000"
 SWEEP = [
     "quickstart", "axes.arch=[vgg19_rf]", "axes.kernel_size=[4]", "axes.seed=[0]",
     "importance=false", "cka=false", "prune.rates=[0.3,0.5,0.6,0.7,0.8,0.9]", "hessian.n=1",
-    "finetune.images_per_epoch=896", "finetune.epochs=16",
+    "finetune.images_per_epoch=896", "finetune.epochs=60",
 ]  # fmt: skip
-"""One network, on which much depends: so there is work for one machine first, then for more."""
+"""One network, on which much depends: so there is work for one machine first, then for more; and
+enough of it that a lost machine is wanted back."""
 # A shell that signals its own group, as an interactive one may, must not stop the rehearsal.
 BY_ITSELF: Any = {"stdin": subprocess.DEVNULL, "start_new_session": True}
 LIST_NODES = (
@@ -166,10 +167,10 @@ class Rehearsal:
         wait_for("its loss was noticed", 120, lambda: self.alive_workers() == {"worker-1"})
         self.machines.switch_on("worker-2")
         say("worker-2 is on again; the head is left to notice")
+        wait_for("worker-2 is back", 400, lambda: set(WORKERS) <= self.alive_workers())
         self.machines.add("worker-3", SPARE)
         add = f"bash ~/rfray/cluster/add-worker.sh ubuntu@{SPARE} -i ~/ray_bootstrap_key.pem"
         self.on("laptop", "ray", "exec", "cluster/local.yaml", add, log="add-worker", seconds=300)
-        wait_for("worker-2 is back", 400, lambda: set(WORKERS) <= self.alive_workers())
         wait_for("worker-3, a new machine, joined", 60, lambda: "worker-3" in self.alive_workers())
         check(sweep.wait(timeout=500) == 0, "the sweep finished, exit code 0")
         self.tell_what_was_asked()
