@@ -172,7 +172,7 @@ def sweep(
 
     def executor() -> Executor:
         if in_process:
-            return executors.in_process(planned)
+            return executors.in_process()
         return executors.on_ray(planned, place.tune, address, interruption.listen)
 
     # A debugger's prompt and a live table do not share a terminal.

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -18,7 +17,7 @@ from rfray.engine.executor import Executor
 from rfray.engine.frontier import Frontier, State
 from rfray.engine.records import closing_tags, describe_study, missing_params, study_document
 from rfray.engine.scribe import Scribe
-from rfray.engine.standing import Standing, other_precision, standing
+from rfray.engine.standing import Standing, standing
 from rfray.engine.view import Watcher
 from rfray.engine.worker import published_outcome
 from rfray.lease import Claim, Lease, folder_lock, settle_undriven
@@ -163,8 +162,7 @@ def sweep_study(
             check_data(_datasets_to_read(ready))
         say(console, f"{name}: {ready.missing} of {total} runs to do, {total - ready.missing} done")
         with watching(plan, console) as watcher:
-            told = partial(_executor_told, ready, make_executor, console)
-            frontier = run_sweep(ready, storage, told, watcher, stop)
+            frontier = run_sweep(ready, storage, make_executor, watcher, stop)
     states = Counter(frontier.states.values())
     if states[State.DONE] == total:
         say(console, f"{name}: all {total} runs are done")
@@ -176,17 +174,6 @@ def sweep_study(
         "rfray.error. The same command tries them again.",
     )
     return False
-
-
-def _executor_told(
-    ready: Prepared, make_executor: Callable[[], Executor], console: Console
-) -> Executor:
-    """The executor, once it is said if it computes in another precision than what is finished."""
-    executor = make_executor()
-    words = other_precision(ready.plan, ready.standing, gpus=executor.capacity.gpus > 0)
-    if words:
-        say(console, f"note: {words}")
-    return executor
 
 
 def _datasets_to_read(ready: Prepared) -> list[str]:

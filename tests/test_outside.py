@@ -8,7 +8,7 @@ from tiny_study import TINY_SWEEP
 
 from rfray.cli import main
 from rfray.engine.assemble import assemble
-from rfray.engine.frontier import Occupancy
+from rfray.engine.places import Occupancy
 from rfray.engine.worker import run_job
 from rfray.errors import UserError
 from rfray.models.module import build

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rfray.artifacts import digest_of
-from rfray.engine.frontier import Occupancy
 from rfray.engine.job import Job, JobInput, Outcome
+from rfray.engine.places import Occupancy
 from rfray.engine.records import ATTEMPT_TAG, DIGEST_TAG
 from rfray.models.outside import code_digest, network_folders_in_use
 from rfray.naming import SAMPLE, SEARCH, TRAIN

@@ -7,14 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rfray.engine.assemble import assemble, demands, finished_before, finished_now, readers
+from rfray.engine.assemble import assemble, finished_before, finished_now, readers
 from rfray.engine.executor import Event, Executor, Progressed
-from rfray.engine.frontier import Frontier, Occupancy, State
+from rfray.engine.frontier import Frontier, State
+from rfray.engine.ground import Ground
 from rfray.engine.job import NOTHING_TOLD, Progress
 from rfray.engine.pace import Pace
 from rfray.engine.recorder import Recorder
 from rfray.engine.scribe import Scribe
-from rfray.engine.standing import Standing
+from rfray.engine.standing import Standing, other_precision
 from rfray.engine.view import Ending, Running, View, Watcher
 from rfray.plan import Node, Plan
 from rfray.tracking import LedgerWriter, RunRecord
@@ -25,10 +26,9 @@ _LEAST_RUNS_AHEAD = 4
 
 @dataclass
 class _Running:
-    """What a running node holds, since when, and what it told last."""
+    """A running node's run, since when it runs, and what it told last."""
 
     run: RunRecord
-    occupancy: Occupancy
     since: float = field(default_factory=time.monotonic)
     told: Progress = NOTHING_TOLD
 
@@ -66,10 +66,9 @@ class Driver:
         self._watcher = watcher
         self._checkpoints = checkpoints
         self._done = {key: finished_before(run) for key, run in standing.finished.items()}
-        self._capacity = executor.capacity
-        # Decided once: what a node takes must not change while it waits or runs.
-        self._demands = demands(plan, gpus=self._capacity.gpus > 0)
-        self._frontier = Frontier(plan, set(self._done), self._capacity)
+        self._standing = standing
+        self._ground = Ground(plan, executor, watcher.noted)
+        self._frontier = Frontier(plan, set(self._done), self._ground.occupancies)
         self._unopened: dict[str, Node] = {}
         self._running: dict[str, _Running] = {}
         self._unreadable: set[str] = set()
@@ -88,8 +87,9 @@ class Driver:
                 self._recorder.abandon()
                 break
             self._scribe.check()
-            self._follow_capacity()
-            self._start_ready()
+            if self._may_start():
+                self._start_ready()
+            self._ground.ask(self._frontier)
             self._watcher.looked(self._view())
             for event in self._executor.events(_WAIT_SECONDS):
                 self._take(event)
@@ -97,11 +97,15 @@ class Driver:
         self._watcher.looked(self._view())
         return self._frontier
 
-    def _follow_capacity(self) -> None:
-        """Use what has joined the cluster since, and count on nothing that has left it."""
-        now = self._executor.capacity
-        self._frontier.free += now - self._capacity
-        self._capacity = now
+    def _may_start(self) -> bool:
+        """Follow the cluster; whether it is known by now what a node takes there."""
+        known_before = self._ground.gpus is not None
+        may = self._ground.follow(self._frontier)
+        if may and not known_before:
+            words = other_precision(self._plan, self._standing, gpus=bool(self._ground.gpus))
+            if words:
+                self._watcher.noted(words)
+        return may
 
     def _start_ready(self) -> None:
         """Give free slots to the heaviest nodes, and have the runs of the next ones opened.
@@ -110,7 +114,7 @@ class Driver:
         """
         away = self._scribe.outage is not None
         opened = self._recorder.opened() if away else None
-        for node in self._frontier.start(self._demand, opened):
+        for node in self._frontier.start(self._ground.demand, opened):
             self._unopened[node.key] = node
         self._recorder.ask_for(self._unopened.values())
         ahead = max(_LEAST_RUNS_AHEAD, len(self._running))
@@ -122,17 +126,15 @@ class Driver:
         run = self._recorder.run_of(node.key)
         if run is None:
             return
-        occupancy = self._demand(node)
-        self._running[node.key] = _Running(run, occupancy)
+        occupancy = self._ground.demand(node)
+        self._running[node.key] = _Running(run)
         job = assemble(
             self._plan, node, run, self._done, occupancy, self._checkpoints, self._tracking_uri
         )
-        self._executor.submit(job, occupancy, self._plan.study.request(node.stage))
+        request = self._plan.study.request(node.stage)
+        self._executor.submit(job, occupancy, request, self._frontier.place_of(node.key))
         del self._unopened[node.key]
         self._count_off(node.stage)
-
-    def _demand(self, node: Node) -> Occupancy:
-        return self._demands[node.stage]
 
     def _take(self, event: Event) -> None:
         """Let an event change where nodes stand, and have it recorded."""
@@ -151,12 +153,14 @@ class Driver:
         else:
             self._pace.dropped(node)
         self._recorder.end(outcome)
-        skipped = self._frontier.end(outcome.key, ended.occupancy, well=well)
+        self._ground.ended(node)
+        skipped = self._frontier.end(outcome.key, well=well)
         told_before = outcome.unreadable in self._unreadable
         if outcome.unreadable and not told_before:
             skipped += self._withdraw(outcome.unreadable)
         for key in skipped:
             self._pace.dropped(self._plan.nodes[key])
+            self._ground.ended(self._plan.nodes[key])
             self._count_off(self._plan.nodes[key].stage)
         if not told_before:
             self._watcher.ended(Ending(node, outcome, len(skipped)))
@@ -182,13 +186,13 @@ class Driver:
         )
         return View(
             frontier=self._frontier,
-            capacity=self._capacity,
             seconds=seconds,
             seconds_left=self._pace.seconds_left(
                 seconds, [(one.node, one.seconds) for one in running]
             ),
             running=running,
             outage=self._outage_words(),
+            waiting=self._ground.waiting_words(self._frontier),
         )
 
     def _outage_words(self) -> str:

@@ -34,8 +34,8 @@ from ray.tune.search.search_generator import SearchGenerator
 from rfray import chatter
 from rfray.engine.answer import answered, lost
 from rfray.engine.executor import Ended, Event, Progressed
-from rfray.engine.frontier import Occupancy
 from rfray.engine.job import Job, Progress
+from rfray.engine.places import Occupancy
 from rfray.engine.progress import read_progress
 from rfray.engine.stopping import Stopping
 from rfray.engine.worker import run_job
