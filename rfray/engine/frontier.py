@@ -137,6 +137,12 @@ class Frontier:
         self._move(key, State.FAILED)
         return self._skip_dependents(key)
 
+    def again(self, key: str, released: Occupancy) -> None:
+        """Have a running node wait once more: it is to be started otherwise."""
+        self.free += released
+        self._move(key, State.WAITING)
+        self._offer(key)
+
     def withdraw(self, keys: Iterable[str]) -> list[str]:
         """Skip nodes that are not to start, and what follows them; keys of all that are skipped."""
         skipped = []

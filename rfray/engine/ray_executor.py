@@ -57,6 +57,9 @@ class RayExecutor:
         self._events: SimpleQueue[Event | None] = SimpleQueue()
         self._lane: TrialLane | None = None
         self._task: Callable[..., Any] = ray.remote(run_task)
+        # A process keeps the card that it first computed on, whatever Ray tells it later: where a
+        # machine has several, a process is for one task, as Ray itself has it for tasks on GPUs.
+        self._task_of_one_card: Callable[..., Any] = ray.remote(max_calls=1)(run_task)
         self._running: dict[str, _Task] = {}
         self._looked = time.monotonic()
         self._capacity = _cluster_capacity()
@@ -74,12 +77,13 @@ class RayExecutor:
         """Start a job as a trial or as a task."""
         if job.stage in (TRAIN, SAMPLE):
             if self._lane is None:
-                self._lane = TrialLane(self._study, self._storage, occupancy, request, self._events)
-            self._lane.release(job)
+                self._lane = TrialLane(self._study, self._storage, request, self._events)
+            self._lane.release(job, occupancy)
             return
         if self._lane is not None:
             self._lane.give_up_idle_slot()
-        options = self._task.options(  # type: ignore[attr-defined]
+        task = self._task_of_one_card if self._may_change_cards(occupancy) else self._task
+        options = task.options(  # type: ignore[attr-defined]
             name=job.name,
             num_cpus=occupancy.cpus,
             num_gpus=occupancy.gpus,
@@ -89,6 +93,10 @@ class RayExecutor:
         reference = options.remote(job.model_dump_json())
         self._running[job.key] = _Task(reference, Path(job.checkpoint))
         reference.future().add_done_callback(lambda future: self._ended(job, future))
+
+    def _may_change_cards(self, occupancy: Occupancy) -> bool:
+        """Whether a process that stayed could be given another card than the one that it has."""
+        return occupancy.gpus > 0 and any(machine.occupancy.gpus > 1 for machine in machines())
 
     def no_more(self, stage: str) -> None:
         """Tune may end once its trials have."""
