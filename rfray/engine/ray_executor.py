@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -32,6 +32,11 @@ def machines() -> list[Machine]:
         Machine(Occupancy(offer.get("CPU", 0.0), offer.get("GPU", 0.0)), offer.get("memory", 0.0))
         for offer in offers
     ]
+
+
+def changes_cards(occupancy: Occupancy, offered: Iterable[Machine]) -> bool:
+    """Whether a process that stayed could be given another card than the one that it has."""
+    return occupancy.gpus > 0 and any(machine.occupancy.gpus > 1 for machine in offered)
 
 
 @dataclass
@@ -82,7 +87,7 @@ class RayExecutor:
             return
         if self._lane is not None:
             self._lane.give_up_idle_slot()
-        task = self._task_of_one_card if self._may_change_cards(occupancy) else self._task
+        task = self._task_of_one_card if changes_cards(occupancy, machines()) else self._task
         options = task.options(  # type: ignore[attr-defined]
             name=job.name,
             num_cpus=occupancy.cpus,
@@ -93,10 +98,6 @@ class RayExecutor:
         reference = options.remote(job.model_dump_json())
         self._running[job.key] = _Task(reference, Path(job.checkpoint))
         reference.future().add_done_callback(lambda future: self._ended(job, future))
-
-    def _may_change_cards(self, occupancy: Occupancy) -> bool:
-        """Whether a process that stayed could be given another card than the one that it has."""
-        return occupancy.gpus > 0 and any(machine.occupancy.gpus > 1 for machine in machines())
 
     def no_more(self, stage: str) -> None:
         """Tune may end once its trials have."""
