@@ -26,7 +26,9 @@ axes:
    width: [0.03125]}
 train: {epochs: 1}
 prune: {rates: [0.5]}
+resources: {prune: {cpus: 2}}
 """
+"""Prunes run four at a time, so that processes could be used again."""
 
 
 PATH = os.pathsep.join([PRETENDED, *filter(None, [os.environ.get("PYTHONPATH")])])

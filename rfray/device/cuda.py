@@ -39,7 +39,7 @@ class CudaCard:
         return CardMemory(total, free, torch.cuda.memory_reserved(), torch.cuda.memory_allocated())
 
     def peak(self) -> float:
-        """As PyTorch's allocator tells it; the 0.3 to 0.5 GB of CUDA itself are not in it."""
+        """As PyTorch's allocator tells it; what CUDA itself takes is not in it."""
         return float(torch.cuda.max_memory_reserved())
 
     def utilisation(self) -> float | None:

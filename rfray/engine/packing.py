@@ -9,14 +9,14 @@ from rfray.keys import digest
 from rfray.plan import Node
 
 MOST = 8
-"""Cells on one card; each has an interpreter, a copy of the data set and 0.3 to 0.5 GB of CUDA."""
+"""Cells on one card; each has an interpreter, a copy of the data set, and CUDA itself."""
 
 MEMORY_FILLED = 0.9
 """The part of a card's memory that may be in use: what allocators hold is never quite foreseen."""
 
 CONTEXT_BYTES = 5e8
-"""What CUDA itself takes for each process, which no allocator counts. NVIDIA states no figure; it
-is that of their recent cards, rounded up."""
+"""What CUDA itself is taken to need for each process, which no allocator counts: a guess, since
+nothing was measured on a card."""
 
 _GRAIN = 10_000
 """Ray counts shares of a GPU in ten-thousandths."""
