@@ -5,17 +5,26 @@ from __future__ import annotations
 from functools import cache
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, Strict
 
 from rfray.data.amount import Amount
 from rfray.data.dataset import DatasetFacts
 from rfray.data.registry import dataset_source
 from rfray.data.validation import with_validation
 from rfray.models.geometry import Geometry, geometry
+from rfray.models.knobs import POOL, knob_code, knob_problem, turned
 from rfray.models.network import Network
-from rfray.models.outside import code_digest
+from rfray.models.outside import AS_IT_IS, code_digest, comes_from_outside
 from rfray.models.registry import architecture
+from rfray.models.stem import NO_POOL, with_pool
 from rfray.parameters import Parameters
+
+
+def _known_knob(name: str) -> str:
+    problem = knob_problem(name)
+    if problem is not None:
+        raise ValueError(problem)
+    return name
 
 
 class Cell(Parameters):
@@ -25,12 +34,24 @@ class Cell(Parameters):
         description="Names of data sets; `NAME@64` scales its pictures to 64 pixels."
     )
     arch: str = Field(
-        description="Names of networks; `torchvision:NAME` is torchvision's, `FILE.py:FUNCTION` "
-        "what a function makes of the number of classes."
+        description="Names of networks, rfray's own or a plug-in's; `torchvision:NAME` and "
+        "`timm:NAME` are those libraries', `FILE.py:FUNCTION` what a function makes of the number "
+        "of classes."
     )
     kernel_size: Annotated[int, Field(ge=1)] = Field(
-        description="Of the max-pool behind the first convolution, 2 or more; sets the receptive "
-        "field. 1 for `torchvision:` and `FILE.py:` networks, which are taken as they are."
+        default=NO_POOL,
+        description="Of the max-pool behind the first convolution; sets the receptive field. 1 "
+        "stands for no pool, as for networks from outside that are taken as they are.",
+    )
+    knob: Annotated[str, AfterValidator(_known_knob)] = Field(
+        default=POOL,
+        description="What changes the receptive field: pool, stride, dilation, convolution or "
+        "dilated_pool. How far it is turned, `receptive_field` or `strength` says.",
+    )
+    strength: Annotated[int, Field(ge=0)] | None = Field(
+        default=None,
+        description="How far the knob is turned, in its own unit: the pool's kernel, the factor of "
+        "a stride or a dilation, the first convolution's kernel, the pool's dilation.",
     )
     seed: Annotated[int, Field(ge=0)] = Field(
         description="Of initialisation and the order of images; equal seeds, equal numbers."
@@ -41,6 +62,9 @@ class Cell(Parameters):
     validation: Amount | None = Field(
         default=None,
         description="Held out of the training images: a number of them, or a share.",
+    )
+    layers: Annotated[tuple[str, ...], Strict(strict=False)] = Field(
+        default=(), description="What the knob `dilation` turns; nothing means its default."
     )
 
     @property
@@ -56,7 +80,28 @@ class Cell(Parameters):
     def network(self) -> Network:
         """The cell's network, without weights; UserError if there is none, or it cannot be read."""
         code = code_digest(self.arch)
-        return _network(self.arch, code, self.kernel_size, self.width, self.facts.classes)
+        classes = self.facts.classes
+        if self.strength is None:
+            return _network(self.arch, code, self.kernel_size, self.width, classes)
+        turn = (self.knob, knob_code(self.knob), self.strength, self.layers)
+        return _turned(*turn, self.arch, code, self.width, classes)
+
+    @property
+    def base(self) -> Network:
+        """The cell's network with no knob turned and no pool; UserError likewise."""
+        code = code_digest(self.arch)
+        return _network(self.arch, code, NO_POOL, self.width, self.facts.classes)
+
+    @property
+    def turned(self) -> tuple[str, int]:
+        """The knob that sets the receptive field, and its strength; the pool's is its kernel."""
+        return (self.knob, self.kernel_size if self.strength is None else self.strength)
+
+    @property
+    def turned_words(self) -> str:
+        """The same for a reader: `kernel_size 3`, `dilation 2`."""
+        name, strength = self.turned
+        return f"{'kernel_size' if name == POOL else name} {strength}"
 
     @property
     def geometry(self) -> Geometry:
@@ -64,10 +109,27 @@ class Cell(Parameters):
         return geometry(self.network, self.facts.image_size)
 
 
-OF_THE_STUDY = frozenset({"validation"})
+OF_THE_STUDY = frozenset({"validation", "layers"})
 """What all cells of a study have in common: no axis, and no part of a cell's name."""
 
 
 @cache
 def _network(arch: str, _code: str, kernel_size: int, width: float, classes: int) -> Network:
+    if comes_from_outside(arch):
+        network = architecture(arch)(kernel_size=AS_IT_IS, width=width, classes=classes)
+        return with_pool(network, kernel_size)
     return architecture(arch)(kernel_size=kernel_size, width=width, classes=classes)
+
+
+@cache
+def _turned(
+    knob: str,
+    _knob_code: str,
+    strength: int,
+    layers: tuple[str, ...],
+    arch: str,
+    code: str,
+    width: float,
+    classes: int,
+) -> Network:
+    return turned(knob, _network(arch, code, NO_POOL, width, classes), strength, layers)

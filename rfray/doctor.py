@@ -17,6 +17,7 @@ from rich.text import Text
 from rfray.engine.cluster_address import chosen_address
 from rfray.errors import UserError
 from rfray.plan import Plan
+from rfray.shelves import verdicts
 from rfray.storage import Storage
 
 _PACKAGES = ("torch", "torchvision", "ray", "mlflow")
@@ -52,6 +53,7 @@ def examine(plan: Plan, storage: Storage, address: str | None) -> Iterator[Findi
     """
     yield Finding("Python", True, f"{platform.python_version()} on {platform.machine()}")
     yield from map(package_finding, _PACKAGES)
+    yield from plugin_findings()
     yield _gpus()
     yield memory_finding(os.cpu_count() or 1, psutil.virtual_memory().available)
     yield disk_finding(storage.root, shutil.disk_usage(_existing(storage.root)).free)
@@ -67,6 +69,15 @@ def package_finding(name: str) -> Finding:
         return Finding(name, True, version(name))
     except PackageNotFoundError:
         return Finding(name, False, "not installed", f"pip install {name}")
+
+
+def plugin_findings() -> Iterator[Finding]:
+    """What comes from outside, and whether it can be used."""
+    for plugin, problem in verdicts():
+        if problem is None:
+            yield Finding("plug-in", True, str(plugin))
+        else:
+            yield Finding("plug-in", False, f"{problem.where}: {problem.what}", problem.do)
 
 
 def gpu_finding(names: list[str], has_driver: bool) -> Finding:

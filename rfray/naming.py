@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from rfray.cell import Cell
+from rfray.models.knobs import POOL
 from rfray.stages.stage import Scope, Variant
 
 TRAIN = "train"
@@ -35,7 +36,8 @@ def scope_name(
     parts = [_plain(cell.arch)]
     if scope != "network":
         parts.append(cell.dataset)
-    parts.append(f"k{cell.kernel_size}")
+    knob, strength = cell.turned
+    parts.append(f"k{strength}" if knob == POOL else f"{knob}{strength}")
     if scope == "cell":
         parts.append(f"seed{cell.seed}")
     if "width" in varying:

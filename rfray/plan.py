@@ -22,11 +22,13 @@ from rfray.naming import OF_A_SEARCH, SAMPLE, SEARCH, TRAIN, scope_name, shown, 
 from rfray.parameters import Parameters
 from rfray.search_space import Proposal
 from rfray.settings import CELL_SETTINGS
-from rfray.stages.registry import stages
+from rfray.shelves import left_out
+from rfray.stages.registry import stage_code, stages
 from rfray.stages.sample import SampleParameters
 from rfray.stages.search import DrawnSearch, SearchParameters
 from rfray.stages.stage import Stage, Variant
 from rfray.study import Study
+from rfray.turning import Turn, cell_at, refuse_unmatched, turning_findings, turning_params, turns
 
 _OTHERWISE = "change that, or leave the stage out"
 
@@ -93,6 +95,7 @@ class Plan:
 
     Attributes:
         study: The study.
+        turns: How far its knobs are turned; none where it only names kernel sizes.
         cells: Its trained networks, in the order of the axes.
         nodes: Every node by its key, each after its inputs.
         findings: What a user should know before starting, a sentence each.
@@ -102,6 +105,7 @@ class Plan:
     cells: tuple[CellPlan, ...]
     nodes: Mapping[str, Node]
     findings: tuple[str, ...]
+    turns: tuple[Turn, ...] = ()
 
     def dependents(self) -> dict[str, list[str]]:
         """Keys of the nodes that read each node."""
@@ -120,7 +124,8 @@ def make_plan(study: Study) -> Plan:
             settings contradict each other, or a stage cannot run on a cell.
     """
     points = study.points()
-    cells = _cells_at(points, study.data.validation)
+    refuse_unmatched(study, points)
+    cells = _cells_at(points, study)
     _refuse_impossible_networks(cells)
     layout = _Layout(study, points)
     nodes: dict[str, Node] = {}
@@ -156,6 +161,7 @@ def make_plan(study: Study) -> Plan:
         cells=tuple(_cell_plans(layout, of_stage)),
         nodes=nodes,
         findings=tuple(_findings(layout, cells)),
+        turns=layout.turns,
     )
 
 
@@ -185,6 +191,7 @@ class _Layout:
         self.study = study
         self.stages = tuple(name for name in study.stage_parameters() if name not in OF_A_SEARCH)
         self.varying = varying(points)
+        self.turns = turns(study, points)
         names = tuple(dict.fromkeys(name for point in points for name in point))
         network_names = _names_of(names, {TRAIN})
         self._names = {
@@ -228,7 +235,7 @@ class _Layout:
     def cell(self, one: Place) -> Cell:
         """The cell at a place."""
         choices = tuple(pair for pair in one if pair[0] in CELL_SETTINGS)
-        return _cell(choices, self.study.data.validation)
+        return _cell(choices, self.study.data.validation, self.study.dilated)
 
     def part(self, whole: Place, stage: str) -> Place:
         """The place of `stage`, which another one reads, in a place of that other one."""
@@ -252,14 +259,14 @@ def _names_of(names: Iterable[str], stages: Collection[str]) -> tuple[str, ...]:
     return tuple(n for n in names if n in CELL_SETTINGS or n.partition(".")[0] in stages)
 
 
-def _cells_at(points: Iterable[Point], validation: Amount | None) -> tuple[Cell, ...]:
+def _cells_at(points: Iterable[Point], study: Study) -> tuple[Cell, ...]:
     choices = (place(point, CELL_SETTINGS) for point in points)
-    return tuple(dict.fromkeys(_cell(one, validation) for one in choices))
+    return tuple(dict.fromkeys(_cell(one, study.data.validation, study.dilated) for one in choices))
 
 
 @cache
-def _cell(choices: Place, validation: Amount | None) -> Cell:
-    return Cell(**dict(choices), validation=validation)
+def _cell(choices: Place, validation: Amount | None, layers: tuple[str, ...]) -> Cell:
+    return cell_at(dict(choices), validation, layers)
 
 
 def _refuse_impossible_networks(cells: Iterable[Cell]) -> None:
@@ -269,7 +276,7 @@ def _refuse_impossible_networks(cells: Iterable[Cell]) -> None:
         try:
             _refuse_other_logits(geometry(network, facts.image_size), facts.classes)
         except UserError as error:
-            where = f"{cell.arch} at kernel_size {cell.kernel_size} on {cell.dataset}"
+            where = f"{cell.arch} at {cell.turned_words} on {cell.dataset}"
             raise UserError(error.what, where=where, do=error.do) from error
 
 
@@ -342,7 +349,7 @@ def _variants(stage: Stage[Any], parameters: Parameters, inputs: Iterable[Node])
     """A stage's own fan, or the variants of the stage that it follows."""
     if stage.fan is not None:
         values = getattr(parameters, stage.fan.parameter)
-        return [{stage.fan.variant: value} for value in values]
+        return [stage.fan.variant_of(value) for value in values]
     if not stage.reads:
         return [{}]
     followed = [node.variant for node in inputs if node.stage == stage.reads[0]]
@@ -365,6 +372,7 @@ def _node(
         "variant": variant,
         "inputs": [node.key for node in inputs],
         "subject": None if stage.reads else _subject(stage, cells[0]),
+        **_outside_code(stage),
     }
     above = [node.key for node in inputs if node.stage in (TRAIN, SEARCH)]
     scope = scope_name(stage.scope, cells[0], layout.varying, settings)
@@ -378,7 +386,12 @@ def _node(
         inputs=tuple(node.key for node in inputs),
         parent=above[0] if stage.scope == "cell" and above else None,
         settings=settings,
-        params={**_scope_params(stage, cells), **settings, **chosen.own, **variant},
+        params={
+            **_scope_params(layout, stage, cells),
+            **settings,
+            **chosen.own,
+            **(stage.fan.params_of(variant) if stage.fan else variant),
+        },
         work=stage.work(chosen.parameters, cells[0]) * len(cells),
     )
 
@@ -452,7 +465,7 @@ def _search_nodes(layout: _Layout, one: Place) -> Iterator[Node]:
         inputs=tuple(node.key for node in samples),
         parent=None,
         settings=settings,
-        params={**_scope_params(stage, (cell,)), **settings, **written},
+        params={**_scope_params(layout, stage, (cell,)), **settings, **written},
         work=stage.work(search, cell),
     )
 
@@ -529,7 +542,7 @@ def _node_of_sample(
         parent=None,
         settings={**settings, **drawn},
         params={
-            **_scope_params(stage, (cell,)),
+            **_scope_params(layout, stage, (cell,)),
             **settings,
             **drawn,
             **logged,
@@ -554,6 +567,12 @@ def _search_findings(study: Study) -> Iterator[str]:
     yield f"search: for each {per or 'study'}, {count} of {space}, by {search.metric}"
 
 
+def _outside_code(stage: Stage[Any]) -> dict[str, str]:
+    """What the identity of a node says of a stage from outside besides; nothing of rfray's own."""
+    code = stage_code(stage.name)
+    return {"code": code} if code else {}
+
+
 def _subject(stage: Stage[Any], cell: Cell) -> dict[str, Any]:
     """What a node that reads no other one works on."""
     if stage.scope == "network":
@@ -565,7 +584,7 @@ def _subject(stage: Stage[Any], cell: Cell) -> dict[str, Any]:
     }
 
 
-def _scope_params(stage: Stage[Any], cells: Sequence[Cell]) -> dict[str, Any]:
+def _scope_params(layout: _Layout, stage: Stage[Any], cells: Sequence[Cell]) -> dict[str, Any]:
     cell = cells[0]
     params: dict[str, Any] = {
         "dataset": cell.dataset,
@@ -573,6 +592,7 @@ def _scope_params(stage: Stage[Any], cells: Sequence[Cell]) -> dict[str, Any]:
         "kernel_size": cell.kernel_size,
         "receptive_field": cell.geometry.receptive_field,
         "width": cell.width,
+        **(turning_params(cell) if layout.turns else {}),
     }
     match stage.scope:
         case "cell" | "sample":
@@ -595,9 +615,14 @@ def _held_out_params(cell: Cell) -> dict[str, int]:
 def _cell_plans(
     layout: _Layout, of_stage: Mapping[str, Mapping[Place, Sequence[Node]]]
 ) -> Iterator[CellPlan]:
+    told = set()
     for network in layout.networks:
         cell = layout.cell(network)
         settings = layout.shown(network)
+        which = (cell, *(pair for pair in network if pair[0] in settings))
+        if which in told:  # several knobs may come to one network
+            continue
+        told.add(which)
         keys = (
             node.key
             for name, nodes in of_stage.items()
@@ -613,12 +638,14 @@ def _findings(layout: _Layout, cells: Sequence[Cell]) -> Iterator[str]:
     for stage in layout.stages:
         if stages()[stage].scope == "seeds" and len({cell.seed for cell in cells}) < 2:
             yield f"{stage} compares seeds, and the study has one: it will not run"
+    yield from left_out()
     yield from _cautions(layout)
     yield from _search_findings(layout.study)
+    yield from turning_findings(layout.turns)
     shown = set()
     for cell in cells:
         dead = cell.geometry.dead_fraction
-        who = f"{cell.arch} at kernel_size {cell.kernel_size} on {cell.dataset}"
+        who = f"{cell.arch} at {cell.turned_words} on {cell.dataset}"
         if dead > 0 and who not in shown:
             shown.add(who)
             yield f"{who}: {dead:.1%} of the convolutions' weights only ever meet padding"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -13,9 +13,13 @@ from rich.text import Text
 
 from rfray.cost import core_seconds
 from rfray.engine.simulation import Schedule
+from rfray.models.geometry import Geometry
+from rfray.models.knobs import POOL
+from rfray.models.stem import NO_POOL
 from rfray.naming import shown
 from rfray.plan import CellPlan, Plan
 from rfray.power import FEWEST_PAIRS, LEVEL, POWER, resolution
+from rfray.turning import Turn
 
 
 def plan_json(plan: Plan, done: Collection[str]) -> dict[str, Any]:
@@ -33,6 +37,7 @@ def plan_json(plan: Plan, done: Collection[str]) -> dict[str, Any]:
         },
         "findings": list(plan.findings),
         "seeds": _seeds_json(plan),
+        **({"turned": _turns_json(plan.turns)} if plan.turns else {}),
     }
 
 
@@ -46,6 +51,7 @@ def plan_text(plan: Plan, done: Collection[str]) -> RenderableType:
         ),
         _cell_table(plan, done),
         Text(),
+        *_turn_part(plan.turns),
         _stage_table(plan, done),
         Text(),
         *(Text(f"note: {finding}", style="yellow") for finding in plan.findings),
@@ -104,6 +110,8 @@ def _cell_json(plan: Plan, cell: CellPlan, done: Collection[str]) -> dict[str, A
         "settings": _settings(plan, cell),
         "name": cell.name,
         "receptive_field": cell.geometry.receptive_field,
+        "field_over_image": cell.geometry.receptive_field / cell.cell.facts.image_size,
+        "layers_beyond_image": list(cell.geometry.beyond(cell.cell.facts.image_size)),
         "map_sizes": list(cell.geometry.map_sizes),
         "parameters": cell.geometry.parameters,
         "live_parameters": cell.geometry.live_parameters,
@@ -167,6 +175,8 @@ def _cell_table(plan: Plan, done: Collection[str]) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column("cell", min_width=max(len(cell.name) for cell in plan.cells))
     table.add_column("receptive field", justify="right")
+    table.add_column("of image", justify="right")
+    table.add_column("beyond it", justify="right")
     table.add_column("map sizes")
     for heading in ("parameters", "live", "done", "to do"):
         table.add_column(heading, justify="right")
@@ -179,6 +189,7 @@ def _cell_table(plan: Plan, done: Collection[str]) -> Table:
         table.add_row(
             cell.name,
             str(cell.geometry.receptive_field),
+            *_beside_image(cell.geometry, cell.cell.facts.image_size),
             " ".join(map(str, cell.geometry.map_sizes)),
             f"{cell.geometry.parameters:,}",
             f"{cell.geometry.live_parameters / cell.geometry.parameters:.1%}",
@@ -187,6 +198,67 @@ def _cell_table(plan: Plan, done: Collection[str]) -> Table:
             *([words] if differ else []),
         )
     return table
+
+
+def _beside_image(shape: Geometry, image_size: int) -> tuple[str, str]:
+    """The field over the image's size, and how many convolutions see further than the image."""
+    convolutions = sum(
+        layer.name in shape.convolution_names and layer.window.jump > 0 for layer in shape.layers
+    )
+    return (
+        f"{shape.receptive_field / image_size:.1f}×",
+        f"{len(shape.beyond(image_size))} of {convolutions}",
+    )
+
+
+def _turn_part(made: Sequence[Turn]) -> list[RenderableType]:
+    return [_turn_table(made), Text()] if made else []
+
+
+def _turn_table(made: Sequence[Turn]) -> Table:
+    """What was asked of each knob, and what came of it."""
+    table = Table(box=None, pad_edge=False)
+    for heading in ("network", "data set", "knob", "asked for", "strength"):
+        table.add_column(heading, justify="right" if heading == "strength" else "left")
+    for heading in ("receptive field", "last map", "parameters", "dead weights"):
+        table.add_column(heading, justify="right")
+    for turn in made:
+        shape = turn.geometry
+        table.add_row(
+            turn.arch,
+            turn.dataset,
+            turn.knob,
+            f"{'field' if turn.by_field else 'strength'} {turn.asked}",
+            _strength_words(turn),
+            str(shape.receptive_field),
+            str(shape.map_sizes[-1]),
+            f"{shape.parameters:,}",
+            f"{shape.dead_fraction:.1%}",
+        )
+    return table
+
+
+def _strength_words(turn: Turn) -> str:
+    """The strength; nothing where the network is left as it is, whatever the knob."""
+    return "as it is" if turn.cell.turned == (POOL, NO_POOL) else str(turn.cell.turned[1])
+
+
+def _turns_json(made: Sequence[Turn]) -> list[dict[str, Any]]:
+    return [
+        {
+            "dataset": turn.dataset,
+            "arch": turn.arch,
+            "knob": turn.knob,
+            "asked_receptive_field" if turn.by_field else "asked_strength": turn.asked,
+            "turned": dict(zip(("knob", "strength"), turn.cell.turned, strict=True)),
+            "receptive_field": turn.geometry.receptive_field,
+            "comes_near": not turn.misses,
+            "map_sizes": list(turn.geometry.map_sizes),
+            "parameters": turn.geometry.parameters,
+            "dead_fraction": turn.geometry.dead_fraction,
+        }
+        for turn in made
+    ]
 
 
 def _stage_table(plan: Plan, done: Collection[str]) -> Table:

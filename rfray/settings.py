@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
-from types import MappingProxyType
-from typing import Annotated, Any
+from types import MappingProxyType, NoneType
+from typing import Annotated, Any, get_args
 
 from pydantic import AfterValidator, Field
 from pydantic.fields import FieldInfo
@@ -15,9 +14,18 @@ from rfray.cell import OF_THE_STUDY, Cell
 from rfray.data.registry import naming_problem as dataset_problem
 from rfray.errors import nearest
 from rfray.models.registry import naming_problem as network_problem
+from rfray.plugins import ByPlugins
 from rfray.stages.registry import stages
 
-CELL_SETTINGS = tuple(name for name in Cell.model_fields if name not in OF_THE_STUDY)
+ASKED = "receptive_field"
+"""The setting that has each knob turned until its network comes nearest to a receptive field."""
+
+TURNS = ("kernel_size", "strength", ASKED)
+"""The settings that say how far a knob is turned: a study has one of them."""
+
+_OF_A_CELL = tuple(name for name in Cell.model_fields if name not in OF_THE_STUDY)
+
+CELL_SETTINGS = (*_OF_A_CELL, ASKED)
 """The settings that make a network and what it sees, which bear no stage's name."""
 
 
@@ -61,10 +69,17 @@ def _known_network(name: str) -> str:
     return name
 
 
+_ASKED = Setting(
+    ASKED,
+    Annotated[int, Field(ge=1)],
+    "At the last convolution, in pixels, in place of kernel_size: each knob is turned to the "
+    "strength that comes nearest.",
+)
+
 _CHECKS = {"dataset": AfterValidator(_known_dataset), "arch": AfterValidator(_known_network)}
 
 
-@cache
+@ByPlugins
 def settings() -> Mapping[str, Setting]:
     """Every setting that may be an axis, by name: the cell's, then each stage's.
 
@@ -72,9 +87,10 @@ def settings() -> Mapping[str, Setting]:
     nor is what a search does.
     """
     found = [
-        Setting(name, _value_type(field, _CHECKS.get(name)), field.description or "")
-        for name, field in ((name, Cell.model_fields[name]) for name in CELL_SETTINGS)
+        Setting(name, _said(_value_type(field, _CHECKS.get(name))), field.description or "")
+        for name, field in ((name, Cell.model_fields[name]) for name in _OF_A_CELL)
     ]
+    found.append(_ASKED)
     for stage in stages().values():
         if stage.scope in ("sample", "search"):
             continue  # what chooses settings is none itself
@@ -105,6 +121,12 @@ def advice(name: str) -> str:
 def _value_type(field: FieldInfo, check: Any) -> Any:
     metadata = [*field.metadata, *([check] if check else [])]
     return Annotated[(field.annotation, *metadata)] if metadata else field.annotation
+
+
+def _said(annotation: Any) -> Any:
+    """The type of what is said, where a field of the cell may be left unsaid."""
+    kinds = [kind for kind in get_args(annotation) if kind is not NoneType]
+    return kinds[0] if len(kinds) == 1 and NoneType in get_args(annotation) else annotation
 
 
 def one_of(value_type: Any) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -17,6 +16,7 @@ from pydantic import (
 )
 
 from rfray import grid
+from rfray.cell import Cell
 from rfray.data.amount import amount_problem
 from rfray.data.background import colour_problem
 from rfray.data.registry import at_size
@@ -24,12 +24,13 @@ from rfray.errors import UserError, in_words, nearest
 from rfray.grid import Grid, Point
 from rfray.naming import SAMPLE, SEARCH, TRAIN
 from rfray.parameters import NOTHING_TWICE, Parameters
+from rfray.plugins import ByPlugins
 from rfray.settings import one_of, settings
 from rfray.stages.registry import sections, stages
 from rfray.stages.search import DrawnSearch
 
 
-@cache
+@ByPlugins
 def axes_model() -> type[Parameters]:
     """What the sweep varies: a list of values for each setting that is an axis."""
     listed = {name: _listed(setting.type) for name, setting in settings().items()}
@@ -40,14 +41,14 @@ def _listed(value: Any) -> Any:
     return Annotated[list[value], Field(min_length=1), NOTHING_TWICE] | None
 
 
-@cache
+@ByPlugins
 def choice_model() -> type[Parameters]:
     """One value for each of some settings."""
     types = {name: setting.type for name, setting in settings().items()}
     return _keyed("Choice", "One value for each of some settings.", types)
 
 
-@cache
+@ByPlugins
 def condition_model() -> type[Parameters]:
     """One value or several for each of some settings."""
     types = {name: one_of(setting.type) for name, setting in settings().items()}
@@ -63,7 +64,7 @@ def _keyed(name: str, about: str, types: Mapping[str, Any]) -> type[Parameters]:
     return create_model(name, __base__=Parameters, __doc__=about, **fields)
 
 
-@cache
+@ByPlugins
 def when_model() -> type[Parameters]:
     """`if`: a condition; `set`: what the cells get for which it holds."""
     fields: dict[str, Any] = {
@@ -152,6 +153,24 @@ HeldOut = Annotated[
 """A number of images, or a share of them."""
 
 
+class ChosenLayers(Parameters):
+    """Which layers a knob turns."""
+
+    layers: Annotated[list[str], Field(min_length=1), NOTHING_TWICE] = Field(
+        description="Convolutions, by name, by what they stand in (stage3, layer4.1) or by pattern "
+        "(*_conv2)."
+    )
+
+
+class Knobs(Parameters):
+    """What the knobs turn, where they leave a choice."""
+
+    dilation: ChosenLayers | None = Field(
+        default=None,
+        description="Null turns all convolutions behind the first with a kernel larger than 1×1.",
+    )
+
+
 class Data(Parameters):
     """Where data sets lie, which enters no key, how pictures are read, what is held out."""
 
@@ -214,8 +233,14 @@ class Study(Parameters):
         default=Data(),
         description="Where data sets lie, how their pictures are read, and what is held out.",
     )
+    knobs: Knobs = Field(default=Knobs(), description="Which layers the knobs of axes.knob turn.")
     resources: dict[str, Request] = Field(
         default={}, description="What a stage occupies, by the stage's name."
+    )
+    plugins: list[str] = Field(
+        default=[],
+        description="Python files with a stage, networks, a data set or knobs of your own, beside "
+        "the sweep file or in the working directory.",
     )
 
     @field_validator("resources")
@@ -234,6 +259,12 @@ class Study(Parameters):
         if self.search_drawn is not None:
             present[SAMPLE] = present[TRAIN]
         return {name: present[name] for name in stages() if present.get(name) is not None}
+
+    @property
+    def dilated(self) -> tuple[str, ...]:
+        """The names and patterns of what the knob `dilation` turns; nothing means its default."""
+        chosen = self.knobs.dilation
+        return tuple(chosen.layers) if chosen else ()
 
     @property
     def search_drawn(self) -> DrawnSearch | None:
@@ -303,7 +334,12 @@ class Study(Parameters):
                 document[stage].pop(leaf, None)
         varied = self.grid
         conditions = [{"if": rule.condition, "set": rule.settings} for rule in varied.when]
-        sections = {"zip": varied.zipped, "exclude": varied.excluded, "when": conditions}
+        sections: dict[str, Sequence[Any]] = {
+            "zip": varied.zipped,
+            "exclude": varied.excluded,
+            "when": conditions,
+            "plugins": self.plugins,
+        }
         written = {name: section for name, section in sections.items() if section}
         others = {name: value for name, value in document.items() if name not in sections}
         return {**others, "axes": dict(varied.axes), **written}
@@ -337,6 +373,8 @@ class Study(Parameters):
 
     def _usual(self, name: str) -> Any:
         """What a setting is where neither an axis nor `when` says it."""
+        if name in Cell.model_fields:
+            return Cell.model_fields[name].get_default()
         stage, _, leaf = name.rpartition(".")
         return getattr(getattr(self, stage, None), leaf, None)
 
@@ -350,7 +388,7 @@ def _given_each(models: Sequence[BaseModel]) -> list[dict[str, Any]]:
     return [_given(model) for model in models]
 
 
-@cache
+@ByPlugins
 def study_model() -> type[Study]:
     """`Study` with a field for each registered stage, and with the settings of each among its axes.
 

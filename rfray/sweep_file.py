@@ -13,15 +13,18 @@ from pydantic import TypeAdapter, ValidationError
 
 from rfray import grid
 from rfray.errors import UserError, in_words, nearest
+from rfray.models.knobs import DILATION, POOL
 from rfray.models.outside import use_network_folders
 from rfray.naming import SEARCH, TRAIN
 from rfray.parameters import Parameters
+from rfray.plugins import read_plugin_files, use_plugin_files
 from rfray.search_draws import INSTALL_OPTUNA, draws, optuna_problem
 from rfray.search_space import Domain
-from rfray.settings import advice, settings
-from rfray.stages.registry import sections, stages
+from rfray.settings import TURNS, advice, settings
+from rfray.shelves import refuse_wrong_files
+from rfray.stages.registry import broken_stages, sections, stages
 from rfray.stages.search import DrawnSearch, SearchParameters
-from rfray.study import Data, Request, Study, study_model, when_model
+from rfray.study import ChosenLayers, Data, Knobs, Request, Study, study_model, when_model
 from rfray.yaml_file import parse_value, read_mapping
 
 DEFAULT_SWEEP = "quickstart"
@@ -31,7 +34,8 @@ SWEEP_VARIABLE = "RFRAY_SWEEP"
 def load_study(sweep: str | None, overrides: Sequence[str] = ()) -> Study:
     """The study of a sweep file with overrides applied.
 
-    From now on files of networks are looked for beside it, then in the working directory.
+    From now on files of networks are looked for beside it, then in the working directory, and its
+    plug-ins are in use.
 
     Args:
         sweep: A path, or the name of a shipped file; None takes RFRAY_SWEEP, else `quickstart`.
@@ -51,7 +55,16 @@ def load_study(sweep: str | None, overrides: Sequence[str] = ()) -> Study:
         # The error may be of a key on the way, as where there is none of that name.
         prefixes = accumulate(key.split("."), lambda path, part: f"{path}.{part}")
         places |= {path: "command line" for path in prefixes if path not in places or path == key}
+    _use_plugins(document.get("plugins"), (path.parent, Path.cwd()))
     return parse_study(document, source=str(path), places=places)
+
+
+def _use_plugins(names: Any, folders: Sequence[Path]) -> None:
+    """Have this process look at a study's plug-in files; UserError if one cannot be used."""
+    listed = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    # What is no list of names, the study's own check tells.
+    use_plugin_files(read_plugin_files(names, folders) if listed else {})
+    refuse_wrong_files()
 
 
 def find_sweep(name: str) -> Path:
@@ -115,6 +128,9 @@ def parse_study(
         UserError: An unknown key, a wrong type, an impossible value; it names the key, the value
             and the nearest valid name.
     """
+    for name in document:
+        if name in broken_stages() and document[name] is not False:
+            raise broken_stages()[name]
     # A stage named without parameters (`cka:`) runs with its defaults, one set to false not at all.
     filled = {
         key: {} if value is None and key in sections() else value
@@ -129,6 +145,7 @@ def parse_study(
     _refuse_missing_axes(study, source, places or {})
     _refuse_missing_inputs(study, source)
     _refuse_wrong_grid(study, source, places or {})
+    _refuse_wrong_knobs(study, source, places or {})
     return study
 
 
@@ -211,7 +228,7 @@ def _refuse_wrong_values(name: str, domain: Domain, drawn: Sequence[Any], where:
             raise UserError(in_words(error.errors()[0]), where=f"{where}: {name}") from error
 
 
-_REQUIRED_AXES = ("dataset", "arch", "kernel_size", "seed")
+_REQUIRED_AXES = ("dataset", "arch", "seed")
 
 
 def _refuse_missing_axes(study: Study, source: str, places: Mapping[str, str]) -> None:
@@ -219,6 +236,37 @@ def _refuse_missing_axes(study: Study, source: str, places: Mapping[str, str]) -
         if name not in study.grid.names:
             where = f"{places.get('axes', source)}: axes"
             raise UserError(f"the key '{name}' is missing", where=where, do=f"add {name}: [...]")
+
+
+def _refuse_wrong_knobs(study: Study, source: str, places: Mapping[str, str]) -> None:
+    """UserError unless one setting says how far knobs are turned, and can say it of each."""
+    varied = study.grid
+    named = [one for one in TURNS if one in varied.names or one in (varied.usual or {})]
+    where = f"{places.get('axes', source)}: axes"
+    if not named:
+        raise UserError(
+            "the key 'kernel_size' is missing", where=where, do="add kernel_size: [...]"
+        )
+    if len(named) > 1:
+        raise UserError(
+            f"'{named[0]}' and '{named[1]}' both say how far the knob is turned",
+            where=where,
+            do=f"leave one of them out: axes.{named[0]}=null",
+        )
+    knobs = dict.fromkeys(point.get("knob", POOL) for point in study.points())
+    other = next((one for one in knobs if one != POOL), None)
+    if other is not None and named == ["kernel_size"]:
+        raise UserError(
+            f"'kernel_size' is the pool's, and the knob is '{other}'",
+            where=where,
+            do="say receptive_field: [...] or strength: [...] in its place",
+        )
+    if study.knobs.dilation is not None and DILATION not in knobs:
+        raise UserError(
+            "chooses layers of the knob 'dilation', which the study does not turn",
+            where=f"{places.get('knobs', source)}: knobs.dilation",
+            do="leave it out, or add axes.knob: [dilation]",
+        )
 
 
 def _refuse_wrong_grid(study: Study, source: str, places: Mapping[str, str]) -> None:
@@ -294,6 +342,10 @@ def _fields_at(path: tuple[int | str, ...]) -> list[str]:
             model = Request
         elif part == "data":
             model = Data
+        elif part == "knobs":
+            model = Knobs
+        elif model is Knobs:
+            model = ChosenLayers
         elif part == "when":
             model = when_model()
         elif str(part) in sections():

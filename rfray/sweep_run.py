@@ -101,12 +101,14 @@ def run_sweep(
         UserError: The tracking store refuses what is written, or another driver has taken over.
     """
     executor = make_executor()
-    scribe = Scribe(sweep.renew, executor.wake)
+    ledger = sweep.ledger
+    together = ledger.together if ledger.has_transactions else None
+    scribe = Scribe(sweep.renew, executor.wake, together)
     try:
         driver = Driver(
             plan=sweep.plan,
             standing=sweep.standing,
-            ledger=sweep.ledger,
+            ledger=ledger,
             scribe=scribe,
             executor=executor,
             watcher=watcher,
@@ -116,8 +118,8 @@ def run_sweep(
         with store_answers(storage.tracking_uri):
             frontier = driver.run(stop)
             if scribe.was_away:
-                runs = sweep.ledger.runs(sweep.plan.study.name)
-                _end_strays(standing(sweep.plan, runs), sweep.ledger)
+                runs = ledger.runs(sweep.plan.study.name)
+                _end_strays(standing(sweep.plan, runs), ledger)
     finally:
         scribe.close(_INTERRUPTED_PATIENCE_SECONDS)
         executor.close()

@@ -13,14 +13,16 @@ from typing import Any, Union, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from rfray.cell import Cell
-from rfray.data.registry import DATASETS
+from rfray.data.registry import DATASETS, OUTSIDE
+from rfray.models.libraries import LIBRARIES
+from rfray.models.outside import OUTSIDE as NETWORKS
 from rfray.models.registry import ARCHITECTURES
 from rfray.naming import TRAIN
 from rfray.parameters import Parameters
 from rfray.search_space import Domain
-from rfray.settings import CELL_SETTINGS, settings
+from rfray.settings import CELL_SETTINGS, TURNS, settings
 from rfray.stages.registry import sections
-from rfray.study import Data, Request, study_model
+from rfray.study import ChosenLayers, Data, Knobs, Request, study_model
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -33,6 +35,8 @@ complete and check. Unknown keys, wrong types and impossible values are refused 
 starts. On the command line every value can be overridden: `axes.seed=[0,1] train.epochs=5`.
 
 A stage runs if its key is there, `cka:` alone with its defaults; `hessian: false` leaves it out.
+`plugins: [my_stage.py]` lists files with a stage, networks or a data set of your own
+([how](extending.md#what-can-be-brought-from-outside)).
 """
 
 _AXES = """\
@@ -73,11 +77,11 @@ def sweep_schema() -> dict[str, Any]:
         (values,) = (one for one in axes[name]["anyOf"] if "items" in one)
         axes[name] = {"description": axes[name].get("description", ""), **values}
     axes["arch"]["items"]["anyOf"] = [
-        {"enum": sorted(ARCHITECTURES)},
-        {"pattern": r"^torchvision:\w+$"},
+        {"enum": sorted((*ARCHITECTURES, *NETWORKS.plugins()))},
+        *({"pattern": rf"^{library}:\w+$"} for library in LIBRARIES),
         {"pattern": r"\.py:\w+$"},
     ]
-    axes["dataset"]["items"]["examples"] = sorted(DATASETS)
+    axes["dataset"]["items"]["examples"] = sorted((*DATASETS, *OUTSIDE.plugins()))
     searchable = [name for name in settings() if name.startswith(f"{TRAIN}.")]
     schema["$defs"]["SearchParameters"]["properties"]["space"]["propertyNames"] = {
         "enum": searchable
@@ -96,6 +100,8 @@ def reference_page(version: str) -> str:
         )
     parts.append(_section("`search.space.SETTING`", Domain.__doc__ or "", Domain))
     parts.append(_section("`data`", Data.__doc__ or "", Data))
+    parts.append(_section("`knobs`", Knobs.__doc__ or "", Knobs))
+    parts.append(_section("`knobs.dilation`", ChosenLayers.__doc__ or "", ChosenLayers))
     parts.append(
         _section("`resources.STAGE`", "What one run of a stage occupies; enters no key.", Request)
     )
@@ -105,11 +111,18 @@ def reference_page(version: str) -> str:
 def _axes_section() -> str:
     lines = ["## `axes`\n", f"{_AXES}\n", "| key | type | default | meaning |", "|---|---|---|---|"]
     for name in CELL_SETTINGS:
-        field = Cell.model_fields[name]
-        default = "required" if field.is_required() else f"`[{_yaml_words(field.default)}]`"
-        kind = f"list of {_type_words(field.annotation)}"
-        lines.append(f"| `{name}` | {kind} | {default} | {field.description} |")
+        kind = f"list of {_type_words(settings()[name].type)}"
+        lines.append(
+            f"| `{name}` | {kind} | {_axis_default(name)} | {settings()[name].description} |"
+        )
     return "\n".join([*lines, ""])
+
+
+def _axis_default(name: str) -> str:
+    if name in TURNS:
+        return "one of " + ", ".join(f"`{one}`" for one in TURNS)
+    field = Cell.model_fields[name]
+    return "required" if field.is_required() else f"`[{_yaml_words(field.default)}]`"
 
 
 def _section(title: str, about: str, model: type[Parameters]) -> str:
@@ -144,6 +157,7 @@ def _yaml_words(value: Any) -> str:
 
 
 _WORDS = {
+    ChosenLayers: "keys as below",
     int: "integer",
     float: "number",
     str: "text",

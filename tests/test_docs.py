@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import re
 import shutil
-from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-import rfray.stages
 from rfray.analysis import analyze, load_report
-from rfray.data.registry import DATASETS, FIXED
-from rfray.data.resized import resized
 from rfray.engine.drive import Watcher
 from rfray.engine.executor import InProcessExecutor
 from rfray.engine.frontier import State
-from rfray.models.registry import ARCHITECTURES
 from rfray.plan import make_plan
-from rfray.stages.registry import stages
+from rfray.plugins import use_plugin_files
 from rfray.storage import storage_at
-from rfray.study import study_model
 from rfray.sweep_file import load_study
 from rfray.sweep_run import prepared, run_sweep
 from rfray.tracking import Ledger
@@ -41,13 +35,6 @@ def documented_file(path, language="python"):
     return code
 
 
-def documented_module(path):
-    """What that file defines, by name."""
-    names = {"__name__": path.removesuffix(".py").replace("/", ".")}
-    exec(compile(documented_file(path), path, "exec"), names)
-    return names
-
-
 def states_of(plan, storage):
     watcher = Watcher(ended=lambda ending: None, looked=lambda view: None)
     with prepared(plan, storage) as ready:
@@ -55,24 +42,20 @@ def states_of(plan, storage):
 
 
 @pytest.fixture
-def documented_stage(tmp_path, monkeypatch):
-    """The stage of docs/extending.md, as a file in the package of stages."""
-    code = documented_file("rfray/stages/weight_norm.py")
-    folder = tmp_path / "stages"
-    folder.mkdir()
-    (folder / "weight_norm.py").write_text(code)
-    monkeypatch.setattr(rfray.stages, "__path__", [*rfray.stages.__path__, str(folder)])
-    for cached in (stages, study_model):
-        cached.cache_clear()
-    yield
-    monkeypatch.undo()
-    for cached in (stages, study_model):
-        cached.cache_clear()
+def documented_plugin(tmp_path):
+    """Puts a file of docs/extending.md beside the sweep file; the override that lists it."""
+
+    def put(path):
+        (tmp_path / Path(path).name).write_text(documented_file(path))
+        return f"plugins=[{Path(path).name}]"
+
+    yield put
+    use_plugin_files({})
 
 
-@pytest.mark.usefixtures("documented_stage")
-def test_the_documented_stage_is_one_file_and_one_entry(tiny_sweep, tmp_path):
-    plan = make_plan(load_study(str(tiny_sweep), [*ONLY_TRAINING, "weight_norm={}"]))
+def test_the_documented_stage_can_be_listed_as_a_file(tiny_sweep, tmp_path, documented_plugin):
+    listed = documented_plugin("my-norms/my_norms.py")
+    plan = make_plan(load_study(str(tiny_sweep), [*ONLY_TRAINING, listed, "weight_norm={}"]))
     storage = storage_at(str(tmp_path / "results"), None)
     assert states_of(plan, storage) == {State.DONE}
     runs = {run.name: run for run in Ledger(storage.tracking_uri).runs("tiny")}
@@ -81,7 +64,7 @@ def test_the_documented_stage_is_one_file_and_one_entry(tiny_sweep, tmp_path):
     assert norms[0] != norms[1]
 
     # And its table is one entry in a report file.
-    (tmp_path / "weights.yaml").write_text(documented_file("weights.yaml", "yaml"))
+    (tmp_path / "weights.yaml").write_text(documented_file("my-norms/weights.yaml", "yaml"))
     report, out = load_report(tmp_path / "weights.yaml"), tmp_path / "out"
     analysis = analyze(Ledger(storage.tracking_uri), "tiny", report, out)
     assert analysis.gaps == ()
@@ -90,19 +73,16 @@ def test_the_documented_stage_is_one_file_and_one_entry(tiny_sweep, tmp_path):
     assert row["mean"] == pytest.approx(sum(norm["weight_norm"] for norm in norms) / 2)
 
 
-def test_the_documented_network_is_one_file_and_one_line(tiny_sweep, tmp_path, monkeypatch):
-    plain_cnn = documented_module("rfray/models/plain_cnn.py")["plain_cnn"]
-    monkeypatch.setitem(ARCHITECTURES, "plain_cnn", plain_cnn)
-    plan = make_plan(load_study(str(tiny_sweep), [*ONLY_TRAINING, "axes.arch=[plain_cnn]"]))
+def test_the_documented_network_is_one_file(tiny_sweep, tmp_path, documented_plugin):
+    listed = [documented_plugin("plain_cnn.py"), "axes.arch=[plain_cnn]"]
+    plan = make_plan(load_study(str(tiny_sweep), [*ONLY_TRAINING, *listed]))
     assert plan.cells[0].geometry.receptive_field > 3
     assert states_of(plan, storage_at(str(tmp_path / "results"), None)) == {State.DONE}
 
 
-def test_the_documented_data_set_is_one_file_and_one_line(tiny_sweep, tmp_path, monkeypatch):
-    source = documented_module("rfray/data/digit_parity.py")["SOURCE"]
-    monkeypatch.setitem(FIXED, "digit_parity", source)
-    monkeypatch.setitem(DATASETS, "digit_parity", partial(resized, source))
-    plan = make_plan(load_study(str(tiny_sweep), [*ONLY_TRAINING, "axes.dataset=[digit_parity]"]))
+def test_the_documented_data_set_is_one_file(tiny_sweep, tmp_path, documented_plugin):
+    listed = [documented_plugin("digit_parity.py"), "axes.dataset=[digit_parity]"]
+    plan = make_plan(load_study(str(tiny_sweep), [*ONLY_TRAINING, *listed]))
     storage = storage_at(str(tmp_path / "results"), None)
     assert states_of(plan, storage) == {State.DONE}
     (run, *_) = Ledger(storage.tracking_uri).runs("tiny")

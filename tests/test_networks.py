@@ -13,6 +13,7 @@ from rfray.models.module import build
 from rfray.models.network import Network
 from rfray.models.operations import Add, Relu
 from rfray.models.registry import ARCHITECTURES, architecture
+from rfray.models.stem import POOL_NAME, receptive_field_pool
 
 KERNELS = (2, 3, 4, 5)
 PUBLISHED_FIELDS = {
@@ -148,7 +149,13 @@ def test_a_map_that_collapses_is_refused_by_the_layers_name():
 
 def test_a_kernel_under_two_is_refused():
     with pytest.raises(UserError, match="at least 2"):
-        architecture("resnet50")(1, 1.0, 10)
+        receptive_field_pool(1)
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_a_kernel_size_of_one_is_the_network_without_the_pool(arch):
+    without, pooled = (architecture(arch)(kernel_size, 1.0, 10) for kernel_size in (1, 2))
+    assert {layer.name for layer in pooled} - {layer.name for layer in without} == {POOL_NAME}
 
 
 def test_a_layer_cannot_read_what_is_not_there():

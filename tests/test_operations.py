@@ -20,6 +20,7 @@ from rfray.models.operations import (
     ChannelLinear,
     ChannelNorm,
     ChannelShuffle,
+    ChannelSlice,
     Concatenate,
     Convolution,
     Dropout,
@@ -36,6 +37,7 @@ from rfray.models.operations import (
     Product,
     Relu,
     Relu6,
+    Rescale,
     Scale,
     Shape,
     Sigmoid,
@@ -71,6 +73,9 @@ ONE_INPUT = [
     Scale(8),
     ChannelLinear(8, 6),
     ChannelChunk(1, 2),
+    ChannelSlice(2, 5),
+    ChannelSlice(6, 99),
+    Rescale(0.5, -1.0),
     ChannelShuffle(4),
 ]
 

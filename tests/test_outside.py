@@ -185,7 +185,7 @@ def test_a_worker_refuses_code_that_was_not_planned(folder):
 MISTAKES = [
     ("torchvision:resnet81", "no classification network 'resnet81' (did you mean 'torchvision:res"),
     ("torchvison:resnet18", "'torchvison:resnet18' names no network (write torchvision:resnet18"),
-    ("timm:resnet18", "'timm:resnet18' names no network"),
+    ("tim:resnet18", "'tim:resnet18' names no network"),
     ("net.py:small_net", "there is no file 'net.py' in "),
     ("nets.py:", "'nets.py:' names no function (write nets.py:small_net)"),
     ("nets.py:smal_net", "has no function 'smal_net' (did you mean 'small_net'?)"),
@@ -219,13 +219,17 @@ def test_mistakes_are_told_in_one_line(name, words, folder, capsys):
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("axes.kernel_size=[2]", "kernel_size is 2, but a network from outside is taken as it is"),
         ("axes.width=[0.5]", "width is 0.5, but a network from outside is taken as it is"),
     ],
 )
 def test_a_network_from_outside_is_not_changed(folder, override, words):
     with pytest.raises(UserError, match=words):
         planned(folder, "axes.arch=[nets.py:small_net]", *AS_IS, override)
+
+
+def test_a_kernel_size_puts_the_pool_behind_the_first_convolution(folder):
+    (plan,) = planned(folder, "axes.arch=[nets.py:small_net]", *AS_IS, "axes.kernel_size=[2]").cells
+    assert [layer.name for layer in plan.cell.network][:2] == ["conv", "receptive_field_pool"]
 
 
 def test_a_network_must_have_as_many_logits_as_there_are_classes(folder):

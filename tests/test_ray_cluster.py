@@ -6,7 +6,10 @@ import subprocess
 import sys
 
 import pytest
+from outside_packages import stage_file
 from own_head import own_head, plain_environment, put_token
+
+from rfray.tracking import Ledger
 
 pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("own_head")]
 
@@ -140,6 +143,19 @@ def test_a_token_file_that_is_missing_matters_only_where_a_token_is_asked_for(
         swept(home, "--address", guarded.address, RAY_AUTH_TOKEN_PATH="/missing"),
         "RAY_AUTH_TOKEN_PATH=/missing: Ray's token cannot be read",
     )
+
+
+def test_a_cluster_computes_a_stage_of_a_file_that_only_the_driver_could_read(unguarded, home):
+    plugin = home.parent / "counts.py"
+    # It is gone once the driver has read it: the cluster's worker has it from the driver.
+    goes = "from pathlib import Path\nPath(__file__).unlink(missing_ok=True)\n"
+    plugin.write_text(stage_file() + goes)
+    words = ["train=false", "plugins=[counts.py]", "counted={}", "--address", unguarded.address]
+    result = swept(home, *words)
+    assert result.returncode == 0, result.stderr
+    assert not plugin.exists()
+    (run,) = Ledger(f"sqlite:///{home.parent}/results/mlflow.db").runs("one")
+    assert (run.status, run.metrics["layers"] > 10) == ("FINISHED", True)
 
 
 def test_where_no_home_can_be_written_a_sweep_here_is_refused(home):

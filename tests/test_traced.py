@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import importlib.util
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
+from linear_copy import pixels_reached as pixels_reached_along
+from linear_copy import taps_that_matter
 from torch import nn
 from torchvision import models
 from torchvision.ops import SqueezeExcitation
@@ -19,6 +25,7 @@ from rfray.models.operations import (
     BatchNorm,
     ChannelChunk,
     ChannelShuffle,
+    ChannelSlice,
     Convolution,
     Dropout,
     Flatten,
@@ -26,7 +33,9 @@ from rfray.models.operations import (
     Linear,
     MaxPool,
     Relu,
+    Rescale,
     Tanh,
+    VectorBatchNorm,
 )
 from rfray.models.outside import outside_network
 from rfray.models.registry import architecture
@@ -99,6 +108,54 @@ def test_parameters_have_their_own_names_but_for_factors_a_channel(name):
 @pytest.mark.parametrize(("name", "field"), TORCHVISION.items())
 def test_the_receptive_fields_are_known(name, field):
     assert geometry(description(name), 224).receptive_field == field
+
+
+def assert_fields_are_what_a_linear_copy_reaches(name, image_size, axis):
+    """Of every unit of every layer, as much of its field as lies in the image."""
+    network = description(name)
+    shape = geometry(network, image_size)
+    pixels = torch.arange(image_size)[:, None]
+    reached = pixels_reached_along(network, axis, image_size)
+    for layer in (shape.layer(layer.name) for layer in network.trunk):
+        window, units = layer.windows[axis], torch.arange(layer.shape.along(axis))
+        offsets = units * window.jump
+        within = (window.first + offsets <= pixels) & (pixels <= window.last + offsets)
+        # A stride may end before the last pixel: then no unit sees it.
+        seen = reached[layer.name].any(dim=1, keepdim=True)
+        assert torch.equal(reached[layer.name], within & seen), layer.name
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("name", TORCHVISION)
+def test_receptive_fields_are_what_a_linear_copy_reaches_in_a_small_image(name, axis):
+    assert_fields_are_what_a_linear_copy_reaches(name, 97, axis)
+
+
+@pytest.mark.parametrize("name", TORCHVISION)
+def test_receptive_fields_are_what_a_linear_copy_reaches_in_an_image_that_holds_them(name):
+    assert_fields_are_what_a_linear_copy_reaches(name, TORCHVISION[name] + 65, 0)
+
+
+@pytest.mark.parametrize("image_size", [32, 64, 97])
+@pytest.mark.parametrize("name", TORCHVISION)
+def test_live_taps_of_torchvisions_networks_are_those_that_matter(name, image_size):
+    network = description(name)
+    found = live_taps(network, image_size)
+    for axis in (0, 1):
+        mattering = taps_that_matter(network, axis, image_size)
+        assert {layer: taps[axis] for layer, taps in found.items()} == mattering
+
+
+def test_the_docs_table_of_networks_is_what_its_script_makes():
+    path = Path(__file__).parents[1] / "docs" / "network_table.py"
+    spec = importlib.util.spec_from_file_location("network_table", path)
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    written = path.with_name("networks.md").read_text().splitlines()
+    for size in (32, 64):
+        assert set(script.own_lines(size)) <= set(written)
+    assert set(script.torchvision_lines(["squeezenet1_1"], 224)) <= set(written)
+    assert set(script.TORCHVISION) == set(TORCHVISION)
 
 
 def pixels_reached(network, layer, axis, unit, image_size):
@@ -279,6 +336,62 @@ def test_squeeze_and_excitation_is_read():
     assert_same(module, build(network, 0), torch.randn(2, 3, 20, 20))
 
 
+def test_arithmetic_with_numbers_is_read():
+    def forward(self, x):
+        x = 2 - self.parts[0](x * 2 - 1) / 4
+        x += 0.5
+        x = torch.add(torch.mul(-x, 3), 1)
+        return self.parts[1]((1.5 * x).mean((2, 3)))
+
+    module = classifier(nn.Conv2d(3, 4, 3), nn.Linear(4, 2), forward=forward)
+    network = network_of(module)
+    assert [Rescale(2.0), Rescale(offset=-1.0)] == operations(module)[:2]
+    assert geometry(network, 9).receptive_field == 3
+    assert_same(module, build(network, 0), torch.randn(2, 3, 9, 9))
+
+
+def test_channels_that_are_cut_into_unequal_parts_are_read():
+    def forward(self, x):
+        a, b = torch.split(self.parts[0](x), [2, 4], dim=1)
+        c, d, e = self.parts[1](b).split(2, 1)
+        return self.parts[2](torch.cat([a, c, d, e, b[:, 1:3]], 1).mean((2, 3)))
+
+    parts = nn.Conv2d(3, 6, 3), nn.Conv2d(4, 5, 3, padding=1), nn.Linear(9, 2)
+    module = classifier(*parts, forward=forward)
+    assert [one for one in operations(module) if isinstance(one, ChannelSlice)] == [
+        ChannelSlice(0, 2), ChannelSlice(2, 6),
+        ChannelSlice(0, 2), ChannelSlice(2, 4), ChannelSlice(4, 6), ChannelSlice(1, 3),
+    ]  # fmt: skip
+    assert_same(module, build(network_of(module), 0), torch.randn(2, 3, 9, 9))
+
+
+def test_batch_norm_of_a_vector_is_read():
+    parts = (nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.BatchNorm1d(4), HEAD)
+    module = nn.Sequential(*parts)
+    network = network_of(module)
+    assert network.batch_norms[0].operation == VectorBatchNorm(4)
+    assert_same(module, build(network, 0), torch.randn(3, 3, 9, 9))
+
+
+def test_modules_may_be_called_as_the_built_modules_own_attributes():
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+            self.advance = nn.Conv2d(4, 4, 3)
+            self.head = nn.Linear(4, 2)
+
+        def forward(self, x):
+            return self.head(self.advance(self.network(x)).mean((2, 3)))
+
+    module = Named()
+    own = build(network_of(module), 0)
+    assert set(own.state_dict()) == set(module.state_dict())
+    assert own.get_submodule("network.0").weight.shape == (4, 3, 3, 3)
+    assert_same(module, own, torch.randn(2, 3, 9, 9))
+    assert_same(module, copy.deepcopy(own), torch.randn(2, 3, 9, 9))
+
+
 def test_a_flattened_map_wants_its_image_size():
     module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 6 * 6, 2))
     network = network_of(module)
@@ -304,6 +417,14 @@ def twice(self, x):
     return self.parts[1](self.parts[0](x[:, :3]).mean((2, 3)))
 
 
+def every_second(self, x):
+    return self.parts[1](self.parts[0](x)[:, ::2].mean((2, 3)))
+
+
+def uneven_split(self, x):
+    return self.parts[1](torch.split(self.parts[0](x), 3, 2)[0].mean((2, 3)))
+
+
 UNREADABLE = [
     (classifier(CONV, HEAD, forward=on_data), "what it computes depends on its data"),
     (models.vit_b_16(), r"'encoder.layers.encoder_layer_0.self_attention' \(MultiheadAttention\)"),
@@ -313,9 +434,12 @@ UNREADABLE = [
     (nn.Sequential(CONV, nn.MaxPool2d(2)), "a map, not a vector"),
     (nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), "no convolution"),
     (nn.Sequential(CONV, HEAD), "reads the width of a map"),
-    (classifier(CONV, HEAD, forward=twice), "this indexing"),
+    (classifier(CONV, HEAD, forward=twice), r"'parts.0' \(Conv2d\) is used twice, but a layer has"),
+    (classifier(CONV, HEAD, forward=every_second), "this indexing"),
+    (classifier(CONV, HEAD, forward=uneven_split), "does not cut channels"),
+    (nn.Sequential(CONV, nn.BatchNorm1d(4), nn.Flatten(), HEAD), "reads no vector"),
     (classifier(CONV, forward=lambda self, x: (self.parts[0](x), x)), "gives a tuple"),
-    (classifier(CONV, forward=lambda self, x: self.parts[0](x) * 0.5), "reads 0.5"),
+    (classifier(CONV, forward=lambda self, x: 1 / self.parts[0](x)), "is not by a number"),
     (
         classifier(CONV, CONV, HEAD, forward=lambda self, x: self.nothing(x)),
         "AttributeError",

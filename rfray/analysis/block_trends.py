@@ -148,7 +148,8 @@ def _blocks(
 
 def _block(entry: Entry, frame: StudyFrame) -> Identity:
     over = entry.column.trend_over
-    return entry.block if over == RECEPTIVE_FIELD else frame.block_over(over, entry.identity)
+    axis = frame.document.size_axis if over == RECEPTIVE_FIELD else over
+    return frame.block_over(axis, entry.identity)
 
 
 def _level(entry: Entry, over: str) -> float | None:

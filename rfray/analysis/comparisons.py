@@ -15,7 +15,7 @@ from rfray.analysis.samples import Measurements, Sample, difference, measure_see
 from rfray.analysis.slots import Identity, without
 from rfray.analysis.values import Scalar
 
-_NOT_COMPARED = ("dataset", "arch", "kernel_size")
+_NOT_COMPARED = ("dataset", "arch", *schema.TURNS)
 """What the tables and the trend tests are about."""
 
 BOTH_AT_CHANCE = "both are at chance level"

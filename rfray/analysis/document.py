@@ -20,6 +20,13 @@ if TYPE_CHECKING:
     from rfray.tracking import RunRecord
 
 
+Turn = tuple[str, str, str, str]
+"""Data set, network, the knob that a study names and what it asks of it."""
+
+Turned = tuple[str, int]
+"""The knob and the strength of the network that comes of it."""
+
+
 @dataclass(frozen=True)
 class StudyDocument:
     """What was planned.
@@ -34,6 +41,8 @@ class StudyDocument:
             None if nothing.
         inferred: True if there was no document and the values are those seen among the runs.
         datasets: What accuracies on each data set are measured on, as far as that is recorded.
+        turned: Where the study turns knobs, the knob and the strength that runs record, by data
+            set, network, the knob that the study names and what it asks of it.
     """
 
     axes: Mapping[str, tuple[Scalar, ...]]
@@ -43,6 +52,45 @@ class StudyDocument:
     inferred: bool
     validation: Amount | None = None
     datasets: Mapping[str, TestImages] = field(default_factory=dict)
+    turned: Mapping[Turn, Turned] = field(default_factory=dict)
+
+    @cached_property
+    def size_axis(self) -> str:
+        """The axis along which the study changes the receptive field."""
+        return next((one for one in schema.TURNS if one in self.axes), schema.TURNS[-1])
+
+    def asked_of(self, params: Mapping[str, str]) -> list[dict[str, str]]:
+        """The choices that a run of these params stands for, where the study turns knobs.
+
+        One network may be what several knobs come to, so its run may stand for several.
+        """
+        own = (params.get("knob", "pool"), params.get("strength", params.get("kernel_size", "")))
+        found = {
+            (knob, asked): {"knob": knob, self.size_axis: asked}
+            for (dataset, arch, knob, asked), (name, strength) in self.turned.items()
+            if (name, str(strength)) == own
+            and arch == params.get("arch")
+            and params.get("dataset", dataset) == dataset
+        }
+        return list(found.values())
+
+    def stand_in(self, identity: Iterable[tuple[str, Scalar]]) -> int:
+        """The kernel size of a cell, or the number in its place: 2 and up, by what is asked for.
+
+        Cells that differ only in how the receptive field is changed share it where the same was
+        asked for, and with it their colour.
+        """
+        values = dict(identity)
+        axis = self.size_axis
+        if axis == "kernel_size":
+            return int(values["kernel_size"])
+        shared = {one: values[one] for one in ("dataset", "arch") if one in values}
+        sizes = {
+            point[axis]
+            for point in self.points
+            if all(point.get(one) == value for one, value in shared.items())
+        }
+        return 2 + sorted({*sizes, values[axis]}).index(values[axis])
 
     def seeds_at(self, identity: Iterable[tuple[str, Scalar]]) -> tuple[int, ...]:
         """The planned seeds, ascending, where the axes have the values of `identity`."""
@@ -97,6 +145,8 @@ def parse_document(document: Mapping[str, Any], seen: Iterable[str]) -> StudyDoc
     Raises:
         UserError: If the document is not of the public form.
     """
+    if "turned" in document:
+        document = _with_asked_fields(document)
     axes = document.get("axes")
     if not isinstance(axes, Mapping) or not axes:
         raise UserError("the study document has no axes", where="experiment tag rfray.study")
@@ -116,6 +166,7 @@ def parse_document(document: Mapping[str, Any], seen: Iterable[str]) -> StudyDoc
             stages = {"sample": {}, **stages}
             parameters["sample"] = tuple(range(_planned_samples(stages["search"])))
         validation = _validation(document)
+        turned = _turned(document.get("turned", {}))
         datasets = {
             name: TestImages(int(facts["classes"]), int(facts["test_images"]))
             for name, facts in document.get("datasets", {}).items()
@@ -133,7 +184,35 @@ def parse_document(document: Mapping[str, Any], seen: Iterable[str]) -> StudyDoc
         inferred=False,
         validation=validation,
         datasets=datasets,
+        turned=turned,
     )
+
+
+def _with_asked_fields(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The document with the axis `receptive_field` by the name that the analysis has for it."""
+
+    def renamed(named: Mapping[str, Any]) -> dict[str, Any]:
+        return {schema.ASKED_FIELD if n == "receptive_field" else n: v for n, v in named.items()}
+
+    return {
+        **document,
+        "axes": renamed(document["axes"]),
+        "zip": [renamed(entry) for entry in document.get("zip", ())],
+        "exclude": [renamed(entry) for entry in document.get("exclude", ())],
+        "when": [
+            {key: renamed(part) for key, part in rule.items()} for rule in document.get("when", ())
+        ],
+    }
+
+
+def _turned(written: Mapping[str, Any]) -> dict[Turn, Turned]:
+    return {
+        (dataset, arch, knob, asked): (str(name), int(strength))
+        for dataset, archs in written.items()
+        for arch, knobs in archs.items()
+        for knob, turns in knobs.items()
+        for asked, (name, strength) in turns.items()
+    }
 
 
 def _validation(document: Mapping[str, Any]) -> Amount | None:
@@ -213,7 +292,8 @@ def identity_axes(document: StudyDocument, records: Iterable[RunRecord]) -> tupl
     for record in records:
         recorded.update(record.params)
     known = {*document.axes, *recorded}
-    standard = [axis for axis in schema.STANDARD_AXES if axis in known]
+    unsized = {*schema.TURNS} - {document.size_axis}
+    standard = [axis for axis in schema.STANDARD_AXES if axis in known - unsized]
     others = [axis for axis in document.axes if axis not in {*standard, schema.SEED}]
     return (*standard, *others)
 
@@ -234,7 +314,7 @@ def _planned_parameter(stages: Mapping[str, Any], stage: str, own: str) -> objec
         for key in (f"{own}s", own):
             if key in settings:
                 return settings[key]  # type: ignore[no-any-return]
-    return None
+    return schema.USUAL.get(stage)
 
 
 def _seen_values(axis: str, runs: Iterable[RunRecord]) -> tuple[Scalar, ...]:
@@ -262,4 +342,4 @@ def _swept_besides(runs: Iterable[RunRecord]) -> list[str]:
             cell = tuple(record.params.get(axis) for axis in standard)
             first = seen.setdefault(cell, record.params)
             swept |= {name for name in first if record.params.get(name, first[name]) != first[name]}
-    return sorted(swept - {*standard, "receptive_field"})
+    return sorted(swept - {*standard, "receptive_field", "map_size"})

@@ -34,6 +34,8 @@ class Entry:
             and where that is not recorded.
         sampling_error: Standard error that so many test images leave of the mean accuracy, in
             percentage points; NaN where their number is None.
+        colour_of: The kernel size whose colour the cell has: its own, or what stands for it.
+        map_size: Pixels of the last map, where runs record it.
     """
 
     identity: Identity
@@ -50,6 +52,8 @@ class Entry:
     at_chance: bool = False
     test_images: int | None = None
     sampling_error: float = math.nan
+    colour_of: int = 2
+    map_size: int | None = None
 
     @property
     def note(self) -> str:

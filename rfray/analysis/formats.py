@@ -5,7 +5,15 @@ from __future__ import annotations
 import pandas as pd
 
 from rfray.analysis.entries import Entry
-from rfray.analysis.presentation import Block, apart_from, blocks, flaws, remarks, trends_across
+from rfray.analysis.presentation import (
+    Block,
+    apart_from,
+    blocks,
+    flaws,
+    remarks,
+    size_heading,
+    trends_across,
+)
 from rfray.analysis.report_file import RECEPTIVE_FIELD
 from rfray.analysis.tables import Table
 from rfray.analysis.trend import TREND_TEST
@@ -16,6 +24,7 @@ _LEADING = ("arch", "dataset", "kernel_size", "receptive_field")
 _TREND_COLUMNS = (
     *("metric", "hypothesis", "test", "tau", "p_value", "n", "receptive_fields", "note"),
     *("p_holm", "n_tests", "over", "levels", "kernel_size"),
+    *("slope", "slope_low", "slope_high", "slope_per"),
 )
 
 
@@ -43,8 +52,9 @@ def trend_form(table: Table) -> pd.DataFrame:
     """The trend tests of a table, one row a block and column.
 
     Columns: `table arch dataset`, the study's further axes, `metric hypothesis test tau p_value n
-    receptive_fields note p_holm n_tests over levels kernel_size`. `receptive_fields` is blank where
-    the test is over something else, `kernel_size` where it is over several.
+    receptive_fields note p_holm n_tests over levels kernel_size slope slope_low slope_high
+    slope_per`. `receptive_fields` is blank where the test is over something else, `kernel_size`
+    where it is over several.
     """
     others = [axis for axis in table.axes if axis not in (*_BLOCK, "kernel_size")]
     rows = [
@@ -63,6 +73,10 @@ def trend_form(table: Table) -> pd.DataFrame:
             "n_tests": tested.n_tests,
             "over": over,
             "levels": levels,
+            "slope": tested.trend.slope.value,
+            "slope_low": tested.trend.slope.low,
+            "slope_high": tested.trend.slope.high,
+            "slope_per": tested.trend.slope.per,
         }
         for tested in table.trends
         for over, levels in [(tested.trend.over, " ".join(map(show, tested.trend.levels)))]
@@ -113,10 +127,13 @@ def _long_row(entry: Entry) -> dict[str, object]:
 
 def _block_table(table: Table, block: Block) -> str:
     titles = [column.title for column in table.spec.columns]
-    lines = [["RF", "k", "", *titles], ["--:", "--:", ":--", *(["--:"] * len(titles))]]
+    lines = [
+        ["RF", size_heading(table), "", *titles],
+        ["--:", "--:", ":--", *(["--:"] * len(titles))],
+    ]
     for cell in block.cells:
-        heads = [[cell.receptive_field, cell.kernel_size], *([["", ""]] * (len(cell.lines) - 1))]
+        starts = [[cell.receptive_field, cell.kernel_size], *([["", ""]] * (len(cell.lines) - 1))]
         lines += [
-            [*head, line.source, *line.texts] for head, line in zip(heads, cell.lines, strict=True)
+            [*head, line.source, *line.texts] for head, line in zip(starts, cell.lines, strict=True)
         ]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -89,9 +89,11 @@ class StudyFrame:
     def block(self, identity: Identity) -> Identity:
         """What a cell shares with those that differ by the kernel size, and what follows from it.
 
+        In place of the kernel size, a study may change the receptive field along another axis.
+
         Axes that no document plans tell cells apart as well.
         """
-        return self.block_over("kernel_size", identity)
+        return self.block_over(self.document.size_axis, identity)
 
     def block_over(self, axis: str, identity: Identity) -> Identity:
         """What a cell shares with those that differ by the value of `axis`, likewise."""
@@ -107,8 +109,9 @@ class StudyFrame:
         positions = []
         block = self.block(identity)
         ordered = (*block, *(pair for pair in identity if pair not in block))
-        for axis, value in sorted(ordered, key=lambda pair: pair[0] == "kernel_size"):
-            planned = self.document.axes.get(axis, ()) if axis != "kernel_size" else ()
+        size = self.document.size_axis
+        for axis, value in sorted(ordered, key=lambda pair: pair[0] == size):
+            planned = self.document.axes.get(axis, ()) if axis != size else ()
             place = planned.index(value) if value in planned else len(planned)
             positions.append((place, type(value).__name__ if isinstance(value, str) else "", value))
         return positions

@@ -30,6 +30,7 @@ from rfray.analysis.presentation import (
     published_text,
     remarks,
     sampling_error_text,
+    size_heading,
     trends_across,
 )
 from rfray.analysis.provenance import facts
@@ -114,7 +115,7 @@ def _table(table: Table) -> dict[str, Any]:
                 "cells": [
                     {
                         "receptive_field": cell.receptive_field,
-                        "kernel_size": cell.kernel_size,
+                        "size": _size(size_heading(table), cell.kernel_size),
                         "colour": _colour(cell.entries[0]),
                         "entries": [_entry(entry, table.sources) for entry in cell.entries],
                     }
@@ -129,9 +130,13 @@ def _table(table: Table) -> dict[str, Any]:
     }
 
 
+def _size(heading: str, size: str) -> str:
+    return f"k = {size}" if heading == "k" else f"{heading} {size}"
+
+
 def _colour(entry: Entry) -> str:
     """The colour of a cell's kernel size, as in the figures."""
-    return colour(int(dict(entry.identity)["kernel_size"]))
+    return colour(entry.colour_of)
 
 
 def _entry(entry: Entry, sources: Iterable[str]) -> dict[str, Any]:

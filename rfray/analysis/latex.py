@@ -6,7 +6,15 @@ import re
 
 from pylatexenc.latexencode import UnicodeToLatexEncoder
 
-from rfray.analysis.presentation import Block, CellLines, blocks, flaws, remarks, trends_across
+from rfray.analysis.presentation import (
+    Block,
+    CellLines,
+    blocks,
+    flaws,
+    remarks,
+    size_heading,
+    trends_across,
+)
 from rfray.analysis.tables import Table
 
 _ENCODER = UnicodeToLatexEncoder(unknown_char_policy="replace", unknown_char_warning=False)
@@ -20,7 +28,9 @@ _HEADS = 3
 
 def latex_text(table: Table) -> str:
     r"""A floating table that asks its document for `\usepackage{booktabs}` alone."""
-    titles = [f"RF & $k$ & & {' & '.join(escaped(c.title) for c in table.spec.columns)} \\\\"]
+    size = size_heading(table)
+    size = "$k$" if size == "k" else size
+    titles = [f"RF & {size} & & {' & '.join(escaped(c.title) for c in table.spec.columns)} \\\\"]
     body = [line for block in blocks(table) for line in ("\\midrule", *_block(block, table))]
     columns = f"rrl{'r' * len(table.spec.columns)}"
     return "\n".join(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from rfray.analysis import schema
 from rfray.analysis.block_trends import BlockTrend
 from rfray.analysis.entries import Entry
 from rfray.analysis.published import PublishedValue
@@ -14,7 +15,7 @@ from rfray.analysis.report_file import RECEPTIVE_FIELD
 from rfray.analysis.slots import Identity
 from rfray.analysis.statistics import FEWEST_FOR_INTERVAL, standard_errors_apart
 from rfray.analysis.tables import Table
-from rfray.analysis.trend import TREND_TEST
+from rfray.analysis.trend import TREND_TEST, Slope
 from rfray.analysis.values import show
 
 NOTHING = "—"
@@ -70,6 +71,13 @@ def blocks(table: Table) -> list[Block]:
         )
         for identity, entries in groupby(table.entries, key=lambda entry: entry.block)
     ]
+
+
+def size_heading(table: Table) -> str:
+    """What stands above how far cells have their receptive field changed."""
+    if schema.ASKED_FIELD in table.axes:
+        return "asked for"
+    return "strength" if "strength" in table.axes else "k"
 
 
 def trends_across(table: Table) -> list[str]:
@@ -176,9 +184,16 @@ def trend_text(tested: BlockTrend) -> str:
     held = f"{tested.column.title} {trend.hypothesis} with {over}"
     if trend.reason:
         return f"{held}: not tested, {trend.reason}"
-    numbers = f"τ = {number(trend.tau, '.2f')}, {trend.n} values"
+    numbers = f"τ = {number(trend.tau, '.2f')}, {trend.n} values; {slope_text(trend.slope)}"
     p_values = p_values_text(trend.p_value, tested.p_holm, tested.n_tests)
     return f"{held}: {p_values} ({TREND_TEST}, one-sided; {numbers})"
+
+
+def slope_text(slope: Slope) -> str:
+    """`−1.2 [−1.6, −0.8] per doubling`: a Theil–Sen slope with its 95 % interval."""
+    value, low, high = (number(end, ".2g") for end in (slope.value, slope.low, slope.high))
+    interval = "" if math.isnan(slope.low) else f" [{low}, {high}]"
+    return f"{value}{interval} per {slope.per}"
 
 
 def probability_text(p_value: float) -> str:
@@ -223,8 +238,10 @@ def _cell_lines(sources: Sequence[str], entries: tuple[Entry, ...]) -> CellLines
 def _kernel_size(entry: Entry) -> str:
     """The kernel size, and with it what follows from it."""
     values = dict(entry.identity)
-    size = str(values.pop("kernel_size", NOTHING))
+    axis = next((one for one in schema.TURNS if one in values), "kernel_size")
+    size = str(values.pop(axis, NOTHING))
     own = [f"{axis} {show(v)}" for axis, v in values.items() if (axis, v) not in entry.block]
+    own += [f"last map {entry.map_size}"] if entry.map_size is not None else []
     return f"{size} ({', '.join(own)})" if own else size
 
 

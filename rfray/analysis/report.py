@@ -126,7 +126,7 @@ def analyze(ledger: Ledger, study: str, report: Report, out: Path) -> Analysis:
         not_in_study,
         gaps,
         compared,
-        searches(frame),
+        searches(frame, expected),
     )
     pictures = {figure.id: rendered(figure.figure) for figure in figures}
     files = {

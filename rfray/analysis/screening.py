@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
@@ -92,7 +92,8 @@ def read_slot(record: RunRecord, axes: Iterable[str], by_id: Mapping[str, RunRec
     needed = {"arch", "kernel_size", "dataset", schema.SEED} - not_applying
     absent = sorted(needed - set(params)) if stage in schema.STAGES else []
     own = schema.OWN_PARAMETER.get(stage)
-    if own is not None and own not in record.params:
+    chosen = None if own is None else record.params.get(own, schema.USUAL.get(stage))
+    if own is not None and chosen is None:
         absent.append(own)
     if absent:
         raise ValueError(f"no param {', '.join(absent)}")
@@ -105,7 +106,7 @@ def read_slot(record: RunRecord, axes: Iterable[str], by_id: Mapping[str, RunRec
             if axis not in not_applying and (text := _chosen(axis, record, parent)) is not None
         ),
         seed=None if seed is None else int(_typed(schema.SEED, seed)),
-        parameter=None if own is None else _typed(own, record.params[own]),
+        parameter=None if own is None or chosen is None else _typed(own, chosen),
     )
 
 
@@ -137,7 +138,7 @@ def _candidates(
             left_out.append(LeftOut(record, None, "foreign", f"no tag {schema.STAGE_TAG}"))
             continue
         try:
-            slot = read_slot(record, axes, by_id)
+            slots = _slots(record, document, axes, by_id)
         except ValueError as error:
             left_out.append(LeftOut(record, None, "unreadable", str(error)))
             continue
@@ -146,11 +147,26 @@ def _candidates(
             or _other_settings(record, document)
             or _other_validation(record, document)
         )
-        if verdict is None:
-            candidates.setdefault(slot, []).append(record)
-        else:
-            left_out.append(LeftOut(record, slot, *verdict))
+        for slot in slots:
+            if verdict is None:
+                candidates.setdefault(slot, []).append(record)
+            else:
+                left_out.append(LeftOut(record, slot, *verdict))
     return candidates, left_out
+
+
+def _slots(
+    record: RunRecord,
+    document: StudyDocument,
+    axes: Sequence[str],
+    by_id: Mapping[str, RunRecord],
+) -> list[Slot]:
+    """What a run fills: one slot, or one for each knob that came to its network."""
+    choices = document.asked_of(record.params) or [{}]
+    return [
+        read_slot(replace(record, params={**record.params, **choice}), axes, by_id)
+        for choice in choices
+    ]
 
 
 def _latest(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from rfray.analysis import schema
+from rfray.analysis.expected import Expected
 from rfray.analysis.frame import StudyFrame
 from rfray.analysis.presentation import NOTHING
 from rfray.analysis.report_file import FigureSpec, ReportSpec
@@ -42,8 +43,9 @@ class Chosen:
     note: str
 
 
-def searches(frame: StudyFrame) -> list[Chosen]:
-    """What the searches of a study chose that count, in the order of the frame."""
+def searches(frame: StudyFrame, expected: Expected) -> list[Chosen]:
+    """What the searches of a study chose that count, in the study's order."""
+    found = [(slot, frame.kept[slot]) for slot in expected.slots if slot in frame.kept]
     return [
         Chosen(
             identity=slot.identity,
@@ -52,7 +54,7 @@ def searches(frame: StudyFrame) -> list[Chosen]:
             run=record.run_id,
             note=record.tags.get(schema.REMARK_TAG, ""),
         )
-        for slot, record in frame.kept.items()
+        for slot, record in found
         if slot.stage == "search"
     ]
 

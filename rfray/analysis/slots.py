@@ -30,7 +30,10 @@ class Slot:
 
     def stage_label(self) -> str:
         """The stage with its parameter: `finetune 0.9`, `hessian init`."""
-        return self.stage if self.parameter is None else f"{self.stage} {show(self.parameter)}"
+        parameter = self.parameter
+        if parameter is None or not schema.told(self.stage, parameter):
+            return self.stage
+        return f"{self.stage} {show(parameter)}"
 
     def on(self, stage: str) -> Slot:
         """The slot of `stage`, a stage this one works on, with the parameter where both have it."""
@@ -58,7 +61,7 @@ class CellNames:
         for identity in identities:
             for axis, value in identity:
                 seen.setdefault(axis, set()).add(value)
-        plain = {"dataset", "arch", "kernel_size"}
+        plain = {"dataset", "arch", "kernel_size", schema.ASKED_FIELD}
         return cls(frozenset(a for a, values in seen.items() if len(values) > 1) - plain)
 
     def cell(self, identity: Identity) -> str:
@@ -67,6 +70,8 @@ class CellNames:
         words = [str(values[axis]) for axis in ("arch", "dataset") if axis in values]
         if "kernel_size" in values:
             words.append(f"k={values['kernel_size']}")
+        if schema.ASKED_FIELD in values:
+            words.append(f"RF={values[schema.ASKED_FIELD]}")
         words += [f"{a} {show(value)}" for a, value in identity if a in self.varying]
         return " ".join(words)
 
@@ -77,8 +82,18 @@ class CellNames:
 
     def file_stem(self, identity: Identity) -> str:
         """`vgg19_rf-digits`, with whatever else varies: part of a file name."""
-        words = self.cell(identity).replace("k=", "k").split(" ")
+        words = self.cell(identity).replace("k=", "k").replace("RF=", "rf").split(" ")
         return "-".join(word.replace("/", "_") for word in words)
+
+
+def size_words(identity: Identity) -> str:
+    """How far the receptive field of a cell is changed: `k = 3`, `asked 359`, `strength 2`."""
+    values = dict(identity)
+    if schema.ASKED_FIELD in values:
+        return f"asked {values[schema.ASKED_FIELD]}"
+    if "kernel_size" in values:
+        return f"k = {values['kernel_size']}"
+    return f"strength {values.get('strength', '')}".strip()
 
 
 def applying(identity: Identity, stage: str) -> Identity:

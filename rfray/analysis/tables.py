@@ -29,7 +29,7 @@ from rfray.analysis.samples import (
     measure_seeds,
     precision_of,
 )
-from rfray.analysis.slots import CellNames, Identity, admits, only
+from rfray.analysis.slots import CellNames, Identity, admits, only, without
 from rfray.analysis.statistics import Bounds, summarize
 from rfray.analysis.values import show
 
@@ -74,7 +74,7 @@ def build_tables(
     """
     tables: list[Table] = []
     absent: list[NotInStudy] = []
-    for spec in report.tables:
+    for spec in (_planned(spec, study) for spec in report.tables):
         reason = _not_in_study(spec, study)
         if reason is None:
             tables.append(build_table(spec, study, published))
@@ -104,6 +104,8 @@ def build_table(spec: TableSpec, study: Measurements, published: Published) -> T
             gaps.update(dict.fromkeys(sample.gaps))
             bounds = _bounds(column, spec.measured)
             entry = _entry(column, identity, sample, bounds, study.frame, published)
+            if spec.together is not None:
+                entry = replace(entry, block=without(entry.block, spec.together))
             chance = _at_chance(column, spec, identity, study)
             entries.append(_on_test_images(replace(entry, at_chance=chance), study.frame))
     axes = tuple(axis for axis in study.frame.axes if any(axis in dict(cell) for cell in cells))
@@ -201,7 +203,14 @@ def _entry(
             for seed, records in sample.runs.items()
         },
         precisions=frozenset(filter(None, map(precision_of, sample.records))),
+        colour_of=frame.document.stand_in(identity),
+        map_size=_map_size(settings),
     )
+
+
+def _map_size(settings: Iterable[Mapping[str, str]]) -> int | None:
+    sizes = {params["map_size"] for params in settings if "map_size" in params}
+    return int(sizes.pop()) if len(sizes) == 1 else None
 
 
 def _cells(spec: TableSpec, study: Measurements) -> list[Identity]:
@@ -216,7 +225,21 @@ def _cells(spec: TableSpec, study: Measurements) -> list[Identity]:
         for stage, parameter, identity in study.places
         if (stage, parameter) in wanted and admits(spec.where, identity)
     }
-    return sorted(_finest(found), key=study.frame.position)
+    ordered = sorted(_finest(found), key=study.frame.position)
+    return ordered if spec.together is None else _side_by_side(ordered, spec.together, study.frame)
+
+
+def _side_by_side(cells: Sequence[Identity], axis: str, frame: StudyFrame) -> list[Identity]:
+    """Cells by block, then by size, then by their value on an axis in the study's order."""
+    blocks = list(dict.fromkeys(without(frame.block(cell), axis) for cell in cells))
+    return sorted(
+        cells,
+        key=lambda cell: (
+            blocks.index(without(frame.block(cell), axis)),
+            frame.document.stand_in(cell),
+            cells.index(cell),
+        ),
+    )
 
 
 def _finest(identities: Iterable[Identity]) -> list[Identity]:
@@ -234,6 +257,23 @@ def _finest(identities: Iterable[Identity]) -> list[Identity]:
     return [identity for those in by_axes.values() for identity in those if identity not in covered]
 
 
+def _planned(spec: TableSpec, study: Measurements) -> TableSpec:
+    """The table without the optional columns of which the study plans nothing."""
+    there = {(stage, parameter) for stage, parameter, _ in study.places}
+    absent = {
+        column.name
+        for column in spec.measured.values()
+        if column.optional and (column.stage, column.parameter) not in there
+    }
+    kept = tuple(
+        column
+        for column in spec.columns
+        if column.name not in absent
+        and not (isinstance(column, DifferenceColumn) and absent & set(column.minus))
+    )
+    return spec.model_copy(update={"columns": kept})
+
+
 def _not_in_study(spec: TableSpec, study: Measurements) -> str | None:
     for column in spec.measured.values():
         there = [
@@ -242,7 +282,7 @@ def _not_in_study(spec: TableSpec, study: Measurements) -> str | None:
             if (stage, parameter) == (column.stage, column.parameter)
         ]
         if not there:
-            return f"the study has no {_named(column)}"
+            return f"the study has no {Quantity.__str__(column)}"
         if not any(admits(spec.where, identity) for identity in there):
             wanted = ", ".join(
                 f"{axis} {' or '.join(show(v) for v in values)}"
@@ -250,9 +290,3 @@ def _not_in_study(spec: TableSpec, study: Measurements) -> str | None:
             )
             return f"the study has no {wanted}"
     return None
-
-
-def _named(quantity: Quantity) -> str:
-    return (
-        quantity.stage if quantity.parameter is None else f"{quantity.stage} {quantity.parameter}"
-    )

@@ -5,14 +5,40 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from scipy.stats import kendalltau
+from scipy.stats import kendalltau, theilslopes
 
 from rfray.analysis.report_file import RECEPTIVE_FIELD, Hypothesis
 from rfray.analysis.values import show
 
 TREND_TEST = "Jonckheere–Terpstra"
 """Jonckheere, Biometrika 41 (1954) 133; Terpstra, Indagationes Mathematicae 14 (1952) 327."""
+
+
+Per = Literal["doubling", "unit"]
+"""Of the level: a doubling where all levels are above 0, else one unit."""
+
+_FEWEST_FOR_AN_INTERVAL = 3
+
+
+@dataclass(frozen=True)
+class Slope:
+    """How steep a trend is: the Theil–Sen estimator, the median slope over all pairs of values.
+
+    Sen, Journal of the American Statistical Association 63 (1968) 1379, ties among levels included.
+
+    Attributes:
+        per: What of the level it is per.
+        value: In units of the value; NaN where nothing was tested.
+        low: Lower end of its 95 % interval; NaN under three values.
+        high: Upper end.
+    """
+
+    per: Per
+    value: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -29,6 +55,7 @@ class Trend:
         p_value: Probability of such a trend or a stronger one if there were none; NaN where
             nothing was tested.
         reason: Why nothing was tested; empty where something was.
+        slope: How steep it is.
     """
 
     hypothesis: Hypothesis
@@ -38,6 +65,7 @@ class Trend:
     tau: float
     p_value: float
     reason: str
+    slope: Slope
 
 
 def trend_over(
@@ -61,11 +89,11 @@ def trend_over(
     pairs = [(level, value) for level, values in known for value in values]
     reason = _untestable(len(known) < len(groups), levels, pairs, over)
     if reason:
-        return Trend(hypothesis, over, levels, len(pairs), math.nan, math.nan, reason)
+        return _not_tested(hypothesis, over, levels, len(pairs), reason)
     side = "less" if hypothesis == "falls" else "greater"
     result = kendalltau(*zip(*pairs, strict=True), alternative=side)
     tau, p_value = float(result.statistic), float(result.pvalue)
-    return Trend(hypothesis, over, levels, len(pairs), tau, p_value, "")
+    return Trend(hypothesis, over, levels, len(pairs), tau, p_value, "", _slope(pairs))
 
 
 def untested(
@@ -77,7 +105,28 @@ def untested(
     """The trend of values that say nothing of one, for a reason that the values do not show."""
     levels = tuple(sorted({level for level, _ in groups if level is not None}))
     count = sum(len(values) for _, values in groups)
-    return Trend(hypothesis, over, levels, count, math.nan, math.nan, reason)
+    return _not_tested(hypothesis, over, levels, count, reason)
+
+
+def _not_tested(
+    hypothesis: Hypothesis, over: str, levels: tuple[float, ...], count: int, reason: str
+) -> Trend:
+    slope = Slope(_per(levels), math.nan, math.nan, math.nan)
+    return Trend(hypothesis, over, levels, count, math.nan, math.nan, reason, slope)
+
+
+def _slope(pairs: Sequence[tuple[float, float]]) -> Slope:
+    levels, values = zip(*pairs, strict=True)
+    per = _per(levels)
+    steps = [math.log2(level) for level in levels] if per == "doubling" else levels
+    found = theilslopes(values, steps, alpha=0.95)
+    if len(pairs) < _FEWEST_FOR_AN_INTERVAL:
+        return Slope(per, float(found.slope), math.nan, math.nan)
+    return Slope(per, float(found.slope), float(found.low_slope), float(found.high_slope))
+
+
+def _per(levels: Sequence[float]) -> Per:
+    return "doubling" if all(level > 0 for level in levels) else "unit"
 
 
 def _untestable(

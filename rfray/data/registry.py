@@ -1,9 +1,11 @@
-"""Every data set by its name. A new data set is one file and one line here."""
+"""Every data set by its name: one file and one line here, or from outside."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from rfray.data import (
     cifar,
@@ -22,6 +24,7 @@ from rfray.data.folders import noted_findings, prepared_file
 from rfray.data.overlap import noted_overlap, overlap_findings
 from rfray.data.resized import resized
 from rfray.errors import UserError, nearest
+from rfray.plugins import NAMING, Shelf, nameable
 
 SIZE_MARK = "@"
 """Between a data set's name and the size that its pictures are scaled to: `cifar10@64`."""
@@ -56,6 +59,21 @@ It reads no file but for `imagefolder` and torchvision's sets, whose facts lie i
 """
 
 
+def _unfit(name: str, thing: Any) -> str | None:
+    """What makes something from outside no data set of this name; None if it is one."""
+    if not isinstance(thing, DatasetSource):
+        return f"is a {type(thing).__name__}, not a rfray.data.dataset.DatasetSource"
+    if thing.facts.name != name:
+        return f"calls itself '{thing.facts.name}' in its facts"
+    return None if nameable(name) else NAMING
+
+
+OUTSIDE: Shelf[DatasetSource] = Shelf(
+    "datasets", lambda: {*DATASETS, *torchvision_refused.REFUSED}, _unfit
+)
+"""Data sets from outside."""
+
+
 def dataset_source(name: str) -> DatasetSource:
     """The registered data set called `name`, which may end in a size, as `cifar10@64` does.
 
@@ -67,7 +85,9 @@ def dataset_source(name: str) -> DatasetSource:
     if problem is not None:
         raise UserError(problem, where="axes.dataset")
     base, image_size = _parts(name)
-    return DATASETS[base](image_size)
+    if base in DATASETS:
+        return DATASETS[base](image_size)
+    return resized(_outside_source(base), image_size)
 
 
 def dataset_findings(name: str) -> tuple[str, ...]:
@@ -90,8 +110,9 @@ def naming_problem(name: str) -> str | None:
     base, mark, size = name.partition(SIZE_MARK)
     if base in torchvision_refused.REFUSED:
         return f"torchvision's {base} {torchvision_refused.REFUSED[base]}"
-    if base not in DATASETS:
-        return f"no data set is called '{base}' ({nearest(base, DATASETS)})"
+    if base not in DATASETS and base not in OUTSIDE.plugins():
+        advice = nearest(base, (*DATASETS, *OUTSIDE.plugins()))
+        return f"no data set is called '{base}' ({advice})"
     if mark and (not size.isdecimal() or int(size) == 0):
         return f"'{name}' names no size in pixels (write '{base}{SIZE_MARK}64')"
     return None
@@ -101,9 +122,23 @@ def at_size(name: str, image_size: int | None) -> str:
     """The name of a data set at `image_size`, unless it names a size already or that is its own."""
     base, own_size = _parts(name)
     size = own_size or image_size
-    if size is None or (base in FIXED and FIXED[base].facts.image_size == size):
+    if size is None or size == _size_before_reading(base):
         return base
     return f"{base}{SIZE_MARK}{size}"
+
+
+def _size_before_reading(base: str) -> int | None:
+    """The size of a data set's pictures, where it is known without its files."""
+    if base in FIXED:
+        return FIXED[base].facts.image_size
+    return OUTSIDE.get(base).facts.image_size if base in OUTSIDE.plugins() else None
+
+
+def _outside_source(base: str) -> DatasetSource:
+    """A data set from outside; its code is a part of its fingerprint, and so of all keys."""
+    source = OUTSIDE.get(base)
+    fingerprint = f"{source.facts.fingerprint}-{OUTSIDE.code(base)}"
+    return replace(source, facts=replace(source.facts, fingerprint=fingerprint))
 
 
 def _parts(name: str) -> tuple[str, int | None]:

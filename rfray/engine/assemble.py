@@ -13,6 +13,8 @@ from rfray.engine.records import ATTEMPT_TAG, DIGEST_TAG
 from rfray.models.outside import code_digest, network_folders_in_use
 from rfray.naming import SAMPLE, SEARCH, TRAIN
 from rfray.plan import Node, Plan
+from rfray.plugins import plugin_files_in_use
+from rfray.stages.registry import stage_code
 from rfray.tracking import RunRecord
 
 _MOST_CPU_THREADS = 64
@@ -68,6 +70,8 @@ def assemble(
         fingerprint=node.cells[0].facts.fingerprint,
         network_folders=network_folders_in_use(),
         code=code_digest(node.cells[0].arch),
+        stage_code=stage_code(node.stage),
+        plugins=plugin_files_in_use(),
         tracking_uri=tracking_uri,
         threads=max(1, min(int(occupancy.cpus), _MOST_CPU_THREADS)),
         device="cuda" if occupancy.gpus > 0 else "cpu",

@@ -60,6 +60,8 @@ class Job(_Message):
         network_folders: Where files of networks are looked for.
         code: Digest of the code of a network from outside as it was planned, else empty; a worker
             that finds another one refuses.
+        stage_code: Likewise of the stage.
+        plugins: Texts of the study's plug-in files, by their paths where it was planned.
         tracking_uri: Of the MLflow store, for artifacts that lie behind a server.
         threads: Threads that PyTorch may use.
         device: "cpu" or "cuda".
@@ -92,6 +94,8 @@ class Job(_Message):
     share: float = 1.0
     metered: bool = False
     remarks: list[str] = []
+    stage_code: str = ""
+    plugins: dict[str, str] = {}
 
 
 class Measurement(_Message):

@@ -80,7 +80,9 @@ class Recorder:
                 parent = self._run_ids.get(node.parent) if node.parent else None
                 earlier = self._standing.unfinished.get(node.key)
                 opening = run_opening(node, parent, self._git, earlier)
-                self._scribe.open(self._opening(node.key, opening, earlier))
+                self._scribe.open(
+                    self._opening(node.key, opening, earlier), partial(self._heard, node.key)
+                )
 
     def run_of(self, key: str) -> RunRecord | None:
         """The open run of a node; None while the ledger has not answered yet."""
@@ -125,10 +127,12 @@ class Recorder:
         def write() -> None:
             status = "FINISHED" if well else "FAILED"
             self._ledger.end_run(entry.run.run_id, status, tags, measured, params)
+
+        def forget(_written: None) -> None:
             if well:
                 shutil.rmtree(self._checkpoints / outcome.key, ignore_errors=True)
 
-        self._scribe.record(write)
+        self._scribe.record(write, forget)
 
     def withdraw(self, keys: Iterable[str], reason: str) -> None:
         """End as KILLED what was opened ahead for nodes that will not start."""
@@ -140,7 +144,7 @@ class Recorder:
     def abandon(self) -> None:
         """End every open run as KILLED; a later sweep takes it up again."""
         self._abandoned = True
-        self._scribe.record(self._kill_open)
+        self._scribe.record_last(self._kill_open)
 
     def _collect(self) -> None:
         try:
@@ -153,25 +157,29 @@ class Recorder:
 
     def _opening(
         self, key: str, opening: RunOpening, earlier: RunRecord | None
-    ) -> Callable[[], None]:
+    ) -> Callable[[], _Open | None]:
+        """What opens a run, and gives None once the sweep has been abandoned."""
         tried = False
 
-        def write() -> None:
+        def write() -> _Open | None:
             nonlocal tried
             if self._abandoned:
-                return
+                return None
             # An answer that was lost on its way may have left a run.
             again = earlier or (self._ledger.running(KEY_TAG, key) if tried else None)
             tried = True
             if again is None:
-                entry = _Open(self._ledger.open_run(opening), opening.params, set())
-            else:
-                run = self._ledger.reopen_run(again, opening)
-                params = missing_params(opening.params, run)
-                entry = _Open(run, params, self._ledger.logged_steps(run))
-            self._opened.put((key, entry))
+                return _Open(self._ledger.open_run(opening), opening.params, set())
+            run = self._ledger.reopen_run(again, opening)
+            params = missing_params(opening.params, run)
+            return _Open(run, params, self._ledger.logged_steps(run))
 
         return write
+
+    def _heard(self, key: str, entry: _Open | None) -> None:
+        """In the scribe's thread: a run is open, and the store will not take that back."""
+        if entry is not None:
+            self._opened.put((key, entry))
 
     def _logging(self, entry: _Open) -> Callable[[], None]:
         measured, entry.buffer = entry.buffer, []

@@ -13,6 +13,7 @@ from rfray.naming import shown
 from rfray.plan import Node, Plan
 from rfray.stages.registry import stages
 from rfray.tracking import NOTE_TAG, RunOpening, RunRecord
+from rfray.turning import turned_document
 
 ATTEMPT_TAG = "rfray.attempt"
 DIGEST_TAG = "rfray.digest"
@@ -70,7 +71,7 @@ def study_document(plan: Plan) -> dict[str, Any]:
         name: {"classes": known.classes, "test_images": known.test_images}
         for name, known in facts.items()
     }
-    return {**plan.study.document(), "datasets": datasets}
+    return {**plan.study.document(), "datasets": datasets, **turned_document(plan.turns)}
 
 
 def describe_study(plan: Plan) -> str:
@@ -91,7 +92,7 @@ def describe(node: Node) -> str:
     where = f" on {params['dataset']}" if "dataset" in params else ""
     who = (
         f"{params['arch']} with a receptive field of {params['receptive_field']} pixels "
-        f"(kernel_size {params['kernel_size']}, width {params['width']:g}){where}"
+        f"({node.cells[0].turned_words}, width {params['width']:g}){where}"
     )
     seeds = f", seed {params['seed']}" if "seed" in params else ""
     seeds = f", seeds {params['seeds']}" if "seeds" in params else seeds

@@ -1,8 +1,9 @@
 """The ledger's only writer: a thread of its own, so that no slot waits for a slow or absent store.
 
 What it is given it does in order, each to its end: while the store is away it tries again and
-again. Nothing is lost if the process dies with entries still waiting, for what they say stands
-among the artifacts too; the next driver reads it there.
+again. What waits is written together, in one transaction, where the store has any. Nothing is lost
+if the process dies with entries still waiting, for what they say stands among the artifacts too;
+the next driver reads it there.
 """
 
 from __future__ import annotations
@@ -10,17 +11,23 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from queue import Empty, PriorityQueue
+from typing import TypeVar
 
 import tenacity
 
 from rfray.tracking import first_line, is_outage
 
+T = TypeVar("T")
+
 _LONGEST_PAUSE_SECONDS = 5.0
 _BEAT_SECONDS = 5.0
-_OPENING, _RECORD, _END = range(3)
+_OPENING, _RECORD, _LAST, _END = range(4)
+_MOST_TOGETHER = 16
+"""Entries in one transaction: enough to wait for the disk seldom, few enough to be done soon."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +47,7 @@ class Outage:
 class _Entry:
     urgency: int
     number: int
-    action: Callable[[], None] = field(compare=False)
+    action: Callable[[], Callable[[], None]] = field(compare=False)
 
 
 class Scribe:
@@ -49,11 +56,20 @@ class Scribe:
     Args:
         beat: Called before every action and every few seconds: renews the lease.
         wake: Called when an opening is done, everything is written, or the thread has stopped.
+        together: Makes one transaction of the actions within; None where the store has none, and
+            each action stands for itself.
     """
 
-    def __init__(self, beat: Callable[[], None], wake: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        beat: Callable[[], None],
+        wake: Callable[[], None],
+        together: Callable[[], AbstractContextManager[None]] | None = None,
+    ) -> None:
         self._beat = beat
         self._wake = wake
+        self._together = together or nullcontext
+        self._most = _MOST_TOGETHER if together else 1
         self._queue: PriorityQueue[_Entry] = PriorityQueue()
         self._numbers = itertools.count()
         self._given_up = threading.Event()
@@ -83,49 +99,88 @@ class Scribe:
         if self._failure is not None:
             raise self._failure
 
-    def open(self, action: Callable[[], None]) -> None:
-        """Do something that a slot waits for: before all records that wait."""
+    def open(self, action: Callable[[], T], then: Callable[[T], None]) -> None:
+        """Do something that a slot waits for: before all records that wait.
 
-        def then_wake() -> None:
-            action()
+        Args:
+            action: Asks the store; it may be undone and done again before it is settled.
+            then: Called with what came of it once it is settled, in the scribe's thread.
+        """
+
+        def tell(found: T) -> None:
+            then(found)
             self._wake()
 
-        self._put(_OPENING, then_wake)
+        self._put(_OPENING, action, tell)
 
-    def record(self, action: Callable[[], None]) -> None:
+    def record(
+        self, action: Callable[[], None], then: Callable[[None], None] = lambda _: None
+    ) -> None:
         """Do something in its turn; it may be done in part and then again from its start."""
-        self._put(_RECORD, action)
+        self._put(_RECORD, action, then)
+
+    def record_last(self, action: Callable[[], None]) -> None:
+        """Do something once all else is settled."""
+        self._put(_LAST, action, lambda _: None)
 
     def close(self, patience: float) -> bool:
         """Stop when all is written, or after `patience` seconds; whether all was."""
-        self._put(_END, lambda: None)
+        self._put(_END, lambda: None, lambda _: None)
         self._thread.join(patience)
         self._given_up.set()
         return self.settled
 
-    def _put(self, urgency: int, action: Callable[[], None]) -> None:
-        self._queue.put(_Entry(urgency, next(self._numbers), action))
+    def _put(self, urgency: int, action: Callable[[], T], then: Callable[[T], None]) -> None:
+        def done() -> Callable[[], None]:
+            found = action()
+            return lambda: then(found)
+
+        self._queue.put(_Entry(urgency, next(self._numbers), done))
 
     def _work(self) -> None:
         try:
             while not self._given_up.is_set():
-                try:
-                    entry = self._queue.get(timeout=_BEAT_SECONDS)
-                except Empty:
-                    self._persist(lambda: None)
-                    continue
-                self._persist(entry.action)
-                self._queue.task_done()
-                if self.settled:
+                entries = self._next()
+                self._write(entries)
+                for _ in entries:
+                    self._queue.task_done()
+                if entries and self.settled:
                     self._wake()
-                if entry.urgency == _END:
+                if any(entry.urgency == _END for entry in entries):
                     return
         except Exception as error:  # noqa: BLE001 (told to the driver's thread, which raises it)
             self._failure = error
         finally:
             self._wake()
 
-    def _persist(self, action: Callable[[], None]) -> None:
+    def _next(self) -> list[_Entry]:
+        """What is to be written next; nothing if nothing came for a while."""
+        entries: list[_Entry] = []
+        try:
+            while len(entries) < self._most:
+                entry = self._queue.get(
+                    timeout=None if entries else _BEAT_SECONDS, block=not entries
+                )
+                if entries and entry.urgency >= _LAST:
+                    self._queue.put(entry)
+                    self._queue.task_done()
+                    break
+                entries.append(entry)
+        except Empty:
+            pass  # all that waited
+        return entries
+
+    def _write(self, entries: Sequence[_Entry]) -> None:
+        """Write entries together; each for itself if the store refuses one of them."""
+        try:
+            self._persist(entries)
+        except Exception as error:
+            if len(entries) < 2 or is_outage(error):
+                raise
+            for entry in entries:
+                self._persist([entry])
+
+    def _persist(self, entries: Sequence[_Entry]) -> None:
         patient = tenacity.Retrying(
             retry=tenacity.retry_if_exception(is_outage),
             wait=tenacity.wait_random_exponential(multiplier=0.5, max=_LONGEST_PAUSE_SECONDS),
@@ -134,13 +189,17 @@ class Scribe:
             before_sleep=self._note_outage,
             reraise=True,
         )
-        patient(self._attempt, action)
+        for then in patient(self._attempt, entries):
+            then()
         self._outage = None
 
-    def _attempt(self, action: Callable[[], None]) -> None:
+    def _attempt(self, entries: Sequence[_Entry]) -> list[Callable[[], None]]:
         # The lease first: after an outage the study may be another driver's.
         self._beat()
-        action()
+        if not entries:
+            return []
+        with self._together():
+            return [entry.action() for entry in entries]
 
     def _note_outage(self, state: tenacity.RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None

@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -37,9 +38,10 @@ from rfray.engine.threads import allow_threads
 from rfray.engine.time_limit import overrun, time_limited
 from rfray.errors import UserError
 from rfray.models.outside import code_digest, use_network_folders
+from rfray.plugins import use_plugin_files
 from rfray.search_draws import proposed
-from rfray.stages.registry import stages
-from rfray.stages.stage import Input, Remark, Report, Settle, StageContext
+from rfray.stages.registry import broken_stages, stage_code, stages
+from rfray.stages.stage import Input, Remark, Report, Settle, Stage, StageContext
 from rfray.telling import told_to
 
 _UNSEEN = (
@@ -224,9 +226,10 @@ def _run_stage(
     use_data_root(job.data_root)
     use_background(job.background)
     use_network_folders(map(Path, job.network_folders))
+    use_plugin_files(job.plugins)
     _refuse_other_data(job)
     _refuse_other_code(job)
-    stage = stages()[job.stage]
+    stage = _stage(job)
     stage.run(
         StageContext(
             parameters=stage.parameters.model_validate(job.parameters),
@@ -245,6 +248,17 @@ def _run_stage(
             propose=proposed,
         )
     )
+
+
+def _stage(job: Job) -> Stage[Any]:
+    """The stage that a job runs; UserError if it is from outside and not what was planned."""
+    stage = stages().get(job.stage)
+    if stage is None or stage_code(job.stage) != job.stage_code:
+        raise broken_stages().get(job.stage) or UserError(
+            f"the stage '{job.stage}' here is {'not what was planned' if stage else 'missing'}",
+            do="install the same packages on every machine, and plan again",
+        )
+    return stage
 
 
 def _refuse_other_data(job: Job) -> None:
@@ -269,7 +283,7 @@ def _refuse_other_code(job: Job) -> None:
     if code_digest(arch) != job.code:
         raise UserError(
             f"the code of the network '{arch}' here is not what was planned",
-            do="give every machine the same file, and plan again",
+            do="give every machine the same code, and plan again",
         )
 
 

@@ -44,6 +44,11 @@ class Window:
         """Receptive field: how many pixels a unit sees along one axis."""
         return self.last - self.first + 1
 
+    def pixels(self, unit: int, image_size: int) -> range:
+        """The pixels of an image that the unit with this index sees."""
+        offset = unit * self.jump
+        return range(max(self.first + offset, 0), min(self.last + offset + 1, image_size))
+
 
 @dataclass(frozen=True)
 class LayerGeometry:
@@ -100,6 +105,20 @@ class Geometry:
     def receptive_field(self) -> int:
         """Theoretical receptive field at the last convolution, in pixels."""
         return self.last_convolution.window.size
+
+    def beyond(self, image_size: int) -> tuple[str, ...]:
+        """The convolutions of maps whose units see further than an image of this size.
+
+        They can learn little that the layers before them cannot (Richter et al. 2021, *Size
+        Matters*).
+        """
+        return tuple(
+            layer.name
+            for layer in self.layers
+            if layer.name in self.convolution_names
+            and layer.window.jump
+            and layer.window.size > image_size
+        )
 
     @cached_property
     def map_sizes(self) -> tuple[int, ...]:

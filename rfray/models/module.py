@@ -30,6 +30,16 @@ class NetworkModule(nn.Module):
             _place(self, layer.name, part)
         self._last_reader = {name: layer.name for layer in network for name in layer.inputs}
 
+    def get_submodule(self, target: str) -> nn.Module:
+        """The module of a name with dots, though an attribute have the same name."""
+        found: nn.Module = self
+        for step in target.split(".") if target else ():
+            below = found._modules.get(step)
+            if below is None:
+                raise AttributeError(f"there is no module '{target}'")
+            found = below
+        return found
+
     def forward(self, images: Tensor) -> Tensor:
         """Logits (images, classes) of float images (images, 3, height, width)."""
         return self.advance({INPUT: images}, 0, len(self.network.layers))[self.network.output]
@@ -72,7 +82,8 @@ def build(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        drawn = network.origin.initial() if network.origin else None
+        draw = network.origin.initial if network.origin else None
+        drawn = draw() if draw else None
         module = NetworkModule(network, stand_ins)
     if drawn is not None:
         _initialise(module, drawn)
@@ -88,10 +99,17 @@ def _initialise(module: NetworkModule, drawn: Mapping[str, Tensor]) -> None:
 
 
 def _place(root: nn.Module, name: str, part: nn.Module) -> None:
-    """Make `part` a descendant of `root`, nested by the dots of its name."""
+    """Make `part` a descendant of `root`, nested by the dots of its name.
+
+    A layer's name may be that of an attribute, such as `network`, which `add_module` refuses.
+    """
     *path, last = name.split(".")
     for step in path:
-        if step not in dict(root.named_children()):
-            root.add_module(step, nn.Module())
-        root = root.get_submodule(step)
-    root.add_module(last, part)
+        below = root._modules.get(step)
+        if below is None:
+            below = root._modules[step] = nn.Module()
+        root = below
+    earlier = root._modules.get(last)
+    if earlier is not None:  # made for a layer whose name goes on from this one's
+        part._modules.update(earlier._modules)
+    root._modules[last] = part

@@ -49,23 +49,26 @@ class Origin:
 
     Attributes:
         code: Digest of the code that makes it: it enters the keys.
-        initial: Draws its parameters and buffers anew, by the names that it has for them.
+        initial: Draws its parameters and buffers anew, by the names that it has for them; None
+            leaves it to PyTorch's modules.
     """
 
     code: str
-    initial: Callable[[], Mapping[str, Tensor]]
+    initial: Callable[[], Mapping[str, Tensor]] | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Network:
     """A feed-forward network: layers in topological order, the last one its output (the logits).
 
-    Without an origin it is initialised as PyTorch's modules are. Compared and hashed by identity:
-    what a network is, its digest says (`rfray.keys`).
+    Initialised as its origin says, else as PyTorch's modules are. `stem` names the layer behind
+    which a pool that changes the receptive field stands; without it that is the first convolution.
+    Compared and hashed by identity: what a network is, its digest says (`rfray.keys`).
     """
 
     layers: tuple[Layer, ...] = ()
     origin: Origin | None = None
+    stem: str | None = None
 
     def __iter__(self) -> Iterator[Layer]:
         return iter(self.layers)
@@ -89,6 +92,32 @@ class Network:
         if unknown:
             raise ValueError(f"layer '{name}' reads '{unknown[0]}', which is no earlier layer")
         return replace(self, layers=(*self.layers, Layer(name, operation, reads)))
+
+    def with_behind(self, place: str, name: str, operation: Operation) -> Network:
+        """This network with a layer behind the layer `place`: all that read that one read it.
+
+        Raises:
+            ValueError: The name is taken, or there is no layer `place`.
+        """
+        names = [layer.name for layer in self.layers]
+        if name in names:
+            raise ValueError(f"two layers are called '{name}'")
+        upto = names.index(place) + 1
+        behind = tuple(
+            replace(one, inputs=tuple(name if read == place else read for read in one.inputs))
+            for one in self.layers[upto:]
+        )
+        return replace(
+            self, layers=(*self.layers[:upto], Layer(name, operation, (place,)), *behind)
+        )
+
+    def with_operations(self, operations: Mapping[str, Operation]) -> Network:
+        """This network with other operations in the layers that `operations` names."""
+        layers = (
+            replace(layer, operation=operations.get(layer.name, layer.operation))
+            for layer in self.layers
+        )
+        return replace(self, layers=tuple(layers))
 
     @property
     def convolutions(self) -> tuple[Layer, ...]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from torch import nn
@@ -80,6 +80,23 @@ def whole(size: int) -> Reach:
     return Reach(taps=size, stride=0)
 
 
+@dataclass(frozen=True)
+class Descent:
+    """Channels of an output that are channels of an input: they cannot be permuted apart.
+
+    Attributes:
+        source: Which of the inputs.
+        channels: Which of its channels, one behind the other.
+        first: The first of the output's channels that they become.
+        numbers: How many of the output's channels, one behind the other, each of them becomes.
+    """
+
+    source: int
+    channels: Sequence[int]
+    first: int = 0
+    numbers: int = 1
+
+
 class Operation(ABC):
     """What one layer computes. Unless an operation says otherwise, it works place by place."""
 
@@ -98,6 +115,22 @@ class Operation(ABC):
     def reach(self, axis: int, size: int) -> Reach:
         """What its units read of inputs that have `size` places along `axis`."""
         return Reach()
+
+    def descent(self, inputs: Sequence[Shape]) -> tuple[Descent, ...]:
+        """Which channels of its output are those of an input; none where it makes its own.
+
+        Where two descents give one channel of the output, as those of a sum do, the channels that
+        they come from must be permuted as one.
+
+        All parameters and buffers lie along the output's channels with their first axis, the weight
+        of one that makes its own channels along the input's with its second.
+        """
+        return (Descent(0, range(inputs[0].channels)),)
+
+    @property
+    def channel_groups(self) -> int:
+        """Into how many equal parts, computed apart, its inputs' and its outputs' channels fall."""
+        return 1
 
     @property
     def by_rows(self) -> bool:
@@ -168,6 +201,21 @@ class Convolution(_Window):
     def output(self, inputs: Sequence[Shape]) -> Shape:
         return super().output(inputs)._replace(channels=self.out_channels)
 
+    def descent(self, inputs: Sequence[Shape]) -> tuple[Descent, ...]:
+        if not self._depthwise:
+            return ()
+        multiplier = self.out_channels // self.in_channels
+        return (Descent(0, range(self.in_channels), numbers=multiplier),)
+
+    @property
+    def channel_groups(self) -> int:
+        # A depthwise convolution's channels go where the channels that they are made of go.
+        return 1 if self._depthwise else self.groups
+
+    @property
+    def _depthwise(self) -> bool:
+        return self.groups == self.in_channels > 1
+
     def reach(self, axis: int, size: int) -> Reach:
         return Reach(
             along(self.kernel_size, axis),
@@ -199,6 +247,10 @@ class MaxPool(_Window):
     def module(self) -> nn.Module:
         from torch import nn
 
+        from rfray.models.parts import WidePaddedMaxPool
+
+        if self.pads_widely:
+            return WidePaddedMaxPool(self.kernel_size, self.stride, self.padding, self.dilation)
         return nn.MaxPool2d(
             self.kernel_size, self.stride, self.padding, self.dilation, ceil_mode=self.ceil_mode
         )
@@ -211,6 +263,11 @@ class MaxPool(_Window):
             along(self.dilation, axis),
             self.ceil_mode,
         )
+
+    @property
+    def pads_widely(self) -> bool:
+        """Whether it pads with more than half of its kernel, which PyTorch's own pool refuses."""
+        return any(2 * along(self.padding, axis) > along(self.kernel_size, axis) for axis in AXES)
 
     @property
     def by_rows(self) -> bool:
@@ -292,6 +349,16 @@ class BatchNorm(Operation):
 
 
 @dataclass(frozen=True)
+class VectorBatchNorm(BatchNorm):
+    """Batch normalisation of a vector's numbers."""
+
+    def module(self) -> nn.Module:
+        from torch import nn
+
+        return nn.BatchNorm1d(self.channels, self.eps, self.momentum)
+
+
+@dataclass(frozen=True)
 class ChannelNorm(Operation):
     """Layer normalisation over the channels of each place, or of a vector."""
 
@@ -322,6 +389,10 @@ class GroupNorm(Operation):
         return nn.GroupNorm(self.groups, self.channels, self.eps)
 
     @property
+    def channel_groups(self) -> int:
+        return self.groups
+
+    @property
     def by_rows(self) -> bool:
         return False
 
@@ -330,110 +401,90 @@ class GroupNorm(Operation):
         return 2 * self.channels
 
 
+class _Activation(Operation):
+    """A function of each number: the module of PyTorch of this name, given the fields."""
+
+    torch_name: ClassVar[str]
+
+    def module(self) -> nn.Module:
+        from torch import nn
+
+        settings = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
+        module: nn.Module = getattr(nn, self.torch_name)(**settings)
+        return module
+
+
 @dataclass(frozen=True)
-class Relu(Operation):
+class Relu(_Activation):
     """Rectified linear unit."""
 
-    def module(self) -> nn.Module:
-        from torch import nn
-
-        return nn.ReLU()
+    torch_name = "ReLU"
 
 
 @dataclass(frozen=True)
-class Relu6(Operation):
+class Relu6(_Activation):
     """Rectified linear unit that ends at 6."""
 
-    def module(self) -> nn.Module:
-        from torch import nn
-
-        return nn.ReLU6()
+    torch_name = "ReLU6"
 
 
 @dataclass(frozen=True)
-class LeakyRelu(Operation):
+class LeakyRelu(_Activation):
     """Rectified linear unit with a slope below zero."""
 
+    torch_name = "LeakyReLU"
     negative_slope: float = 0.01
 
-    def module(self) -> nn.Module:
-        from torch import nn
-
-        return nn.LeakyReLU(self.negative_slope)
-
 
 @dataclass(frozen=True)
-class Elu(Operation):
+class Elu(_Activation):
     """Exponential linear unit."""
 
+    torch_name = "ELU"
     alpha: float = 1.0
 
-    def module(self) -> nn.Module:
-        from torch import nn
-
-        return nn.ELU(self.alpha)
-
 
 @dataclass(frozen=True)
-class Silu(Operation):
+class Silu(_Activation):
     """Sigmoid linear unit (swish)."""
 
-    def module(self) -> nn.Module:
-        from torch import nn
-
-        return nn.SiLU()
+    torch_name = "SiLU"
 
 
 @dataclass(frozen=True)
-class Hardswish(Operation):
+class Hardswish(_Activation):
     """Swish of straight pieces."""
 
-    def module(self) -> nn.Module:
-        from torch import nn
-
-        return nn.Hardswish()
+    torch_name = "Hardswish"
 
 
 @dataclass(frozen=True)
-class Gelu(Operation):
+class Gelu(_Activation):
     """Gaussian error linear unit."""
 
+    torch_name = "GELU"
     approximate: Literal["none", "tanh"] = "none"
 
-    def module(self) -> nn.Module:
-        from torch import nn
-
-        return nn.GELU(self.approximate)
-
 
 @dataclass(frozen=True)
-class Tanh(Operation):
+class Tanh(_Activation):
     """Hyperbolic tangent."""
 
-    def module(self) -> nn.Module:
-        from torch import nn
-
-        return nn.Tanh()
+    torch_name = "Tanh"
 
 
 @dataclass(frozen=True)
-class Sigmoid(Operation):
+class Sigmoid(_Activation):
     """Logistic function: the gate of squeeze-and-excitation."""
 
-    def module(self) -> nn.Module:
-        from torch import nn
-
-        return nn.Sigmoid()
+    torch_name = "Sigmoid"
 
 
 @dataclass(frozen=True)
-class Hardsigmoid(Operation):
+class Hardsigmoid(_Activation):
     """Logistic function of straight pieces."""
 
-    def module(self) -> nn.Module:
-        from torch import nn
-
-        return nn.Hardsigmoid()
+    torch_name = "Hardsigmoid"
 
 
 @dataclass(frozen=True)
@@ -503,6 +554,19 @@ class Scale(Operation):
 
 
 @dataclass(frozen=True)
+class Rescale(Operation):
+    """Every number times a fixed factor, and a fixed offset added to it."""
+
+    factor: float = 1.0
+    offset: float = 0.0
+
+    def module(self) -> nn.Module:
+        from rfray.models.parts import RescaleModule
+
+        return RescaleModule(self.factor, self.offset)
+
+
+@dataclass(frozen=True)
 class Add(Operation):
     """Sum of two maps of one shape: the end of a residual block."""
 
@@ -514,6 +578,9 @@ class Add(Operation):
     def output(self, inputs: Sequence[Shape]) -> Shape:
         _refuse_unequal("adds", inputs)
         return inputs[0]
+
+    def descent(self, inputs: Sequence[Shape]) -> tuple[Descent, ...]:
+        return _channel_by_channel(inputs)
 
 
 @dataclass(frozen=True)
@@ -529,6 +596,9 @@ class Product(Operation):
         maps = [shape for shape in inputs if shape[1:] != (1, 1)]
         _refuse_unequal("multiplies", maps)
         return maps[0] if maps else inputs[0]
+
+    def descent(self, inputs: Sequence[Shape]) -> tuple[Descent, ...]:
+        return _channel_by_channel(inputs)
 
     @property
     def by_rows(self) -> bool:
@@ -547,6 +617,13 @@ class Concatenate(Operation):
     def output(self, inputs: Sequence[Shape]) -> Shape:
         _refuse_unequal("joins", inputs)
         return inputs[0]._replace(channels=sum(shape.channels for shape in inputs))
+
+    def descent(self, inputs: Sequence[Shape]) -> tuple[Descent, ...]:
+        counts = [shape.channels for shape in inputs]
+        return tuple(
+            Descent(source, range(count), first=sum(counts[:source]))
+            for source, count in enumerate(counts)
+        )
 
 
 @dataclass(frozen=True)
@@ -567,6 +644,36 @@ class ChannelChunk(Operation):
             raise ValueError(f"cuts {channels} channels into {chunks} parts")
         return inputs[0]._replace(channels=channels // chunks)
 
+    def descent(self, inputs: Sequence[Shape]) -> tuple[Descent, ...]:
+        size = inputs[0].channels // self.chunks
+        return (Descent(0, range(self.index * size, (self.index + 1) * size)),)
+
+    @property
+    def shares_memory(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True)
+class ChannelSlice(Operation):
+    """The channels from `start` on, up to `stop` or to the last."""
+
+    start: int
+    stop: int
+
+    def module(self) -> nn.Module:
+        from rfray.models.parts import Slice
+
+        return Slice(self.start, self.stop)
+
+    def output(self, inputs: Sequence[Shape]) -> Shape:
+        channels = min(self.stop, inputs[0].channels) - self.start
+        if channels < 1:
+            raise ValueError(f"takes channel {self.start} of {inputs[0].channels}, counted from 0")
+        return inputs[0]._replace(channels=channels)
+
+    def descent(self, inputs: Sequence[Shape]) -> tuple[Descent, ...]:
+        return (Descent(0, range(self.start, min(self.stop, inputs[0].channels))),)
+
     @property
     def shares_memory(self) -> bool:
         return True
@@ -582,6 +689,11 @@ class ChannelShuffle(Operation):
         from rfray.models.parts import Shuffle
 
         return Shuffle(self.groups)
+
+    def descent(self, inputs: Sequence[Shape]) -> tuple[Descent, ...]:
+        channels = inputs[0].channels
+        each = channels // self.groups
+        return (Descent(0, [one for i in range(each) for one in range(i, channels, each)]),)
 
 
 @dataclass(frozen=True)
@@ -613,6 +725,10 @@ class Flatten(Operation):
         channels, height, width = inputs[0]
         return Shape(channels * height * width, 1, 1)
 
+    def descent(self, inputs: Sequence[Shape]) -> tuple[Descent, ...]:
+        channels, height, width = inputs[0]
+        return (Descent(0, range(channels), numbers=height * width),)
+
     def reach(self, axis: int, size: int) -> Reach:
         return whole(size)
 
@@ -641,6 +757,9 @@ class Linear(Operation):
             raise ValueError(f"reads {self.in_features:,} numbers, but is given {numbers:,}")
         return Shape(self.out_features, 1, 1)
 
+    def descent(self, inputs: Sequence[Shape]) -> tuple[Descent, ...]:
+        return ()
+
     @property
     def weights(self) -> int:
         return self.in_features * self.out_features
@@ -666,6 +785,9 @@ class ChannelLinear(Operation):
     def output(self, inputs: Sequence[Shape]) -> Shape:
         return inputs[0]._replace(channels=self.out_features)
 
+    def descent(self, inputs: Sequence[Shape]) -> tuple[Descent, ...]:
+        return ()
+
     @property
     def weights(self) -> int:
         return self.in_features * self.out_features
@@ -673,6 +795,16 @@ class ChannelLinear(Operation):
     @property
     def parameters(self) -> int:
         return self.weights + (self.out_features if self.bias else 0)
+
+
+def _channel_by_channel(inputs: Sequence[Shape]) -> tuple[Descent, ...]:
+    """The output's channels are those of every input but one of a single channel, spread to all."""
+    most = max(shape.channels for shape in inputs)
+    return tuple(
+        Descent(source, range(most))
+        for source, shape in enumerate(inputs)
+        if shape.channels == most
+    )
 
 
 def _refuse_unequal(does: str, inputs: Sequence[Shape]) -> None:

@@ -1,45 +1,53 @@
-"""Networks that come from outside: torchvision's by name, and functions in files.
+"""Networks that come from outside: a library's by name, functions in files, and plug-ins.
 
-`torchvision:resnet18` is torchvision's function of that name, without trained weights.
+`torchvision:resnet18` and `timm:resnet18` are what those libraries call so, not yet trained.
 `my_nets.py:small_net` is a function in a file that takes the number of classes and gives a
-`torch.nn.Module`; its path starts at the sweep file or at the working directory. Either is read
-into a description (`rfray.models.traced`) and taken as it is, with its own initialisation.
+`torch.nn.Module`; its path starts at the sweep file or at the working directory. A plain name that
+is none of rfray's own is a plug-in's (`rfray.plugins`). All are read into a description
+(`rfray.models.traced`) and taken as they are, with their own initialisation; a plug-in may also be
+a function of kernel_size, width and classes that gives a description, as rfray's own are.
 """
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
 import inspect
 import os
-import sys
-import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from functools import cache
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rfray.errors import UserError, nearest
+from rfray.models.built_in import ARCHITECTURES
+from rfray.models.libraries import LIBRARIES
 from rfray.models.network import Network, Origin
+from rfray.plugins import NAMING, Shelf, nameable
+from rfray.user_code import (
+    file_digest,
+    importable_from,
+    module_of,
+    told_of_the_users_line,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-TORCHVISION = "torchvision:"
-"""What names of torchvision's networks begin with."""
-
 AS_IT_IS = 1
 """The kernel_size, and the width, of a network from outside: no pool is added, none is widened."""
 
-_INCEPTION = {"aux_logits": False, "init_weights": True}
 
-_TORCHVISION_SETTINGS: Mapping[str, Mapping[str, bool]] = {
-    # Without the heads that help in training alone: a network here gives one vector.
-    "googlenet": _INCEPTION,
-    "inception_v3": _INCEPTION,
-}
+def _unfit(name: str, thing: Any) -> str | None:
+    """What makes something from outside no network of this name; None if it may be one."""
+    if not callable(thing):
+        return f"is a {type(thing).__name__}, not a function"
+    return None if nameable(name) else NAMING
+
+
+OUTSIDE: Shelf[Callable[..., Any]] = Shelf("networks", lambda: ARCHITECTURES, _unfit)
+"""Networks that plug-ins offer."""
 
 _FOLDERS = "RFRAY_NETWORKS"
 _FILE_MARK = ".py:"
@@ -49,8 +57,8 @@ Maker = Callable[[int], "nn.Module"]
 
 
 def comes_from_outside(name: str) -> bool:
-    """Whether a network's name says that it comes from outside."""
-    return ":" in name
+    """Whether a network's name is that of one from outside."""
+    return ":" in name or (name not in ARCHITECTURES and name in OUTSIDE.plugins())
 
 
 def naming_problem(name: str) -> str | None:
@@ -58,8 +66,11 @@ def naming_problem(name: str) -> str | None:
 
     Files are looked for, not run.
     """
-    if name.startswith(TORCHVISION):
-        return _torchvision_problem(name.removeprefix(TORCHVISION))
+    if ":" not in name:
+        return None
+    before, _, behind = name.partition(":")
+    if before in LIBRARIES:
+        return LIBRARIES[before].problem(behind)
     if _FILE_MARK not in name:
         return f"'{name}' names no network (write torchvision:resnet18 or my_nets.py:small_net)"
     path, _, function = name.rpartition(":")
@@ -84,18 +95,22 @@ def network_folders_in_use() -> list[str]:
 def code_digest(name: str) -> str:
     """What tells the code of a network from outside from other code: it enters the keys.
 
-    Of the file that its function is in. Empty for a network that is rfray's own.
+    Of the file that its function is in, or of the package that offers it. Empty for a network that
+    is rfray's own.
 
     Raises:
         UserError: There is no such network.
     """
     if not comes_from_outside(name):
         return ""
+    if ":" not in name:
+        return f"{name}-{OUTSIDE.code(name)}"
     _refuse_misnamed(name)
-    if name.startswith(TORCHVISION):
-        return _torchvision_code(name.removeprefix(TORCHVISION))
+    before, _, behind = name.partition(":")
+    if before in LIBRARIES:
+        return _library_code(before, behind)
     path, _, function = name.rpartition(":")
-    return f"{function}-{_file_digest(_file(path))}"
+    return f"{function}-{file_digest(_file(path))}"
 
 
 def outside_network(name: str, kernel_size: int, width: float, classes: int) -> Network:
@@ -103,13 +118,16 @@ def outside_network(name: str, kernel_size: int, width: float, classes: int) -> 
 
     Args:
         name: As in `axes.arch`.
-        kernel_size: `AS_IT_IS`.
-        width: `AS_IT_IS`.
+        kernel_size: `AS_IT_IS`, but for a plug-in that takes it.
+        width: `AS_IT_IS`, but for a plug-in that takes it.
         classes: Number of logits.
 
     Raises:
         UserError: There is none, its code raises, it cannot be read, or it is to be changed.
     """
+    code = code_digest(name)
+    if ":" not in name and _describes(OUTSIDE.get(name)):
+        return _plugin_description(name, code, kernel_size, width, classes)
     for setting, value in (("kernel_size", kernel_size), ("width", width)):
         if value != AS_IT_IS:
             raise UserError(
@@ -117,7 +135,7 @@ def outside_network(name: str, kernel_size: int, width: float, classes: int) -> 
                 where=name,
                 do=f"set {setting} to {AS_IT_IS} for it",
             )
-    return _described(name, code_digest(name), classes)
+    return _described(name, code, classes)
 
 
 @cache
@@ -138,8 +156,12 @@ def _described(name: str, code: str, classes: int) -> Network:
 
 
 def _maker(name: str) -> Maker:
-    if name.startswith(TORCHVISION):
-        return _torchvision_maker(name.removeprefix(TORCHVISION))
+    if ":" not in name:
+        plugin = OUTSIDE.plugins()[name]
+        return _checked_maker(OUTSIDE.get(name), name, str(plugin), plugin.telling)
+    before, _, behind = name.partition(":")
+    if before in LIBRARIES:
+        return LIBRARIES[before].maker(behind)
     path, _, function = name.rpartition(":")
     return _file_maker(_file(path), function)
 
@@ -150,33 +172,31 @@ def _refuse_misnamed(name: str) -> None:
         raise UserError(problem, where="axes.arch")
 
 
-# torchvision
-
-
 @cache
-def _torchvision_problem(name: str) -> str | None:
-    from torchvision import models
-
-    known = models.list_models(module=models)
-    if name in known:
-        return None
-    advice = nearest(f"{TORCHVISION}{name}", (f"{TORCHVISION}{one}" for one in known))
-    return f"torchvision has no classification network '{name}' ({advice})"
+def _library_code(library: str, name: str) -> str:
+    return LIBRARIES[library].code(name)
 
 
-def _torchvision_maker(name: str) -> Maker:
-    from torchvision import models
-
-    builder, settings = models.get_model_builder(name), _TORCHVISION_SETTINGS.get(name, {})
-    return lambda classes: builder(weights=None, num_classes=classes, **settings)
+# Plug-ins
 
 
-@cache
-def _torchvision_code(name: str) -> str:
-    from torchvision import models
+def _describes(function: Callable[..., Any]) -> bool:
+    """Whether a plug-in's function gives a description, as rfray's own networks' functions do."""
+    try:
+        return {"kernel_size", "width", "classes"} <= inspect.signature(function).parameters.keys()
+    except ValueError:  # a built-in function has none
+        return False
 
-    builder = inspect.unwrap(models.get_model_builder(name))
-    return f"{name}-{_file_digest(Path(inspect.getfile(builder)))}"
+
+def _plugin_description(
+    name: str, code: str, kernel_size: int, width: float, classes: int
+) -> Network:
+    plugin = OUTSIDE.plugins()[name]
+    with plugin.telling(f"{name}(kernel_size={kernel_size}, width={width:g}, classes={classes})"):
+        made = OUTSIDE.get(name)(kernel_size=kernel_size, width=width, classes=classes)
+    if not isinstance(made, Network):
+        raise plugin.refused(f"gives a {type(made).__name__}, not a rfray.models.network.Network")
+    return replace(made, origin=Origin(code))
 
 
 # Functions in files
@@ -199,74 +219,59 @@ def _file(path: str) -> Path:
     return found
 
 
-def _file_digest(path: Path) -> str:
-    state = path.stat()
-    return _digest_of(path, state.st_mtime_ns, state.st_size)
-
-
-@cache
-def _digest_of(path: Path, _changed: int, _size: int) -> str:
-    return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
-
-
 def _file_maker(path: Path, function: str) -> Maker:
-    loaded = _loaded(path, _file_digest(path))
+    with importable_from(path.parent):
+        loaded = module_of(_text(path), path)
     make = getattr(loaded, function, None)
     if not callable(make):
-        names = [
-            name
-            for name, one in vars(loaded).items()
-            if inspect.isfunction(one) and one.__module__ == loaded.__name__
-        ]
-        advice = nearest(function, names) if names else "it has no function at all"
+        advice = _functions_named_like(function, loaded)
         raise UserError(f"has no function '{function}'", where=str(path), do=advice)
+    return _checked_maker(make, function, str(path), partial(told_of_the_users_line, path))
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError("is no Python file", where=str(path)) from error
+
+
+def _functions_named_like(function: str, loaded: ModuleType) -> str:
+    names = [
+        name
+        for name, one in vars(loaded).items()
+        if inspect.isfunction(one) and one.__module__ == loaded.__name__
+    ]
+    return nearest(function, names) if names else "it has no function at all"
+
+
+# What both share
+
+
+def _checked_maker(
+    make: Callable[..., Any],
+    called: str,
+    where: str,
+    telling: Callable[[str], AbstractContextManager[None]],
+) -> Maker:
+    """A maker that gives nothing but modules.
+
+    Args:
+        make: Somebody's function of the number of classes.
+        called: Its name.
+        where: What a message calls the place where it is from.
+        telling: Tells in one line what goes wrong within, given what is run.
+    """
 
     def made(classes: int) -> nn.Module:
         from torch import nn
 
-        with _told_of_the_users_line(path, f"{function}({classes})"):
+        call = f"{called}({classes})"
+        with telling(call):
             module = make(classes)
         if not isinstance(module, nn.Module):
             given = "nothing" if module is None else f"a {type(module).__name__}"
-            raise UserError(
-                f"{function}({classes}) gives {given}, not a torch.nn.Module", where=str(path)
-            )
+            raise UserError(f"{call} gives {given}, not a torch.nn.Module", where=where)
         return module
 
     return made
-
-
-@cache
-def _loaded(path: Path, digest: str) -> ModuleType:
-    name = f"rfray_network_{path.stem}_{digest}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise UserError("is no Python file", where=str(path))
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # as an import does: dataclasses and pickles look there
-    sys.path.insert(0, str(path.parent))
-    try:
-        with _told_of_the_users_line(path, "it"):
-            spec.loader.exec_module(module)
-    except UserError:
-        del sys.modules[name]
-        raise
-    finally:
-        sys.path.remove(str(path.parent))
-    return module
-
-
-@contextmanager
-def _told_of_the_users_line(path: Path, what: str) -> Iterator[None]:
-    """What the code of a file raises, in one line with the file's line."""
-    try:
-        yield
-    except Exception as error:  # a user's code may raise anything
-        lines = [
-            frame.lineno
-            for frame in traceback.extract_tb(error.__traceback__)
-            if Path(frame.filename) == path
-        ]
-        line = error.lineno if isinstance(error, SyntaxError) else (lines or [None])[-1]
-        where = f"{path}:{line}" if line else str(path)
-        raise UserError(f"{what} raises {type(error).__name__}: {error}", where=where) from error

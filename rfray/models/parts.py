@@ -31,6 +31,21 @@ class Concatenation(nn.Module):
         return torch.cat(maps, dim=1)
 
 
+class WidePaddedMaxPool(nn.MaxPool2d):
+    """A max-pool that may pad with more than half of its kernel, as a dilated one must."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (nn.MaxPool2d's own name for it)
+        """(images, channels, units down, units across) of (images, channels, height, width)."""
+        padded = padded_for_pool(input, self.padding)
+        return F.max_pool2d(padded, self.kernel_size, self.stride, 0, self.dilation)
+
+
+def padded_for_pool(maps: Tensor, padding: int | tuple[int, int]) -> Tensor:
+    """`maps` with borders that no max-pool ever takes, above and below, left and right."""
+    down, across = (padding, padding) if isinstance(padding, int) else padding
+    return F.pad(maps, (across, across, down, down), value=-torch.inf)
+
+
 class Chunk(nn.Module):
     """One of some parts of a map's channels."""
 
@@ -43,6 +58,33 @@ class Chunk(nn.Module):
         """(images, channels / chunks, height, width) of (images, channels, height, width)."""
         part: Tensor = maps.chunk(self.chunks, dim=1)[self.index]
         return part
+
+
+class Slice(nn.Module):
+    """Some neighbouring channels of a map."""
+
+    def __init__(self, start: int, stop: int) -> None:
+        super().__init__()
+        self.start = start
+        self.stop = stop
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """(images, stop - start or fewer, height, width) of (images, channels, height, width)."""
+        return maps[:, self.start : self.stop]
+
+
+class RescaleModule(nn.Module):
+    """A fixed factor and a fixed offset."""
+
+    def __init__(self, factor: float, offset: float) -> None:
+        super().__init__()
+        self.factor = factor
+        self.offset = offset
+
+    def forward(self, numbers: Tensor) -> Tensor:
+        """`numbers` times the factor, plus the offset; without what would change nothing."""
+        scaled = numbers if self.factor == 1 else numbers * self.factor
+        return scaled if self.offset == 0 else scaled + self.offset
 
 
 class Shuffle(nn.Module):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rfray.models.network import Network, scaled
 from rfray.models.operations import Add, BatchNorm, Convolution, GlobalAveragePool, Linear, Relu
-from rfray.models.stem import receptive_field_pool
+from rfray.models.stem import with_pool
 
 _STAGES = ((3, 64, 1), (4, 128, 2), (6, 256, 2), (3, 512, 2))
 """Blocks, inner channels and first stride of each stage (He et al. 2016, Table 1)."""
@@ -19,17 +19,16 @@ def resnet50(kernel_size: int, width: float, classes: int) -> Network:
     study's code. The stride of a stage sits on the 3×3 convolution of its first block.
 
     Args:
-        kernel_size: Kernel of the receptive-field pool, at least 2.
+        kernel_size: Kernel of the receptive-field pool; 1 for none.
         width: Multiplier of every channel count.
         classes: Number of logits.
     """
     channels = scaled(64, width)
     network = (
-        Network()
+        Network(stem="stem_relu")
         .then("stem_conv", Convolution(3, channels))
         .then("stem_norm", BatchNorm(channels))
         .then("stem_relu", Relu())
-        .then("receptive_field_pool", receptive_field_pool(kernel_size))
     )
     for stage, (blocks, inner, first_stride) in enumerate(_STAGES, start=1):
         for block in range(1, blocks + 1):
@@ -38,9 +37,10 @@ def resnet50(kernel_size: int, width: float, classes: int) -> Network:
                 network, f"stage{stage}_block{block}", channels, scaled(inner, width), stride
             )
             channels = scaled(inner, width) * _EXPANSION
-    return network.then("average_pool", GlobalAveragePool()).then(
+    network = network.then("average_pool", GlobalAveragePool()).then(
         "classifier", Linear(channels, classes)
     )
+    return with_pool(network, kernel_size)
 
 
 def _bottleneck(network: Network, name: str, channels: int, inner: int, stride: int) -> Network:

@@ -21,6 +21,7 @@ from rfray.models.operations import (
     Relu,
     along,
 )
+from rfray.models.parts import WidePaddedMaxPool, padded_for_pool
 from rfray.models.row_schedule import RowStep, row_steps
 from rfray.numerics.live_taps import live_convolution
 
@@ -176,6 +177,8 @@ def _windowed(step: RowStep, part: nn.Module, rows: Tensor) -> Tensor:
             part.dilation,
             part.groups,
         )
+    if isinstance(part, WidePaddedMaxPool):
+        rows, vertical, padding = padded_for_pool(rows, (vertical, padding)), 0, 0
     return F.max_pool2d(
         rows,
         operation.kernel_size,

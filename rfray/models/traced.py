@@ -26,6 +26,7 @@ from rfray.models.operations import (
     ChannelLinear,
     ChannelNorm,
     ChannelShuffle,
+    ChannelSlice,
     Concatenate,
     Convolution,
     Flatten,
@@ -33,7 +34,9 @@ from rfray.models.operations import (
     Linear,
     Operation,
     Product,
+    Rescale,
     Scale,
+    VectorBatchNorm,
 )
 from rfray.models.vocabulary import (
     CALLS,
@@ -62,10 +65,22 @@ class _Value:
 
 @dataclass(frozen=True)
 class _Parts:
-    """A map's channels cut into parts."""
+    """A map's channels cut into parts: so many of equal size, or each of a size of its own."""
 
     whole: _Value
-    chunks: int
+    parts: int | tuple[int, ...]
+    size: int = 0
+
+    def part(self, index: int) -> Operation:
+        """What gives one of them; Unreadable if it cannot be told where it lies."""
+        if isinstance(self.parts, tuple):
+            first = sum(self.parts[: range(len(self.parts))[index]])
+            return ChannelSlice(first, first + self.parts[index])
+        if not self.size:
+            return ChannelChunk(index % self.parts, self.parts)
+        if index < 0:
+            raise Unreadable("counts parts from the last")
+        return ChannelSlice(index * self.size, (index + 1) * self.size)
 
 
 @dataclass(frozen=True)
@@ -79,9 +94,15 @@ class _Grouped:
 
 @dataclass(frozen=True)
 class _Parameter:
-    """A parameter that the module itself holds."""
+    """A parameter that the module itself holds, perhaps in another shape."""
 
     name: str
+    sizes: tuple[int, ...] = ()
+
+    def shape(self, module: nn.Module) -> tuple[int, ...]:
+        """Its shape where it is used."""
+        held: torch.Tensor = operator.attrgetter(self.name)(module)
+        return tuple(held.reshape(self.sizes).shape if self.sizes else held.shape)
 
 
 @dataclass(frozen=True)
@@ -246,8 +267,8 @@ class _Reader:
             operation = MODULES[type(part)](part)
         except Unreadable as problem:
             raise Unreadable(f"module '{name}' ({type(part).__name__}) {problem}") from problem
-        if operation.parameters and name in self._names:
-            raise Unreadable(f"module '{name}' ({type(part).__name__}) is used twice")
+        if operation.parameters:
+            self._refuse_second_use(name)
         read = self._read(name, operation, value)
         if getattr(part, "inplace", False):
             self._overwritten(value, read)
@@ -278,11 +299,52 @@ class _Reader:
         return read
 
     def _sum(self, node: fx.Node) -> _Meaning:
+        if self._numbers(node):
+            factor: Any = node.kwargs.get("alpha", 1)
+            return self._rescaled(node, 1.0, self._numbers(node)[0] * factor)
         if node.kwargs.get("alpha", 1) != 1:
             raise Unreadable(f"'add' in {self._owner(node)} has an alpha")
         return self._joined(node, Add(), "add", node.args[:2])
 
+    def _difference(self, node: fx.Node) -> _Meaning:
+        numbers = self._numbers(node)
+        if not numbers or node.kwargs.get("alpha", 1) != 1:
+            self._refuse_unread(node)
+            raise Unreadable(f"'sub' in {self._owner(node)} is of two maps")
+        reverse = not isinstance(node.args[0], fx.Node) or call_name(node.target) == "rsub"
+        number = numbers[0]
+        return self._rescaled(node, -1.0, number) if reverse else self._rescaled(node, 1.0, -number)
+
+    def _quotient(self, node: fx.Node) -> _Meaning:
+        numbers = self._numbers(node)
+        if not numbers or not isinstance(node.args[0], fx.Node) or numbers[0] == 0:
+            self._refuse_unread(node)
+            raise Unreadable(f"'div' in {self._owner(node)} is not by a number")
+        return self._rescaled(node, 1.0 / numbers[0], 0.0)
+
+    def _negative(self, node: fx.Node) -> _Meaning:
+        return self._rescaled(node, -1.0, 0.0)
+
+    def _numbers(self, node: fx.Node) -> list[float]:
+        """The plain numbers among a call's first two arguments."""
+        return [
+            float(one)
+            for one in (*node.args[:2], node.kwargs.get("other"))
+            if isinstance(one, int | float) and not isinstance(one, bool)
+        ]
+
+    def _rescaled(self, node: fx.Node, factor: float, offset: float) -> _Meaning:
+        call = call_name(node.target)
+        (given, *_) = (one for one in node.args if isinstance(one, fx.Node))
+        value = self._value(given, f"'{call}' in {self._owner(node)}")
+        read = self._read(self._name(node, call), Rescale(factor, offset), value)
+        if in_place(node):
+            self._overwritten(value, read)
+        return read
+
     def _product(self, node: fx.Node) -> _Meaning:
+        if self._numbers(node):
+            return self._rescaled(node, self._numbers(node)[0], 0.0)
         parameters = [
             meaning
             for one in node.args[:2]
@@ -291,16 +353,19 @@ class _Reader:
         if not parameters:
             return self._joined(node, Product(), "mul", node.args[:2])
         name = parameters[0].name
-        factors = operator.attrgetter(name)(self._module)
+        shape = parameters[0].shape(self._module)
         others = [
             one
             for one in node.args[:2]
             if not (isinstance(one, fx.Node) and self._meanings[one] is parameters[0])
         ]
         value = self._value(others[0] if others else None, f"'{name}'")
-        if value.kind == "vector" or tuple(factors.shape[-2:]) != (1, 1) or factors.dim() > 4:
+        behind = {"map": (1, 1), "channels last": (), "vector": (0,)}[value.kind]
+        before = shape[: len(shape) - len(behind)]
+        fits = shape[len(before) :] == behind and before and not set(before[:-1]) - {1}
+        if not fits or len(shape) > 4:
             raise Unreadable(f"'{name}' is not one factor a channel")
-        return self._read(name, Scale(factors.numel()), value)
+        return self._read(name, Scale(before[-1]), value)
 
     def _concatenation(self, node: fx.Node) -> _Meaning:
         given = arguments(node, ("tensors", "dim"))
@@ -347,6 +412,8 @@ class _Reader:
             sizes = tuple(sizes[0])
         owner = self._owner(node)
         before = self._meanings[node.args[0]]  # type: ignore[index]
+        if isinstance(before, _Parameter):
+            return replace(before, sizes=tuple(one for one in sizes if isinstance(one, int)))
         if isinstance(before, _Grouped):
             if not before.transposed:
                 return before.whole
@@ -401,12 +468,28 @@ class _Reader:
             raise Unreadable(f"'chunk' in {self._owner(node)} does not cut channels")
         return _Parts(value, int(given["chunks"]))
 
+    def _split(self, node: fx.Node) -> _Meaning:
+        size = "split_size_or_sections" if node.op == "call_function" else "split_size"
+        given = arguments(node, ("tensor", size, "dim"))
+        said = f"'split' in {self._owner(node)}"
+        value = self._value(given["tensor"], said)
+        if value.kind != "map" or given.get("dim", 0) not in (1, -3):
+            raise Unreadable(f"{said} does not cut channels")
+        sizes = given[size]
+        if isinstance(sizes, int):
+            return _Parts(value, 0, sizes)
+        if not all(isinstance(one, int) for one in sizes):
+            raise Unreadable(f"{said} has sizes that it computes")
+        return _Parts(value, tuple(sizes))
+
     def _item(self, node: fx.Node) -> _Meaning:
         before = self._meanings[node.args[0]]  # type: ignore[index]
         index = node.args[1]
         if isinstance(before, _Parts) and isinstance(index, int):
-            operation = ChannelChunk(index % before.chunks, before.chunks)
-            return self._read(self._name(node, "chunk"), operation, before.whole)
+            return self._read(self._name(node, "chunk"), before.part(index), before.whole)
+        channels = _slice_of_channels(index)
+        if isinstance(before, _Value) and before.kind == "map" and channels is not None:
+            return self._read(self._name(node, "slice"), ChannelSlice(*channels), before)
         self._refuse_unread(node)
         raise Unreadable(f"nothing is known of this indexing in {self._owner(node)}")
 
@@ -415,16 +498,54 @@ class _Reader:
         said = f"'layer_norm' in {self._owner(node)}"
         value = self._value(given["input"], said)
         shape = given["normalized_shape"]
-        held = [
-            one.name
-            for key in ("weight", "bias")
-            if isinstance(node_ := given.get(key), fx.Node)
-            and isinstance(one := self._meanings[node_], _Parameter)
-        ]
-        owner = held[0].rpartition(".")[0] if held else ""
-        if not owner or held != [f"{owner}.weight", f"{owner}.bias"] or len(shape) != 1:
+        owner = self._holder(given, ("weight", "bias"))
+        if not owner or len(shape) != 1:
             raise Unreadable(f"{said} is not over channels with a weight and a bias of its own")
         return self._read(owner, ChannelNorm(int(shape[0]), float(given.get("eps", 1e-5))), value)
+
+    def _batch_norm(self, node: fx.Node) -> _Meaning:
+        held = ("running_mean", "running_var", "weight", "bias")
+        given = arguments(node, ("input", *held, "training", "momentum", "eps"))
+        said = f"'batch_norm' in {self._owner(node)}"
+        owner = self._holder(given, held)
+        part = self._module.get_submodule(owner) if owner else None
+        if not isinstance(part, nn.BatchNorm2d):
+            self._refuse_unread(node)
+            raise Unreadable(f"{said} is not that of a BatchNorm2d")
+        return self._held(owner, MODULES[nn.BatchNorm2d](part), self._value(given["input"], said))
+
+    def _linear(self, node: fx.Node) -> _Meaning:
+        given = arguments(node, ("input", "weight", "bias"))
+        said = f"'linear' in {self._owner(node)}"
+        owner = self._holder(given, tuple(name for name in ("weight", "bias") if name in given))
+        if not owner:
+            self._refuse_unread(node)
+            raise Unreadable(f"{said} has no weight of its own")
+        outputs, inputs = operator.attrgetter(f"{owner}.weight")(self._module).shape
+        operation = Linear(int(inputs), int(outputs), "bias" in given)
+        return self._held(owner, operation, self._value(given["input"], said))
+
+    def _holder(self, given: Mapping[str, Any], names: Sequence[str]) -> str:
+        """The module that holds, by these very names, what a call is given; empty if none does."""
+        meanings = [
+            self._meanings[one] if isinstance(one, fx.Node) else None
+            for one in map(given.get, names)
+        ]
+        paths = [one.name if isinstance(one, _Parameter) else "" for one in meanings]
+        owner = paths[0].rpartition(".")[0]
+        return owner if paths == [f"{owner}.{name}" for name in names] else ""
+
+    def _held(self, owner: str, operation: Operation, value: _Value) -> _Value:
+        """What a function computes with a module's parameters, as that module's layer."""
+        self._refuse_second_use(owner)
+        return self._read(owner, operation, value)
+
+    def _refuse_second_use(self, name: str) -> None:
+        if name in self._names:
+            kind = type(self._module.get_submodule(name)).__name__
+            raise Unreadable(
+                f"module '{name}' ({kind}) is used twice, but a layer has weights of its own"
+            )
 
     # What all share
 
@@ -442,6 +563,8 @@ class _Reader:
                 raise Unreadable(f"module '{name}' (LayerNorm) reads the width of a map")
             case Flatten() | GlobalAveragePool():
                 kind = "vector"
+            case VectorBatchNorm() if kind != "vector":
+                raise Unreadable(f"module '{name}' (BatchNorm1d) reads no vector")
             case _ if kind != "map" and operation.reach(0, 1) != operation.reach(0, 2):
                 raise Unreadable(f"'{name}' reads no map")
         unique = self._unique(name)
@@ -504,7 +627,10 @@ class _Reader:
 
 _SPECIAL: Mapping[str, Callable[[_Reader, fx.Node], _Meaning]] = {
     **dict.fromkeys(("add", "iadd"), _Reader._sum),
-    **dict.fromkeys(("mul", "imul"), _Reader._product),
+    **dict.fromkeys(("mul", "imul", "multiply"), _Reader._product),
+    **dict.fromkeys(("sub", "isub", "rsub", "subtract"), _Reader._difference),
+    **dict.fromkeys(("truediv", "itruediv", "div", "divide"), _Reader._quotient),
+    **dict.fromkeys(("neg", "negative"), _Reader._negative),
     **dict.fromkeys(("cat", "concat", "concatenate"), _Reader._concatenation),
     "flatten": _Reader._flattened,
     **dict.fromkeys(("view", "reshape"), _Reader._reshaped),
@@ -514,9 +640,26 @@ _SPECIAL: Mapping[str, Callable[[_Reader, fx.Node], _Meaning]] = {
     "mean": _Reader._mean,
     "chunk": _Reader._chunks,
     "getitem": _Reader._item,
+    **dict.fromkeys(("split", "split_with_sizes"), _Reader._split),
     "layer_norm": _Reader._layer_norm,
+    "batch_norm": _Reader._batch_norm,
+    "linear": _Reader._linear,
 }
 """What is read by more than one layer's worth of arguments."""
+
+
+def _slice_of_channels(index: Any) -> tuple[int, int] | None:
+    """Start and stop of what `x[:, start:stop]` takes; None of any other index."""
+    match index:
+        case (slice(start=None, stop=None, step=None), slice() as taken, *rest) if all(
+            one in (slice(None), Ellipsis) for one in rest
+        ):
+            pass
+        case _:
+            return None
+    start, stop = taken.start or 0, taken.stop
+    plain = isinstance(start, int) and isinstance(stop, int) and taken.step in (None, 1)
+    return (start, stop) if plain and 0 <= start < stop else None
 
 
 def _is(meaning: _Meaning, kind: Kind) -> bool:

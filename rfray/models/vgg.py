@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rfray.models.network import Network, scaled
 from rfray.models.operations import BatchNorm, Convolution, GlobalAveragePool, Linear, MaxPool, Relu
-from rfray.models.stem import receptive_field_pool
+from rfray.models.stem import with_pool
 
 _BLOCKS = ((64, 64), (128, 128), (256,) * 4, (512,) * 8)
 """Output channels of the 3×3 convolutions between the three 2×2 max-pools."""
@@ -17,7 +17,7 @@ def vgg19_rf(kernel_size: int, width: float, classes: int) -> Network:
     study's code. Three 2×2 max-pools, then an adaptive average pool to 1×1.
 
     Args:
-        kernel_size: Kernel of the receptive-field pool, at least 2.
+        kernel_size: Kernel of the receptive-field pool; 1 for none.
         width: Multiplier of every channel count.
         classes: Number of logits.
     """
@@ -28,13 +28,12 @@ def vgg19_rf(kernel_size: int, width: float, classes: int) -> Network:
             name = f"block{block}_conv{position}"
             out_channels = scaled(output, width)
             network = network.then(name, Convolution(channels, out_channels, bias=True))
-            if name == "block1_conv1":
-                network = network.then("receptive_field_pool", receptive_field_pool(kernel_size))
             network = network.then(f"block{block}_norm{position}", BatchNorm(out_channels))
             network = network.then(f"block{block}_relu{position}", Relu())
             channels = out_channels
         if block < len(_BLOCKS):
             network = network.then(f"block{block}_pool", MaxPool(2, stride=2))
-    return network.then("average_pool", GlobalAveragePool()).then(
+    network = network.then("average_pool", GlobalAveragePool()).then(
         "classifier", Linear(channels, classes)
     )
+    return with_pool(network, kernel_size)

@@ -40,6 +40,7 @@ from rfray.models.operations import (
     Silu,
     StochasticDepth,
     Tanh,
+    VectorBatchNorm,
 )
 
 
@@ -90,6 +91,12 @@ def _batch_norm(norm: nn.BatchNorm2d) -> Operation:
     return BatchNorm(norm.num_features, norm.eps, norm.momentum)
 
 
+def _vector_norm(norm: nn.BatchNorm1d) -> Operation:
+    if not norm.affine or not norm.track_running_stats or norm.momentum is None:
+        raise Unreadable("has no parameters or no running statistics")
+    return VectorBatchNorm(norm.num_features, norm.eps, norm.momentum)
+
+
 def _channel_norm(norm: nn.LayerNorm) -> Operation:
     if len(norm.normalized_shape) != 1 or norm.weight is None or norm.bias is None:
         raise Unreadable("is not over channels with a weight and a bias")
@@ -137,6 +144,7 @@ MODULES: Mapping[type[nn.Module], Callable[[Any], Operation]] = MappingProxyType
         nn.Conv2d: _convolution,
         nn.Linear: lambda one: Linear(one.in_features, one.out_features, one.bias is not None),
         nn.BatchNorm2d: _batch_norm,
+        nn.BatchNorm1d: _vector_norm,
         nn.LayerNorm: _channel_norm,
         LayerNorm2d: _channel_norm,
         nn.GroupNorm: _group_norm,

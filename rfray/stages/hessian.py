@@ -17,8 +17,6 @@ from rfray.telling import each_second, tell
 from rfray.training.protocol import Count, Positive
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from rfray.numerics.quadrature import SpectralDensity
 
 _PRODUCT_TO_FORWARD = 6
@@ -130,6 +128,7 @@ def _settings(context: StageContext[HessianParameters]) -> Settings:
 
 def _problem(context: StageContext[HessianParameters]) -> Problem:
     from rfray.data.device import normalised, resident
+    from rfray.data.subset import fixed_subset
     from rfray.models.folded import FoldedModule
     from rfray.numerics.hessian import hessian_operator
     from rfray.training.weights import load_module
@@ -138,21 +137,13 @@ def _problem(context: StageContext[HessianParameters]) -> Problem:
     weights = context.input("train").artifact(_WEIGHTS[str(context.variant["at"])])
     module = load_module(cell, weights, context.device).eval()
     dataset = resident(cell.dataset, context.device, cell.validation)
-    chosen = _chosen_images(len(dataset.train), parameters.images).to(context.device)
+    chosen = fixed_subset(len(dataset.train), parameters.images).to(context.device)
     images = normalised(dataset.train.images[chosen], dataset.facts)
     labels = dataset.train.labels[chosen]
     operator = hessian_operator(
         FoldedModule(module), images, labels, micro_batch=parameters.micro_batch
     )
     return Problem(module, images, labels, operator)
-
-
-def _chosen_images(available: int, wanted: int) -> Tensor:
-    """A random subset, the same everywhere: a data set sorted by class must not give one class."""
-    import torch
-
-    generator = torch.Generator().manual_seed(0)
-    return torch.randperm(available, generator=generator)[:wanted].sort().values
 
 
 def _report(
@@ -252,7 +243,7 @@ def _draw(
     cell = context.cell
     save_spectrum(
         context.workspace / "spectrum.png",
-        f"{cell.arch} on {cell.dataset}, kernel_size {cell.kernel_size}, seed {cell.seed}, "
+        f"{cell.arch} on {cell.dataset}, {cell.turned_words}, seed {cell.seed}, "
         f"{context.variant['at']}",
         found.values.tolist(),
         found.converged.tolist(),

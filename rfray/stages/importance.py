@@ -59,7 +59,7 @@ def run(context: StageContext[ImportanceParameters]) -> None:
     )
     mean = np.mean(maps, axis=0)
     np.save(context.workspace / "pattern.npy", mean)
-    title = f"{context.cell.arch}, kernel_size {context.cell.kernel_size}"
+    title = f"{context.cell.arch}, {context.cell.turned_words}"
     save_importance(context.workspace / "pattern.png", title, mean)
 
 

@@ -145,10 +145,21 @@ class Fan:
     Attributes:
         parameter: The list in the stage's parameters, such as `rates`.
         variant: What one value is called, such as `rate`.
+        usual: The value whose node has an empty variant, so that its key and its name say nothing
+            of it: that of a stage which fanned out only later. None if there is none.
     """
 
     parameter: str
     variant: str
+    usual: str | None = None
+
+    def variant_of(self, value: float | str) -> Variant:
+        """The variant of the node of one value."""
+        return {} if value == self.usual else {self.variant: value}
+
+    def params_of(self, variant: Variant) -> Variant:
+        """What a node with this variant logs: the usual value is written out."""
+        return variant if self.usual is None else {self.variant: self.usual, **variant}
 
 
 def nothing_to_refuse(parameters: Parameters, cell: Cell) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from itertools import zip_longest
 from typing import Any, TypeVar
@@ -17,6 +18,7 @@ from rfray.tracking.ledger import STUDY_TAG, Ledger, located
 from rfray.tracking.places import STORE_TAG, new_home
 from rfray.tracking.records import NOTE_TAG, Measured, RunOpening, RunRecord, run_record
 from rfray.tracking.store import leave_retries_to_rfray
+from rfray.tracking.transaction import has_transactions, one_transaction
 
 _EXPERIMENT_KIND = ("mlflow.experimentKind", "custom_model_development")
 """Has MLflow's pages show training runs, not the traces of language models."""
@@ -71,6 +73,15 @@ class LedgerWriter(Ledger):
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":  # made by another in the meantime
                 raise
+
+    @property
+    def has_transactions(self) -> bool:
+        """Whether `together` is all or nothing: of a database it is, of a server it is not."""
+        return has_transactions(self.client)
+
+    def together(self) -> AbstractContextManager[None]:
+        """Write all that is asked within as one transaction, where the store has any."""
+        return one_transaction(self.client)
 
     def describe(self, document: Mapping[str, Any], words: str = "") -> None:
         """Record the study, JSON-ready, as what was planned.

@@ -3,10 +3,12 @@ import pytest
 from matplotlib.colors import to_hex
 from written_study import cell
 
-from rfray.analysis.artifacts import Alignment, Density, Spectrum
+from rfray.analysis.artifacts import Alignment, Density, EffectiveFields, Spectrum
 from rfray.analysis.expected import Gap
 from rfray.analysis.figures.accuracy import draw_finetuning, draw_pruning
 from rfray.analysis.figures.cka import draw_cka, mean_over_pairs, middle_layer
+from rfray.analysis.figures.cka_layers import draw_cka_layers
+from rfray.analysis.figures.erf import draw_erf, relative_gradient
 from rfray.analysis.figures.importance import draw_importance
 from rfray.analysis.figures.panels import Drawing, Panel
 from rfray.analysis.figures.spectra import draw_density, draw_eigenvalues
@@ -242,7 +244,9 @@ def test_accuracy_of_which_nothing_is_there_says_why(draw):
     assert any("not run yet" in texts(axes) for axes in figure.axes)
 
 
-@pytest.mark.parametrize("draw", [draw_cka, draw_importance, draw_density, draw_eigenvalues])
+@pytest.mark.parametrize(
+    "draw", [draw_cka, draw_cka_layers, draw_importance, draw_density, draw_eigenvalues]
+)
 def test_figure_of_which_nothing_is_there_says_why(draw):
     figure = draw("F", drawing(panel(parameter="init", gaps=(GAP,))))
 
@@ -258,3 +262,52 @@ def test_same_figure_gives_the_same_files():
 
     assert first == second
     assert first["pdf"].startswith(b"%PDF")
+
+
+def effective_fields(last, radius=1.0):
+    first = np.eye(4)
+    return EffectiveFields(
+        layers=("conv1", "conv2"),
+        places=np.array([0, 5]),
+        maps=np.stack([first, np.asarray(last, dtype=float)]),
+        rows=np.array([[1, 3], [0, 4]]),
+        columns=np.array([[1, 3], [0, 3]]),
+        radius=np.array([0.5, radius]),
+    )
+
+
+def test_erf_maps_of_seeds_count_alike_whatever_the_size_of_their_gradients():
+    weak, strong = np.zeros((4, 4)), np.zeros((4, 4))
+    weak[0, 0], strong[1, 1], strong[2, 2] = 1e-9, 50.0, 50.0
+    mean = relative_gradient([effective_fields(weak), effective_fields(strong)])
+    assert mean[0, 0] == 1
+    assert mean[1, 1] == mean[2, 2] == pytest.approx(np.sqrt(0.5))
+
+
+def test_erf_frames_the_theoretical_field_and_has_a_line_a_seed_and_moment():
+    two = [effective_fields(np.eye(4)), effective_fields(np.ones((4, 4)), 2.0)]
+    figure = draw_erf(
+        "ERF",
+        drawing(
+            panel(*two, parameter="init"),
+            panel(parameter="trained", gaps=(GAP,)),
+            panel(two[0], k=3, parameter="init"),
+            panel(two[0], k=3, parameter="trained"),
+        ),
+    )
+    rendered(figure)
+    maps, (radii,) = figure.axes[:4], [a for a in figure.axes if a.lines]
+    assert maps[0].get_title() == "RF 181 (k = 2)\nat initialisation: radius 1.5"
+    assert GAP.reason in texts(maps[1])
+    (frame,) = maps[0].patches
+    assert (frame.get_x(), frame.get_y()) == (-0.5, -0.5)
+    assert (frame.get_width(), frame.get_height()) == (3, 4)
+    assert len(radii.lines) == 4
+    assert {line.get_linestyle() for line in radii.lines} == {"-", "--"}
+
+
+def test_erf_of_a_layer_without_a_gradient_says_so():
+    nothing = effective_fields(np.zeros((4, 4)), radius=np.nan)
+    figure = draw_erf("ERF", drawing(panel(nothing, parameter="trained")))
+    rendered(figure)
+    assert "no gradient" in texts(figure.axes[0])

@@ -357,7 +357,8 @@ def test_trend_over_the_receptive_fields_is_tested_block_by_block(write, tables)
     assert falling["p_holm"] == pytest.approx(4 * falling["p_value"])
     said = (
         "- Dense (%) falls with the receptive field: p = 0.0013, Holm-corrected for 4 tests "
-        "p = 0.0054 (Jonckheere–Terpstra, one-sided; τ = −0.87, 9 values)"
+        "p = 0.0054 (Jonckheere–Terpstra, one-sided; τ = −0.87, 9 values; "
+        "−1.3 [−1.7, −1] per doubling)"
     )
     assert said in markdown_text(table)
 

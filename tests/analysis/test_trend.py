@@ -1,6 +1,7 @@
 import math
 from itertools import combinations
 
+import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -101,3 +102,41 @@ def test_the_levels_may_be_of_any_ordered_axis():
     assert trend.p_value == pytest.approx(textbook([[90.0, 91.0], [80.0, 81.0], [70.0, 71.0]]))
     reason = trend_over("train.learning_rate", groups[:1], "falls").reason
     assert reason == "only train.learning_rate 0.1 has values"
+
+
+# How steep it is
+
+
+def test_the_slope_per_doubling_of_a_straight_line_is_its_own():
+    groups = [(100.0, [90.0, 90.0]), (200.0, [87.0, 87.0]), (400.0, [84.0, 84.0])]
+    slope = trend_over("receptive_field", groups, "falls").slope
+    assert slope.per == "doubling"
+    assert slope.value == pytest.approx(-3.0)
+    assert slope.low <= -3.0 <= slope.high
+
+
+def test_the_slope_of_an_axis_that_holds_zero_is_per_unit():
+    slope = trend_over("train.weight_decay", [(0.0, [1.0]), (2.0, [5.0])], "rises").slope
+    assert (slope.per, slope.value) == ("unit", 2.0)
+    assert math.isnan(slope.low)
+
+
+def test_the_slope_agrees_with_the_example_of_sen_1968():
+    # Its slope is 4, and its 93 % interval goes from 26/7 to 35/8. A level of 0 keeps it per unit.
+    t = [1, 2, 3, 4, 10, 12, 18]
+    y = [9, 15, 19, 20, 45, 55, 78]
+    groups = [(float(level) - 1.0, [float(value)]) for level, value in zip(t, y, strict=True)]
+    slope = trend_over("t", groups, "rises").slope
+    assert slope.value == pytest.approx(4.0)
+    assert 3.5 < slope.low <= 26 / 7
+    assert 35 / 8 <= slope.high < 4.6
+
+
+def test_the_interval_holds_the_slope_that_values_were_drawn_with_about_95_times_in_100():
+    random = np.random.default_rng(0)
+    inside = 0
+    for _ in range(400):
+        groups = [(2.0**k, list(-2.0 * k + random.normal(size=5))) for k in range(4)]
+        slope = trend_over("receptive_field", groups, "falls").slope
+        inside += slope.low <= -2.0 <= slope.high
+    assert inside / 400 == pytest.approx(0.95, abs=0.03)

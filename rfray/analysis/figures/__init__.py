@@ -9,22 +9,40 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from matplotlib.figure import Figure
 
 from rfray.analysis.artifacts import (
+    Paths,
     read_alignment,
     read_density,
+    read_effective_fields,
+    read_paths,
     read_pattern,
+    read_probe,
     read_samples,
+    read_saturation,
     read_spectrum,
 )
 from rfray.analysis.expected import Gap
 from rfray.analysis.figures.accuracy import draw_finetuning, draw_pruning
+from rfray.analysis.figures.barrier import draw_barriers
 from rfray.analysis.figures.cka import draw_cka
+from rfray.analysis.figures.cka_layers import draw_cka_layers
+from rfray.analysis.figures.erf import draw_erf
 from rfray.analysis.figures.importance import draw_importance
-from rfray.analysis.figures.panels import Drawing, Source, StudyFiles, artifact, collect, latest
+from rfray.analysis.figures.knobs import Reached, draw_knobs
+from rfray.analysis.figures.layers import draw_probe, draw_saturation
+from rfray.analysis.figures.panels import (
+    Drawing,
+    Read,
+    Source,
+    StudyFiles,
+    artifact,
+    collect,
+    latest,
+)
 from rfray.analysis.figures.search import draw_search
 from rfray.analysis.figures.sheets import Sheet, sheets, sheets_by_rate
 from rfray.analysis.figures.spectra import draw_density, draw_eigenvalues
@@ -32,9 +50,12 @@ from rfray.analysis.figures.training import Curve, curves_reader, draw_training
 from rfray.analysis.frame import StudyFrame
 from rfray.analysis.report_file import FigureSpec
 from rfray.analysis.schema import applies
-from rfray.analysis.slots import Identity, applying
+from rfray.analysis.slots import Identity, applying, without
 from rfray.analysis.tables import NotInStudy
-from rfray.analysis.values import show
+from rfray.analysis.values import show, typed
+
+if TYPE_CHECKING:
+    from rfray.tracking import Ledger, RunRecord
 
 Content = TypeVar("Content")
 
@@ -103,6 +124,10 @@ def _draw_side_by_side(
     return figures
 
 
+def _paths(spec: FigureSpec, study: StudyFiles) -> list[Drawing[Paths]]:
+    return collect(Source("barrier", artifact("barrier.csv", read_paths)), spec.where, study)
+
+
 def _curves(spec: FigureSpec, study: StudyFiles) -> list[Drawing[dict[str, Curve]]]:
     return collect(Source("train", curves_reader), spec.where, study)
 
@@ -121,11 +146,40 @@ def _accuracies(stage: str, spec: FigureSpec, study: StudyFiles) -> list[Drawing
     ]
 
 
+def _knobs(spec: FigureSpec, study: StudyFiles) -> list[DrawnFigure]:
+    """One figure a data set and network, with the knobs of its cells as lines."""
+    if "knob" not in study.frame.axes:
+        return []
+    grouped: dict[Identity, list[Drawing[Reached]]] = {}
+    for drawing in collect(Source("train", _reached), spec.where, study):
+        heading = str(dict(drawing.identity)["knob"])
+        shared = without(drawing.identity, "knob")
+        grouped.setdefault(shared, []).append(replace(drawing, heading=heading))
+    figures = []
+    for shared, drawings in grouped.items():
+        stem, title = _named(spec, shared, study)
+        gaps = dict.fromkeys(gap for drawing in drawings for gap in drawing.gaps)
+        figures.append(DrawnFigure(stem, title, draw_knobs(title, drawings), tuple(gaps)))
+    return figures
+
+
+def _reached(ledger: Ledger, records: Sequence[RunRecord]) -> Read[Reached]:
+    accuracy = latest("test_accuracy")(ledger, records)
+
+    def read(record: RunRecord) -> Reached:
+        size = record.params.get("map_size")
+        pixels = None if size is None else int(typed("map_size", size))
+        return Reached(accuracy(record), pixels, record.run_id)
+
+    return read
+
+
 def _named(spec: FigureSpec, identity: Identity, study: StudyFiles) -> tuple[str, str]:
     names = study.frame.names
     return f"{spec.id}-{names.file_stem(identity)}", f"{spec.title}: {names.cell(identity)}"
 
 
+_ALIGNMENT = Source("cka", artifact("cka.npz", read_alignment))
 _DRAW: dict[str, Callable[[FigureSpec, StudyFiles], list[DrawnFigure]]] = {
     "spectra": partial(
         _draw, Source("hessian", artifact("density.csv", read_density)), draw_density
@@ -133,11 +187,19 @@ _DRAW: dict[str, Callable[[FigureSpec, StudyFiles], list[DrawnFigure]]] = {
     "eigenvalues": partial(
         _draw, Source("hessian", artifact("spectrum.csv", read_spectrum)), draw_eigenvalues
     ),
-    "cka": partial(_draw, Source("cka", artifact("cka.npz", read_alignment)), draw_cka),
+    "cka": partial(_draw, _ALIGNMENT, draw_cka),
+    "cka_layers": partial(_draw, _ALIGNMENT, draw_cka_layers),
+    "barriers": partial(_draw_side_by_side, _paths, sheets, draw_barriers),
+    "erf": partial(_draw, Source("erf", artifact("erf.npz", read_effective_fields)), draw_erf),
     "importance": partial(
         _draw, Source("importance", artifact("pattern.npy", read_pattern)), draw_importance
     ),
+    "probe": partial(_draw, Source("probe", artifact("probe.csv", read_probe)), draw_probe),
+    "saturation": partial(
+        _draw, Source("saturation", artifact("saturation.csv", read_saturation)), draw_saturation
+    ),
     "search": partial(_draw, Source("search", artifact("samples.csv", read_samples)), draw_search),
+    "knobs": _knobs,
     "training": partial(_draw_side_by_side, _curves, sheets, draw_training),
     "pruning": partial(_draw_side_by_side, partial(_accuracies, "prune"), sheets, draw_pruning),
     "finetuning": partial(

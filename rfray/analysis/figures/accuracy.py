@@ -117,7 +117,7 @@ def _entitle_at(rate: float, axes: Axes, drawing: Drawing[float]) -> None:
 
 def _receptive_fields(panels: Sequence[Panel[float]]) -> dict[int, str]:
     """What stands at the place of each kernel size: its receptive field, where a run records it."""
-    names = {panel.kernel_size: f"k = {panel.kernel_size}" for panel in panels}
+    names = {panel.kernel_size: panel.size or f"k = {panel.kernel_size}" for panel in panels}
     known = {p.kernel_size: p.receptive_field for p in panels if p.receptive_field is not None}
     return {size: str(known.get(size, names[size])) for size in sorted(names)}
 

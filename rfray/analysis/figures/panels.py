@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from rfray.analysis.artifacts import ArtifactError
 from rfray.analysis.expected import Expected, Gap, absence, gap_at
 from rfray.analysis.frame import StudyFrame
-from rfray.analysis.slots import Identity, Slot, admits
+from rfray.analysis.slots import Identity, Slot, admits, size_words
 from rfray.analysis.values import Scalar, is_finite
 
 if TYPE_CHECKING:
@@ -28,11 +28,13 @@ class Panel(Generic[Content]):
     """One kernel size, and one value of the stage's own parameter, of one figure.
 
     Attributes:
-        kernel_size: Kernel size of the pool.
+        kernel_size: Kernel size of the pool, or what stands for it where the study changes the
+            field along another axis.
         receptive_field: Theoretical receptive field; None if no run records it.
         parameter: The stage's own parameter, such as `init`; None if it has none.
         contents: What the runs left, in the order of their seeds.
         gaps: What is missing, by name and reason.
+        size: The value of the axis along which the study changes the field, as a reader writes it.
     """
 
     kernel_size: int
@@ -40,6 +42,7 @@ class Panel(Generic[Content]):
     parameter: Scalar | None
     contents: tuple[Content, ...]
     gaps: tuple[Gap, ...]
+    size: str = ""
 
     @property
     def title(self) -> str:
@@ -52,7 +55,7 @@ class Panel(Generic[Content]):
     @property
     def label(self) -> str:
         """`RF 181 (k = 2)`, or `k = 2` where no run records the receptive field."""
-        size = f"k = {self.kernel_size}"
+        size = self.size or f"k = {self.kernel_size}"
         return size if self.receptive_field is None else f"RF {self.receptive_field} ({size})"
 
 
@@ -159,7 +162,7 @@ def collect(
     for slot in study.expected.slots:
         if slot.stage == source.stage and admits(where, slot.identity):
             places = grouped.setdefault(study.frame.block(slot.identity), {})
-            place = (int(dict(slot.identity)["kernel_size"]), slot.parameter)
+            place = (study.frame.document.stand_in(slot.identity), slot.parameter)
             places.setdefault(place, []).append(slot)
             records += [study.frame.kept[slot]] if slot in study.frame.kept else []
     read = source.reader(study.ledger, records)
@@ -199,6 +202,7 @@ def _panel(
         parameter=place[1],
         contents=tuple(found.values()),
         gaps=tuple(gaps),
+        size=size_words(ordered[0].identity),
     )
 
 

@@ -12,10 +12,16 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 
 from rfray.analysis.artifacts import Density, Spectrum
 from rfray.analysis.figures.panels import Drawing, Panel, missing_lines
-from rfray.analysis.figures.style import WIDTH, colour, headed, look, note, say_absent
-from rfray.analysis.values import Scalar
+from rfray.analysis.figures.style import (
+    WIDTH,
+    colour,
+    headed,
+    look,
+    moment_name,
+    note,
+    say_absent,
+)
 
-_MOMENTS = {"init": "at initialisation", "trained": "after training"}
 _DECADES = 10
 """Decades of density shown below the peak: one eigenvalue of 10⁷ stands some 8 below the bulk."""
 
@@ -56,16 +62,12 @@ def draw_eigenvalues(title: str, drawing: Drawing[Spectrum]) -> Figure:
         for axes, moment in zip(column, moments, strict=True):
             panels = [panel for panel in drawing.panels if panel.parameter == moment]
             _rank_panel(axes, panels)
-            axes.set_title(_name(moment))
+            axes.set_title(moment_name(moment))
             axes.set_xlabel("rank, largest first")
             axes.set_ylabel("eigenvalue λ")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         figure.legend(handles=_legend(drawing.panels), loc="outside lower center", ncols=2)
     return figure
-
-
-def _name(moment: Scalar | None) -> str:
-    return _MOMENTS.get(str(moment), str(moment))
 
 
 def _density_column(places: dict[int, Axes], panels: Sequence[Panel[Density]]) -> None:
@@ -74,7 +76,7 @@ def _density_column(places: dict[int, Axes], panels: Sequence[Panel[Density]]) -
     floor = peak * 10.0**-_DECADES
     for panel in panels:
         axes = places[panel.kernel_size]
-        axes.set_title(f"{panel.title}, {_name(panel.parameter)}", fontsize=8.5)
+        axes.set_title(f"{panel.title}, {moment_name(panel.parameter)}", fontsize=8.5)
         if not panel.contents:
             say_absent(axes, [gap.reason for gap in panel.gaps])
             continue

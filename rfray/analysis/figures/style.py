@@ -20,6 +20,7 @@ WIDTH = 5.6
 COLUMNS = 2
 """Panels side by side in that width."""
 
+_MOMENTS = {"init": "at initialisation", "trained": "after training"}
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _SMALLEST_KERNEL = 2
 _TITLE_CHARACTERS_AN_INCH = 11
@@ -54,6 +55,11 @@ def colour(kernel_size: int) -> str:
 def marker(kernel_size: int) -> str:
     """The marker of a kernel size, so that lines can be told apart in grey as well."""
     return _MARKERS[(kernel_size - _SMALLEST_KERNEL) % len(_MARKERS)]
+
+
+def moment_name(at: object) -> str:
+    """`after training` for `trained`, of stages that look at a network at several moments."""
+    return _MOMENTS.get(str(at), str(at))
 
 
 def note(axes: Axes, lines: Iterable[str]) -> None:

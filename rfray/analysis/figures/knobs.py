@@ -1,0 +1,155 @@
+"""Figure of knobs: does accuracy follow the receptive field, or the size of the last map?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+from scipy.stats import kendalltau
+
+from rfray.analysis.figures.panels import Drawing, Panel, missing_lines
+from rfray.analysis.figures.style import (
+    WIDTH,
+    chance_line,
+    colour,
+    headed,
+    look,
+    marker,
+    say_why,
+    shortened,
+)
+from rfray.analysis.statistics import summarize
+
+_FIRST_COLOUR = 2
+
+
+@dataclass(frozen=True)
+class Reached:
+    """What one training came to.
+
+    Attributes:
+        accuracy: On the test images, per cent.
+        map_size: Pixels of the last map; None where the run does not record it.
+        run: Id of the run: one may stand for several knobs.
+    """
+
+    accuracy: float
+    map_size: int | None
+    run: str
+
+
+_Place = Callable[[Panel[Reached]], int | None]
+
+
+def draw_knobs(title: str, drawings: Sequence[Drawing[Reached]]) -> Figure:
+    """Test accuracy against the receptive field that was reached, and against the last map's size.
+
+    One line a knob, the same networks in both panels, mean ± one standard deviation over the seeds.
+    Kendall's tau of accuracy with either, over all networks and seeds, stands above.
+
+    Args:
+        title: Its title.
+        drawings: One a knob, headed by its name.
+    """
+    with look():
+        figure = Figure(figsize=(WIDTH, 3.9))
+        figure.set_layout_engine("constrained")
+        headed(figure, title)
+        places = figure.subplots(1, 2, sharey=True)
+        for axes, place, name in zip(
+            places, (_field, _map_size), ("receptive field", "last map"), strict=True
+        ):
+            _lines(axes, place, drawings)
+            axes.set_title(f"{name}: {_tau_words(place, drawings)}", fontsize=8.5)
+            axes.set_xlabel(f"{name} (pixels)")
+            chance_line(axes, drawings[0].chance)
+        places[0].set_ylabel("test accuracy (%), mean ± deviation")
+        if not any(panel.contents for drawing in drawings for panel in drawing.panels):
+            say_why(places[0], [gap.reason for drawing in drawings for gap in drawing.gaps])
+        lacking = [line for drawing in drawings for line in missing_lines(drawing.panels)]
+        figure.legend(
+            handles=[_handle(places[0], index, one) for index, one in enumerate(drawings)],
+            loc="outside lower center",
+            ncols=len(drawings),
+            title=shortened([f"Incomplete: {len(lacking)} points lack seeds"]) if lacking else None,
+            title_fontsize=7.5,
+        )
+    return figure
+
+
+def _field(panel: Panel[Reached]) -> int | None:
+    return panel.receptive_field
+
+
+def _map_size(panel: Panel[Reached]) -> int | None:
+    return panel.contents[0].map_size if panel.contents else None
+
+
+def _lines(axes: Axes, place: _Place, drawings: Sequence[Drawing[Reached]]) -> None:
+    ticks = set()
+    for index, drawing in enumerate(drawings):
+        points = [
+            (where, summarize([one.accuracy for one in panel.contents]))
+            for panel in drawing.panels
+            if panel.contents and (where := place(panel)) is not None
+        ]
+        ticks |= {where for where, _ in points}
+        ordered = sorted(points, key=lambda point: point[0])
+        shift = 1 + 0.012 * (index - (len(drawings) - 1) / 2)  # so that equal points are seen
+        axes.errorbar(
+            [where * shift for where, _ in ordered],
+            [summary.mean for _, summary in ordered],
+            yerr=[0.0 if math.isnan(s.std) else s.std for _, s in ordered],
+            color=colour(_FIRST_COLOUR + index),
+            marker=marker(_FIRST_COLOUR + index),
+            # Several fields may end in one map, so that a line between maps would go up and down.
+            ls="-" if place is _field else "",
+            ms=5,
+            lw=1.2,
+            capsize=2.5,
+        )
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_minor_locator(NullLocator())
+    shown = _apart(sorted(ticks))
+    axes.set_xticks(shown, [str(tick) for tick in shown])
+
+
+def _apart(ticks: Sequence[int]) -> list[int]:
+    """Those that have room for their numbers on an axis of logarithms."""
+    kept: list[int] = []
+    for tick in ticks:
+        if not kept or tick > 1.12 * kept[-1]:
+            kept.append(tick)
+    return kept
+
+
+def _handle(axes: Axes, index: int, drawing: Drawing[Reached]) -> object:
+    return axes.errorbar(
+        [],
+        [],
+        color=colour(_FIRST_COLOUR + index),
+        marker=marker(_FIRST_COLOUR + index),
+        label=drawing.heading,
+    )
+
+
+def _tau_words(place: _Place, drawings: Sequence[Drawing[Reached]]) -> str:
+    """Kendall's tau-b of accuracy with a place, each network and seed once."""
+    pairs = {
+        (where, one.accuracy, one.run)
+        for drawing in drawings
+        for panel in drawing.panels
+        for one in panel.contents
+        if (where := place(panel)) is not None
+    }
+    if len({where for where, _, _ in pairs}) < 2:
+        return "τ not defined"
+    tau = kendalltau([where for where, _, _ in pairs], [value for _, value, _ in pairs]).statistic
+    if math.isnan(tau):
+        return "τ not defined"
+    text = f"{tau:.2f}".replace("-", "−")
+    return f"τ = {text}, {len(pairs)} values"

@@ -1,0 +1,24 @@
+"""rfray's own networks by name. A new one is one file and one line here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from rfray.models.network import Network
+from rfray.models.resnet import resnet50
+from rfray.models.vgg import vgg19_rf
+
+
+class Architecture(Protocol):
+    """A function from a cell's choices to a network."""
+
+    def __call__(self, kernel_size: int, width: float, classes: int) -> Network:
+        """The network for a pool kernel, a width multiplier and a number of classes."""
+        ...
+
+
+ARCHITECTURES: Mapping[str, Architecture] = {
+    "vgg19_rf": vgg19_rf,
+    "resnet50": resnet50,
+}

@@ -1,0 +1,142 @@
+"""The effective receptive field: which pixels a unit takes notice of, and how far they spread.
+
+W. Luo, Y. Li, R. Urtasun and R. Zemel, *Understanding the Effective Receptive Field in Deep
+Convolutional Neural Networks*, NeurIPS 2016: the gradient of a map's central unit with respect to
+the pixels is large in the middle of what the unit can see and fades towards the rim.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+HELD = 0.95
+"""Share of the mass that `area` counts pixels for, unless told otherwise."""
+
+_ROUNDING = 1e-12
+
+
+def centre(size: int) -> int:
+    """Index of the central one of `size` units in a row; of an even number the right one of two."""
+    return size // 2
+
+
+def central_gradient(maps: Tensor, images: Tensor) -> Tensor:
+    """Gradient of the central units of `maps` with respect to `images`, of the images' shape.
+
+    Of the sum over all channels at the centre, each with the factor 1 (Luo et al. 2016), image by
+    image: no image may reach another one's map, as in eval mode none does. The graph is kept, so
+    that further maps of the same images can be asked for.
+
+    Args:
+        maps: (images, channels, height, width), computed from `images`.
+        images: (images, channels, height, width), which require a gradient.
+    """
+    height, width = maps.shape[2:]
+    units = maps[:, :, centre(height), centre(width)]
+    (gradient,) = torch.autograd.grad(units.sum(), images, retain_graph=True)
+    return gradient
+
+
+class SquaredGradient:
+    """Mean of |gradient|² at each pixel over images and channels that come in batches, in float64.
+
+    Attributes:
+        images: How many were given so far.
+    """
+
+    def __init__(self) -> None:
+        self.images = 0
+        self._sum = torch.zeros((), dtype=torch.float64)
+        self._masses = torch.zeros(0, dtype=torch.float64)
+
+    def add(self, gradients: Tensor) -> None:
+        """Take in gradients (images, channels, height, width)."""
+        # Squares of small float32 numbers would vanish.
+        each = gradients.detach().double().square().mean(dim=1).cpu()
+        self.images += len(each)
+        self._sum = self._sum + each.sum(dim=0)
+        self._masses = torch.cat([self._masses, each.sum(dim=(1, 2))])
+
+    @property
+    def mean(self) -> Tensor:
+        """(height, width), float64, on the CPU."""
+        return self._sum / self.images
+
+    @property
+    def effective_images(self) -> float:
+        """How many images the mean rests on: all, if they have equal mass, 1 if one has it all.
+
+        (Σ m)² / Σ m² of the masses m of the images (Kish 1965); NaN if no image has any.
+        """
+        relative = self._masses / self._masses.max()
+        return float(relative.sum().square() / relative.square().sum())
+
+
+def has_mass(squares: Tensor) -> bool:
+    """Whether a map (height, width) of squares is one that can be measured: finite and not zero."""
+    total = float(squares.sum())
+    return 0 < total < float("inf")
+
+
+def centre_of_mass(squares: Tensor) -> tuple[float, float]:
+    """Mean row and mean column of a map's mass, in pixels from the first.
+
+    Args:
+        squares: (height, width), not negative; `has_mass`.
+    """
+    down, across = _profiles(squares)
+    return _moments(down)[0], _moments(across)[0]
+
+
+def radius(squares: Tensor) -> float:
+    """Root of the second moment of a map about its centre of mass, pixels.
+
+    √(Σ m ((y - ȳ)² + (x - x̄)²) / Σ m): of a map that is one pixel 0, of a Gaussian √2 times its
+    deviation along an axis.
+
+    Args:
+        squares: (height, width), not negative; `has_mass`.
+    """
+    down, across = _profiles(squares)
+    return float((_moments(down)[1] + _moments(across)[1]) ** 0.5)
+
+
+def _profiles(squares: Tensor) -> tuple[Tensor, Tensor]:
+    """The shares of a map's mass in each row, and in each column."""
+    shares = squares.double() / squares.double().sum()
+    return shares.sum(dim=1), shares.sum(dim=0)
+
+
+def _moments(shares: Tensor) -> tuple[float, float]:
+    """Mean and variance of the places of a mass that sums to 1."""
+    places = torch.arange(len(shares), dtype=torch.float64, device=shares.device)
+    mean = (shares * places).sum()
+    return float(mean), float((shares * (places - mean).square()).sum())
+
+
+def area(squares: Tensor, held: float = HELD) -> int:
+    """The smallest number of pixels that hold the share `held` of a map's mass.
+
+    Args:
+        squares: (height, width), not negative; `has_mass`.
+        held: Above 0 and at most 1.
+    """
+    largest_first = squares.double().flatten().sort(descending=True).values
+    sums = largest_first.cumsum(dim=0)
+    # Pixels that hold the share exactly must not need another one for a rounding error.
+    reached = sums >= held * float(sums[-1]) * (1 - _ROUNDING)
+    return int(reached.int().argmax()) + 1
+
+
+def share_outside(squares: Tensor, rows: range, columns: range) -> float:
+    """Share of a map's mass that lies outside of a rectangle of pixels.
+
+    Args:
+        squares: (height, width), not negative; `has_mass`.
+        rows: Inside the map.
+        columns: Inside the map.
+    """
+    inside = torch.zeros_like(squares, dtype=torch.bool)
+    inside[rows.start : rows.stop, columns.start : columns.stop] = True
+    return float(squares[~inside].sum() / squares.sum())
