@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -92,16 +92,33 @@ Duration = Annotated[
 """Seconds; written as a number, or as in `90m`, `2h`, `1d`."""
 
 
+AUTO = "auto"
+"""Of `resources.train.gpus`: as much of a GPU as the first cells turn out to need."""
+
+
+def _a_share(value: Any) -> Any:
+    """A number from 0 on, or auto; of what is neither, pydantic alone would say much."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value is not None and value != AUTO and not (number and value >= 0):
+        raise ValueError(f"a share of a GPU is a number such as 0.25 or 1, or auto, not {value!r}")
+    return value
+
+
+Share = Annotated[Annotated[float, Field(ge=0)] | Literal["auto"], BeforeValidator(_a_share)]
+"""Of a GPU."""
+
+
 class Request(Parameters):
     """What one running stage occupies, and how long and how often it may run."""
 
     cpus: Annotated[float, Field(gt=0)] = Field(
         default=1, description="Processor cores; PyTorch runs as many threads, at least one."
     )
-    gpus: Annotated[float, Field(ge=0)] | None = Field(
+    gpus: Share | None = Field(
         default=None,
         description="Share of a GPU; null means 1 for train and a quarter for the others where "
-        "the cluster has GPUs, else 0.",
+        "the cluster has GPUs, else 0. auto, of train alone: a whole GPU for the first cell of "
+        "each kind, and for the next ones what that one took of it.",
     )
     memory: Annotated[int, Field(gt=0)] | None = Field(
         default=None, description="Bytes of main memory to reserve; null reserves none."
@@ -229,9 +246,11 @@ class Study(Parameters):
     @field_validator("resources")
     @classmethod
     def _known_stages(cls, resources: dict[str, Request]) -> dict[str, Request]:
-        for name in resources:
+        for name, request in resources.items():
             if name not in sections():
                 raise ValueError(f"no stage is called '{name}' ({nearest(name, sections())})")
+            if request.gpus == AUTO and name != TRAIN:
+                raise ValueError(f"{name}.gpus is auto, which {TRAIN} alone can be (give a share)")
         return resources
 
     def stage_parameters(self) -> Mapping[str, Parameters]:

@@ -120,6 +120,8 @@ def result_words(ending: Ending) -> str:
     """One ended run in one line."""
     if ending.outcome.unreadable:
         return _unreadable_words(ending)
+    if ending.outcome.no_card:
+        return _without_card_words(ending)
     if _failed(ending):
         skipped = f"; {ending.skipped} runs that follow it are skipped" if ending.skipped else ""
         return f"{ending.node.name} failed: {ending.outcome.reason}{skipped}"
@@ -136,6 +138,12 @@ def _unreadable_words(ending: Ending) -> str:
     where = f" on {outcome.host}" if outcome.host else ""
     others = f"; {ending.skipped} further runs on it are skipped" if ending.skipped else ""
     return f"the data set {outcome.unreadable} cannot be read{where}: {outcome.reason}{others}"
+
+
+def _without_card_words(ending: Ending) -> str:
+    """Told once, for all runs on GPUs."""
+    others = f"; {ending.skipped} further runs on GPUs are skipped" if ending.skipped else ""
+    return f"no GPU is found on {ending.outcome.host}: {ending.outcome.reason}{others}"
 
 
 def _result(ending: Ending) -> Text:

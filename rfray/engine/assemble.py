@@ -97,7 +97,7 @@ def readers(plan: Plan, dataset: str) -> list[str]:
 
 def _demand(plan: Plan, stage: str, *, gpus: bool) -> Occupancy:
     request = plan.study.request(stage)
-    if request.gpus is not None:
+    if isinstance(request.gpus, float):
         return Occupancy(request.cpus, request.gpus)
     if not gpus:
         return Occupancy(request.cpus, 0.0)

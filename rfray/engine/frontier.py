@@ -181,10 +181,7 @@ class Frontier:
 
     def end(self, key: str, *, well: bool) -> list[str]:
         """Record a running node's end; keys of the nodes that are skipped because it failed."""
-        held = self._held.pop(key)
-        self._displaced.pop(key, None)
-        if held.place is not None:
-            self._places.give(held.place, held.need)
+        self._release(key)
         if well:
             self._move(key, State.DONE)
             for reader in self._dependents[key]:
@@ -194,6 +191,12 @@ class Frontier:
         self._move(key, State.FAILED)
         return self._skip_dependents(key)
 
+    def again(self, key: str) -> None:
+        """Have a running node wait once more: it is to be started otherwise."""
+        self._release(key)
+        self._move(key, State.WAITING)
+        self._offer(key)
+
     def withdraw(self, keys: Iterable[str]) -> list[str]:
         """Skip nodes that are not to start, and what follows them; keys of all that are skipped."""
         skipped = []
@@ -202,6 +205,12 @@ class Frontier:
                 self._move(key, State.SKIPPED)
                 skipped += [key, *self._skip_dependents(key)]
         return skipped
+
+    def _release(self, key: str) -> None:
+        held = self._held.pop(key)
+        self._displaced.pop(key, None)
+        if held.place is not None:
+            self._places.give(held.place, held.need)
 
     def _hold(self, key: str, place: str, need: Occupancy) -> None:
         self._places.take(place, need)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -34,6 +34,11 @@ def machines() -> dict[str, Machine]:
     return {node["NodeID"]: _machine(node["Resources"]) for node in ray.nodes() if node["Alive"]}
 
 
+def changes_cards(occupancy: Occupancy, offered: Iterable[Machine]) -> bool:
+    """Whether a process that stayed could be given another card than the one that it has."""
+    return occupancy.gpus > 0 and any(machine.occupancy.gpus > 1 for machine in offered)
+
+
 @dataclass
 class _Task:
     """A task that runs: its result to be, its folder, and what of its progress was passed on."""
@@ -58,6 +63,9 @@ class RayExecutor:
         self._events: SimpleQueue[Event | None] = SimpleQueue()
         self._lane: TrialLane | None = None
         self._task: Callable[..., Any] = ray.remote(run_task)
+        # A process keeps the card that it first computed on, whatever Ray tells it later: where a
+        # machine has several, a process is for one task, as Ray itself has it for tasks on GPUs.
+        self._task_of_one_card: Callable[..., Any] = ray.remote(max_calls=1)(run_task)
         self._running: dict[str, _Task] = {}
         self._looked = time.monotonic()
         self._requests = requests
@@ -88,12 +96,14 @@ class RayExecutor:
         """Start a job as a trial, which Ray places, or as a task."""
         if job.stage in (TRAIN, SAMPLE):
             if self._lane is None:
-                self._lane = TrialLane(self._study, self._storage, occupancy, request, self._events)
-            self._lane.release(job)
+                self._lane = TrialLane(self._study, self._storage, request, self._events)
+            self._lane.release(job, occupancy)
             return
         if self._lane is not None:
             self._lane.give_up_idle_slot()
-        options = self._task.options(  # type: ignore[attr-defined]
+        changes = changes_cards(occupancy, self.machines.values())
+        task = self._task_of_one_card if changes else self._task
+        options = task.options(  # type: ignore[attr-defined]
             name=job.name,
             num_cpus=occupancy.cpus,
             num_gpus=occupancy.gpus,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from rfray.cell import Cell
+from rfray.device.card import room
 from rfray.parameters import NOTHING_TWICE, Parameters
 from rfray.stages.drawing import save_spectrum
 from rfray.stages.hessian_methods import METHODS, Found, Problem, Settings
@@ -53,7 +54,7 @@ class HessianParameters(Parameters):
     basis_gigabytes: Positive = Field(
         default=12.0,
         description="Memory for the vectors that lanczos holds, 10^9 bytes; they lie on the device "
-        "where they take less than half of its memory, else in main memory.",
+        "where they take less than half of what its memory has left, else in main memory.",
     )
     probes: Count = Field(default=5, description="Random vectors for the density and the trace.")
     steps: Count = Field(default=50, description="Lanczos steps of each probe.")
@@ -116,6 +117,8 @@ def _settings(context: StageContext[HessianParameters]) -> Settings:
         tolerance=parameters.tolerance,
         max_products=parameters.max_products,
         basis_bytes=parameters.basis_gigabytes * 1e9,
+        # The other half is for graphs. Other stages may share the card.
+        device_bytes=room(context.card) / 2,
         micro_batch=parameters.micro_batch,
         progress=lambda products, converged: context.report(
             products, {"converged_eigenvalues": converged}
@@ -259,6 +262,7 @@ STAGE = Stage(
     work=work,
     summary="the spectrum of its loss Hessian",
     headline="trace",
+    micro_batch="micro_batch",
     fan=Fan(parameter="at", variant="at"),
     check=check,
 )

@@ -236,8 +236,12 @@ class Rehearsal:
         self.on("laptop", "ray", "down", "--yes", "cluster/local.yaml", log="ray-down", seconds=120)
         check("gcs_server" not in self.machines.command_lines("head"), "ray down ended the head")
         self.on("head", "bash", "-lic", "bash ~/rfray/cluster/mlflow.sh stop")
-        left = self.machines.command_lines("head")
-        check("mlflow" not in left and "postgres" not in left, "mlflow.sh stop ended the services")
+
+        def ended() -> bool:
+            left = self.machines.command_lines("head")
+            return "mlflow" not in left and "postgres" not in left
+
+        wait_for("mlflow.sh stop ended the services", 60, ended)
         wait_for(
             "worker-3 left on its own", 120,
             lambda: "raylet" not in self.machines.command_lines("worker-3"),
