@@ -50,6 +50,17 @@ sys.exit(ask(address, token, 5) is not Answer.WELCOME)
 PYTHON
 }
 
+# Have Slurm queue this job anew, which ends it. The first task of an array has the array's own number
+# as its job's, by which Slurm would queue every task.
+queue_again() {
+  say "is queued again"
+  if [ -n "${SLURM_ARRAY_JOB_ID:-}" ]; then
+    scontrol requeue "${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID"
+  else
+    scontrol requeue "$SLURM_JOB_ID"
+  fi
+}
+
 # Sleep, but hear signals meanwhile.
 rest() { sleep "$1" & wait $! || true; }
 
