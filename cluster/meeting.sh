@@ -31,6 +31,7 @@ private_folder() {
 # It ends with the script that started it, however that ends.
 ray_alone() {
   ulimit -n 65536 2>/dev/null || true # where the system allows it
+  export TMPDIR=$folder # what a process leaves that was killed goes with the folder
   exec setpriv --pdeathsig TERM ray start --block --disable-usage-stats --temp-dir="$folder" --object-store-memory=500000000 \
     --node-manager-port=0 --object-manager-port=0 --min-worker-port=0 --max-worker-port=0 \
     --dashboard-agent-listen-port=0 "$@"
@@ -53,6 +54,7 @@ PYTHON
 # Have Slurm queue this job anew, which ends it. The first task of an array has the array's own number
 # as its job's, by which Slurm would queue every task.
 queue_again() {
+  trap '' TERM # which is how Slurm then ends it
   say "is queued again"
   if [ -n "${SLURM_ARRAY_JOB_ID:-}" ]; then
     scontrol requeue "${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID"
@@ -63,6 +65,12 @@ queue_again() {
 
 # Sleep, but hear signals meanwhile.
 rest() { sleep "$1" & wait $! || true; }
+
+# Whether the head is still the one that was at an address.
+head_stays() {
+  local address=''
+  [ ! -e "$meeting/over" ] && read -r address 2>/dev/null <"$meeting/address" && [ "$address" = "$1" ]
+}
 
 # How many nodes the cluster at RAY_ADDRESS has, its head included.
 nodes_alive() {

@@ -4,15 +4,15 @@
 
 Two studies at once, of one user, on the same two nodes, as strangers would be there:
 
-calm    its driver is started by hand, as on a login node. Both its workers are near their time limit
-        in the middle of it: they go, are queued again, and finish it. No run may be lost for that:
-        `resources.….retries` is 0.
+calm    its driver is started by hand, as on a login node. Both its workers are near their time
+        limit in the middle of it: they go, are queued again, and finish it. No run may be lost for
+        that: `resources.….retries` is 0.
 rough   its driver is a small job, which reaches its own time limit and is queued again. One worker,
         which has two (pretended) GPUs, is not told of its limit and is killed by it.
 
 Needs root and Debian's slurm-wlm and munge; rfray installed in this Python. Everything is removed at
 the end, also after a failure; with --keep the folder of logs stays. Takes five to ten minutes, most
-of which is Slurm's: it lets a job that is queued again wait for two. Exit code 0 only if all of it held.
+of them Slurm's: it lets a job that is queued again wait for two. Exit code 0 only if all of it held.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ CALM = [
     "quickstart", "name=calm", *TINY, "axes.kernel_size=[4,5]", "axes.seed=[0,1]",
     "train.epochs=40", *(f"resources.{stage}.retries=0" for stage in STAGES),
 ]  # fmt: skip
-ROUGH = ["quickstart", "name=rough", *TINY, "axes.kernel_size=[5]", "train.epochs=60"]
+ROUGH = ["quickstart", "name=rough", *TINY, "axes.kernel_size=[5]", "train.epochs=120"]
 SECONDS_OF_SLURM = 240  # two minutes until a job that is queued again may start, and its own pace
 
 
@@ -95,7 +95,9 @@ class Rehearsal:
                 ["bash", "cluster/driver.sbatch", *CALM], cwd=CHECKOUT, stdout=log, stderr=log,
                 env=self.environment("calm"), stdin=subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip
-        self.submit("rough", "driver", "--time=3", "--signal=B:USR1@60", script="driver", more=ROUGH)
+        self.submit(
+            "rough", "driver", "--time=2", "--signal=B:USR1@45", script="driver", more=ROUGH
+        )
         for study in ("calm", "rough"):
             wait_for(f"{study}: the head is up", 120, (self.meeting(study) / "address").exists)
 
@@ -105,7 +107,9 @@ class Rehearsal:
         self.submit("rough", "steady", "--time=30")
         for log, count in (("calm-workers", 2), ("rough-doomed", 1), ("rough-steady", 1)):
             wait_for(f"{log} join", 90, lambda log=log, n=count: self.said(log, "joins") == n)
-        check(self.said("rough-doomed", "--num-gpus=2") == 1, "it offers the 2 GPUs that it was given")
+        check(
+            self.said("rough-doomed", "--num-gpus=2") == 1, "it offers the 2 GPUs that it was given"
+        )
         check(self.said("rough-steady", "--num-gpus=0") == 1, "the others offer none")
 
     def they_do_not_meet(self) -> None:
@@ -119,7 +123,9 @@ class Rehearsal:
         check(foreign is Answer.NO_ENTRY, "and no other one's")
         modes = [stat.S_IMODE((self.meeting(s) / "token").stat().st_mode) for s in tokens]
         check(modes == [0o600, 0o600], "tokens are their owner's alone")
-        shown = subprocess.run(["ps", "-eo", "args", "-ww"], capture_output=True, text=True).stdout
+        shown = subprocess.run(
+            ["ps", "-eo", "args", "-ww"], capture_output=True, text=True, check=True
+        ).stdout
         check(not any(token in shown for token in tokens.values()), "ps shows no token")
         again = subprocess.run(
             ["bash", "cluster/driver.sbatch", *CALM], cwd=CHECKOUT, env=self.environment("calm"),
@@ -132,7 +138,9 @@ class Rehearsal:
         wait_for("both calm workers hear of their limit", 150,
                  lambda: self.said("calm-workers", "takes no more work") == 2)  # fmt: skip
         check(self.running("calm"), "the calm sweep is still going")
-        wait_for("they are queued again", 90, lambda: self.said("calm-workers", "queued again") == 2)
+        wait_for(
+            "they are queued again", 90, lambda: self.said("calm-workers", "queued again") == 2
+        )
 
     def the_rough_one_is_killed(self) -> None:
         wait_for("a rough worker is killed by its time limit", 150,
@@ -176,11 +184,11 @@ class Rehearsal:
         }
 
     def submit(
-        self, study: str, name: str, *options: str, script: str = "worker", more: list[str] = []
+        self, study: str, name: str, *options: str, script: str = "worker", more: Sequence[str] = ()
     ) -> None:
         log = self.scratch / f"{study}-{name}"
         command = [
-            "sbatch", "--parsable", "--cpus-per-task=1", "--mem=0", f"--job-name={study}-{name}",
+            "sbatch", "--parsable", "--cpus-per-task=1", f"--job-name={study}-{name}",
             f"--output={log}-%a.out", *options, f"cluster/{script}.sbatch", *more,
         ]  # fmt: skip
         ended = subprocess.run(
@@ -219,7 +227,9 @@ class Rehearsal:
 
 def processes_in(folder: str) -> list[str]:
     """Processes whose command line names a folder, but for Slurm's daemons."""
-    listed = subprocess.run(["ps", "-eo", "args", "-ww"], capture_output=True, text=True).stdout
+    listed = subprocess.run(
+        ["ps", "-eo", "args", "-ww"], capture_output=True, text=True, check=True
+    ).stdout
     return [line for line in listed.splitlines() if folder in line and "munged" not in line]
 
 

@@ -1,8 +1,8 @@
 """A Slurm of one's own in a folder: controller, munge and two nodes, on this one machine.
 
-Debian's packages slurm-wlm and munge, with a key, ports, state and logs of their own; nothing in /etc
-or /run is read or written. Nodes are two daemons under two names; what they offer is pretended. Only
-root can start them.
+Debian's packages slurm-wlm and munge, with a key, ports, state and logs of their own; nothing in
+/etc or /run is read or written. Nodes are two daemons under two names; what they offer is
+pretended. Root alone can start them.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import stat
 import subprocess
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from pathlib import Path
 NODES = ("node-a", "node-b")
 CORES, GPUS = 8, 4  # pretended
 TOOLS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel")
+_NOTHING = (1, 3)  # the device behind /dev/null: Slurm takes no plain file for a card
 _PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 
 
@@ -49,7 +51,7 @@ class SmallSlurm:
             "munged", "--foreground", f"--key-file={munge}/key", f"--socket={munge}/socket",
             f"--pid-file={munge}/pid", f"--log-file={munge}/log", f"--seed-file={munge}/seed",
         )  # fmt: skip
-        _wait(lambda: (munge / "socket").exists(), "munged")
+        _wait((munge / "socket").exists, "munged")
         self._daemon("slurmctld", "-D")
         for node in NODES:
             self._daemon("slurmd", "-D", "-N", node)
@@ -91,7 +93,7 @@ class SmallSlurm:
         (folder / "munge" / "key").chmod(0o600)
         cards = [folder / f"card-{number}" for number in range(GPUS)]
         for card in cards:
-            card.touch()
+            os.mknod(card, stat.S_IFCHR | 0o600, os.makedev(*_NOTHING))
         (folder / "gres.conf").write_text(
             f"NodeName={NODES[0]} Name=gpu File={folder}/card-[0-{GPUS - 1}]\n"
         )
