@@ -4,11 +4,11 @@
 
 Two studies at once, of one user, on the same two nodes, as strangers would be there:
 
-calm    its driver is started by hand, as on a login node. Both its workers are near their time
-        limit in the middle of it: they go, are queued again, and finish it. No run may be lost for
-        that: `resources.….retries` is 0.
-rough   its driver is a small job, which reaches its own time limit and is queued again. One worker,
-        which has two (pretended) GPUs, is not told of its limit and is killed by it.
+calm    its driver is started by hand, as on a login node. Both its workers come near their time
+        limit in the middle of it: they go, are queued again, and finish it. No run may be lost
+        for that: `resources.….retries` is 0.
+rough   its driver is a small job that comes near its own time limit and is queued again. One
+        worker, with two (pretended) GPUs, is not told of its limit and is killed by it.
 
 Needs root and Debian's slurm-wlm and munge; rfray installed in this Python. Everything is removed at
 the end, also after a failure; with --keep the folder of logs stays. Takes five to ten minutes, most
@@ -96,14 +96,14 @@ class Rehearsal:
                 env=self.environment("calm"), stdin=subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip
         self.submit(
-            "rough", "driver", "--time=2", "--signal=B:USR1@45", script="driver", more=ROUGH
+            "rough", "driver", "--time=3", "--signal=B:USR1@45", script="driver", more=ROUGH
         )
         for study in ("calm", "rough"):
             wait_for(f"{study}: the head is up", 120, (self.meeting(study) / "address").exists)
 
     def workers_join(self) -> None:
-        self.submit("calm", "workers", "--array=1-2", "--time=2", "--signal=B:USR1@60")
-        self.submit("rough", "doomed", "--time=1", "--signal=B:CONT@1", "--gres=gpu:2")
+        self.submit("calm", "workers", "--array=1-2", "--time=3", "--signal=B:USR1@60")
+        self.submit("rough", "doomed", "--time=2", "--signal=B:CONT@1", "--gres=gpu:2")
         self.submit("rough", "steady", "--time=30")
         for log, count in (("calm-workers", 2), ("rough-doomed", 1), ("rough-steady", 1)):
             wait_for(f"{log} join", 90, lambda log=log, n=count: self.said(log, "joins") == n)
@@ -135,7 +135,7 @@ class Rehearsal:
         check(told, "a second driver of the same folder is refused, exit code 2")
 
     def the_calm_ones_go_and_come_back(self) -> None:
-        wait_for("both calm workers hear of their limit", 150,
+        wait_for("both calm workers hear of their limit", 200,
                  lambda: self.said("calm-workers", "takes no more work") == 2)  # fmt: skip
         check(self.running("calm"), "the calm sweep is still going")
         wait_for(
@@ -143,7 +143,7 @@ class Rehearsal:
         )
 
     def the_rough_one_is_killed(self) -> None:
-        wait_for("a rough worker is killed by its time limit", 150,
+        wait_for("a rough worker is killed by its time limit", 200,
                  lambda: self.said("rough-doomed", "DUE TO TIME LIMIT") > 0)  # fmt: skip
         check(self.said("rough-doomed", "queued again") == 0, "nobody told it before")
         wait_for("the rough driver is queued again", 240,
