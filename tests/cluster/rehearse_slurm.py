@@ -10,9 +10,10 @@ calm    its driver is started by hand, as on a login node. Both its workers come
 rough   its driver is a small job that comes near its own time limit and is queued again. One
         worker, with two (pretended) GPUs, is not told of its limit and is killed by it.
 
-Needs root and Debian's slurm-wlm and munge; rfray installed in this Python. Everything is removed at
-the end, also after a failure; with --keep the folder of logs stays. Takes five to ten minutes, most
-of them Slurm's: it lets a job that is queued again wait for two. Exit code 0 only if all of it held.
+Needs root and Debian's slurm-wlm and munge; rfray installed in this Python. Everything is removed
+at the end, also after a failure; with --keep the folder of logs stays. Takes five to ten minutes,
+most of them Slurm's: it lets a job that is queued again wait for two. Exit code 0 only if all of it
+held.
 """
 
 from __future__ import annotations
