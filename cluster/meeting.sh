@@ -31,7 +31,7 @@ private_folder() {
 # It ends with the script that started it, however that ends.
 ray_alone() {
   ulimit -n 65536 2>/dev/null || true # where the system allows it
-  export TMPDIR=$folder # what a process leaves that was killed goes with the folder
+  export TMPDIR=${folder:?made by private_folder} # what a process leaves that was killed goes with the folder
   exec setpriv --pdeathsig TERM ray start --block --disable-usage-stats --temp-dir="$folder" --object-store-memory=500000000 \
     --node-manager-port=0 --object-manager-port=0 --min-worker-port=0 --max-worker-port=0 \
     --dashboard-agent-listen-port=0 "$@"

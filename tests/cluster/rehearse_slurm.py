@@ -37,12 +37,15 @@ from rfray.engine.cluster_probe import Answer, ask
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 TINY = ["axes.arch=[vgg19_rf]", "train.images_per_epoch=128", "prune.rates=[0.9]", "hessian.n=1"]
-STAGES = ("train", "prune", "finetune", "hessian", "cka")
+STAGES = ("train", "prune", "finetune", "hessian", "cka", "importance")
 CALM = [
     "quickstart", "name=calm", *TINY, "axes.kernel_size=[4,5]", "axes.seed=[0,1]",
-    "train.epochs=40", *(f"resources.{stage}.retries=0" for stage in STAGES),
+    "train.epochs=100", *(f"resources.{stage}.retries=0" for stage in STAGES),
 ]  # fmt: skip
-ROUGH = ["quickstart", "name=rough", *TINY, "axes.kernel_size=[5]", "train.epochs=120"]
+ROUGH = [
+    "quickstart", "name=rough", *TINY, "axes.kernel_size=[5]", "train.epochs=120",
+    *(f"resources.{stage}.gpus=0" for stage in STAGES),
+]  # fmt: skip
 SECONDS_OF_SLURM = 240  # two minutes until a job that is queued again may start, and its own pace
 
 
@@ -190,7 +193,7 @@ class Rehearsal:
         log = self.scratch / f"{study}-{name}"
         command = [
             "sbatch", "--parsable", "--cpus-per-task=1", f"--job-name={study}-{name}",
-            f"--output={log}-%a.out", *options, f"cluster/{script}.sbatch", *more,
+            f"--output={log}-%j.out", *options, f"cluster/{script}.sbatch", *more,
         ]  # fmt: skip
         ended = subprocess.run(
             command, cwd=CHECKOUT, env=self.environment(study), capture_output=True, text=True,
