@@ -102,9 +102,7 @@ class Rehearsal:
                 ["bash", "cluster/driver.sbatch", *CALM], cwd=CHECKOUT, stdout=log, stderr=log,
                 env=self.environment("calm"), stdin=subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip
-        self.submit(
-            "rough", "driver", "--time=3", "--signal=B:USR1@45", script="driver", more=ROUGH
-        )
+        self.submit("rough", "driver", script="driver", more=ROUGH)
         for study in ("calm", "rough"):
             wait_for(f"{study}: the head is up", 120, (self.meeting(study) / "address").exists)
 
