@@ -9,7 +9,7 @@ calm    its driver is started by hand, as on a login node. Both its workers come
         limit in the middle of it: they go, are queued again, and finish it. No run may be lost
         for that: `resources.….retries` is 0.
 rough   its driver is a small job that comes near its own time limit and is queued again. One
-        worker, with two (pretended) GPUs, is not told of its limit and is killed by it.
+        worker, with two (pretended) GPUs, is not told before its limit, and is killed by it.
 
 Needs root and Debian's slurm-wlm and munge; rfray installed in this Python. Everything is removed
 at the end, also after a failure; with --keep the folder of logs stays. Takes about ten minutes,
@@ -154,7 +154,7 @@ class Rehearsal:
         self.limit("rough-driver", 2)
         wait_for("a worker is killed by its time limit", 150,
                  lambda: self.said("rough-doomed", "DUE TO TIME LIMIT") > 0)  # fmt: skip
-        check(self.said("rough-doomed", "takes no more work") == 0, "nobody told it before")
+        check(self.queued_again("rough-doomed") == 0, "and is not queued again")
         wait_for("the rough driver is queued again", 240,
                  lambda: self.queued_again("rough-driver") == 1)  # fmt: skip
         check(self.said("rough-driver", "interrupted") == 1, "its sweep had ended in order")
