@@ -27,7 +27,8 @@ from rfray.storage import storage_at
 CHECKOUT = Path(__file__).resolve().parent.parent
 CLUSTER = CHECKOUT / "cluster"
 FILES = [CHECKOUT / "cluster.yaml", CLUSTER / "gcp.yaml", CLUSTER / "local.yaml"]
-SCRIPTS = sorted([*CLUSTER.glob("*.sh"), CLUSTER / "slurm.sbatch"])
+SCRIPTS = sorted([*CLUSTER.glob("*.sh"), *CLUSTER.glob("*.sbatch")])
+SOURCED = {"environment.sh", "meeting.sh"}
 AWS = yaml.safe_load((CHECKOUT / "cluster.yaml").read_text())
 GCP = yaml.safe_load((CLUSTER / "gcp.yaml").read_text())
 NODE_TYPES = AWS["available_node_types"]
@@ -313,15 +314,15 @@ class TestScripts:
 
     @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
     def test_it_stops_at_the_first_error(self, script):
-        if script.name == "environment.sh":  # sourced: a login shell must not end at an error
+        if script.name in SOURCED:  # a login shell must not end at an error
             assert "set -" not in script.read_text()
         else:
             assert "\nset -euo pipefail\n" in script.read_text()
 
-    def test_ray_is_started_in_two_places_alone(self):
+    def test_ray_is_started_in_three_places_alone(self):
         calls = re.compile(r"^[^#\n]*\bray start ", re.MULTILINE)
         starting = {script.name for script in SCRIPTS if calls.search(script.read_text())}
-        assert starting == {"start-head.sh", "start-worker.sh"}
+        assert starting == {"start-head.sh", "start-worker.sh", "meeting.sh"}
 
     def test_slurm_calls_only_scripts_that_are_there(self):
         called = re.findall(r"\$here/(\S+\.sh)", (CLUSTER / "slurm.sbatch").read_text())
@@ -330,8 +331,9 @@ class TestScripts:
 
     def test_the_docs_tell_of_every_file(self):
         text = (CHECKOUT / "docs" / "clusters.md").read_text()
-        others = ["aws-stack.yaml", "slurm.sbatch", "kuberay.yaml"]
-        for path in [*FILES, *(CLUSTER / name for name in others)]:
+        others = ["aws-stack.yaml", "kuberay.yaml"]
+        named = [*FILES, *(CLUSTER / name for name in others), *CLUSTER.glob("*.sbatch")]
+        for path in named:
             assert str(path.relative_to(CHECKOUT)) in text
 
 
@@ -405,3 +407,99 @@ class TestStorage:
         monkeypatch.setenv("RFRAY_STORAGE", variables["RFRAY_STORAGE"])
         assert storage_at(None, None).root == shared
         assert storage_at(str(tmp_path), None).root == tmp_path
+
+
+@pytest.fixture
+def task(tmp_path):
+    """Runs a script, or lines with meeting.sh sourced, as a task of a Slurm array that `scontrol`
+    only pretends to serve; its storage folder is `tmp_path / "store"`."""
+    scontrol = tmp_path / "bin" / "scontrol"
+    scontrol.parent.mkdir()
+    scontrol.write_text('#!/bin/sh\necho "scontrol $*"\n')
+    scontrol.chmod(0o755)
+
+    def run(*command, **environment):
+        return subprocess.run(
+            ["bash", *map(str, command)],
+            env={
+                "PATH": f"{tmp_path}/bin:{os.environ['PATH']}", "HOME": str(tmp_path),
+                "RFRAY_ENVIRONMENT": sys.prefix, "PYTHONPATH": str(CHECKOUT),
+                "RFRAY_STORAGE": str(tmp_path / "store"), "SLURM_SUBMIT_DIR": str(CHECKOUT),
+                "SLURM_JOB_ID": "7", "SLURM_CPUS_PER_TASK": "4", **environment,
+            },
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+    return run
+
+
+def met(lines):
+    """The command of a shell that runs `lines` with meeting.sh sourced."""
+    return "-c", f"set -euo pipefail; here={CLUSTER}; . $here/meeting.sh; {lines}"
+
+
+class TestSlurm:
+    def test_a_worker_is_told_of_its_time_limit_before_it_comes(self):
+        for script in ("driver.sbatch", "worker.sbatch"):
+            (signal,) = re.findall(r"#SBATCH --signal=B:USR1@(\d+)", (CLUSTER / script).read_text())
+            assert int(signal) >= 120
+
+    def test_what_runs_may_go_on_for_less_than_is_left(self):
+        text = (CLUSTER / "worker.sbatch").read_text()
+        left = re.findall(r"RFRAY_LEAVE_SECONDS:-(\d+)", text)
+        assert set(left) == {"90"}
+
+    def test_a_worker_goes_at_once_where_the_sweep_has_ended(self, task, tmp_path):
+        (tmp_path / "store" / "meeting").mkdir(parents=True)
+        (tmp_path / "store" / "meeting" / "over").touch()
+        ended = task(CLUSTER / "worker.sbatch")
+        assert ended.returncode == 0
+        assert "the sweep has ended" in ended.stdout
+
+    def test_a_worker_without_a_driver_says_what_to_start(self, task):
+        ended = task(CLUSTER / "worker.sbatch", RFRAY_WAIT_SECONDS="0")
+        assert ended.returncode == 1
+        assert ended.stderr.strip().endswith("start cluster/driver.sbatch first")
+
+    def test_an_address_where_nothing_listens_is_no_driver(self, task, tmp_path):
+        meeting = tmp_path / "store" / "meeting"
+        meeting.mkdir(parents=True)
+        (meeting / "address").write_text("127.0.0.1:1")
+        (meeting / "token").write_text("a token")
+        ended = task(CLUSTER / "worker.sbatch", RFRAY_WAIT_SECONDS="0")
+        assert ended.returncode == 1
+        assert "Traceback" not in ended.stderr
+
+    def test_a_task_of_an_array_is_queued_again_and_not_the_array(self, task):
+        array = {"SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "3"}
+        assert "scontrol requeue 7_3\n" in task(*met("queue_again"), **array).stdout
+
+    def test_a_job_that_is_no_array_is_queued_again(self, task):
+        assert "scontrol requeue 7\n" in task(*met("queue_again")).stdout
+
+    @pytest.mark.parametrize(
+        ("given", "count"),
+        [(None, 0), ("", 0), ("NoDevFiles", 0), ("3", 1), ("0,2", 2), ("MIG-a,MIG-b", 2)],
+    )
+    def test_a_worker_offers_the_gpus_that_it_was_given(self, task, given, count):
+        visible = {} if given is None else {"CUDA_VISIBLE_DEVICES": given}
+        assert task(*met("gpus_of_task"), **visible).stdout == f"{count}\n"
+
+    def test_what_others_left_in_the_environment_is_not_meant(self, task):
+        left = {"RAY_ADDRESS": "10.0.0.1:6379", "RAY_AUTH_TOKEN": "another"}
+        seen = task(*met("env"), **left).stdout
+        assert "another" not in seen
+        assert "RAY_ADDRESS" not in seen
+
+    def test_rays_sockets_fit_whatever_the_folder_for_files_that_go(self, task, tmp_path):
+        long = tmp_path / ("long" * 10)
+        long.mkdir()
+        for place in (long, tmp_path / "nowhere"):
+            made = Path(task(*met("private_folder"), TMPDIR=str(place)).stdout.strip())
+            assert made.parent == Path("/tmp")
+            assert stat.S_IMODE(made.stat().st_mode) == 0o700
+            made.rmdir()
+
+    def test_the_folder_where_they_meet_is_its_owners_alone(self, task, tmp_path):
+        task(*met("true"))
+        assert stat.S_IMODE((tmp_path / "store" / "meeting").stat().st_mode) == 0o700
