@@ -7,7 +7,8 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -318,6 +319,76 @@ def analyze(
         click.echo(line)
 
 
+@rfray.command("export")
+@click.argument("study")
+@click.argument("archive", metavar="ARCHIVE", type=click.Path(path_type=Path))
+@click.option("--without-weights", is_flag=True, help="Leave the networks' weights out.")
+@_storage_options
+def export_(
+    study: str,
+    archive: Path,
+    without_weights: bool,
+    storage: str | None,
+    tracking_uri: str | None,
+) -> None:
+    """Write a study into one file: its runs, metrics, artifacts, and what was planned.
+
+    `rfray import` reads it; without rfray, unpack it and read its README and csv files.
+
+    \b
+    rfray export quickstart quickstart.tar.zst
+    rfray export paper paper.tar.zst --without-weights --tracking-uri http://127.0.0.1:5000
+    """
+    from rfray.sharing import export_study
+    from rfray.sharing.packing import all_artifacts
+    from rfray.sharing.packing import without_weights as small
+    from rfray.tracking import store_answers
+
+    place = storage_at(storage, tracking_uri)
+    ledger = _ledger(place)
+    with store_answers(place.tracking_uri), _counted("runs written") as told:
+        keep = small if without_weights else all_artifacts
+        made = export_study(ledger, study, archive, keep, told)
+    click.echo(f"{archive}: {made.runs} runs of {study}, {made.size / 1e6:,.1f} MB")
+    if made.running:
+        click.echo(f"note: {made.running} runs have not ended and are not in it", err=True)
+    if made.withheld:
+        click.echo(f"note: {made.withheld} files of runs are not in it", err=True)
+
+
+@rfray.command("import")
+@click.argument("archive", metavar="ARCHIVE", type=click.Path(path_type=Path))
+@_storage_options
+def import_(archive: Path, storage: str | None, tracking_uri: str | None) -> None:
+    """Write a study that `rfray export` made one file of into a folder or a tracking server.
+
+    What is there already stays as it is, so it can be given again: to go on after an interruption,
+    or with a later export of the same study.
+
+    \b
+    rfray import quickstart.tar.zst
+    rfray import paper.tar.zst --tracking-uri http://127.0.0.1:5000
+    """
+    from rfray.pasteable import build_tables
+    from rfray.sharing import import_study, vetted
+
+    _wait_seconds_not_minutes()
+    place = storage_at(storage, tracking_uri)
+    checked = vetted(archive)
+    study = checked.form.study
+    with _counted("runs written") as told:
+        done = import_study(checked, place, told)
+    click.echo(
+        f"{study}: {done.new} runs imported, {done.completed} completed, {done.there} were there"
+    )
+    if done.other_plan:
+        click.echo(
+            f"note: {study} was planned otherwise here; that plan stays until the next sweep",
+            err=True,
+        )
+    click.echo(f"build the tables:  {build_tables(place, study)}")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave with its exit code; a user's mistake is one line."""
     gc.set_threshold(*_GARBAGE_THRESHOLDS)
@@ -342,6 +413,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _leave_with(message: str) -> None:
     click.echo(f"rfray: {' '.join(message.split())}", err=True)
     sys.exit(USAGE_ERROR)
+
+
+@contextmanager
+def _counted(what: str) -> Iterator[Callable[[str], None]]:
+    """Count on one line of a terminal what takes long; elsewhere say nothing."""
+    count = 0
+
+    def told(_name: str) -> None:
+        nonlocal count
+        count += 1
+        if sys.stderr.isatty():
+            click.echo(f"\r{count} {what}", nl=False, err=True)
+
+    try:
+        yield told
+    finally:
+        if count and sys.stderr.isatty():
+            click.echo("\r\033[K", nl=False, err=True)
 
 
 def _console() -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,18 +21,11 @@ from rfray.engine.scribe import Scribe
 from rfray.engine.standing import Standing, other_precision, standing
 from rfray.engine.view import Watcher
 from rfray.engine.worker import published_outcome
-from rfray.lease import Claim, Lease, folder_lock, settle_undriven
+from rfray.holding import study_held
 from rfray.plan import Node, Plan
 from rfray.reading import reading_shown
 from rfray.storage import Storage
-from rfray.tracking import (
-    LedgerWriter,
-    RunRecord,
-    check_store,
-    is_outage,
-    make_database,
-    store_answers,
-)
+from rfray.tracking import LedgerWriter, RunRecord, store_answers
 from rfray.watch import say, watching
 
 _INTERRUPTED_PATIENCE_SECONDS = 10.0
@@ -70,21 +63,12 @@ def prepared(plan: Plan, storage: Storage) -> Iterator[Prepared]:
         UserError: The storage cannot be written, the tracking store does not answer, or another
             sweep of this study runs.
     """
-    storage.make()
-    study = plan.study.name
-    moved = settle_undriven(storage.tracking_uri)
-    with ExitStack() as held:
-        claim = held.enter_context(folder_lock(storage.root, study))
-        if storage.embedded:
-            make_database(storage.database)
-        check_store(storage.tracking_uri)
+    with study_held(plan.study.name, storage) as held:
+        ledger = held.ledger
         with store_answers(storage.tracking_uri):
-            ledger = LedgerWriter(storage.tracking_uri, study)
-            # Whoever writes a folder's own database holds the folder's lock.
-            renew = _nothing if storage.embedded else held.enter_context(_leased(ledger, claim))
             ledger.describe(study_document(plan), describe_study(plan))
-            stands = _settled(plan, ledger, renew)
-        yield Prepared(plan, ledger, stands, renew, moved)
+            stands = _settled(plan, ledger, held.renew)
+        yield Prepared(plan, ledger, stands, held.renew, held.moved)
 
 
 def run_sweep(
@@ -250,23 +234,3 @@ def _end_strays(stands: Standing, ledger: LedgerWriter) -> None:
     """End the runs that nobody will take up: of a dead driver, or of an opening asked for twice."""
     for run in stands.strays:
         ledger.end_run(run.run_id, "KILLED", {"rfray.error": "nobody works on it any more"})
-
-
-@contextmanager
-def _leased(ledger: LedgerWriter, claim: Claim) -> Iterator[Callable[[], None]]:
-    """Hold the study in the tracking store; what renews the hold."""
-    lease = Lease(ledger, claim)
-    lease.take()
-    try:
-        yield lease.renew_if_due
-    finally:
-        try:
-            lease.give_up()
-        except Exception as error:
-            if not is_outage(error):
-                raise
-            # The store is away: the lease runs out by itself.
-
-
-def _nothing() -> None:
-    """There is no lease to renew."""

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from rfray.engine.assemble import demands
 from rfray.plan import Plan
 from rfray.precision import on_device, recorded_precision
-from rfray.tracking import RunRecord
-
-KEY_TAG = "rfray.key"
+from rfray.tracking import KEY_TAG, SUPERSEDED_TAG, RunRecord
 
 
 @dataclass(frozen=True)
@@ -31,11 +29,13 @@ class Standing:
 
 
 def standing(plan: Plan, runs: Iterable[RunRecord]) -> Standing:
-    """Sort the runs of a study, oldest first, by what they mean for `plan`."""
+    """Sort the runs of a study, oldest first, by what they mean for `plan`; superseded: nothing."""
     finished: dict[str, RunRecord] = {}
     unfinished: dict[str, RunRecord] = {}
     running: list[RunRecord] = []
     for run in runs:
+        if run.tags.get(SUPERSEDED_TAG):
+            continue
         key = run.tags.get(KEY_TAG, "")
         if key and run.status == "RUNNING":
             running.append(run)

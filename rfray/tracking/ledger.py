@@ -6,6 +6,7 @@ import json
 from collections.abc import Container, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from mlflow.tracking import MlflowClient
 
 from rfray.errors import UserError, nearest
 from rfray.tracking.places import Home, database_file, home_of, is_there, present_address
-from rfray.tracking.records import RunRecord, run_record
+from rfray.tracking.records import Measured, RunRecord, run_record
 from rfray.tracking.store import store_answers
 from rfray.tracking.transfers import fetch_artifact
 
@@ -90,6 +91,10 @@ class Ledger:
             )
         return document
 
+    def experiment_tags(self, study: str) -> dict[str, str]:
+        """All tags of the study's experiment; UserError if there is none."""
+        return dict(self._experiment(study).tags)
+
     def experiment_id(self, study: str) -> str:
         """MLflow's identifier of the study's experiment; UserError if there is none."""
         identifier: str = self._experiment(study).experiment_id
@@ -117,6 +122,15 @@ class Ledger:
         """(step, value) of one metric of one run, ordered by step."""
         history = self.client.get_metric_history(run_id, metric)
         return sorted((entry.step, entry.value) for entry in history)
+
+    def measured(self, run: RunRecord) -> Iterator[Measured]:
+        """All that a run has logged, metric by metric, each in the order of its steps."""
+        with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as threads:
+            names = sorted(run.metrics)
+            asked = partial(self.client.get_metric_history, run.run_id)
+            for name, history in zip(names, threads.map(asked, names), strict=True):
+                for entry in sorted(history, key=lambda entry: (entry.step, entry.timestamp)):
+                    yield name, entry.step, entry.value, entry.timestamp
 
     def metric_histories(
         self, run_ids: Sequence[str], metric: str

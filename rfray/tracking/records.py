@@ -11,6 +11,23 @@ from mlflow.entities import Run
 NOTE_TAG = "mlflow.note.content"
 """What MLflow shows as the description of a run or an experiment."""
 
+PARENT_TAG = "mlflow.parentRunId"
+STAGE_TAG = "rfray.stage"
+KEY_TAG = "rfray.key"
+DIGEST_TAG = "rfray.digest"
+
+ORIGIN_TAG = "rfray.origin"
+"""Of a run that was imported: its identifier in the store where it was computed."""
+
+WITHHELD_TAG = "rfray.withheld"
+"""Of such a run: artifacts that its archive did not hold, as a JSON list."""
+
+SUPERSEDED_TAG = "rfray.superseded"
+"""Why a finished run counts no longer; empty or absent if it does."""
+
+TAKEN_FROM_TAG = "rfray.taken_from"
+"""Of a run whose work another study had done: the run that computed it."""
+
 Measured = tuple[str, int, float, int]
 """Metric, step, value, milliseconds since the epoch."""
 

@@ -60,6 +60,19 @@ def store_answers(tracking_uri: str) -> Iterator[None]:
         raise _store_error(error, tracking_uri) from error
 
 
+@contextmanager
+def store_written(tracking_uri: str) -> Iterator[None]:
+    """Turn what keeps a store from being written into a UserError: read-only, full, away."""
+    try:
+        yield
+    except (MlflowException, requests.RequestException, OSError) as error:
+        raise UserError(
+            f"it could not be written: {first_line(error)}",
+            where=tracking_uri,
+            do="mend that, then give the same command again: it goes on where it stopped",
+        ) from error
+
+
 def _store_error(error: Exception, tracking_uri: str) -> UserError:
     if is_outage(error) or not isinstance(error, MlflowException):
         what, do = "does not answer", "check the address, and that the server runs"
