@@ -7,8 +7,9 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from rfray.engine.executor import Executor
     from rfray.forecast import SlotKind
     from rfray.plan import Plan
-    from rfray.tracking import Ledger, RunRecord
+    from rfray.tracking import Elsewhere, Ledger, RunRecord
 
 DONE, SOME_FAILED, USAGE_ERROR = 0, 1, 2
 
@@ -110,6 +111,7 @@ def plan(
     rfray plan quickstart axes.seed=[0,1,2]
     rfray plan paper --slots 64 --price 2.5
     """
+    from rfray.engine.reuse import reusable
     from rfray.engine.standing import standing
     from rfray.forecast import expected_schedule
     from rfray.plan_report import plan_json, plan_text, schedule_json, schedule_text
@@ -117,12 +119,17 @@ def plan(
     if price is not None and slots is None:
         raise UserError("a price needs slots to pay for", where="--price", do="add --slots N")
     planned = _plan(arguments)
-    finished = standing(planned, _runs(planned, storage_at(storage, tracking_uri))).finished
-    data, text = plan_json(planned, set(finished)), plan_text(planned, set(finished))
+    place = storage_at(storage, tracking_uri)
+    stands = standing(planned, _runs(planned, place))
+    finished = stands.finished
+    found = reusable(planned, stands, partial(_found_elsewhere, planned, place))
+    taken = {key: source.computed[0] for key, source in found.items()}
+    data, text = plan_json(planned, finished, taken), plan_text(planned, finished, taken)
     if not slots:
         _show(as_json, data, text)
         return
-    schedule, basis = expected_schedule(planned, finished, slots, kind)
+    done = {**finished, **{key: source.run for key, source in found.items()}}
+    schedule, basis = expected_schedule(planned, done, slots, kind)
     data["schedule"] = schedule_json(schedule, basis, price)
     _show(as_json, data, text, schedule_text(schedule, f"{kind.upper()}s", basis, price))
 
@@ -389,6 +396,44 @@ def import_(archive: Path, storage: str | None, tracking_uri: str | None) -> Non
     click.echo(f"build the tables:  {build_tables(place, study)}")
 
 
+@rfray.command("redo")
+@click.argument("study", metavar="SWEEP")
+@click.argument("run")
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@_storage_options
+def redo_(
+    study: str,
+    run: str,
+    overrides: tuple[str, ...],
+    storage: str | None,
+    tracking_uri: str | None,
+) -> None:
+    """Have one run of a study, and all that follows it, computed anew by the next sweep.
+
+    The old runs stay in MLflow, superseded: tables pass them over. Give the changes that the sweep
+    was given, for what follows the run is what the plan says.
+
+    \b
+    rfray redo quickstart vgg19_rf-digits-k3-seed1/train
+    rfray redo quickstart vgg19_rf-digits-k3-seed2/train axes.seed=[0,1,2]
+    """
+    from rfray.pasteable import sweep_again
+    from rfray.redo import following, redo
+
+    arguments = [study, *overrides]
+    planned = _plan(arguments)
+    following(planned, run)
+    place = storage_at(storage, tracking_uri)
+    _ledger(place).experiment_id(planned.study.name)
+    done = redo(planned, place, run)
+    for name in done.names:
+        click.echo(f"superseded: {name}")
+    if done.beside:
+        click.echo(f"note: {done.beside} finished runs are not in this plan and stay", err=True)
+    options = {"--storage": storage, "--tracking-uri": tracking_uri}
+    click.echo(f"to compute them:  {sweep_again(arguments, options)}")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave with its exit code; a user's mistake is one line."""
     gc.set_threshold(*_GARBAGE_THRESHOLDS)
@@ -493,6 +538,13 @@ def _runs(planned: Plan, place: Storage) -> list[RunRecord]:
     ledger = _ledger(place)
     name = planned.study.name
     return list(ledger.runs(name)) if name in ledger.studies() else []
+
+
+def _found_elsewhere(planned: Plan, place: Storage, keys: Collection[str]) -> dict[str, Elsewhere]:
+    """What other studies of a store have done; nothing where the storage is not there yet."""
+    if place.embedded and not place.database.is_file():
+        return {}
+    return _ledger(place).finished_elsewhere(planned.study.name, keys)
 
 
 def _show(as_json: bool, data: Any, *texts: Any) -> None:

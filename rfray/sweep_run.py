@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +17,7 @@ from rfray.engine.drive import Driver
 from rfray.engine.executor import Executor
 from rfray.engine.frontier import Frontier, State
 from rfray.engine.records import closing_tags, describe_study, missing_params, study_document
+from rfray.engine.reuse import taken_words
 from rfray.engine.scribe import Scribe
 from rfray.engine.standing import Standing, other_precision, standing
 from rfray.engine.view import Watcher
@@ -25,6 +26,7 @@ from rfray.holding import study_held
 from rfray.plan import Node, Plan
 from rfray.reading import reading_shown
 from rfray.storage import Storage
+from rfray.taking import take_over
 from rfray.tracking import LedgerWriter, RunRecord, store_answers
 from rfray.watch import say, watching
 
@@ -41,6 +43,7 @@ class Prepared:
         standing: What the ledger holds of the plan.
         renew: Says to other drivers that this one lives; UserError if one has taken over.
         moved: What was said of studies whose artifacts lay elsewhere than MLflow knew.
+        taken: How many runs it has just taken over, by the study that computed them.
     """
 
     plan: Plan
@@ -48,6 +51,7 @@ class Prepared:
     standing: Standing
     renew: Callable[[], None]
     moved: list[str]
+    taken: Mapping[str, int]
 
     @property
     def missing(self) -> int:
@@ -68,7 +72,10 @@ def prepared(plan: Plan, storage: Storage) -> Iterator[Prepared]:
         with store_answers(storage.tracking_uri):
             ledger.describe(study_document(plan), describe_study(plan))
             stands = _settled(plan, ledger, held.renew)
-        yield Prepared(plan, ledger, stands, held.renew, held.moved)
+            taken = take_over(plan, stands, ledger, held.renew)
+            if taken:
+                stands = standing(plan, ledger.runs(plan.study.name))
+        yield Prepared(plan, ledger, stands, held.renew, held.moved, Counter(taken.values()))
 
 
 def run_sweep(
@@ -140,6 +147,8 @@ def sweep_study(
     with prepared(plan, storage) as ready:
         for moved in ready.moved:
             say(console, f"note: {moved}")
+        if ready.taken:
+            say(console, f"{name}: {taken_words(ready.taken)}")
         if ready.missing == 0:
             say(console, f"{name}: all {total} runs are done")
             return True

@@ -28,6 +28,9 @@ SUPERSEDED_TAG = "rfray.superseded"
 TAKEN_FROM_TAG = "rfray.taken_from"
 """Of a run whose work another study had done: the run that computed it."""
 
+TAKEN_FROM_STUDY_TAG = "rfray.taken_from_study"
+"""Likewise: the study that it stands in."""
+
 Measured = tuple[str, int, float, int]
 """Metric, step, value, milliseconds since the epoch."""
 
@@ -66,6 +69,28 @@ class RunRecord:
     tags: dict[str, str]
     params: dict[str, str]
     metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """A finished run of another study.
+
+    Attributes:
+        study: The study.
+        run: The run.
+    """
+
+    study: str
+    run: RunRecord
+
+    @property
+    def computed(self) -> tuple[str, str]:
+        """The study and the run that computed it: another one, where this study took it over."""
+        tags = self.run.tags
+        return (
+            tags.get(TAKEN_FROM_STUDY_TAG, self.study),
+            tags.get(TAKEN_FROM_TAG, self.run.run_id),
+        )
 
 
 def run_record(run: Run) -> RunRecord:
