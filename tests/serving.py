@@ -28,10 +28,16 @@ def served(folder):
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
     address = f"http://127.0.0.1:{port}"
-    wait_until_healthy(address, process)
-    yield address
-    os.killpg(process.pid, signal.SIGTERM)
-    process.wait(timeout=30)
+    try:
+        wait_until_healthy(address, process)
+        yield address
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(timeout=30)
+        except subprocess.TimeoutExpired:  # a machine with much else to do
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def wait_until_healthy(address, process):
