@@ -387,15 +387,16 @@ def test_a_store_in_use_or_too_small_is_refused_and_loses_nothing(
     assert told_by(there) == told_by(here)
 
 
-def test_a_disk_that_fills_up_is_told_and_the_import_goes_on(archive, there, here, capsys):
+def test_a_disk_that_fills_up_is_told_and_the_import_goes_on(
+    archive, there, here, tmp_path, capsys
+):
     there.make()
+    make_database(there.database)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
-        line = refused(capsys, "import", archive, "--storage", there.root)
+        line = refused(capsys, "import", archive, "--storage", tmp_path / "small")
         assert "the database cannot be made" in line
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        make_database(there.database)
         resource.setrlimit(resource.RLIMIT_FSIZE, (there.database.stat().st_size, limits[1]))
         line = refused(capsys, "import", archive, "--storage", there.root)
         assert "could not be written" in line
@@ -415,7 +416,7 @@ def test_a_store_that_is_read_only_is_told(archive, there, capsys):
         no = "SELECT RAISE(ABORT, 'attempt to write a readonly database')"
         database.execute(f"CREATE TRIGGER no BEFORE INSERT ON runs BEGIN {no}; END")
     line = refused(capsys, "import", archive, "--storage", there.root)
-    assert "readonly database" in line
+    assert "could not be written" in line
     assert runs_at(there) == []
 
 
