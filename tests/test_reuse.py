@@ -6,7 +6,7 @@ import json
 import shutil
 
 import pytest
-from test_sharing import SMALL, exit_code, quiet, refused, runs_at, sweep, tables
+from test_sharing import SMALL, exit_code, last_line, quiet, refused, runs_at, sweep, tables
 from tiny_study import TINY_SWEEP
 
 from rfray.artifacts import local_path
@@ -171,9 +171,9 @@ def test_what_cannot_be_redone_is_refused_in_one_line(folder, place, tmp_path, c
     assert f"did you mean '{TRAIN}'?" in line
     line = refused(capsys, *redo, TRAIN, *SMALL, "--storage", tmp_path / "nothing")
     assert "there are no results here" in line
-    line = refused(capsys, *redo, TRAIN, *SMALL, "name=none", "--storage", place.root)
+    line = last_line(capsys, *redo, TRAIN, *SMALL, "name=none", "--storage", place.root)
     assert "no study 'none'" in line
     with folder_lock(place.root, "tiny"):
-        line = refused(capsys, *redo, TRAIN, *SMALL, "--storage", place.root)
+        line = last_line(capsys, *redo, TRAIN, *SMALL, "--storage", place.root)
         assert "already runs" in line
     assert not any(run.tags.get(SUPERSEDED_TAG) for run in runs_at(place))

@@ -358,12 +358,12 @@ def test_an_export_writes_over_nothing_and_leaves_nothing_half(folder, here, tmp
     copied = shutil.copytree(here.root, tmp_path / "copied")
     weights = next(copied.rglob("model.safetensors"))
     weights.write_bytes(b"?")
-    line = refused_note(capsys, "export", "tiny", tmp_path / "x", "--storage", copied)
+    line = last_line(capsys, "export", "tiny", tmp_path / "x", "--storage", copied)
     assert "'model.safetensors'" in line
     assert sorted(path.name for path in tmp_path.iterdir()) == ["copied", "kept"]
 
 
-def refused_note(capsys, *arguments):
+def last_line(capsys, *arguments):
     """The last line of a command that also tells of something."""
     capsys.readouterr()
     assert exit_code(*arguments) == 2
