@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+import re
 import resource
 import shutil
 import sqlite3
@@ -211,7 +212,9 @@ def test_without_weights_it_is_small_and_the_weights_can_follow(
     }  # fmt: skip
 
 
-def test_a_reader_without_rfray_finds_csv_files_and_a_readme(archive, here, tmp_path):
+def test_a_reader_without_rfray_finds_csv_files_and_a_readme(
+    archive, here, tmp_path, monkeypatch, capsys
+):
     with (
         archive.open("rb") as file,
         zstandard.ZstdDecompressor().stream_reader(file) as plain,
@@ -219,7 +222,10 @@ def test_a_reader_without_rfray_finds_csv_files_and_a_readme(archive, here, tmp_
     ):
         tar.extractall(tmp_path, filter="data")
     study = tmp_path / "tiny"
-    assert "pandas.read_csv" in (study / "README.md").read_text()
+    (example,) = re.findall("```python\n(.*?)```", (study / "README.md").read_text(), re.DOTALL)
+    monkeypatch.chdir(study)
+    exec(example, {})
+    assert "train_loss" in capsys.readouterr().out
     rows = list(csv.DictReader((study / "runs.csv").open()))
     runs = {run.run_id: run for run in runs_at(here)}
     assert {row["run_id"] for row in rows} == set(runs)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
@@ -94,6 +95,14 @@ class RunCopy(Parameters):
 def origin_of(run: RunRecord) -> str:
     """Where a run was computed first: its own identifier, or that of the run it is a copy of."""
     return run.tags.get(ORIGIN_TAG, run.run_id)
+
+
+def withheld_of(run: RunRecord) -> set[str]:
+    """Artifacts that the archive of an imported run did not hold."""
+    try:
+        return {str(name) for name in json.loads(run.tags.get(WITHHELD_TAG) or "[]")}
+    except (ValueError, TypeError):
+        return set()  # somebody has edited the tag
 
 
 def run_copy(run: RunRecord, runs: Mapping[str, RunRecord], withheld: Sequence[str]) -> RunCopy:

@@ -26,7 +26,6 @@ from rfray.study import StudyName
 from rfray.tracking import (
     DIGEST_TAG,
     NOTE_TAG,
-    WITHHELD_TAG,
     Ledger,
     RunRecord,
     artifact_at_hand,
@@ -192,8 +191,7 @@ def _write_run(
     there = artifact_names(run.artifact_uri, ledger.tracking_uri)
     names = [name for name in there if keep(name)]
     recorded = _recorded_digests(ledger, run, there)
-    before = json.loads(run.tags.get(WITHHELD_TAG) or "[]")
-    missing = sorted({*there, *recorded, *before} - set(names))
+    missing = sorted({*there, *recorded, *contents.withheld_of(run)} - set(names))
     copy = contents.run_copy(run, runs, missing)
     pack.text(f"{folder}/{contents.RUN}", [copy.model_dump_json(indent=1)], ended)
     measured = contents.metrics_text(ledger.measured(run))

@@ -199,8 +199,7 @@ class _Importer:
             told = {SUPERSEDED_TAG: copy.tags[SUPERSEDED_TAG]}
             self._ledger.log(known.run_id, {}, [], told)
             self._by_key.pop(known.tags.get(KEY_TAG, ""), None)
-        withheld = set(json.loads(known.tags.get(WITHHELD_TAG) or "[]"))
-        lacking = withheld - set(copy.withheld)
+        lacking = contents.withheld_of(known) - set(copy.withheld)
         if lacking and known.tags.get(DIGEST_TAG) == copy.tags.get(DIGEST_TAG):
             self._told(copy.name)
             there = artifact_names(known.artifact_uri, self._ledger.tracking_uri)
