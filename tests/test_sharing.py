@@ -35,7 +35,15 @@ from rfray.sharing.seal import SEAL_BYTES, seal
 from rfray.storage import storage_at
 from rfray.sweep_file import load_study, shipped_folder
 from rfray.sweep_run import prepared, run_sweep
-from rfray.tracking import KEY_TAG, ORIGIN_TAG, PARENT_TAG, STUDY_TAG, Ledger, make_database
+from rfray.tracking import (
+    KEY_TAG,
+    ORIGIN_TAG,
+    PARENT_TAG,
+    STUDY_TAG,
+    Ledger,
+    LedgerWriter,
+    make_database,
+)
 
 pytestmark = pytest.mark.xdist_group("sharing")
 
@@ -398,12 +406,12 @@ def test_a_disk_that_fills_up_is_told_and_the_import_goes_on(
 ):
     there.make()
     make_database(there.database)
+    LedgerWriter(there.tracking_uri, "tiny")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
         line = refused(capsys, "import", archive, "--storage", tmp_path / "small")
         assert "the database cannot be made" in line
-        resource.setrlimit(resource.RLIMIT_FSIZE, (there.database.stat().st_size, limits[1]))
         line = refused(capsys, "import", archive, "--storage", there.root)
         assert "could not be written" in line
         assert "goes on where it stopped" in line
