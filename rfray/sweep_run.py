@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import subprocess
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,22 +16,17 @@ from rfray.engine.drive import Driver
 from rfray.engine.executor import Executor
 from rfray.engine.frontier import Frontier, State
 from rfray.engine.records import closing_tags, describe_study, missing_params, study_document
+from rfray.engine.reuse import taken_words
 from rfray.engine.scribe import Scribe
 from rfray.engine.standing import Standing, standing
 from rfray.engine.view import Watcher
 from rfray.engine.worker import published_outcome
-from rfray.lease import Claim, Lease, folder_lock, settle_undriven
+from rfray.holding import study_held
 from rfray.plan import Node, Plan
 from rfray.reading import reading_shown
 from rfray.storage import Storage
-from rfray.tracking import (
-    LedgerWriter,
-    RunRecord,
-    check_store,
-    is_outage,
-    make_database,
-    store_answers,
-)
+from rfray.taking import take_over
+from rfray.tracking import LedgerWriter, RunRecord, store_answers
 from rfray.watch import say, watching
 
 _INTERRUPTED_PATIENCE_SECONDS = 10.0
@@ -47,6 +42,7 @@ class Prepared:
         standing: What the ledger holds of the plan.
         renew: Says to other drivers that this one lives; UserError if one has taken over.
         moved: What was said of studies whose artifacts lay elsewhere than MLflow knew.
+        taken: How many runs it has just taken over, by the study that computed them.
     """
 
     plan: Plan
@@ -54,6 +50,7 @@ class Prepared:
     standing: Standing
     renew: Callable[[], None]
     moved: list[str]
+    taken: Mapping[str, int]
 
     @property
     def missing(self) -> int:
@@ -69,21 +66,15 @@ def prepared(plan: Plan, storage: Storage) -> Iterator[Prepared]:
         UserError: The storage cannot be written, the tracking store does not answer, or another
             sweep of this study runs.
     """
-    storage.make()
-    study = plan.study.name
-    moved = settle_undriven(storage.tracking_uri)
-    with ExitStack() as held:
-        claim = held.enter_context(folder_lock(storage.root, study))
-        if storage.embedded:
-            make_database(storage.database)
-        check_store(storage.tracking_uri)
+    with study_held(plan.study.name, storage) as held:
+        ledger = held.ledger
         with store_answers(storage.tracking_uri):
-            ledger = LedgerWriter(storage.tracking_uri, study)
-            # Whoever writes a folder's own database holds the folder's lock.
-            renew = _nothing if storage.embedded else held.enter_context(_leased(ledger, claim))
             ledger.describe(study_document(plan), describe_study(plan))
-            stands = _settled(plan, ledger, renew)
-        yield Prepared(plan, ledger, stands, renew, moved)
+            stands = _settled(plan, ledger, held.renew)
+            taken = take_over(plan, stands, ledger, held.renew)
+            if taken:
+                stands = standing(plan, ledger.runs(plan.study.name))
+        yield Prepared(plan, ledger, stands, held.renew, held.moved, Counter(taken.values()))
 
 
 def run_sweep(
@@ -155,6 +146,8 @@ def sweep_study(
     with prepared(plan, storage) as ready:
         for moved in ready.moved:
             say(console, f"note: {moved}")
+        if ready.taken:
+            say(console, f"{name}: {taken_words(ready.taken)}")
         if ready.missing == 0:
             say(console, f"{name}: all {total} runs are done")
             return True
@@ -237,23 +230,3 @@ def _end_strays(stands: Standing, ledger: LedgerWriter) -> None:
     """End the runs that nobody will take up: of a dead driver, or of an opening asked for twice."""
     for run in stands.strays:
         ledger.end_run(run.run_id, "KILLED", {"rfray.error": "nobody works on it any more"})
-
-
-@contextmanager
-def _leased(ledger: LedgerWriter, claim: Claim) -> Iterator[Callable[[], None]]:
-    """Hold the study in the tracking store; what renews the hold."""
-    lease = Lease(ledger, claim)
-    lease.take()
-    try:
-        yield lease.renew_if_due
-    finally:
-        try:
-            lease.give_up()
-        except Exception as error:
-            if not is_outage(error):
-                raise
-            # The store is away: the lease runs out by itself.
-
-
-def _nothing() -> None:
-    """There is no lease to renew."""

@@ -12,11 +12,10 @@ from rfray.engine.job import Outcome
 from rfray.naming import shown
 from rfray.plan import Node, Plan
 from rfray.stages.registry import stages
-from rfray.tracking import NOTE_TAG, RunOpening, RunRecord
+from rfray.tracking import DIGEST_TAG, NOTE_TAG, RunOpening, RunRecord
 from rfray.turning import turned_document
 
 ATTEMPT_TAG = "rfray.attempt"
-DIGEST_TAG = "rfray.digest"
 
 _TRACEBACK_CHARACTERS = 4000
 

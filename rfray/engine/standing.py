@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from rfray.engine.assemble import demands
 from rfray.plan import Plan
 from rfray.precision import on_device, recorded_precision
-from rfray.tracking import RunRecord
-
-KEY_TAG = "rfray.key"
+from rfray.tracking import KEY_TAG, SUPERSEDED_TAG, RunRecord
 
 
 @dataclass(frozen=True)
@@ -23,11 +21,13 @@ class Standing:
             died), FAILED or KILLED.
         strays: Other RUNNING runs: of nodes that the plan does not hold, and those that another run
             of the same node has overtaken.
+        redone: Keys of what `rfray redo` had superseded.
     """
 
     finished: Mapping[str, RunRecord]
     unfinished: Mapping[str, RunRecord]
     strays: tuple[RunRecord, ...]
+    redone: frozenset[str] = frozenset()
 
 
 def standing(plan: Plan, runs: Iterable[RunRecord]) -> Standing:
@@ -35,8 +35,12 @@ def standing(plan: Plan, runs: Iterable[RunRecord]) -> Standing:
     finished: dict[str, RunRecord] = {}
     unfinished: dict[str, RunRecord] = {}
     running: list[RunRecord] = []
+    redone: set[str] = set()
     for run in runs:
         key = run.tags.get(KEY_TAG, "")
+        if run.tags.get(SUPERSEDED_TAG):
+            redone.add(key)
+            continue
         if key and run.status == "RUNNING":
             running.append(run)
         if key in plan.nodes:
@@ -44,7 +48,7 @@ def standing(plan: Plan, runs: Iterable[RunRecord]) -> Standing:
     left = {key: run for key, run in unfinished.items() if key not in finished}
     taken_up = {run.run_id for run in left.values()}
     strays = tuple(run for run in running if run.run_id not in taken_up)
-    return Standing(finished, left, strays)
+    return Standing(finished, left, strays, frozenset(redone))
 
 
 def other_precision(plan: Plan, stands: Standing, *, gpus: bool) -> str:

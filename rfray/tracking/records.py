@@ -11,6 +11,26 @@ from mlflow.entities import Run
 NOTE_TAG = "mlflow.note.content"
 """What MLflow shows as the description of a run or an experiment."""
 
+PARENT_TAG = "mlflow.parentRunId"
+STAGE_TAG = "rfray.stage"
+KEY_TAG = "rfray.key"
+DIGEST_TAG = "rfray.digest"
+
+ORIGIN_TAG = "rfray.origin"
+"""Of a run that was imported: its identifier in the store where it was computed."""
+
+WITHHELD_TAG = "rfray.withheld"
+"""Of such a run: artifacts that its archive did not hold, as a JSON list."""
+
+SUPERSEDED_TAG = "rfray.superseded"
+"""Why a finished run counts no longer; empty or absent if it does."""
+
+TAKEN_FROM_TAG = "rfray.taken_from"
+"""Of a run whose work another study had done: the run that computed it."""
+
+TAKEN_FROM_STUDY_TAG = "rfray.taken_from_study"
+"""Likewise: the study that it stands in."""
+
 Measured = tuple[str, int, float, int]
 """Metric, step, value, milliseconds since the epoch."""
 
@@ -49,6 +69,28 @@ class RunRecord:
     tags: dict[str, str]
     params: dict[str, str]
     metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """A finished run of another study.
+
+    Attributes:
+        study: The study.
+        run: The run.
+    """
+
+    study: str
+    run: RunRecord
+
+    @property
+    def computed(self) -> tuple[str, str]:
+        """The study and the run that computed it: another one, where this study took it over."""
+        tags = self.run.tags
+        return (
+            tags.get(TAKEN_FROM_STUDY_TAG, self.study),
+            tags.get(TAKEN_FROM_TAG, self.run.run_id),
+        )
 
 
 def run_record(run: Run) -> RunRecord:
