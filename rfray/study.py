@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import chain
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -22,6 +24,7 @@ from rfray.data.background import colour_problem
 from rfray.data.registry import at_size
 from rfray.errors import UserError, in_words, nearest
 from rfray.grid import Grid, Point
+from rfray.models.outside import AS_IT_IS, has_one_width
 from rfray.naming import SAMPLE, SEARCH, TRAIN
 from rfray.parameters import NOTHING_TWICE, Parameters
 from rfray.plugins import ByPlugins
@@ -283,7 +286,13 @@ class Study(Parameters):
 
     @property
     def grid(self) -> Grid:
-        """What varies, data sets with the size of their pictures."""
+        """What varies, data sets with the size of their pictures.
+
+        A single width is one for rfray's own networks: those from outside have theirs.
+        """
+        return _with_own_widths(self._written_grid())
+
+    def _written_grid(self) -> Grid:
         return Grid(
             axes=self._axes(),
             zipped=[self._sized(entry) for entry in _given_each(self.zip)],
@@ -377,6 +386,25 @@ class Study(Parameters):
             return Cell.model_fields[name].get_default()
         stage, _, leaf = name.rpartition(".")
         return getattr(getattr(self, stage, None), leaf, None)
+
+
+def _with_own_widths(written: Grid) -> Grid:
+    """The grid with its only width given to the networks that can have another."""
+    widths = written.axes.get("width", ())
+    entries = ([entry["arch"]] for entry in written.zipped if "arch" in entry)
+    archs = dict.fromkeys(chain(written.axes.get("arch", ()), *entries))
+    of_one = [arch for arch in archs if has_one_width(arch)]
+    if not of_one or len(widths) != 1 or widths[0] == AS_IT_IS:
+        return written
+    axes = {name: values for name, values in written.axes.items() if name != "width"}
+    others = [arch for arch in archs if arch not in of_one]
+    if not others:
+        return replace(written, axes={**axes, "width": [float(AS_IT_IS)]})
+    rules = [
+        grid.When({"arch": of_one}, {"width": float(AS_IT_IS)}),
+        grid.When({"arch": others}, {"width": widths[0]}),
+    ]
+    return replace(written, axes=axes, when=[*written.when, *rules])
 
 
 def _given(model: BaseModel) -> dict[str, Any]:
