@@ -27,7 +27,8 @@ def test_the_quickstart_has_every_run_of_the_study():
     plan = make_plan(load_study("quickstart"))
     assert len(plan.cells) == 16
     assert Counter(node.stage for node in plan.nodes.values()) == {
-        "train": 16, "prune": 80, "finetune": 80, "hessian": 32, "cka": 8, "importance": 8,
+        "train": 16, "prune": 80, "finetune": 80, "hessian": 32, "cka": 16, "barrier": 8,
+        "erf": 32, "probe": 16, "saturation": 32, "importance": 8,
     }  # fmt: skip
 
 
