@@ -138,7 +138,11 @@ IN_A_STUDY = [
         "is an axis, which this would override",
     ),
     ("when=[{if: {seed: 9}, set: {train.epochs: 2}}]", "when.0.if", "holds for no combination"),
-    ("when=[{if: {seed: 0}, set: {landscape.points: 2}}]", "when.0.set.landscape.points", "can vary"),
+    (
+        "when=[{if: {seed: 0}, set: {landscape.points: 2}}]",
+        "when.0.set.landscape.points",
+        "can vary",
+    ),
     (".=3", "", "'.=3' is no override (write key=value"),
 ]
 

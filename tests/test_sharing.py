@@ -434,6 +434,7 @@ def test_a_store_that_is_read_only_is_told(archive, there, capsys):
     assert runs_at(there) == []
 
 
+@pytest.mark.long
 def test_on_a_server_it_gives_the_same_tables_and_grows(folder, archive, here, tmp_path):
     with served(tmp_path) as address:
         there = storage_at(str(tmp_path / "there"), address)
