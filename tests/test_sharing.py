@@ -228,7 +228,7 @@ def test_a_reader_without_rfray_finds_csv_files_and_a_readme(
         zstandard.ZstdDecompressor().stream_reader(file) as plain,
         tarfile.open(fileobj=plain, mode="r|") as tar,
     ):
-        tar.extractall(tmp_path, filter="data")
+        tar.extractall(tmp_path)
     study = tmp_path / "tiny"
     (example,) = re.findall("```python\n(.*?)```", (study / "README.md").read_text(), re.DOTALL)
     monkeypatch.chdir(study)
