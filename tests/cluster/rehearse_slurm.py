@@ -37,8 +37,12 @@ from small_slurm import NODES, SmallSlurm, missing_tools
 from rfray.engine.cluster_probe import Answer, ask
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-TINY = ["axes.arch=[vgg19_rf]", "train.images_per_epoch=128", "prune.rates=[0.9]", "hessian.n=1"]
 STAGES = ("train", "prune", "finetune", "hessian", "cka", "importance")
+OTHERS = ("barrier", "erf", "probe", "saturation")
+TINY = [
+    "axes.arch=[vgg19_rf]", "train.images_per_epoch=128", "prune.rates=[0.9]", "hessian.n=1",
+    "cka.at=[trained]", *(f"{stage}=false" for stage in OTHERS),
+]  # fmt: skip
 CALM = [
     "quickstart", "name=calm", *TINY, "axes.kernel_size=[4,5]", "axes.seed=[0,1]",
     "train.epochs=100", *(f"resources.{stage}.retries=0" for stage in STAGES),
