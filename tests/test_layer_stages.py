@@ -15,6 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from rfray.analysis import analyze, load_report
 from rfray.cell import Cell
 from rfray.data.device import normalised, resident
+from rfray.data.subset import chosen_images
 from rfray.numerics.errors import NumericsError
 from rfray.plan import make_plan
 from rfray.stages import probe, saturation
@@ -22,7 +23,6 @@ from rfray.stages.saturation import Saturation
 from rfray.stages.stage import Input, StageContext
 from rfray.sweep_file import load_study
 from rfray.training.layer_features import (
-    chosen_images,
     each_place,
     place_mean,
     pooled_features,

@@ -150,23 +150,17 @@ def _pairs(sources: Sequence[Input], wanted: int | str) -> list[tuple[Input, Inp
 
 
 def _images(context: StageContext[BarrierParameters]) -> _Images:
-    from rfray.data.dataset import Split
-    from rfray.data.device import gathered, normalised, resident
-    from rfray.data.subset import fixed_subset
+    from rfray.data.device import normalised, resident
+    from rfray.data.subset import chosen_images
 
     cell, parameters = context.cell, context.parameters
     dataset = resident(cell.dataset, context.device, cell.validation)
     train, facts = dataset.train, dataset.facts
-
-    def chosen(wanted: int) -> Split:
-        places = fixed_subset(len(train), wanted).to(context.device)
-        return Split(gathered(train.images, places), train.labels[places])
-
     estimates = parameters.batch_norm == "estimate" and cell.network.batch_norms
     return _Images(
-        train=chosen(parameters.train_images),
+        train=chosen_images(train, parameters.train_images),
         test=dataset.test,
-        statistics=normalised(chosen(parameters.statistics_images).images, facts)
+        statistics=normalised(chosen_images(train, parameters.statistics_images).images, facts)
         if estimates
         else None,
         facts=facts,

@@ -169,7 +169,7 @@ def _gradients(
     import torch
 
     from rfray.data.device import normalised, resident
-    from rfray.data.subset import fixed_subset
+    from rfray.data.subset import chosen_images
     from rfray.numerics.precision import full_precision
     from rfray.training.effective_field import squared_gradients
     from rfray.training.weights import load_module
@@ -178,8 +178,7 @@ def _gradients(
     weights = context.input("train").artifact(_WEIGHTS[str(context.variant["at"])])
     module = load_module(cell, weights, context.device).eval()
     dataset = resident(cell.dataset, context.device, cell.validation)
-    chosen = fixed_subset(len(dataset.test), parameters.images).to(context.device)
-    images = normalised(dataset.test.images[chosen], dataset.facts)
+    images = normalised(chosen_images(dataset.test, parameters.images).images, dataset.facts)
     done = each_second("gradients of central units", parameters.images, "images")
     with full_precision(torch.device(context.device)):
         return squared_gradients(module, names, images, parameters.micro_batch, done)

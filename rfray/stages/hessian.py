@@ -128,7 +128,7 @@ def _settings(context: StageContext[HessianParameters]) -> Settings:
 
 def _problem(context: StageContext[HessianParameters]) -> Problem:
     from rfray.data.device import normalised, resident
-    from rfray.data.subset import fixed_subset
+    from rfray.data.subset import chosen_images
     from rfray.models.folded import FoldedModule
     from rfray.numerics.hessian import hessian_operator
     from rfray.training.weights import load_module
@@ -137,9 +137,8 @@ def _problem(context: StageContext[HessianParameters]) -> Problem:
     weights = context.input("train").artifact(_WEIGHTS[str(context.variant["at"])])
     module = load_module(cell, weights, context.device).eval()
     dataset = resident(cell.dataset, context.device, cell.validation)
-    chosen = fixed_subset(len(dataset.train), parameters.images).to(context.device)
-    images = normalised(dataset.train.images[chosen], dataset.facts)
-    labels = dataset.train.labels[chosen]
+    chosen = chosen_images(dataset.train, parameters.images)
+    images, labels = normalised(chosen.images, dataset.facts), chosen.labels
     operator = hessian_operator(
         FoldedModule(module), images, labels, micro_batch=parameters.micro_batch
     )

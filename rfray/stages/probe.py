@@ -165,7 +165,8 @@ def layer_groups(
 def _probes(context: StageContext[ProbeParameters]) -> Iterator[Probed]:
     """The layers' probes, first to last, with few layers' features in memory."""
     from rfray.data.device import resident
-    from rfray.training.layer_features import chosen_images, pooled_features
+    from rfray.data.subset import chosen_images
+    from rfray.training.layer_features import pooled_features
     from rfray.training.weights import load_module
 
     cell, parameters = context.cell, context.parameters

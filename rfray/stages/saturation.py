@@ -81,7 +81,8 @@ def work(parameters: SaturationParameters, cell: Cell) -> float:
 def run(context: StageContext[SaturationParameters]) -> None:
     """Report `saturation` by layer and its mean; leave `saturation.csv` and `saturation.png`."""
     from rfray.data.device import resident
-    from rfray.training.layer_features import chosen_images, each_place, place_mean, show_features
+    from rfray.data.subset import chosen_images
+    from rfray.training.layer_features import each_place, place_mean, show_features
     from rfray.training.weights import load_module
 
     cell, parameters, started = context.cell, context.parameters, time.perf_counter()

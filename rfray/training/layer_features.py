@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from rfray.data.dataset import DatasetFacts, Split
-from rfray.data.device import gathered, normalised
+from rfray.data.dataset import DatasetFacts
+from rfray.data.device import normalised
 from rfray.models.module import NetworkModule
 from rfray.numerics.live_taps import without_dead_taps
 from rfray.numerics.precision import full_precision
@@ -96,18 +96,3 @@ def each_place(features: Tensor) -> Tensor:
         features: (images, channels, height, width), or (images, features), which stay as they are.
     """
     return features.movedim(1, -1).flatten(0, -2)
-
-
-def chosen_images(split: Split, wanted: int) -> Split:
-    """So many of the images, or all if there are fewer; the same ones in every run.
-
-    A random subset: a data set sorted by class must not give one class.
-
-    Args:
-        split: On any device.
-        wanted: How many.
-    """
-    generator = torch.Generator().manual_seed(0)
-    order = torch.randperm(len(split), generator=generator)[:wanted].sort().values
-    chosen = order.to(split.labels.device)
-    return Split(gathered(split.images, chosen), split.labels[chosen])
