@@ -26,8 +26,10 @@ from side_by_side import print_and_write, versions
 
 from rfray.engine.drive import Driver
 from rfray.engine.executor import Ended, Event
-from rfray.engine.frontier import Occupancy
 from rfray.engine.job import Job, Outcome
+from rfray.engine.machine import GIB, Machine
+from rfray.engine.places import Occupancy
+from rfray.engine.prospects import Bundle
 from rfray.engine.records import run_opening, study_document
 from rfray.engine.scribe import Scribe
 from rfray.engine.standing import Standing
@@ -133,14 +135,18 @@ def small_plan(runs: int) -> Plan:
 class InstantExecutor:
     """Every job ends as soon as it is looked for."""
 
-    capacity = Occupancy(cpus=16 * SLOTS, gpus=SLOTS)
+    machines = dict.fromkeys(map(str, range(SLOTS)), Machine(Occupancy(cpus=16, gpus=1), 64 * GIB))
+    prospects = None
 
     def __init__(self) -> None:
         self._ended: deque[Event] = deque()
 
-    def submit(self, job: Job, occupancy: Occupancy, request: Request) -> None:
+    def want(self, bundles: Sequence[Bundle]) -> None:
+        """Nobody can be asked."""
+
+    def submit(self, job: Job, occupancy: Occupancy, request: Request, machine: str | None) -> None:
         """End it."""
-        del occupancy, request
+        del occupancy, request, machine
         self._ended.append(Ended(Outcome(key=job.key, status="finished", seconds=60)))
 
     def events(self, timeout: float) -> list[Event]:

@@ -16,6 +16,7 @@ printf 'export RAY_ADDRESS=%q\nexport MLFLOW_TRACKING_URI=%q\n' \
 
 bash "$here/mlflow.sh" start "$address"
 
+export MLFLOW_TRACKING_URI=http://$address:$RFRAY_MLFLOW_PORT # for what `ray job submit` starts
 unset RAY_ADDRESS # of a head before this one
 ray stop
 ulimit -n 65536 2>/dev/null || true # where the system allows it

@@ -6,7 +6,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,19 +15,28 @@ from rich.table import Table
 
 from rfray.artifacts import local_path
 from rfray.cleaning import Disposable, Kind, droppable_checkpoints, droppable_weights
-from rfray.engine.records import DROPPED_TAG
-from rfray.engine.standing import KEY_TAG, left_over, standing
+from rfray.engine.standing import left_over, standing
 from rfray.errors import UserError
-from rfray.lease import folder_lock, leased
+from rfray.holding import study_held
 from rfray.naming import TRAIN
 from rfray.plan import Plan
 from rfray.storage import Storage
-from rfray.tracking import Ledger, LedgerWriter, RunRecord, check_store, store_answers
+from rfray.tracking import (
+    KEY_TAG,
+    PARENT_TAG,
+    STAGE_TAG,
+    SUPERSEDED_TAG,
+    Ledger,
+    LedgerWriter,
+    RunRecord,
+    check_store,
+    store_written,
+    withheld_of,
+    withheld_tag,
+)
 from rfray.training.weight_files import WEIGHT_FILES
 
 MEGABYTE = 1e6
-
-_PARENT_TAG = "mlflow.parentRunId"
 
 
 @dataclass(frozen=True)
@@ -65,12 +74,8 @@ def cleaning(plan: Plan, storage: Storage) -> Iterator[Cleaning]:
         )
     storage.make()
     _refuse_read_only(storage)
-    with ExitStack() as held:
-        claim = held.enter_context(folder_lock(storage.root, study))
-        with store_answers(storage.tracking_uri):
-            ledger = LedgerWriter(storage.tracking_uri, study)
-            renew = _nothing if storage.embedded else held.enter_context(leased(ledger, claim))
-            yield Cleaning(plan, storage, ledger, renew)
+    with study_held(study, storage) as held, store_written(storage.tracking_uri):
+        yield Cleaning(plan, storage, held.ledger, held.renew)
 
 
 def disposable(held: Cleaning, *, left_over_too: bool) -> list[Disposable]:
@@ -83,19 +88,20 @@ def disposable(held: Cleaning, *, left_over_too: bool) -> list[Disposable]:
     plan, study = held.plan, held.plan.study
     runs = list(held.ledger.runs(study.name))
     stands, left = standing(plan, runs), left_over(plan, runs)
-    weights = {key: _weights(run, "weights") for key, run in stands.finished.items()}
-    going = _of_left_over(left)
+    lying = {key: _weights(run, "weights") for key, run in stands.finished.items()}
+    holding = {key for key, weights in lying.items() if weights.paths}
+    going = _holding(left, "weights left over")
     bases = set() if left_over_too else _bases(left, {one.run_id for one in going}, runs)
-    keys = droppable_weights(
-        plan,
-        stands.finished,
-        {key for key, one in weights.items() if one.paths},
-        study.keep,
-        bases,
-    )
-    found = [weights[key] for key in keys]
+    of_plan = {key for key, run in stands.finished.items() if run.run_id in bases}
+    keys = droppable_weights(plan, stands.finished, holding, study.keep, of_plan)
+    superseded = [run for run in runs if run.tags.get(SUPERSEDED_TAG) and run.run_id not in bases]
     ended = {*stands.finished, *(run.tags[KEY_TAG] for run in left)}
-    return found + (going if left_over_too else []) + _checkpoints(held, runs, ended)
+    return [
+        *(lying[key] for key in keys),
+        *_holding(superseded, "weights superseded"),
+        *(going if left_over_too else []),
+        *_checkpoints(held, runs, ended),
+    ]
 
 
 def drop(held: Cleaning, chosen: Iterable[Disposable]) -> None:
@@ -103,8 +109,7 @@ def drop(held: Cleaning, chosen: Iterable[Disposable]) -> None:
     for one in chosen:
         held.renew()
         if one.run_id:
-            names = " ".join(path.name for path in one.paths)
-            held.ledger.log(one.run_id, {}, [], {DROPPED_TAG: names})
+            held.ledger.log(one.run_id, {}, [], withheld_tag(one.withheld))
             for path in one.paths:
                 path.unlink(missing_ok=True)
         else:
@@ -151,7 +156,6 @@ def _weights(run: RunRecord, kind: Kind) -> Disposable:
         UserError: They lie behind a tracking server, or in a folder that cannot be written.
     """
     folder = local_path(run.artifact_uri)
-    stage = run.tags.get("rfray.stage", "")
     if folder is None:
         raise UserError(
             "the weights lie behind the tracking server, which deletes nothing for a client",
@@ -161,23 +165,24 @@ def _weights(run: RunRecord, kind: Kind) -> Disposable:
     paths = tuple(folder / name for name in WEIGHT_FILES if (folder / name).is_file())
     if paths and not os.access(folder, os.W_OK):
         raise UserError("the artifacts cannot be deleted", where=str(folder), do="make it writable")
-    return Disposable(kind, run.name, stage, run.run_id, paths, _size(paths))
+    withheld = withheld_of(run) | {path.name for path in paths}
+    stage = run.tags.get(STAGE_TAG, "")
+    return Disposable(kind, run.name, stage, run.run_id, paths, _freed(paths), frozenset(withheld))
 
 
-def _of_left_over(left: Iterable[RunRecord]) -> list[Disposable]:
-    found = (_weights(run, "weights left over") for run in left)
+def _holding(runs: Iterable[RunRecord], kind: Kind) -> list[Disposable]:
+    """The weights of those runs that hold some."""
+    found = (_weights(run, kind) for run in runs)
     return [one for one in found if one.paths]
 
 
 def _bases(
     left: Iterable[RunRecord], holding: Collection[str], runs: Iterable[RunRecord]
 ) -> set[str]:
-    """Keys of the training runs from which runs that are left over tell what changed."""
-    parents = {run.tags.get(_PARENT_TAG, "") for run in left if run.run_id in holding}
+    """Identifiers of the training runs from which runs that are left over tell what changed."""
+    parents = {run.tags.get(PARENT_TAG, "") for run in left if run.run_id in holding}
     return {
-        run.tags[KEY_TAG]
-        for run in runs
-        if run.run_id in parents and run.tags.get("rfray.stage") == TRAIN and KEY_TAG in run.tags
+        run.run_id for run in runs if run.run_id in parents and run.tags.get(STAGE_TAG) == TRAIN
     }
 
 
@@ -201,18 +206,16 @@ def _checkpoints(
         Disposable(
             "checkpoint",
             known[key].name,
-            known[key].tags.get("rfray.stage", ""),
+            known[key].tags.get(STAGE_TAG, ""),
             "",
             (folder / key,),
-            _size(path for path in (folder / key).rglob("*") if path.is_file()),
+            _freed(path for path in (folder / key).rglob("*") if path.is_file()),
         )
         for key in droppable_checkpoints(keys, ended, unfinished)
     ]
 
 
-def _size(paths: Iterable[Path]) -> int:
-    return sum(path.stat().st_size for path in paths)
-
-
-def _nothing() -> None:
-    """There is no lease to renew."""
+def _freed(paths: Iterable[Path]) -> int:
+    """Bytes that come free: none of a file that another study has under a name of its own."""
+    found = (path.stat() for path in paths)
+    return sum(one.st_size for one in found if one.st_nlink == 1)

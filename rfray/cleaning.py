@@ -10,7 +10,7 @@ from typing import Any, Literal
 from rfray.naming import TRAIN
 from rfray.plan import Plan
 
-Kind = Literal["weights", "weights left over", "checkpoint"]
+Kind = Literal["weights", "weights superseded", "weights left over", "checkpoint"]
 
 
 @dataclass(frozen=True)
@@ -18,12 +18,14 @@ class Disposable:
     """Files that may go.
 
     Attributes:
-        kind: What they are; `left over` are weights of runs that the plan does not name.
+        kind: What they are; `superseded` are weights of runs that `rfray redo` had computed anew,
+            `left over` those of runs that the plan does not name.
         name: The run's name; a checkpoint's key where there is no run any more.
         stage: The run's stage.
         run_id: The run whose files they are; empty for a checkpoint.
         paths: The files, or the one folder.
-        bytes: How much room they take.
+        bytes: How much room comes free.
+        withheld: What the run lacks once they are gone.
     """
 
     kind: Kind
@@ -32,6 +34,7 @@ class Disposable:
     run_id: str
     paths: tuple[Path, ...]
     bytes: int
+    withheld: frozenset[str] = frozenset()
 
 
 def droppable_weights(

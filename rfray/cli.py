@@ -7,7 +7,9 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from rfray.engine.executor import Executor
     from rfray.forecast import SlotKind
     from rfray.plan import Plan
-    from rfray.tracking import Ledger, RunRecord
+    from rfray.tracking import Elsewhere, Ledger, RunRecord
 
 DONE, SOME_FAILED, USAGE_ERROR = 0, 1, 2
 
@@ -109,6 +111,7 @@ def plan(
     rfray plan quickstart axes.seed=[0,1,2]
     rfray plan paper --slots 64 --price 2.5
     """
+    from rfray.engine.reuse import reusable
     from rfray.engine.standing import standing
     from rfray.forecast import expected_schedule
     from rfray.plan_report import plan_json, plan_text, schedule_json, schedule_text
@@ -116,12 +119,17 @@ def plan(
     if price is not None and slots is None:
         raise UserError("a price needs slots to pay for", where="--price", do="add --slots N")
     planned = _plan(arguments)
-    finished = standing(planned, _runs(planned, storage_at(storage, tracking_uri))).finished
-    data, text = plan_json(planned, set(finished)), plan_text(planned, set(finished))
+    place = storage_at(storage, tracking_uri)
+    stands = standing(planned, _runs(planned, place))
+    finished = stands.finished
+    found = reusable(planned, stands, partial(_found_elsewhere, planned, place))
+    taken = {key: source.computed[0] for key, source in found.items()}
+    data, text = plan_json(planned, finished, taken), plan_text(planned, finished, taken)
     if not slots:
         _show(as_json, data, text)
         return
-    schedule, basis = expected_schedule(planned, finished, slots, kind)
+    done = {**finished, **{key: source.run for key, source in found.items()}}
+    schedule, basis = expected_schedule(planned, done, slots, kind)
     data["schedule"] = schedule_json(schedule, basis, price)
     _show(as_json, data, text, schedule_text(schedule, f"{kind.upper()}s", basis, price))
 
@@ -172,7 +180,7 @@ def sweep(
 
     def executor() -> Executor:
         if in_process:
-            return executors.in_process(planned)
+            return executors.in_process()
         return executors.on_ray(planned, place.tune, address, interruption.listen)
 
     # A debugger's prompt and a live table do not share a terminal.
@@ -400,6 +408,114 @@ def analyze(
         click.echo(line)
 
 
+@rfray.command("export")
+@click.argument("study")
+@click.argument("archive", metavar="ARCHIVE", type=click.Path(path_type=Path))
+@click.option("--without-weights", is_flag=True, help="Leave the networks' weights out.")
+@_storage_options
+def export_(
+    study: str,
+    archive: Path,
+    without_weights: bool,
+    storage: str | None,
+    tracking_uri: str | None,
+) -> None:
+    """Write a study into one file: its runs, metrics, artifacts, and what was planned.
+
+    `rfray import` reads it; without rfray, unpack it and read its README and csv files.
+
+    \b
+    rfray export quickstart quickstart.tar.zst
+    rfray export paper paper.tar.zst --without-weights --tracking-uri http://127.0.0.1:5000
+    """
+    from rfray.sharing import export_study
+    from rfray.sharing.packing import all_artifacts
+    from rfray.sharing.packing import without_weights as small
+    from rfray.tracking import store_answers
+
+    place = storage_at(storage, tracking_uri)
+    ledger = _ledger(place)
+    with store_answers(place.tracking_uri), _counted("runs written") as told:
+        keep = small if without_weights else all_artifacts
+        made = export_study(ledger, study, archive, keep, told)
+    click.echo(f"{archive}: {made.runs} runs of {study}, {made.size / 1e6:,.1f} MB")
+    if made.running:
+        click.echo(f"note: {made.running} runs have not ended and are not in it", err=True)
+    if made.withheld:
+        click.echo(f"note: {made.withheld} files of runs are not in it", err=True)
+
+
+@rfray.command("import")
+@click.argument("archive", metavar="ARCHIVE", type=click.Path(path_type=Path))
+@_storage_options
+def import_(archive: Path, storage: str | None, tracking_uri: str | None) -> None:
+    """Write a study that `rfray export` made one file of into a folder or a tracking server.
+
+    What is there already stays as it is, so it can be given again: to go on after an interruption,
+    or with a later export of the same study.
+
+    \b
+    rfray import quickstart.tar.zst
+    rfray import paper.tar.zst --tracking-uri http://127.0.0.1:5000
+    """
+    from rfray.pasteable import build_tables
+    from rfray.sharing import import_study, vetted
+
+    _wait_seconds_not_minutes()
+    place = storage_at(storage, tracking_uri)
+    checked = vetted(archive)
+    study = checked.form.study
+    with _counted("runs written") as told:
+        done = import_study(checked, place, told)
+    click.echo(
+        f"{study}: {done.new} runs imported, {done.completed} completed, {done.there} were there"
+    )
+    if done.other_plan:
+        click.echo(
+            f"note: {study} was planned otherwise here; that plan stays until the next sweep",
+            err=True,
+        )
+    click.echo(f"build the tables:  {build_tables(place, study)}")
+
+
+@rfray.command("redo")
+@click.argument("study", metavar="SWEEP")
+@click.argument("run")
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@_storage_options
+def redo_(
+    study: str,
+    run: str,
+    overrides: tuple[str, ...],
+    storage: str | None,
+    tracking_uri: str | None,
+) -> None:
+    """Have one run of a study, and all that follows it, computed anew by the next sweep.
+
+    The old runs stay in MLflow, superseded: tables pass them over. Give the changes that the sweep
+    was given, for what follows the run is what the plan says.
+
+    \b
+    rfray redo quickstart vgg19_rf-digits-k3-seed1/train
+    rfray redo quickstart vgg19_rf-digits-k3-seed2/train axes.seed=[0,1,2]
+    """
+    from rfray.pasteable import sweep_again
+    from rfray.redo import following, redo
+
+    arguments = [study, *overrides]
+    planned = _plan(arguments)
+    following(planned, run)
+    place = storage_at(storage, tracking_uri)
+    _ledger(place).experiment_id(planned.study.name)
+    done = redo(planned, place, run)
+    for name in done.names:
+        click.echo(f"superseded: {name}")
+    if done.beside:
+        click.echo(f"note: {done.beside} finished runs are not in this plan and stay", err=True)
+    options = {"--storage": storage, "--tracking-uri": tracking_uri}
+    click.echo(f"to compute them:  {sweep_again(arguments, options)}")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave with its exit code; a user's mistake is one line."""
     gc.set_threshold(*_GARBAGE_THRESHOLDS)
@@ -424,6 +540,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _leave_with(message: str) -> None:
     click.echo(f"rfray: {' '.join(message.split())}", err=True)
     sys.exit(USAGE_ERROR)
+
+
+@contextmanager
+def _counted(what: str) -> Iterator[Callable[[str], None]]:
+    """Count on one line of a terminal what takes long; elsewhere say nothing."""
+    count = 0
+
+    def told(_name: str) -> None:
+        nonlocal count
+        count += 1
+        if sys.stderr.isatty():
+            click.echo(f"\r{count} {what}", nl=False, err=True)
+
+    try:
+        yield told
+    finally:
+        if count and sys.stderr.isatty():
+            click.echo("\r\033[K", nl=False, err=True)
 
 
 def _console() -> Any:
@@ -486,6 +620,13 @@ def _runs(planned: Plan, place: Storage) -> list[RunRecord]:
     ledger = _ledger(place)
     name = planned.study.name
     return list(ledger.runs(name)) if name in ledger.studies() else []
+
+
+def _found_elsewhere(planned: Plan, place: Storage, keys: Collection[str]) -> dict[str, Elsewhere]:
+    """What other studies of a store have done; nothing where the storage is not there yet."""
+    if place.embedded and not place.database.is_file():
+        return {}
+    return _ledger(place).finished_elsewhere(planned.study.name, keys)
 
 
 def _show(as_json: bool, data: Any, *texts: Any) -> None:

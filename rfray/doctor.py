@@ -180,7 +180,7 @@ def _ray(address: str | None) -> Finding:
 
     start_ray(address)
     try:
-        there = machines()
+        there = list(machines().values())
     finally:
         ray.shutdown()
     return Finding("Ray", bool(there), f"{len(there)} machines: {'; '.join(map(str, there))}")

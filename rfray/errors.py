@@ -25,12 +25,20 @@ class UserError(Exception):
         super().__init__(f"{place}{what}{remedy}".replace("\n", " "))
 
 
+_MOST_NAMED, _FIRST_NAMED = 60, 5
+
+
 def nearest(name: str, valid: Iterable[str]) -> str:
-    """Advice that names the valid name closest to `name`, or all of them if none is close."""
+    """Advice that names the valid name closest to `name`, or all of them if none is close.
+
+    Of more than a reader would look through, such as a study's runs, it names the first.
+    """
     names = sorted(valid)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     if close:
         return f"did you mean '{close[0]}'?"
+    if len(names) > _MOST_NAMED:
+        return f"valid: {', '.join(names[:_FIRST_NAMED])} and {len(names) - _FIRST_NAMED} more"
     return f"valid: {', '.join(names)}"
 
 

@@ -12,7 +12,7 @@ from rfray.cost import (
     durations,
 )
 from rfray.engine.assemble import demands
-from rfray.engine.frontier import Occupancy
+from rfray.engine.places import Occupancy
 from rfray.engine.simulation import Schedule, simulate
 from rfray.errors import UserError
 from rfray.plan import Node, Plan

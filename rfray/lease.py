@@ -125,26 +125,6 @@ def settle_undriven(tracking_uri: str) -> list[str]:
     return settle_moved(tracking_uri, _kept_from_drivers)
 
 
-@contextmanager
-def leased(ledger: LedgerWriter, claim: Claim) -> Iterator[Callable[[], None]]:
-    """Hold the study in the tracking store; what renews the hold.
-
-    Raises:
-        UserError: Another driver holds it.
-    """
-    lease = Lease(ledger, claim)
-    lease.take()
-    try:
-        yield lease.renew_if_due
-    finally:
-        try:
-            lease.give_up()
-        except Exception as error:
-            if not is_outage(error):
-                raise
-            # The store is away: the lease runs out by itself.
-
-
 class Lease:
     """The lease of one study in the tracking store.
 

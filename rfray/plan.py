@@ -18,6 +18,7 @@ from rfray.grid import Place, Point, place, point_at, varying
 from rfray.keys import digest
 from rfray.models.geometry import Geometry, geometry
 from rfray.models.network import Layer, Network
+from rfray.models.outside import AS_IT_IS, has_one_width
 from rfray.naming import OF_A_SEARCH, SAMPLE, SEARCH, TRAIN, scope_name, shown, stage_label
 from rfray.parameters import Parameters
 from rfray.search_space import Proposal
@@ -349,7 +350,7 @@ def _variants(stage: Stage[Any], parameters: Parameters, inputs: Iterable[Node])
     """A stage's own fan, or the variants of the stage that it follows."""
     if stage.fan is not None:
         values = getattr(parameters, stage.fan.parameter)
-        return [{stage.fan.variant: value} for value in values]
+        return [stage.fan.variant_of(value) for value in values]
     if not stage.reads:
         return [{}]
     followed = [node.variant for node in inputs if node.stage == stage.reads[0]]
@@ -386,7 +387,12 @@ def _node(
         inputs=tuple(node.key for node in inputs),
         parent=above[0] if stage.scope == "cell" and above else None,
         settings=settings,
-        params={**_scope_params(layout, stage, cells), **settings, **chosen.own, **variant},
+        params={
+            **_scope_params(layout, stage, cells),
+            **settings,
+            **chosen.own,
+            **(stage.fan.params_of(variant) if stage.fan else variant),
+        },
         work=stage.work(chosen.parameters, cells[0]) * len(cells),
     )
 
@@ -634,6 +640,7 @@ def _findings(layout: _Layout, cells: Sequence[Cell]) -> Iterator[str]:
         if stages()[stage].scope == "seeds" and len({cell.seed for cell in cells}) < 2:
             yield f"{stage} compares seeds, and the study has one: it will not run"
     yield from left_out()
+    yield from _width_findings(layout.study, cells)
     yield from _cautions(layout)
     yield from _search_findings(layout.study)
     yield from turning_findings(layout.turns)
@@ -650,6 +657,14 @@ def _findings(layout: _Layout, cells: Sequence[Cell]) -> Iterator[str]:
             held_out = f"{facts.validation_images:,} of its {whole:,} training images"
             yield f"{dataset}: {held_out} are held out for validation, the same ones for every cell"
         yield from (f"{dataset}: {finding}" for finding in dataset_findings(dataset))
+
+
+def _width_findings(study: Study, cells: Sequence[Cell]) -> Iterator[str]:
+    """Networks that the study's only width is not for."""
+    written = study.axes.model_dump().get("width") or []
+    for arch in dict.fromkeys(cell.arch for cell in cells if has_one_width(cell.arch)):
+        if len(written) == 1 and written[0] != AS_IT_IS:
+            yield f"{arch} has one width, its own: {written[0]:g} is for rfray's networks"
 
 
 def _cautions(layout: _Layout) -> Iterator[str]:

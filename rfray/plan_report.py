@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -12,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rfray.cost import core_seconds, weight_bytes
+from rfray.engine.reuse import taken_words
 from rfray.engine.simulation import Schedule
 from rfray.models.geometry import Geometry
 from rfray.models.knobs import POOL
@@ -21,20 +23,31 @@ from rfray.plan import CellPlan, Plan
 from rfray.power import FEWEST_PAIRS, LEVEL, POWER, resolution
 from rfray.turning import Turn
 
+NOTHING_TAKEN: Mapping[str, str] = MappingProxyType({})
 
-def plan_json(plan: Plan, done: Collection[str]) -> dict[str, Any]:
-    """The plan as JSON-ready data: `study`, `cells`, `totals`, `findings`, `seeds`."""
-    missing = [node for node in plan.nodes.values() if node.key not in done]
+
+def plan_json(
+    plan: Plan, done: Collection[str], taken: Mapping[str, str] = NOTHING_TAKEN
+) -> dict[str, Any]:
+    """The plan as JSON-ready data: `study`, `cells`, `totals`, `findings`, `seeds`.
+
+    Args:
+        plan: The plan.
+        done: Keys of what the study has done.
+        taken: By key, the study that did what this one will take over.
+    """
+    missing = [key for key in plan.nodes if key not in done and key not in taken]
     return {
         "study": plan.study.name,
-        "cells": [_cell_json(plan, cell, done) for cell in plan.cells],
+        "cells": [_cell_json(plan, cell, done, taken) for cell in plan.cells],
         "totals": {
             "cells": len(plan.cells),
             "runs": len(plan.nodes),
-            "done": len(plan.nodes) - len(missing),
+            "done": len(plan.nodes) - len(missing) - len(taken),
             "to_do": len(missing),
-            "core_hours_to_do": sum(core_seconds(node) for node in missing) / 3600,
+            "core_hours_to_do": sum(core_seconds(plan.nodes[key]) for key in missing) / 3600,
             "weight_bytes": weight_bytes(plan),
+            **({"taken_over": dict(Counter(taken.values()))} if taken else {}),
         },
         "findings": list(plan.findings),
         "seeds": _seeds_json(plan),
@@ -42,8 +55,11 @@ def plan_json(plan: Plan, done: Collection[str]) -> dict[str, Any]:
     }
 
 
-def plan_text(plan: Plan, done: Collection[str]) -> RenderableType:
-    """The plan as a person reads it: cells, stages, findings, cost."""
+def plan_text(
+    plan: Plan, done: Collection[str], taken: Mapping[str, str] = NOTHING_TAKEN
+) -> RenderableType:
+    """The plan as a person reads it: cells, stages, findings, cost. Arguments as of `plan_json`."""
+    done = {*done, *taken}
     missing = [node for node in plan.nodes.values() if node.key not in done]
     hours = timedelta(seconds=round(sum(core_seconds(node) for node in missing)))
     return Group(
@@ -59,6 +75,7 @@ def plan_text(plan: Plan, done: Collection[str]) -> RenderableType:
         Text(
             f"to do: {len(missing)} runs, about {hours} of one CPU core (estimated, not measured)"
         ),
+        *([Text(f"{taken_words(Counter(taken.values()))}, as done")] if taken else []),
         Text(f"weights of all runs on disk: at most about {in_bytes(weight_bytes(plan))}"),
         Text(seeds_text(_fewest_seeds(plan))),
     )
@@ -110,7 +127,9 @@ def schedule_text(schedule: Schedule, kind: str, basis: str, price: float | None
     return Text(f"{words} ({basis})")
 
 
-def _cell_json(plan: Plan, cell: CellPlan, done: Collection[str]) -> dict[str, Any]:
+def _cell_json(
+    plan: Plan, cell: CellPlan, done: Collection[str], taken: Mapping[str, str]
+) -> dict[str, Any]:
     choices = cell.cell.model_dump(exclude_none=True)
     return {
         **choices,
@@ -122,8 +141,14 @@ def _cell_json(plan: Plan, cell: CellPlan, done: Collection[str]) -> dict[str, A
         "map_sizes": list(cell.geometry.map_sizes),
         "parameters": cell.geometry.parameters,
         "live_parameters": cell.geometry.live_parameters,
-        "stages": {plan.nodes[key].label: "done" if key in done else "to do" for key in cell.keys},
+        "stages": {plan.nodes[key].label: _state(key, done, taken) for key in cell.keys},
     }
+
+
+def _state(key: str, done: Collection[str], taken: Mapping[str, str]) -> str:
+    if key in done:
+        return "done"
+    return f"taken over from {taken[key]}" if key in taken else "to do"
 
 
 def _seeds_json(plan: Plan) -> dict[str, Any]:

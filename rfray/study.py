@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from dataclasses import replace
+from itertools import chain
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -22,6 +24,7 @@ from rfray.data.background import colour_problem
 from rfray.data.registry import at_size
 from rfray.errors import UserError, in_words, nearest
 from rfray.grid import Grid, Point
+from rfray.models.outside import AS_IT_IS, has_one_width
 from rfray.naming import SAMPLE, SEARCH, TRAIN
 from rfray.parameters import NOTHING_TWICE, Parameters
 from rfray.plugins import ByPlugins
@@ -92,16 +95,33 @@ Duration = Annotated[
 """Seconds; written as a number, or as in `90m`, `2h`, `1d`."""
 
 
+AUTO = "auto"
+"""Of `resources.train.gpus`: as much of a GPU as the first cells turn out to need."""
+
+
+def _a_share(value: Any) -> Any:
+    """A number from 0 on, or auto; of what is neither, pydantic alone would say much."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value is not None and value != AUTO and not (number and value >= 0):
+        raise ValueError(f"a share of a GPU is a number such as 0.25 or 1, or auto, not {value!r}")
+    return value
+
+
+Share = Annotated[Annotated[float, Field(ge=0)] | Literal["auto"], BeforeValidator(_a_share)]
+"""Of a GPU."""
+
+
 class Request(Parameters):
     """What one running stage occupies, and how long and how often it may run."""
 
     cpus: Annotated[float, Field(gt=0)] = Field(
         default=1, description="Processor cores; PyTorch runs as many threads, at least one."
     )
-    gpus: Annotated[float, Field(ge=0)] | None = Field(
+    gpus: Share | None = Field(
         default=None,
         description="Share of a GPU; null means 1 for train and a quarter for the others where "
-        "the cluster has GPUs, else 0.",
+        "the cluster has GPUs, else 0. auto, of train alone: a whole GPU for the first cell of "
+        "each kind, and for the next ones what that one took of it.",
     )
     memory: Annotated[int, Field(gt=0)] | None = Field(
         default=None, description="Bytes of main memory to reserve; null reserves none."
@@ -234,9 +254,11 @@ class Study(Parameters):
     @field_validator("resources")
     @classmethod
     def _known_stages(cls, resources: dict[str, Request]) -> dict[str, Request]:
-        for name in resources:
+        for name, request in resources.items():
             if name not in sections():
                 raise ValueError(f"no stage is called '{name}' ({nearest(name, sections())})")
+            if request.gpus == AUTO and name != TRAIN:
+                raise ValueError(f"{name}.gpus is auto, which {TRAIN} alone can be (give a share)")
         return resources
 
     @field_validator("keep")
@@ -277,7 +299,13 @@ class Study(Parameters):
 
     @property
     def grid(self) -> Grid:
-        """What varies, data sets with the size of their pictures."""
+        """What varies, data sets with the size of their pictures.
+
+        A single width is one for rfray's own networks: those from outside have theirs.
+        """
+        return _with_own_widths(self._written_grid())
+
+    def _written_grid(self) -> Grid:
         return Grid(
             axes=self._axes(),
             zipped=[self._sized(entry) for entry in _given_each(self.zip)],
@@ -371,6 +399,25 @@ class Study(Parameters):
             return Cell.model_fields[name].get_default()
         stage, _, leaf = name.rpartition(".")
         return getattr(getattr(self, stage, None), leaf, None)
+
+
+def _with_own_widths(written: Grid) -> Grid:
+    """The grid with its only width given to the networks that can have another."""
+    widths = written.axes.get("width", ())
+    entries = ([entry["arch"]] for entry in written.zipped if "arch" in entry)
+    archs = dict.fromkeys(chain(written.axes.get("arch", ()), *entries))
+    of_one = [arch for arch in archs if has_one_width(arch)]
+    if not of_one or len(widths) != 1 or widths[0] == AS_IT_IS:
+        return written
+    axes = {name: values for name, values in written.axes.items() if name != "width"}
+    others = [arch for arch in archs if arch not in of_one]
+    if not others:
+        return replace(written, axes={**axes, "width": [float(AS_IT_IS)]})
+    rules = [
+        grid.When({"arch": of_one}, {"width": float(AS_IT_IS)}),
+        grid.When({"arch": others}, {"width": widths[0]}),
+    ]
+    return replace(written, axes=axes, when=[*written.when, *rules])
 
 
 def _given(model: BaseModel) -> dict[str, Any]:

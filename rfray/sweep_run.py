@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import subprocess
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -17,22 +16,18 @@ from rfray.engine.drive import Driver
 from rfray.engine.executor import Executor
 from rfray.engine.frontier import Frontier, State
 from rfray.engine.records import closing_tags, describe_study, missing_params, study_document
+from rfray.engine.reuse import taken_words
 from rfray.engine.scribe import Scribe
-from rfray.engine.standing import Standing, other_precision, standing
+from rfray.engine.standing import Standing, standing
 from rfray.engine.view import Watcher
 from rfray.engine.worker import published_outcome
-from rfray.lease import folder_lock, leased, settle_undriven
+from rfray.holding import study_held
 from rfray.naming import in_short
 from rfray.plan import Node, Plan
 from rfray.reading import reading_shown
 from rfray.storage import Storage
-from rfray.tracking import (
-    LedgerWriter,
-    RunRecord,
-    check_store,
-    make_database,
-    store_answers,
-)
+from rfray.taking import take_over
+from rfray.tracking import LedgerWriter, RunRecord, store_answers
 from rfray.watch import say, watching
 
 _INTERRUPTED_PATIENCE_SECONDS = 10.0
@@ -48,6 +43,7 @@ class Prepared:
         standing: What the ledger holds of the plan.
         renew: Says to other drivers that this one lives; UserError if one has taken over.
         moved: What was said of studies whose artifacts lay elsewhere than MLflow knew.
+        taken: How many runs it has just taken over, by the study that computed them.
     """
 
     plan: Plan
@@ -55,6 +51,7 @@ class Prepared:
     standing: Standing
     renew: Callable[[], None]
     moved: list[str]
+    taken: Mapping[str, int]
 
     @property
     def missing(self) -> int:
@@ -70,21 +67,15 @@ def prepared(plan: Plan, storage: Storage) -> Iterator[Prepared]:
         UserError: The storage cannot be written, the tracking store does not answer, or another
             sweep of this study runs.
     """
-    storage.make()
-    study = plan.study.name
-    moved = settle_undriven(storage.tracking_uri)
-    with ExitStack() as held:
-        claim = held.enter_context(folder_lock(storage.root, study))
-        if storage.embedded:
-            make_database(storage.database)
-        check_store(storage.tracking_uri)
+    with study_held(plan.study.name, storage) as held:
+        ledger = held.ledger
         with store_answers(storage.tracking_uri):
-            ledger = LedgerWriter(storage.tracking_uri, study)
-            # Whoever writes a folder's own database holds the folder's lock.
-            renew = _nothing if storage.embedded else held.enter_context(leased(ledger, claim))
             ledger.describe(study_document(plan), describe_study(plan))
-            stands = _settled(plan, ledger, renew)
-        yield Prepared(plan, ledger, stands, renew, moved)
+            stands = _settled(plan, ledger, held.renew)
+            taken = take_over(plan, stands, ledger, held.renew)
+            if taken:
+                stands = standing(plan, ledger.runs(plan.study.name))
+        yield Prepared(plan, ledger, stands, held.renew, held.moved, Counter(taken.values()))
 
 
 def run_sweep(
@@ -156,6 +147,8 @@ def sweep_study(
     with prepared(plan, storage) as ready:
         for moved in ready.moved:
             say(console, f"note: {moved}")
+        if ready.taken:
+            say(console, f"{name}: {taken_words(ready.taken)}")
         if ready.missing == 0:
             say(console, f"{name}: all {total} runs are done")
             return True
@@ -165,8 +158,7 @@ def sweep_study(
             check_data(_datasets_to_read(ready))
         say(console, f"{name}: {ready.missing} of {total} runs to do, {total - ready.missing} done")
         with watching(plan, console) as watcher:
-            told = partial(_executor_told, ready, make_executor, console)
-            frontier = run_sweep(ready, storage, told, watcher, stop)
+            frontier = run_sweep(ready, storage, make_executor, watcher, stop)
     states = Counter(frontier.states.values())
     if states[State.DONE] == total:
         say(console, f"{name}: all {total} runs are done")
@@ -181,26 +173,15 @@ def sweep_study(
 
 
 def _told_again(ready: Prepared) -> Iterator[str]:
-    """That finished runs are computed again, since what was dropped of them is read."""
+    """That finished runs are computed again, since what they lack is read."""
     names = [ready.plan.nodes[key].name for key in ready.standing.again]
     if names:
+        runs = "finished run" if len(names) == 1 else "finished runs"
         yield (
-            f"the weights of {len(names)} finished {'run' if len(names) == 1 else 'runs'} were "
-            f"dropped and are needed again, so they are computed again: {in_short(names)}. On a "
-            "processor they get the same bits; on a GPU without train.deterministic the last ones "
-            "may differ"
+            f"{len(names)} {runs} lack weights that are needed again (they were dropped, or not in "
+            f"an archive), so they are computed again: {in_short(names)}. On a processor they get "
+            "the same bits; on a GPU without train.deterministic the last ones may differ"
         )
-
-
-def _executor_told(
-    ready: Prepared, make_executor: Callable[[], Executor], console: Console
-) -> Executor:
-    """The executor, once it is said if it computes in another precision than what is finished."""
-    executor = make_executor()
-    words = other_precision(ready.plan, ready.standing, gpus=executor.capacity.gpus > 0)
-    if words:
-        say(console, f"note: {words}")
-    return executor
 
 
 def _datasets_to_read(ready: Prepared) -> list[str]:
@@ -264,7 +245,3 @@ def _end_strays(stands: Standing, ledger: LedgerWriter) -> None:
     """End the runs that nobody will take up: of a dead driver, or of an opening asked for twice."""
     for run in stands.strays:
         ledger.end_run(run.run_id, "KILLED", {"rfray.error": "nobody works on it any more"})
-
-
-def _nothing() -> None:
-    """There is no lease to renew."""

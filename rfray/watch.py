@@ -36,7 +36,7 @@ _STYLES = {
 @contextmanager
 def watching(plan: Plan, console: Console) -> Iterator[Watcher]:
     """A watcher that suits where the output goes."""
-    if not console.is_terminal:
+    if not console.is_terminal or console.is_dumb_terminal:  # such as that of a script's `ray exec`
         yield _plain(console)
         return
     results: deque[Ending] = deque(maxlen=_LAST_RESULTS)
@@ -51,6 +51,7 @@ def watching(plan: Plan, console: Console) -> Iterator[Watcher]:
             looked=lambda view: live.update(
                 live_screen(plan.study.name, view, [*failures, *results])
             ),
+            noted=lambda words: say(console, f"note: {words}"),
         )
 
 
@@ -93,11 +94,11 @@ def progress_words(view: View) -> str:
     words += f"{_duration(view.seconds)} spent"
     if view.seconds_left:
         words += f", about {_duration(view.seconds_left)} left at the pace so far"
-    return f"{words}; {view.outage}" if view.outage else words
+    return "; ".join(filter(None, [words, view.waiting, view.outage]))
 
 
 def _slots_in_use(view: View) -> str:
-    total, free = view.capacity, view.frontier.free
+    total, free = view.frontier.capacity, view.frontier.free
     cores = f"{total.cpus - free.cpus:g} of {total.cpus:g} cores"
     return f"{total.gpus - free.gpus:g} of {total.gpus:g} GPUs, {cores}" if total.gpus else cores
 
@@ -119,6 +120,8 @@ def result_words(ending: Ending) -> str:
     """One ended run in one line."""
     if ending.outcome.unreadable:
         return _unreadable_words(ending)
+    if ending.outcome.no_card:
+        return _without_card_words(ending)
     if _failed(ending):
         skipped = f"; {ending.skipped} runs that follow it are skipped" if ending.skipped else ""
         return f"{ending.node.name} failed: {ending.outcome.reason}{skipped}"
@@ -137,6 +140,12 @@ def _unreadable_words(ending: Ending) -> str:
     return f"the data set {outcome.unreadable} cannot be read{where}: {outcome.reason}{others}"
 
 
+def _without_card_words(ending: Ending) -> str:
+    """Told once, for all runs on GPUs."""
+    others = f"; {ending.skipped} further runs on GPUs are skipped" if ending.skipped else ""
+    return f"no GPU is found on {ending.outcome.host}: {ending.outcome.reason}{others}"
+
+
 def _result(ending: Ending) -> Text:
     style = "bold red" if _failed(ending) else "dim"
     return Text(result_words(ending), style=style, overflow="ellipsis", no_wrap=True)
@@ -147,19 +156,24 @@ def _failed(ending: Ending) -> bool:
 
 
 def _plain(console: Console) -> Watcher:
-    """A line for each ending, and one on the whole now and then and when the ledger fails."""
-    last, away = time.monotonic(), False
+    """A line for each ending, and one on the whole now and then and when something is missing."""
+    last, away, waited = time.monotonic(), False, False
 
     def looked(view: View) -> None:
-        nonlocal last, away
+        nonlocal last, away, waited
         begun, away = view.outage and not away, bool(view.outage)
-        if begun or time.monotonic() - last > _LINE_SECONDS:
+        turned, waited = waited != bool(view.waiting), bool(view.waiting)
+        if begun or turned or time.monotonic() - last > _LINE_SECONDS:
             last = time.monotonic()
             _line(console, progress_words(view))
             for one in view.running[:_RUNNING_SHOWN]:
                 _line(console, f"  {running_words(one)}")
 
-    return Watcher(ended=lambda ending: _line(console, result_words(ending)), looked=looked)
+    return Watcher(
+        ended=lambda ending: _line(console, result_words(ending)),
+        looked=looked,
+        noted=lambda words: _line(console, f"note: {words}"),
+    )
 
 
 def say(console: Console, words: str) -> None:

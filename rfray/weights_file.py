@@ -9,10 +9,17 @@ from typing import TYPE_CHECKING, Literal
 
 from rfray.artifacts import RESULT, DamagedArtifactError, check_files, local_path
 from rfray.atomic import partial_path, replace_with
-from rfray.engine.records import DROPPED_TAG
 from rfray.errors import UserError, nearest
 from rfray.naming import TRAIN
-from rfray.tracking import Ledger, RunRecord, fetch_artifacts, store_answers
+from rfray.tracking import (
+    PARENT_TAG,
+    STAGE_TAG,
+    Ledger,
+    RunRecord,
+    fetch_artifacts,
+    store_answers,
+    withheld_of,
+)
 from rfray.training.weight_files import CHANGES, INITIAL, INITIAL_NOTE, MODEL, WEIGHT_FILES
 
 if TYPE_CHECKING:
@@ -67,7 +74,7 @@ def _state(ledger: Ledger, runs: Sequence[RunRecord], run: RunRecord, at: At) ->
     from rfray.training.changes import OtherWeightsError
     from rfray.training.weights import changed_state, initial_state, load_whole, noted_cell
 
-    trains = run.tags.get("rfray.stage") == TRAIN
+    trains = run.tags.get(STAGE_TAG) == TRAIN
     if at == "init" and not trains:
         raise UserError("only a training run has initial weights", where=run.name, do="name one")
     try:
@@ -79,15 +86,13 @@ def _state(ledger: Ledger, runs: Sequence[RunRecord], run: RunRecord, at: At) ->
             )
         if (folder / MODEL).is_file():
             return load_whole(folder / MODEL)
-        parent = next(
-            (one for one in runs if one.run_id == run.tags.get("mlflow.parentRunId")), run
-        )
+        parent = next((one for one in runs if one.run_id == run.tags.get(PARENT_TAG)), run)
         return changed_state(folder, _checked(ledger, parent))
     except (DamagedArtifactError, OtherWeightsError, FileNotFoundError) as error:
         raise UserError(
             str(error),
             where=run.name,
-            do="bring the files back, or delete the run in MLflow and start the sweep again",
+            do="bring the files back, or have the run computed anew with `rfray redo`",
         ) from error
 
 
@@ -95,14 +100,14 @@ def _checked(ledger: Ledger, run: RunRecord) -> Path:
     """The folder of a run's artifacts, its weights those that it recorded.
 
     Raises:
-        UserError: It has none, or they were dropped.
+        UserError: It has none, or they are not there.
         DamagedArtifactError: They are not.
     """
-    if run.tags.get(DROPPED_TAG):
+    if withheld_of(run).intersection(WEIGHT_FILES):
         raise UserError(
-            "its weights were dropped (rfray clean)",
+            "its weights were dropped, or not in the archive that it was imported from",
             where=run.name,
-            do="delete the run in MLflow and start the sweep again, which computes it anew",
+            do="import an archive that holds them, or have it computed anew with `rfray redo`",
         )
     folder = local_path(run.artifact_uri)
     if folder is None:

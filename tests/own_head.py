@@ -43,8 +43,10 @@ def put_token(home: Path, token: str) -> None:
 
 
 @contextmanager
-def own_head(token: str | None) -> Iterator[Head]:
-    """A head that asks for `token`, or for none."""
+def own_head(
+    token: str | None, *, cpus: int = 1, gpus: int = 0, **environment: str
+) -> Iterator[Head]:
+    """A head that asks for `token`, or for none, and says that it has so many cores and GPUs."""
     # Short: the sockets below it have at most 107 characters.
     folder = Path(tempfile.mkdtemp(prefix="rf", dir="/tmp"))
     home, port = folder / "home", _free_port()
@@ -56,11 +58,13 @@ def own_head(token: str | None) -> Iterator[Head]:
             [
                 sys.executable, "-m", "ray.scripts.scripts", "start", "--head",
                 f"--port={port}", f"--ray-client-server-port={_free_port()}",
-                f"--temp-dir={folder / 'ray'}", "--include-dashboard=false", "--num-cpus=1",
+                f"--temp-dir={folder / 'ray'}", "--include-dashboard=false",
+                f"--num-cpus={cpus}", f"--num-gpus={gpus}",
                 "--min-worker-port=0", "--max-worker-port=0", "--disable-usage-stats",
                 "--object-store-memory=100000000",
             ],
-            env=plain_environment(home), capture_output=True, timeout=120, check=True,
+            env=plain_environment(home, **environment),
+            capture_output=True, timeout=120, check=True,
         )  # fmt: skip
         yield Head(f"127.0.0.1:{port}", folder)
     finally:

@@ -77,7 +77,7 @@ def test_help_names_every_command(tmp_path):
 
 def test_the_plan_is_printed_and_starts_nothing(tmp_path):
     result = rfray("plan", "--json", cwd=tmp_path)
-    assert json.loads(result.stdout)["totals"]["runs"] == 224
+    assert json.loads(result.stdout)["totals"]["runs"] == 320
     assert "715" in rfray("plan", cwd=tmp_path).stdout
     assert list(tmp_path.iterdir()) == []
 

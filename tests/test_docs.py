@@ -80,6 +80,27 @@ def test_the_documented_network_is_one_file(tiny_sweep, tmp_path, documented_plu
     assert states_of(plan, storage_at(str(tmp_path / "results"), None)) == {State.DONE}
 
 
+def test_the_documented_knob_is_one_file_and_its_code_is_in_the_keys(
+    tiny_sweep, tmp_path, documented_plugin
+):
+    listed = [documented_plugin("blur.py"), "axes.kernel_size=null", "axes.seed=[0]"]
+    asked = ["axes.knob=[pool, blur]", "axes.receptive_field=[200]"]
+
+    def planned():
+        return make_plan(load_study(str(tiny_sweep), [*ONLY_TRAINING, *listed, *asked]))
+
+    plan = planned()
+    pool, blur = plan.cells
+    assert (pool.cell.knob, blur.cell.turned) == ("pool", ("blur", 10))
+    assert blur.geometry.receptive_field == 200
+    assert states_of(plan, storage_at(str(tmp_path / "results"), None)) == {State.DONE}
+    path = tmp_path / "blur.py"
+    path.write_text(path.read_text().replace("0:\n        return", "0:  # edited\n        return"))
+    again = planned()
+    assert again.cells[0].keys == pool.keys
+    assert not set(again.cells[1].keys) & set(blur.keys)
+
+
 def test_the_documented_data_set_is_one_file(tiny_sweep, tmp_path, documented_plugin):
     listed = [documented_plugin("digit_parity.py"), "axes.dataset=[digit_parity]"]
     plan = make_plan(load_study(str(tiny_sweep), [*ONLY_TRAINING, *listed]))

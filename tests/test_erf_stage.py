@@ -228,7 +228,7 @@ def test_a_layer_without_a_gradient_is_named_and_spoils_no_other(tmp_path):
 
 
 def test_a_gate_that_lets_the_gradient_leave_the_field_is_told(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RFRAY_NETWORKS", str(tmp_path))
     (tmp_path / "gated.py").write_text(GATED)
     cell = Cell(dataset="digits", arch="gated.py:net", kernel_size=1, seed=0)
     _, lines, _, remarks = measure(tmp_path, cell)

@@ -8,7 +8,8 @@ from collections import Counter
 import pytest
 from slow_frontier import SlowFrontier
 
-from rfray.engine.frontier import Frontier, Occupancy, State, upward_ranks
+from rfray.engine.frontier import Frontier, State, upward_ranks
+from rfray.engine.places import Occupancy
 from rfray.plan import make_plan
 from rfray.sweep_file import load_study
 
@@ -33,13 +34,13 @@ def drain(frontier, choose, fail=()):
         order += started
         widest = max(widest, len(running))
         node = running.pop(choose(len(running)))
-        frontier.end(node.key, ONE_CORE, well=node.key not in fail)
+        frontier.end(node.key, well=node.key not in fail)
     return order, widest
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_everything_runs_once_after_its_inputs_and_within_the_slots(plan, seed):
-    frontier = Frontier(plan, done=(), capacity=Occupancy(cpus=3, gpus=0))
+    frontier = Frontier(plan, done=(), machines={"one": Occupancy(cpus=3, gpus=0)})
     order, widest = drain(frontier, random.Random(seed).randrange)
     assert sorted(node.key for node in order) == sorted(plan.nodes)
     assert widest == 3
@@ -48,7 +49,7 @@ def test_everything_runs_once_after_its_inputs_and_within_the_slots(plan, seed):
 
 
 def test_cells_with_small_kernels_start_first(plan):
-    frontier = Frontier(plan, done=(), capacity=Occupancy(cpus=2, gpus=0))
+    frontier = Frontier(plan, done=(), machines={"one": Occupancy(cpus=2, gpus=0)})
     started = list(frontier.start(one_core))
     assert [node.cells[0].kernel_size for node in started] == [2, 2]
     assert {node.stage for node in started} == {"train"}
@@ -64,14 +65,14 @@ def test_a_rank_is_the_work_of_the_longest_chain(plan):
 
 def test_what_is_done_is_not_started_again(plan):
     done = {key for key, node in plan.nodes.items() if node.stage in ("train", "importance")}
-    frontier = Frontier(plan, done=done, capacity=Occupancy(cpus=99, gpus=0))
+    frontier = Frontier(plan, done=done, machines={"one": Occupancy(cpus=99, gpus=0)})
     started = {node.stage for node in frontier.start(one_core)}
     assert started == {"prune", "hessian", "cka"}
 
 
 def test_a_failure_skips_what_follows_it_and_nothing_else(plan):
     failed = next(key for key, node in plan.nodes.items() if node.stage == "train")
-    frontier = Frontier(plan, done=(), capacity=Occupancy(cpus=2, gpus=0))
+    frontier = Frontier(plan, done=(), machines={"one": Occupancy(cpus=2, gpus=0)})
     drain(frontier, lambda count: count - 1, fail={failed})
     followers, pending = set(), [failed]
     while pending:
@@ -85,7 +86,7 @@ def test_a_failure_skips_what_follows_it_and_nothing_else(plan):
 
 
 def test_a_training_cell_is_always_running_while_some_remain(plan):
-    frontier = Frontier(plan, done=(), capacity=Occupancy(cpus=2, gpus=0))
+    frontier = Frontier(plan, done=(), machines={"one": Occupancy(cpus=2, gpus=0)})
     running = []
     while any(
         frontier.states[key] is State.WAITING
@@ -94,17 +95,17 @@ def test_a_training_cell_is_always_running_while_some_remain(plan):
     ):
         running += list(frontier.start(one_core))
         assert any(node.stage == "train" for node in running)
-        frontier.end(running.pop(0).key, ONE_CORE, well=True)
+        frontier.end(running.pop(0).key, well=True)
 
 
 def test_a_large_request_is_not_starved_by_small_ones(plan):
     def demand(node):
         return Occupancy(1, 1.0 if node.stage == "train" else 0.25)
 
-    frontier = Frontier(plan, done=(), capacity=Occupancy(cpus=8, gpus=1))
+    frontier = Frontier(plan, done=(), machines={"one": Occupancy(cpus=8, gpus=1)})
     first = list(frontier.start(demand))
     assert [node.stage for node in first] == ["train"]
-    frontier.end(first[0].key, demand(first[0]), well=True)
+    frontier.end(first[0].key, well=True)
     assert [node.stage for node in frontier.start(demand)] == ["train"]
 
 
@@ -112,34 +113,93 @@ def test_what_needs_no_gpu_starts_while_the_gpus_are_taken(plan):
     def demand(node):
         return Occupancy(1, 0.0 if node.stage == "importance" else 1.0)
 
-    frontier = Frontier(plan, done=(), capacity=Occupancy(cpus=8, gpus=1))
+    frontier = Frontier(plan, done=(), machines={"one": Occupancy(cpus=8, gpus=1)})
     stages = [node.stage for node in frontier.start(demand)]
     assert sorted(stages) == ["importance", "importance", "train"]
 
 
 def test_what_comes_next_is_told_and_not_started(plan):
-    frontier = Frontier(plan, done=(), capacity=Occupancy(cpus=3, gpus=0))
+    frontier = Frontier(plan, done=(), machines={"one": Occupancy(cpus=3, gpus=0)})
     told = frontier.upcoming(3)
     assert set(frontier.states.values()) == {State.WAITING}
     assert list(frontier.start(one_core)) == told
 
 
 def test_a_node_that_may_not_start_yet_holds_nothing_up(plan):
-    frontier = Frontier(plan, done=(), capacity=Occupancy(cpus=3, gpus=0))
+    frontier = Frontier(plan, done=(), machines={"one": Occupancy(cpus=3, gpus=0)})
     heaviest, *others = frontier.upcoming(4)
     assert list(frontier.start(one_core, [node.key for node in others])) == others
     assert frontier.upcoming(1) == [heaviest]
 
 
 def test_room_that_is_lost_is_not_given_away_before_it_is_back(plan):
-    frontier = Frontier(plan, done=(), capacity=Occupancy(cpus=3, gpus=0))
+    machines = {"a": Occupancy(cpus=2, gpus=0), "b": Occupancy(cpus=1, gpus=0)}
+    frontier = Frontier(plan, done=(), machines=machines)
     running = list(frontier.start(one_core))
-    frontier.free -= Occupancy(cpus=2, gpus=0)
-    frontier.end(running[0].key, ONE_CORE, well=True)
-    frontier.end(running[1].key, ONE_CORE, well=True)
+    frontier.follow({"b": machines["b"]})
     assert list(frontier.start(one_core)) == []
-    frontier.free += Occupancy(cpus=1, gpus=0)
-    assert len(list(frontier.start(one_core))) == 1
+    on_b = next(node for node in running if frontier.place_of(node.key) == "b")
+    frontier.end(on_b.key, well=True)  # its room is for one of those that have lost theirs
+    assert list(frontier.start(one_core)) == []
+    assert frontier.displaced == 1
+    frontier.follow({**machines, "c": Occupancy(cpus=2, gpus=0)} | {"b": machines["b"]})
+    assert len(list(frontier.start(one_core))) == 3
+    assert frontier.displaced == 0
+
+
+def test_a_node_of_four_cores_does_not_run_on_two_machines_of_two(plan):
+    def demand(node):
+        return Occupancy(4 if node.stage == "train" else 1, 0)
+
+    frontier = Frontier(plan, (), dict.fromkeys("ab", Occupancy(cpus=2, gpus=0)))
+    started = list(frontier.start(demand))
+    assert started
+    assert "train" not in {node.stage for node in started}
+    assert frontier.counts()["train"][State.RUNNING] == 0
+    assert frontier.unheld == {"train": Occupancy(4, 0)}
+    frontier.follow({**dict.fromkeys("ab", Occupancy(2, 0)), "c": Occupancy(4, 0)})
+    (train,) = frontier.start(demand)
+    assert (train.stage, frontier.place_of(train.key)) == ("train", "c")
+    assert frontier.unheld == {}
+
+
+def test_one_that_needs_a_whole_machine_gets_one_though_others_would_fill_it(plan):
+    def demand(node):
+        return Occupancy(2 if node.stage == "train" else 1, 0)
+
+    trains = [key for key, node in plan.nodes.items() if node.stage == "train"]
+    frontier = Frontier(plan, trains[:2], dict.fromkeys("ab", Occupancy(cpus=2, gpus=0)))
+    running = list(frontier.start(demand))
+    assert {node.stage for node in running} > {"train"}
+    while running:
+        light = [node for node in running if node.stage != "train"]
+        if not light:
+            break
+        frontier.end(light[0].key, well=True)
+        running.remove(light[0])
+        running += frontier.start(demand)
+    assert len(running) == 2  # both machines hold a network, one each
+    assert {frontier.place_of(node.key) for node in running} == {"a", "b"}
+
+
+def test_no_machine_is_ever_given_more_than_it_has(plan):
+    chance = random.Random(0)
+    machines = {str(i): Occupancy(chance.choice([1, 2, 4]), 0) for i in range(4)} | {
+        "large": Occupancy(4, 0)
+    }
+    needs = {stage: Occupancy(chance.choice([1, 2, 3]), 0) for stage in ("train", "prune")}
+
+    def demand(node):
+        return needs.get(node.stage, ONE_CORE)
+
+    frontier = Frontier(plan, (), machines)
+    while not frontier.finished:
+        list(frontier.start(demand))
+        used = Counter()
+        for node in frontier.running():
+            used[frontier.place_of(node.key)] += demand(node).cpus
+        assert all(used[name] <= machine.cpus for name, machine in machines.items())
+        frontier.end(chance.choice(frontier.running()).key, well=True)
 
 
 DEMANDS = {
@@ -153,33 +213,44 @@ DEMANDS = {
         lambda r: Occupancy(r.choice([1, 2, 4]), r.choice([0, 0.25, 0.5, 1])),
     ),
 }
+MACHINES = {
+    "one machine": lambda whole: {"one": whole},
+    "three machines": lambda whole: {
+        "large": whole, "other": whole, "small": Occupancy(whole.cpus // 2, whole.gpus / 2),
+    },
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", DEMANDS)
+@pytest.mark.parametrize("split", MACHINES)
 @pytest.mark.parametrize("seed", range(6))
-def test_it_starts_what_a_walk_over_all_ready_nodes_would_start(plan, kind, seed):
-    capacity, draw = DEMANDS[kind]
+def test_it_starts_what_a_walk_over_all_ready_nodes_would_start(plan, kind, split, seed):
+    whole, draw = DEMANDS[kind]
+    machines = MACHINES[split](whole)
     chance = random.Random(seed)
     of_stage = {stage: draw(chance) for stage in {node.stage for node in plan.nodes.values()}}
 
     def demand(node):
         return of_stage[node.stage]
 
-    fast, slow = Frontier(plan, (), capacity), SlowFrontier(plan, capacity)
+    fast, slow = Frontier(plan, (), machines), SlowFrontier(plan, machines)
     running = []
     while not fast.finished:
         started = list(fast.start(demand))
-        assert [node.name for node in started] == [node.name for node in slow.start(demand)]
+        places = {node.key: fast.place_of(node.key) for node in started}
+        told = slow.start(demand)
+        assert [node.name for node in started] == [node.name for node in told]
+        assert all(slow.held[key][0] == place for key, place in places.items())
         running += started
         node = running.pop(chance.randrange(len(running)))
-        fast.end(node.key, demand(node), well=True)
-        slow.end(node.key, demand(node))
+        fast.end(node.key, well=True)
+        slow.end(node.key)
 
 
 @pytest.mark.parametrize("seeds", [2, 40])
 def test_a_step_asks_the_same_however_many_nodes_wait(tiny_sweep, seeds):
     study = load_study(str(tiny_sweep), [f"axes.seed={list(range(seeds))}"])
-    frontier = Frontier(make_plan(study), (), Occupancy(cpus=10_000, gpus=1))
+    frontier = Frontier(make_plan(study), (), {"one": Occupancy(cpus=10_000, gpus=1)})
     asked = []
 
     def demand(node):
@@ -190,16 +261,16 @@ def test_a_step_asks_the_same_however_many_nodes_wait(tiny_sweep, seeds):
         asked.clear()
         (node,) = frontier.start(demand)
         assert len(asked) <= 1 + len(frontier.counts())
-        frontier.end(node.key, demand(node), well=True)
+        frontier.end(node.key, well=True)
 
 
 def test_counts_are_kept_as_nodes_move(plan):
-    frontier = Frontier(plan, (), Occupancy(cpus=3, gpus=0))
+    frontier = Frontier(plan, (), {"one": Occupancy(cpus=3, gpus=0)})
     running = []
     while not frontier.finished:
         running += frontier.start(one_core)
         node = running.pop()
-        frontier.end(node.key, ONE_CORE, well=node.stage != "prune")
+        frontier.end(node.key, well=node.stage != "prune")
         told = Counter((n.stage, frontier.states[key]) for key, n in plan.nodes.items())
         kept = {(stage, s): n for stage, c in frontier.counts().items() for s, n in c.items() if n}
         assert kept == told

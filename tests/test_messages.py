@@ -6,6 +6,7 @@ import pytest
 from tiny_study import TINY_SWEEP
 
 from rfray.cli import main
+from rfray.errors import nearest
 
 SWEEP = "tiny.yaml"
 REPORT = "title: T\ntables:\n  - id: one\n    title: One\n    columns: [{}]\n"
@@ -138,7 +139,11 @@ IN_A_STUDY = [
         "is an axis, which this would override",
     ),
     ("when=[{if: {seed: 9}, set: {train.epochs: 2}}]", "when.0.if", "holds for no combination"),
-    ("when=[{if: {seed: 0}, set: {barrier.points: 2}}]", "when.0.set.barrier.points", "can vary"),
+    (
+        "when=[{if: {seed: 0}, set: {landscape.points: 2}}]",
+        "when.0.set.landscape.points",
+        "can vary",
+    ),
     (".=3", "", "'.=3' is no override (write key=value"),
 ]
 
@@ -238,3 +243,10 @@ def test_of_a_report_file(message, tmp_path, text, what):
     line = message("analyze", "report.yaml")
     assert "report.yaml" in line
     assert what in line
+
+
+def test_of_very_many_names_the_first_are_told():
+    assert nearest("zzz", (f"run{number:03}" for number in range(320))) == (
+        "valid: run000, run001, run002, run003, run004 and 315 more"
+    )
+    assert nearest("zzz", ("a", "b")) == "valid: a, b"

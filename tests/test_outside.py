@@ -6,9 +6,11 @@ import pytest
 import torch
 from tiny_study import TINY_SWEEP
 
+from rfray.analysis.document import parse_document
 from rfray.cli import main
 from rfray.engine.assemble import assemble
-from rfray.engine.frontier import Occupancy
+from rfray.engine.places import Occupancy
+from rfray.engine.records import study_document
 from rfray.engine.worker import run_job
 from rfray.errors import UserError
 from rfray.models.module import build
@@ -216,20 +218,36 @@ def test_mistakes_are_told_in_one_line(name, words, folder, capsys):
     assert told.count("\n") == 1
 
 
-@pytest.mark.parametrize(
-    ("override", "words"),
-    [
-        ("axes.width=[0.5]", "width is 0.5, but a network from outside is taken as it is"),
-    ],
-)
-def test_a_network_from_outside_is_not_changed(folder, override, words):
+def test_several_widths_are_refused_for_a_network_that_has_one(folder):
+    words = "width is 0.5, but a network from outside is taken as it is"
     with pytest.raises(UserError, match=words):
-        planned(folder, "axes.arch=[nets.py:small_net]", *AS_IS, override)
+        planned(folder, "axes.arch=[nets.py:small_net]", *AS_IS, "axes.width=[0.5, 1.0]")
+
+
+def test_a_study_of_one_width_gives_it_to_the_networks_that_can_have_it(folder):
+    both = planned(
+        folder, "axes.arch=[vgg19_rf, nets.py:small_net]", *AS_IS, "axes.width=[0.5]"
+    )  # fmt: skip
+    assert {(c.cell.arch, c.cell.width) for c in both.cells} == {
+        ("vgg19_rf", 0.5), ("nets.py:small_net", 1.0),
+    }  # fmt: skip
+    assert any("nets.py:small_net has one width, its own" in said for said in both.findings)
+    alone = planned(folder, "axes.arch=[nets.py:small_net]", *AS_IS, "axes.width=[0.5]")
+    usual = planned(folder, "axes.arch=[nets.py:small_net]", *AS_IS, "axes.width=[1.0]")
+    assert alone.nodes.keys() == usual.nodes.keys()
+    own = {key for c in both.cells if c.cell.arch == "vgg19_rf" for key in c.keys}
+    vgg = planned(folder, "axes.arch=[vgg19_rf]", *AS_IS, "axes.width=[0.5]")
+    assert own <= vgg.nodes.keys()
+    # The analysis expands what the study document says to the same cells.
+    read = parse_document(study_document(both), ())
+    assert [dict(point) for point in read.points] == both.study.points()
 
 
 def test_a_kernel_size_puts_the_pool_behind_the_first_convolution(folder):
-    (plan,) = planned(folder, "axes.arch=[nets.py:small_net]", *AS_IS, "axes.kernel_size=[2]").cells
-    assert [layer.name for layer in plan.cell.network][:2] == ["conv", "receptive_field_pool"]
+    first, *_ = planned(
+        folder, "axes.arch=[nets.py:small_net]", *AS_IS, "axes.kernel_size=[2]"
+    ).cells
+    assert [layer.name for layer in first.cell.network][:2] == ["conv", "receptive_field_pool"]
 
 
 def test_a_network_must_have_as_many_logits_as_there_are_classes(folder):

@@ -8,6 +8,7 @@ import pytest
 from tiny_study import TINY_RUNS
 
 from rfray import keys
+from rfray.errors import UserError
 from rfray.plan import make_plan
 from rfray.plan_report import plan_json, seeds_text
 from rfray.sweep_file import load_study
@@ -26,7 +27,8 @@ def test_the_quickstart_has_every_run_of_the_study():
     plan = make_plan(load_study("quickstart"))
     assert len(plan.cells) == 16
     assert Counter(node.stage for node in plan.nodes.values()) == {
-        "train": 16, "prune": 80, "finetune": 80, "hessian": 32, "cka": 8, "importance": 8,
+        "train": 16, "prune": 80, "finetune": 80, "hessian": 32, "cka": 16, "barrier": 8,
+        "erf": 32, "probe": 16, "saturation": 32, "importance": 8,
     }  # fmt: skip
 
 
@@ -41,6 +43,26 @@ def test_runs_are_named_as_the_schema_says(plan_of):
         "vgg19_rf-digits-k5/cka",
         "vgg19_rf-k5/importance",
     } <= names(plan, plan.nodes)
+
+
+def test_what_cka_compares_by_default_keeps_its_key_and_name_beside_untrained_networks(plan_of):
+    (usual,) = (node for node in plan_of().nodes.values() if node.stage == "cka")
+    both = plan_of("cka.at=[trained,init]", "axes.cka.estimator=[biased,unbiased]")
+    found = {node.name: node for node in both.nodes.values() if node.stage == "cka"}
+    assert (usual.name, usual.variant) == ("vgg19_rf-digits-k5/cka", {})
+    assert usual.params["at"] == "trained"
+    assert found["vgg19_rf-digits-k5/cka-estimator=biased"].key == usual.key
+    assert set(found) == {
+        f"vgg19_rf-digits-k5/{moment}-estimator={estimator}"
+        for moment in ("cka", "cka-init")
+        for estimator in ("biased", "unbiased")
+    }
+    assert len({node.key for node in found.values()}) == 4
+
+
+def test_the_unbiased_estimate_of_three_images_is_refused_before_anything_starts(plan_of):
+    with pytest.raises(UserError, match=r"cka\.images is 3, but cka\.estimator unbiased needs 4"):
+        plan_of("cka.images=3", "cka.estimator=unbiased")
 
 
 def test_names_tell_widths_apart_where_there_are_several(plan_of):

@@ -13,7 +13,7 @@ from rfray.cell import Cell
 from rfray.cli import main
 from rfray.doctor import plugin_findings
 from rfray.engine.assemble import assemble
-from rfray.engine.frontier import Occupancy
+from rfray.engine.places import Occupancy
 from rfray.engine.worker import run_job
 from rfray.errors import UserError
 from rfray.models.module import build

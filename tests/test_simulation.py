@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from rfray.cli import rfray
 from rfray.cost import durations
-from rfray.engine.frontier import Occupancy
+from rfray.engine.places import Occupancy
 from rfray.engine.simulation import simulate
 from rfray.errors import UserError
 from rfray.plan import make_plan

@@ -8,6 +8,7 @@ import torch
 
 from rfray.cell import Cell
 from rfray.models.module import build
+from rfray.numerics.shuffled_alignment import derangement
 from rfray.stages import cka, finetune, importance, train
 from rfray.stages.gram_rows import MapPlan, gram_rows, map_plan
 from rfray.stages.stage import Input, StageContext
@@ -36,6 +37,7 @@ def run(
     inputs=(),
     every=1,
     dies_at=None,
+    variant=None,
 ):
     """Run one stage on its inputs; what it reported, and its workspace."""
     workspace, kept = tmp_path / "workspace", tmp_path / checkpoint
@@ -51,7 +53,7 @@ def run(
     stage.run(
         StageContext(
             parameters=parameters,
-            variant={},
+            variant=variant or {},
             cells=(cell,),
             inputs=inputs,
             workspace=workspace,
@@ -234,13 +236,14 @@ def trained(tmp_path, seed, arch="resnet50", dead=None):
     folder = tmp_path / f"train-{arch}-{seed}-{dead}"
     folder.mkdir(exist_ok=True)
     save_module(module, folder / "model.safetensors")
+    save_module(initial_module(cell, "cpu"), folder / "init.safetensors")
     return Input(stage="train", cell=cell, folder=folder, metrics={})
 
 
-def compare(tmp_path, inputs, checkpoint="checkpoint"):
+def compare(tmp_path, inputs, checkpoint="checkpoint", variant=None, **settings):
     """Run cka: its metrics and remark, and the arrays that it leaves."""
-    parameters = cka.CkaParameters(images=IMAGES)
-    reported, workspace = run(cka, tmp_path, parameters, inputs[0].cell, checkpoint, inputs)
+    parameters, cell = cka.CkaParameters(images=IMAGES, **settings), inputs[0].cell
+    reported, workspace = run(cka, tmp_path, parameters, cell, checkpoint, inputs, variant=variant)
     metrics = {name: value for _, entry in reported for name, value in entry.items()}
     with np.load(workspace / "cka.npz") as arrays:
         return metrics, dict(arrays)
@@ -253,22 +256,35 @@ def first_images():
     return normalised(data.test.images[:IMAGES], data.facts)
 
 
-def textbook_alignment(first, second):
+def u_centred(gram):
+    """By Székely & Rizzo 2014."""
+    n = len(gram)
+    gram = gram - gram.diag().diag()
+    sums = gram.sum(dim=0)
+    gram = gram - (sums[:, None] + sums) / (n - 2) + sums.sum() / ((n - 1) * (n - 2))
+    return gram - gram.diag().diag()
+
+
+def textbook_alignment(
+    first, second, weights="model.safetensors", others=slice(None), estimator="biased"
+):
     """Linear CKA of all layers by plain forward passes, every matrix whole, in float64."""
 
-    def centred_grams(source):
-        module = load_module(source.cell, source.folder / "model.safetensors", "cpu").eval()
+    def centred_grams(source, places=slice(None)):
+        module = load_module(source.cell, source.folder / weights, "cpu").eval()
+        dtype = torch.float64 if weights.startswith("init") else torch.float32
         grams = []
         for layer in source.cell.network.weight_layers:
             module.get_submodule(layer.name).register_forward_hook(
                 lambda _module, _inputs, output: grams.append(output.flatten(1).double())
             )
         with torch.no_grad():
-            module(first_images())
+            module.to(dtype)(first_images()[places].to(dtype))
         centred = [features - features.mean(dim=0) for features in grams]
-        return [features @ features.T for features in centred]
+        matrices = [features @ features.T for features in centred]
+        return matrices if estimator == "biased" else list(map(u_centred, matrices))
 
-    one, other = centred_grams(first), centred_grams(second)
+    one, other = centred_grams(first), centred_grams(second, others)
     return [[float((k * l).sum() / (k.norm() * l.norm())) for l in other] for k in one]  # noqa: E741
 
 
@@ -286,6 +302,38 @@ def test_cka_is_the_textbook_alignment_of_all_layers_of_all_pairs(tmp_path, arch
     assert metrics["undefined_layers"] == 0
     assert metrics["forward_passes"] == 1
     assert metrics["wall_seconds"] > 0
+
+
+@pytest.mark.parametrize("estimator", ["biased", "unbiased"])
+@pytest.mark.parametrize("arch", ["vgg19_rf", "resnet50"])
+def test_cka_of_untrained_networks_is_that_of_their_first_weights(tmp_path, arch, estimator):
+    """In vgg19_rf the variation of the last maps is 1e-11 of their mean: lost to float32."""
+    inputs = [trained(tmp_path, seed, arch) for seed in (0, 1)]
+    metrics, arrays = compare(tmp_path, inputs, variant={"at": "init"}, estimator=estimator)
+    expected = textbook_alignment(*inputs, weights="init.safetensors", estimator=estimator)
+    np.testing.assert_allclose(arrays["matrices"][0], expected, atol=1e-5)
+    assert metrics["undefined_layers"] == 0
+
+
+@pytest.mark.parametrize("estimator", ["biased", "unbiased"])
+def test_the_baseline_is_the_alignment_with_the_second_networks_images_shuffled(
+    tmp_path, estimator
+):
+    inputs = [trained(tmp_path, seed) for seed in (0, 1)]
+    metrics, arrays = compare(tmp_path, inputs, estimator=estimator)
+    others = derangement(IMAGES, 0)
+    expected = np.array(textbook_alignment(*inputs, others=others, estimator=estimator))
+    np.testing.assert_allclose(arrays["shuffled"][0], expected.diagonal(), atol=1e-5)
+    assert metrics["cka_shuffled_mean"] == pytest.approx(arrays["shuffled"].mean())
+
+
+def test_the_unbiased_estimate_of_few_images_is_refused_in_a_sentence():
+    few = cka.CkaParameters(images=3, estimator="unbiased")
+    assert cka.check(few, CELL) == (
+        "cka.images is 3, but cka.estimator unbiased needs 4 at the least"
+    )
+    assert cka.check(cka.CkaParameters(images=4, estimator="unbiased"), CELL) is None
+    assert cka.check(cka.CkaParameters(images=2), CELL) is None
 
 
 def test_cka_does_not_depend_on_the_order_of_the_seeds(tmp_path):

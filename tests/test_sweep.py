@@ -19,13 +19,14 @@ from rfray.data.cache import prepared as prepared_dataset
 from rfray.data.dataset import Dataset, Split
 from rfray.data.device import resident
 from rfray.engine.executor import Ended, InProcessExecutor
-from rfray.engine.frontier import Occupancy, State
+from rfray.engine.fitting import refuse_what_never_fits
+from rfray.engine.frontier import State
 from rfray.engine.machine import GIB, Machine
+from rfray.engine.places import Occupancy
 from rfray.engine.standing import other_precision, standing
 from rfray.engine.view import Watcher
 from rfray.engine.worker import run_job
 from rfray.errors import UserError
-from rfray.executors import refuse_what_never_fits
 from rfray.plan import make_plan
 from rfray.status import by_stage, choice_counts
 from rfray.storage import storage_at
@@ -221,10 +222,10 @@ class FailsAt(InProcessExecutor):
         super().__init__()
         self.name = name
 
-    def submit(self, job, occupancy, request):
+    def submit(self, job, occupancy, request, machine):
         if job.name == self.name:
             job = job.model_copy(update={"parameters": {"epochs": "broken"}})
-        super().submit(job, occupancy, request)
+        super().submit(job, occupancy, request, machine)
 
 
 def test_a_failed_stage_skips_its_dependents_and_the_next_start_tries_again(
@@ -343,7 +344,7 @@ def test_a_job_whose_artifacts_are_complete_is_not_computed_again(finished, monk
     jobs = []
 
     class Catches(InProcessExecutor):
-        def submit(self, job, occupancy, request):
+        def submit(self, job, occupancy, request, machine):
             jobs.append(job)
 
         def events(self, timeout):

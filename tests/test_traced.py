@@ -125,13 +125,19 @@ def assert_fields_are_what_a_linear_copy_reaches(name, image_size, axis):
         assert torch.equal(reached[layer.name], within & seen), layer.name
 
 
-@pytest.mark.parametrize("axis", [0, 1])
-@pytest.mark.parametrize("name", TORCHVISION)
+DEEP = ("densenet121", "efficientnet_b0", "regnet_y_400mf", "convnext_tiny")
+THE_DEEP_ONES_LONG = [
+    pytest.param(name, marks=pytest.mark.long) if name in DEEP else name for name in TORCHVISION
+]
+
+
+@pytest.mark.parametrize("axis", [0, pytest.param(1, marks=pytest.mark.long)])
+@pytest.mark.parametrize("name", THE_DEEP_ONES_LONG)
 def test_receptive_fields_are_what_a_linear_copy_reaches_in_a_small_image(name, axis):
     assert_fields_are_what_a_linear_copy_reaches(name, 97, axis)
 
 
-@pytest.mark.parametrize("name", TORCHVISION)
+@pytest.mark.parametrize("name", THE_DEEP_ONES_LONG)
 def test_receptive_fields_are_what_a_linear_copy_reaches_in_an_image_that_holds_them(name):
     assert_fields_are_what_a_linear_copy_reaches(name, TORCHVISION[name] + 65, 0)
 

@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
-
 import pytest
 from mlflow.tracking import MlflowClient
+from serving import served
 
 from rfray.engine.executor import InProcessExecutor
 from rfray.engine.frontier import State
@@ -25,35 +17,8 @@ from rfray.sweep_run import prepared, run_sweep
 
 @pytest.fixture
 def server(tmp_path):
-    """The address of an MLflow server that keeps artifacts in a folder of its own."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [
-        sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port),
-        "--backend-store-uri", f"sqlite:///{tmp_path}/server.db", "--workers", "1",
-        "--artifacts-destination", str(tmp_path / "served"),
-    ]  # fmt: skip
-    process = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
-    address = f"http://127.0.0.1:{port}"
-    wait_until_healthy(address, process)
-    yield address
-    os.killpg(process.pid, signal.SIGTERM)
-    process.wait(timeout=30)
-
-
-def wait_until_healthy(address, process):
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        assert process.poll() is None, "the server ended"
-        try:
-            with urllib.request.urlopen(f"{address}/health", timeout=5):
-                return
-        except (urllib.error.URLError, ConnectionError, TimeoutError):
-            time.sleep(0.3)
-    raise AssertionError("the server never answered")
+    with served(tmp_path) as address:
+        yield address
 
 
 def test_results_lie_behind_the_server_and_are_found_there_again(tiny_sweep, tmp_path, server):

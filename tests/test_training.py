@@ -16,7 +16,6 @@ from rfray.training.checkpoint import EpochRecord, load_checkpoint, save_checkpo
 from rfray.training.evaluate import evaluate
 from rfray.training.loop import (
     LossNotFiniteError,
-    autocast_dtype,
     train_epochs,
     train_with_frozen_batch_norms,
 )
@@ -28,6 +27,7 @@ from rfray.training.pruning import (
     live_sparsity,
     sparsity,
 )
+from rfray.training.step import autocast_dtype
 from rfray.training.weights import initial_module, load_module, save_module
 
 CELL = Cell(dataset="digits", arch="vgg19_rf", kernel_size=5, seed=3, width=0.0625)

@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from rfray.engine.frontier import Frontier, Occupancy
+from rfray.engine.frontier import Frontier
 from rfray.engine.job import Measurement, Outcome, Progress
+from rfray.engine.places import Occupancy
 from rfray.engine.view import Ending, Running, View
 from rfray.plan import make_plan
 from rfray.sweep_file import load_study
@@ -32,12 +33,11 @@ def told(metric, step, value):
 
 @pytest.fixture
 def view(plan):
-    frontier = Frontier(plan, done=(), capacity=Occupancy(cpus=2, gpus=0))
+    frontier = Frontier(plan, done=(), machines={"one": Occupancy(cpus=2, gpus=0)})
     list(frontier.start(lambda _: Occupancy(1, 0)))
     hessian = by_label(plan, "seed0/hessian-init")
     return View(
         frontier=frontier,
-        capacity=Occupancy(cpus=2, gpus=0),
         seconds=60.0,
         seconds_left=180.0,
         running=(
@@ -81,8 +81,8 @@ def test_the_screen_tells_failures_with_their_reason(plan, view):
 
 
 def test_gpus_are_counted_where_there_are_any(plan, view):
-    frontier = Frontier(plan, done=(), capacity=Occupancy(cpus=8, gpus=2))
-    with_gpus = replace(view, frontier=frontier, capacity=Occupancy(cpus=8, gpus=2))
+    frontier = Frontier(plan, done=(), machines={"one": Occupancy(cpus=8, gpus=2)})
+    with_gpus = replace(view, frontier=frontier)
     assert "0 of 2 GPUs, 0 of 8 cores in use" in shown(live_screen("tiny", with_gpus, []))
 
 
@@ -108,3 +108,17 @@ def test_without_a_terminal_each_ending_is_a_line_with_its_time(plan):
     (line,) = console.file.getvalue().splitlines()
     assert line[2] == line[5] == ":"
     assert line.endswith("vgg19_rf-digits-k5-seed1/train: done in 1.5 s; A remark.")
+
+
+def test_a_wait_for_a_machine_is_said_at_once_and_so_is_its_end(plan, view):
+    console = Console(file=io.StringIO(), width=200)
+    wait = "waiting for a machine with 1 CPUs and 1 GPUs (train) since 14:02:12 (0:05 min)"
+    with watching(plan, console) as watcher:
+        watcher.looked(view)
+        watcher.looked(replace(view, waiting=wait))
+        watcher.looked(replace(view, waiting=wait))
+        watcher.looked(view)
+        watcher.noted("asks the cluster for 12 GPUs in all")
+    lines = [line for line in console.file.getvalue().splitlines() if "runs done" in line]
+    assert [wait in line for line in lines] == [True, False]
+    assert "note: asks the cluster for 12 GPUs in all" in console.file.getvalue()

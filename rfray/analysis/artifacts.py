@@ -56,11 +56,14 @@ class Alignment:
         pairs: The two seeds of each of the P pairs, (P, 2).
         matrices: CKA of layer i of the first seed with layer j of the second, (P, L, L); NaN where
             it is undefined.
+        shuffled: CKA of equal layers with the images of the second seed shuffled, (P, L); None of
+            a run that was made before there was such a baseline.
     """
 
     layers: tuple[str, ...]
     pairs: NDArray[np.int64]
     matrices: Floats
+    shuffled: Floats | None = None
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,22 @@ class EffectiveFields:
 
 
 @dataclass(frozen=True)
+class ByLayer:
+    """A number of each layer of one network, from `probe.csv` or `saturation.csv`.
+
+    Attributes:
+        layers: Names of the L layers, first to last.
+        values: The number of each, (L,).
+        starts: Layers that stand out, counted from 0, by the column that is true from there on; L
+            where it is true nowhere.
+    """
+
+    layers: tuple[str, ...]
+    values: Floats
+    starts: dict[str, int]
+
+
+@dataclass(frozen=True)
 class Samples:
     """The samples of a search, from `samples.csv`.
 
@@ -97,6 +116,44 @@ class Samples:
     settings: dict[str, list[object]]
     accuracy: Floats
     stopped: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Paths:
+    """What was measured on the lines between P pairs of networks, from `barrier.csv`.
+
+    Attributes:
+        alphas: The N positions on a line, 0 to 1, (N,).
+        loss: Test loss, (P, N); NaN where it is not finite.
+        accuracy: Test accuracy in percent, (P, N).
+    """
+
+    alphas: Floats
+    loss: Floats
+    accuracy: Floats
+
+
+def read_paths(path: Path) -> Paths:
+    """Reads `barrier.csv`; ArtifactError if it is no such file."""
+    names = ("first", "second", "point", "alpha", "test_loss", "test_accuracy")
+    columns = _columns(path, names)
+    try:
+        # A loss that is not finite has an empty field.
+        values = {
+            name: np.array([float(text or "nan") for text in texts], dtype=np.float64)
+            for name, texts in columns.items()
+        }
+    except ValueError as error:
+        raise ArtifactError(f"{path.name}: {error}") from error
+    points = int(values["point"].max()) + 1
+    if (
+        len(values["point"]) % points
+        or (values["point"].reshape(-1, points) != range(points)).any()
+    ):
+        raise ArtifactError(f"{path.name} does not hold whole lines of {points} points")
+    shaped = {name: column.reshape(-1, points) for name, column in values.items()}
+    finite = np.where(np.isfinite(shaped["test_loss"]), shaped["test_loss"], np.nan)
+    return Paths(shaped["alpha"][0], finite, shaped["test_accuracy"])
 
 
 def read_samples(path: Path) -> Samples:
@@ -131,7 +188,9 @@ def read_spectrum(path: Path) -> Spectrum:
     return Spectrum(
         ranks=_floats(path, columns["rank"]).astype(np.int64),
         eigenvalues=_floats(path, columns["eigenvalue"]),
-        converged=np.array([_truth(path, text) for text in columns["converged"]], dtype=np.bool_),
+        converged=np.array(
+            [_truth(path, "converged", text) for text in columns["converged"]], dtype=np.bool_
+        ),
     )
 
 
@@ -142,6 +201,8 @@ def read_alignment(path: Path) -> Alignment:
             layers = tuple(str(name) for name in arrays["layers"])
             pairs = np.asarray(arrays["pairs"], dtype=np.int64)
             matrices = np.asarray(arrays["matrices"], dtype=np.float64)
+            old = "shuffled" not in arrays
+            shuffled = None if old else np.asarray(arrays["shuffled"], dtype=np.float64)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise ArtifactError(f"{path.name} cannot be read: {error}") from error
     count = len(layers)
@@ -150,7 +211,10 @@ def read_alignment(path: Path) -> Alignment:
     if matrices.shape != (len(pairs), count, count):
         wanted = f"{len(pairs)} pairs of {count} layers"
         raise ArtifactError(f"{path.name} holds matrices {matrices.shape}, not {wanted}")
-    return Alignment(layers, pairs, matrices)
+    if shuffled is not None and shuffled.shape != (len(pairs), count):
+        wanted = f"{len(pairs)} pairs of {count} layers"
+        raise ArtifactError(f"{path.name} holds a baseline {shuffled.shape}, not {wanted}")
+    return Alignment(layers, pairs, matrices, shuffled)
 
 
 def read_effective_fields(path: Path) -> EffectiveFields:
@@ -176,6 +240,23 @@ def read_effective_fields(path: Path) -> EffectiveFields:
         if array.shape != shape or len(fields.maps) != count:
             raise ArtifactError(f"{path.name} holds {name} {array.shape} for {count} layers")
     return fields
+
+
+def read_probe(path: Path) -> ByLayer:
+    """Reads `probe.csv`; ArtifactError if it is no such file."""
+    return _by_layer(path, "accuracy", ("in_tail", "field_exceeds_image"))
+
+
+def read_saturation(path: Path) -> ByLayer:
+    """Reads `saturation.csv`; ArtifactError if it is no such file."""
+    return _by_layer(path, "saturation", ())
+
+
+def _by_layer(path: Path, quantity: str, marks: tuple[str, ...]) -> ByLayer:
+    columns = _columns(path, ("layer", quantity, *marks))
+    truths = {name: [_truth(path, name, text) for text in columns[name]] for name in marks}
+    starts = {name: (*those, True).index(True) for name, those in truths.items()}
+    return ByLayer(tuple(columns["layer"]), _floats(path, columns[quantity]), starts)
 
 
 def read_pattern(path: Path) -> Floats:
@@ -217,8 +298,8 @@ def _floats(path: Path, texts: list[str]) -> Floats:
     return values
 
 
-def _truth(path: Path, text: str) -> bool:
+def _truth(path: Path, column: str, text: str) -> bool:
     truths = {"true": True, "1": True, "false": False, "0": False}
     if text.strip().lower() not in truths:
-        raise ArtifactError(f"{path.name}: converged is '{text}'")
+        raise ArtifactError(f"{path.name}: {column} is '{text}'")
     return truths[text.strip().lower()]

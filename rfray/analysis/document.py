@@ -232,7 +232,8 @@ def _grid(document: Mapping[str, Any]) -> grid.Grid:
         zipped=[_choice(entry) for entry in document.get("zip", ())],
         excluded=[_condition(entry) for entry in document.get("exclude", ())],
         when=[grid.When(_condition(rule["if"]), _choice(rule["set"])) for rule in rules],
-        usual={name: _usual(document, name) for rule in rules for name in rule["set"]},
+        # What is of no stage, as a width of each network's own, is set at every point.
+        usual={n: _usual(document, n) for rule in rules for n in rule["set"] if "." in n},
     )
 
 
@@ -314,7 +315,7 @@ def _planned_parameter(stages: Mapping[str, Any], stage: str, own: str) -> objec
         for key in (f"{own}s", own):
             if key in settings:
                 return settings[key]  # type: ignore[no-any-return]
-    return None
+    return schema.USUAL.get(stage)
 
 
 def _seen_values(axis: str, runs: Iterable[RunRecord]) -> tuple[Scalar, ...]:

@@ -20,6 +20,7 @@ _STATE: Mapping[Kind, str] = {
     "failed": "failed",
     "interrupted": "was interrupted",
     "running": "is still running",
+    "superseded": "is to be done anew",
     "stale": "is stale",
     "duplicate": "is a duplicate",
 }
@@ -137,7 +138,7 @@ def _planned(frame: StudyFrame, stage: str) -> Iterable[Slot]:
     for identity, seeds in _seeds_by_identity(frame, stage, seen).items():
         planned: tuple[int | None, ...] = tuple(sorted(seeds)) or (None,)
         if schema.SEED in _scope(stage):
-            if stage == "cka" and len(seeds) < 2:
+            if stage in schema.OVER_SEEDS and len(seeds) < 2:
                 continue
             planned = (None,)
         for seed, parameter in product(planned, parameters):
@@ -193,7 +194,7 @@ def _doubtful_groups(frame: StudyFrame) -> list[Gap]:
     gaps = []
     for slot, record in frame.kept.items():
         covered = covered_seeds(record)
-        if slot.stage != "cka" or covered is None:
+        if slot.stage not in schema.OVER_SEEDS or covered is None:
             continue
         planned = frame.document.seeds_at(slot.identity)
         if covered != planned:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from rfray.analysis import schema
@@ -27,6 +27,7 @@ def facts(frame: StudyFrame) -> list[tuple[str, str]]:
         ("Study", f"`{frame.study}` in `{without_password(frame.tracking_uri)}`"),
         ("Plan", source),
         ("Runs", f"{len(records)} finished that count, {len(frame.dropped)} left out"),
+        *_taken(records),
         ("rfray", _counts(record.tags.get(schema.VERSION_TAG) for record in records)),
         ("git", _counts(record.tags.get(schema.GIT_TAG) for record in records)),
         ("Hardware", _counts(record.tags.get(schema.HARDWARE_TAG) for record in records)),
@@ -34,6 +35,14 @@ def facts(frame: StudyFrame) -> list[tuple[str, str]]:
         ("Dates", f"{moment(min(r.start_time for r in records))} to {moment(ended)}"),
         ("Work", _work(frame)),
     ]
+
+
+def _taken(records: Sequence[RunRecord]) -> list[tuple[str, str]]:
+    """The studies that computed runs of this one, if any did."""
+    studies = Counter(record.tags.get(schema.TAKEN_FROM_STUDY_TAG, "") for record in records)
+    del studies[""]
+    told = ", ".join(f"{count} runs from `{study}`" for study, count in studies.most_common())
+    return [("Taken over", told)] if told else []
 
 
 def _precisions(records: Iterable[RunRecord]) -> str:

@@ -53,7 +53,8 @@ class Quantity(_Model):
         stage: Name of the stage.
         metric: Name of the metric.
         rate: Pruning rate, for prune and finetune.
-        at: `init` or `trained`, for hessian and erf.
+        at: `init` or `trained`, for hessian, erf, saturation and cka; of cka `trained` if nothing
+            is said.
     """
 
     stage: str
@@ -65,7 +66,7 @@ class Quantity(_Model):
     def _has_its_parameter(self) -> Quantity:
         own = schema.OWN_PARAMETER.get(self.stage)
         for name, value in (("rate", self.rate), ("at", self.at)):
-            if name == own and value is None:
+            if name == own and value is None and self.stage not in schema.USUAL:
                 raise ValueError(f"stage {self.stage} needs a {name}")
             if name != own and value is not None:
                 raise ValueError(f"stage {self.stage} has no {name}")
@@ -74,10 +75,13 @@ class Quantity(_Model):
     @property
     def parameter(self) -> Scalar | None:
         """The value of the stage's own parameter, None if it has none."""
-        return self.at if self.rate is None else typed("rate", self.rate)
+        if self.rate is not None:
+            return typed("rate", self.rate)
+        return schema.USUAL.get(self.stage) if self.at is None else self.at
 
     def __str__(self) -> str:
-        return " ".join(str(word) for word in (self.stage, self.parameter) if word is not None)
+        said = schema.told(self.stage, self.parameter)
+        return f"{self.stage} {self.parameter}" if said else self.stage
 
 
 class _Column(_Model):
@@ -86,6 +90,7 @@ class _Column(_Model):
     format: str = ".2f"
     trend: Hypothesis | None = None
     trend_over: str = RECEPTIVE_FIELD
+    optional: bool = False
 
     @field_validator("format")
     @classmethod
@@ -112,6 +117,8 @@ class MeasuredColumn(_Column, Quantity):
         format: How its numbers are written.
         trend: What its values are held to do as what the trend is over grows; None: not tested.
         trend_over: The receptive field, or an axis of numbers such as `train.learning_rate`.
+        optional: Whether the column is left out where the study plans nothing of its kind, rather
+            than the whole table.
         over: What the mean is taken over: the seeds of a cell, one value a run, or the draws
             within one run, one value a step of the metric.
     """
@@ -135,6 +142,7 @@ class DifferenceColumn(_Column):
         format: How its numbers are written.
         trend: What its values are held to do as what the trend is over grows; None: not tested.
         trend_over: The receptive field, or an axis of numbers such as `train.learning_rate`.
+        optional: Its two columns say that: it is left out with either of them.
         minus: Names of two measured columns of the table: the first minus the second.
         equals: The logged quantity that the difference must equal; also the name under which its
             published values are kept.
@@ -191,6 +199,8 @@ class TableSpec(_Selected):
         if self.id in _WRITTEN_BESIDE:
             raise ValueError(f"'{self.id}' is the name of a file that every report may write")
         _refuse_twice("column", [column.name for column in self.columns])
+        if all(column.optional for column in self.columns):
+            raise ValueError("a table of optional columns alone: one must say what it is of")
         measured = self.measured
         for column in self.columns:
             for name in column.minus if isinstance(column, DifferenceColumn) else ():
@@ -222,8 +232,12 @@ class FigureSpec(_Selected):
         "spectra",
         "eigenvalues",
         "cka",
+        "cka_layers",
+        "barriers",
         "erf",
         "importance",
+        "probe",
+        "saturation",
         "training",
         "pruning",
         "finetuning",

@@ -14,7 +14,10 @@ STAGES = (
     "finetune",
     "hessian",
     "cka",
+    "barrier",
     "erf",
+    "probe",
+    "saturation",
     "importance",
 )
 """Stages in the order in which a reader meets them."""
@@ -35,24 +38,46 @@ OF_A_SEARCH = ("sample", "search")
 SEED = "seed"
 """The axis that tables average over."""
 
+OVER_SEEDS = frozenset({"cka", "barrier"})
+"""Stages that compare the seeds of a cell, of which they need two."""
+
 OWN_PARAMETER: Mapping[str, str] = MappingProxyType(
-    {"prune": "rate", "finetune": "rate", "hessian": "at", "erf": "at", "sample": "sample"}
+    {
+        "prune": "rate",
+        "finetune": "rate",
+        "hessian": "at",
+        "cka": "at",
+        "erf": "at",
+        "saturation": "at",
+        "sample": "sample",
+    }
 )
-"""The parameter by which a stage runs several times on one cell."""
+"""The parameter by which a stage runs several times on one cell, or on one group of seeds."""
+
+USUAL: Mapping[str, str] = MappingProxyType({"cka": "trained"})
+"""Its value of runs, study documents and columns that do not say it, and that names leave out."""
 
 AXES_NOT_APPLYING: Mapping[str, frozenset[str]] = MappingProxyType(
     {
         "cka": frozenset({SEED}),
+        "barrier": frozenset({SEED}),
         "importance": frozenset({"dataset", SEED}),
         "sample": frozenset({SEED}),
         "search": frozenset({SEED}),
     }
 )
-"""Axes that a stage's runs do not have: cka spans the seeds, importance needs no data, a search
-chooses for all seeds."""
+"""Axes that a stage's runs do not have: cka and barrier span the seeds, importance needs no data, a
+search chooses for all seeds."""
 
 NEEDS: Mapping[str, str] = MappingProxyType(
-    {"prune": "train", "finetune": "prune", "hessian": "train", "erf": "train"}
+    {
+        "prune": "train",
+        "finetune": "prune",
+        "hessian": "train",
+        "erf": "train",
+        "probe": "train",
+        "saturation": "train",
+    }
 )
 """The stage on the same cell whose result a stage works on."""
 
@@ -63,13 +88,21 @@ READS: Mapping[str, frozenset[str]] = MappingProxyType(
         "finetune": frozenset({"prune", "train"}),
         "hessian": frozenset({"train"}),
         "cka": frozenset({"train"}),
+        "barrier": frozenset({"train"}),
         "erf": frozenset({"train"}),
+        "probe": frozenset({"train"}),
+        "saturation": frozenset({"train"}),
         "importance": frozenset(),
         "sample": frozenset(),
         "search": frozenset({"sample"}),
     }
 )
 """All stages whose results a stage reads: their settings are axes of its runs too."""
+
+
+def told(stage: str, parameter: object | None) -> bool:
+    """Whether the value of a stage's own parameter is said with the stage: `hessian init`."""
+    return parameter is not None and parameter != USUAL.get(stage)
 
 
 def applies(axis: str, stage: str) -> bool:
@@ -117,7 +150,21 @@ METRICS: Mapping[str, frozenset[str]] = MappingProxyType(
             }
         ),
         "hessian": frozenset({"eigenvalue", "residual", "trace"}),
-        "cka": frozenset({"cka_diagonal_mean"}),
+        "cka": frozenset({"cka_diagonal_mean", "cka_shuffled_mean"}),
+        "barrier": frozenset(
+            {
+                "loss_barrier",
+                "loss_barrier_mean",
+                "loss_barrier_std",
+                "accuracy_barrier",
+                "accuracy_barrier_mean",
+                "accuracy_barrier_std",
+                "train_loss_barrier_mean",
+                "train_loss_barrier_std",
+                "train_accuracy_barrier_mean",
+                "train_accuracy_barrier_std",
+            }
+        ),
         "erf": frozenset(
             {
                 "erf_radius",
@@ -128,6 +175,8 @@ METRICS: Mapping[str, frozenset[str]] = MappingProxyType(
                 "erf_share_last",
             }
         ),
+        "probe": frozenset({"probe_accuracy", "tail_start", "field_exceeds_image_at"}),
+        "saturation": frozenset({"saturation", "saturation_mean"}),
         "importance": frozenset({"max_importance", "max_importance_mean", "max_importance_std"}),
         "sample": frozenset(
             {
@@ -159,7 +208,10 @@ HEADLINES: Mapping[str, str] = MappingProxyType(
         "finetune": "test_accuracy",
         "hessian": "trace",
         "cka": "cka_diagonal_mean",
+        "barrier": "loss_barrier_mean",
         "erf": "erf_radius_last",
+        "probe": "tail_start",
+        "saturation": "saturation_mean",
         "importance": "max_importance_mean",
         "sample": "validation_accuracy",
         "search": "validation_accuracy",
@@ -169,6 +221,7 @@ HEADLINES: Mapping[str, str] = MappingProxyType(
 
 _PERCENTAGE = (0.0, 100.0)
 _SHARE = (0.0, 1.0)
+_COSINE = (-1.0, 1.0)
 _AT_LEAST_0 = (0.0, math.inf)
 
 BOUNDS: Mapping[str, tuple[float, float]] = MappingProxyType(
@@ -181,12 +234,22 @@ BOUNDS: Mapping[str, tuple[float, float]] = MappingProxyType(
         "live_sparsity": _SHARE,
         "activation_variance_ratio_pruned": _AT_LEAST_0,
         "activation_variance_ratio_repaired": _AT_LEAST_0,
-        "cka_diagonal_mean": _SHARE,
+        "cka_diagonal_mean": _COSINE,
+        "cka_shuffled_mean": _COSINE,
+        "loss_barrier": _AT_LEAST_0,
+        "loss_barrier_mean": _AT_LEAST_0,
+        "accuracy_barrier": _PERCENTAGE,
+        "accuracy_barrier_mean": _PERCENTAGE,
         **dict.fromkeys(
             ("erf_radius", "erf_radius_last", "erf_area_95", "erf_area_95_last"), _AT_LEAST_0
         ),
         # Above 1 where a gate lets the gradient leave the theoretical field.
         **dict.fromkeys(("erf_share", "erf_share_last"), _AT_LEAST_0),
+        "probe_accuracy": _PERCENTAGE,
+        "tail_start": _AT_LEAST_0,
+        "field_exceeds_image_at": _AT_LEAST_0,
+        "saturation": _SHARE,
+        "saturation_mean": _SHARE,
     }
 )
 """The least and the greatest value of the metrics that have them."""
@@ -205,4 +268,7 @@ HARDWARE_TAG = "rfray.hardware"
 SECONDS_TAG = "rfray.seconds"
 ERROR_TAG = "rfray.error"
 REMARK_TAG = "rfray.remark"
+SUPERSEDED_TAG = "rfray.superseded"
+TAKEN_FROM_TAG = "rfray.taken_from"
+TAKEN_FROM_STUDY_TAG = "rfray.taken_from_study"
 PARENT_TAG = "mlflow.parentRunId"

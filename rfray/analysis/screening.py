@@ -16,8 +16,18 @@ from rfray.data.amount import images_held_out
 if TYPE_CHECKING:
     from rfray.tracking import RunRecord
 
-Kind = Literal["failed", "interrupted", "running", "duplicate", "stale", "unreadable", "foreign"]
-"""Why a run is left out; `foreign` is a run of some other program in the same experiment."""
+Kind = Literal[
+    "failed",
+    "interrupted",
+    "running",
+    "superseded",
+    "duplicate",
+    "stale",
+    "unreadable",
+    "foreign",
+]
+"""Why a run is left out; `superseded` is one that `rfray redo` had done anew, `foreign` a run of
+some other program in the same experiment."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +58,9 @@ class Screening:
 def screen(records: Sequence[RunRecord], document: StudyDocument, axes: Sequence[str]) -> Screening:
     """Keeps for each slot its latest finished run that was made with the study's settings.
 
-    Left out are runs that are not finished, whose params cannot be read, that were made with other
-    settings than the study document states or from a training run that does not count (`stale`),
-    and all but the latest finished run of a slot (`duplicate`).
+    Left out are runs that are superseded or not finished, whose params cannot be read, that were
+    made with other settings than the study document states or from a training run that does not
+    count (`stale`), and all but the latest finished run of a slot (`duplicate`).
     """
     by_id = {record.run_id: record for record in records}
     candidates, left_out = _candidates(records, document, axes, by_id)
@@ -92,7 +102,8 @@ def read_slot(record: RunRecord, axes: Iterable[str], by_id: Mapping[str, RunRec
     needed = {"arch", "kernel_size", "dataset", schema.SEED} - not_applying
     absent = sorted(needed - set(params)) if stage in schema.STAGES else []
     own = schema.OWN_PARAMETER.get(stage)
-    if own is not None and own not in record.params:
+    chosen = None if own is None else record.params.get(own, schema.USUAL.get(stage))
+    if own is not None and chosen is None:
         absent.append(own)
     if absent:
         raise ValueError(f"no param {', '.join(absent)}")
@@ -105,7 +116,7 @@ def read_slot(record: RunRecord, axes: Iterable[str], by_id: Mapping[str, RunRec
             if axis not in not_applying and (text := _chosen(axis, record, parent)) is not None
         ),
         seed=None if seed is None else int(_typed(schema.SEED, seed)),
-        parameter=None if own is None else _typed(own, record.params[own]),
+        parameter=None if own is None or chosen is None else _typed(own, chosen),
     )
 
 
@@ -142,7 +153,8 @@ def _candidates(
             left_out.append(LeftOut(record, None, "unreadable", str(error)))
             continue
         verdict = (
-            _unfinished(record)
+            _redone(record)
+            or _unfinished(record)
             or _other_settings(record, document)
             or _other_validation(record, document)
         )
@@ -194,6 +206,11 @@ def _typed(name: str, text: str) -> Scalar:
         return typed(name, text)
     except ValueError:
         raise ValueError(f"param {name} is '{text}'") from None
+
+
+def _redone(record: RunRecord) -> tuple[Kind, str] | None:
+    why = record.tags.get(schema.SUPERSEDED_TAG, "")
+    return ("superseded", f"superseded: {why}") if why else None
 
 
 def _unfinished(record: RunRecord) -> tuple[Kind, str] | None:

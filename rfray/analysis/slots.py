@@ -30,7 +30,10 @@ class Slot:
 
     def stage_label(self) -> str:
         """The stage with its parameter: `finetune 0.9`, `hessian init`."""
-        return self.stage if self.parameter is None else f"{self.stage} {show(self.parameter)}"
+        parameter = self.parameter
+        if parameter is None or not schema.told(self.stage, parameter):
+            return self.stage
+        return f"{self.stage} {show(parameter)}"
 
     def on(self, stage: str) -> Slot:
         """The slot of `stage`, a stage this one works on, with the parameter where both have it."""

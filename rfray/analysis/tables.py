@@ -74,7 +74,7 @@ def build_tables(
     """
     tables: list[Table] = []
     absent: list[NotInStudy] = []
-    for spec in report.tables:
+    for spec in (_planned(spec, study) for spec in report.tables):
         reason = _not_in_study(spec, study)
         if reason is None:
             tables.append(build_table(spec, study, published))
@@ -257,6 +257,23 @@ def _finest(identities: Iterable[Identity]) -> list[Identity]:
     return [identity for those in by_axes.values() for identity in those if identity not in covered]
 
 
+def _planned(spec: TableSpec, study: Measurements) -> TableSpec:
+    """The table without the optional columns of which the study plans nothing."""
+    there = {(stage, parameter) for stage, parameter, _ in study.places}
+    absent = {
+        column.name
+        for column in spec.measured.values()
+        if column.optional and (column.stage, column.parameter) not in there
+    }
+    kept = tuple(
+        column
+        for column in spec.columns
+        if column.name not in absent
+        and not (isinstance(column, DifferenceColumn) and absent & set(column.minus))
+    )
+    return spec.model_copy(update={"columns": kept})
+
+
 def _not_in_study(spec: TableSpec, study: Measurements) -> str | None:
     for column in spec.measured.values():
         there = [
@@ -265,7 +282,7 @@ def _not_in_study(spec: TableSpec, study: Measurements) -> str | None:
             if (stage, parameter) == (column.stage, column.parameter)
         ]
         if not there:
-            return f"the study has no {_named(column)}"
+            return f"the study has no {Quantity.__str__(column)}"
         if not any(admits(spec.where, identity) for identity in there):
             wanted = ", ".join(
                 f"{axis} {' or '.join(show(v) for v in values)}"
@@ -273,9 +290,3 @@ def _not_in_study(spec: TableSpec, study: Measurements) -> str | None:
             )
             return f"the study has no {wanted}"
     return None
-
-
-def _named(quantity: Quantity) -> str:
-    return (
-        quantity.stage if quantity.parameter is None else f"{quantity.stage} {quantity.parameter}"
-    )

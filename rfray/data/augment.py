@@ -81,6 +81,15 @@ class Crops:
         """The same crops on `device`."""
         return Crops(*(part.to(device) for part in self._parts()))
 
+    def clone(self) -> Crops:
+        """The same crops in memory of their own."""
+        return Crops(*(part.clone() for part in self._parts()))
+
+    def copy_(self, others: Crops) -> None:
+        """Become others, in the same memory."""
+        for part, other in zip(self._parts(), others._parts(), strict=True):
+            part.copy_(other)
+
     def split(self, size: int) -> list[Crops]:
         """The crops of each batch of `size` images; the last may be smaller."""
         parts = (part.split(size) for part in self._parts())

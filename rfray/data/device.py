@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 
 import torch
 from torch import Tensor
@@ -19,6 +19,9 @@ from rfray.errors import UserError
 @cache
 def resident(name: str, device: str, validation: Amount | None = None) -> Dataset:
     """The data set `name` on `device`, kept for the next stage that runs in this process.
+
+    Processors share one mapped file. On a card each process has a copy of its own, so a worker
+    forgets it there with the stage: `forget_residents`.
 
     Args:
         name: As in the registry.
@@ -41,6 +44,11 @@ def resident(name: str, device: str, validation: Amount | None = None) -> Datase
         _moved(parted.test, device),
         None if parted.validation is None else _moved(parted.validation, device),
     )
+
+
+def forget_residents() -> None:
+    """Let go of every data set that this process keeps."""
+    resident.cache_clear()
 
 
 def _moved(split: Split, device: str) -> Split:
@@ -83,11 +91,24 @@ def normalised(images: Tensor, facts: DatasetFacts) -> Tensor:
     # (x / 255 - mean) / deviation in two passes over whole rows of pixels: with a row of
     # channels as the innermost run, three numbers long, they would take twice as long.
     width = images.shape[-1]
-    deviation = torch.tensor(facts.deviation * width, device=images.device)
-    mean = torch.tensor(facts.mean * width, device=images.device)
+    factor, shift = _row_scale(facts.mean, facts.deviation, width, images.device)
     pixels = images.permute(0, 2, 3, 1).to(
         torch.float32, memory_format=torch.contiguous_format, copy=True
     )
     rows = pixels.view(-1, 3 * width)
-    rows.mul_(1 / (255 * deviation)).sub_(mean / deviation)
+    rows.mul_(factor).sub_(shift)
     return pixels.permute(0, 3, 1, 2)
+
+
+@lru_cache(maxsize=16)
+def _row_scale(
+    mean: tuple[float, ...], deviation: tuple[float, ...], width: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """What a row of pixels is multiplied with, and what is then subtracted, (3 width,) each.
+
+    Kept: numbers that come from Python are copied to a card, and whoever copies them waits for it.
+    """
+    # A tensor made in inference mode could not be used where gradients are taken.
+    with torch.inference_mode(mode=False):
+        scale = torch.tensor(deviation * width, device=device)
+        return 1 / (255 * scale), torch.tensor(mean * width, device=device) / scale

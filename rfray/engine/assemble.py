@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rfray.artifacts import digest_of
-from rfray.engine.frontier import Occupancy
 from rfray.engine.job import Job, JobInput, Outcome
-from rfray.engine.records import ATTEMPT_TAG, DIGEST_TAG
+from rfray.engine.places import Occupancy
+from rfray.engine.records import ATTEMPT_TAG
 from rfray.models.outside import code_digest, network_folders_in_use
 from rfray.naming import SAMPLE, SEARCH, TRAIN
 from rfray.plan import Node, Plan
 from rfray.plugins import plugin_files_in_use
 from rfray.stages.registry import stage_code
-from rfray.tracking import RunRecord
+from rfray.tracking import DIGEST_TAG, RunRecord
 
 _MOST_CPU_THREADS = 64
 
@@ -97,7 +97,7 @@ def readers(plan: Plan, dataset: str) -> list[str]:
 
 def _demand(plan: Plan, stage: str, *, gpus: bool) -> Occupancy:
     request = plan.study.request(stage)
-    if request.gpus is not None:
+    if isinstance(request.gpus, float):
         return Occupancy(request.cpus, request.gpus)
     if not gpus:
         return Occupancy(request.cpus, 0.0)

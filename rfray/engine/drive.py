@@ -7,14 +7,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rfray.engine.assemble import assemble, demands, finished_before, finished_now, readers
+from rfray.engine.assemble import assemble, finished_before, finished_now, readers
 from rfray.engine.executor import Event, Executor, Progressed
-from rfray.engine.frontier import Frontier, Occupancy, State
-from rfray.engine.job import NOTHING_TOLD, Progress
+from rfray.engine.frontier import Frontier, State
+from rfray.engine.ground import Ground
+from rfray.engine.job import NOTHING_TOLD, Outcome, Progress
 from rfray.engine.pace import Pace
 from rfray.engine.recorder import Recorder
 from rfray.engine.scribe import Scribe
-from rfray.engine.standing import Standing
+from rfray.engine.shares import Grant, Shares, granted
+from rfray.engine.standing import Standing, other_precision
 from rfray.engine.view import Ending, Running, View, Watcher
 from rfray.plan import Node, Plan
 from rfray.tracking import LedgerWriter, RunRecord
@@ -25,10 +27,10 @@ _LEAST_RUNS_AHEAD = 4
 
 @dataclass
 class _Running:
-    """What a running node holds, since when, and what it told last."""
+    """What a running node was given, since when, and what it told last."""
 
     run: RunRecord
-    occupancy: Occupancy
+    grant: Grant
     since: float = field(default_factory=time.monotonic)
     told: Progress = NOTHING_TOLD
 
@@ -66,13 +68,15 @@ class Driver:
         self._watcher = watcher
         self._checkpoints = checkpoints
         self._done = {key: finished_before(run) for key, run in standing.finished.items()}
-        self._capacity = executor.capacity
-        # Decided once: what a node takes must not change while it waits or runs.
-        self._demands = demands(plan, gpus=self._capacity.gpus > 0)
-        self._frontier = Frontier(plan, set(self._done), self._capacity)
-        self._unopened: dict[str, Node] = {}
+        self._standing = standing
+        self._ground = Ground(plan, executor, watcher.noted)
+        self._shares = Shares(plan, self._ground.demand)
+        self._frontier = Frontier(plan, set(self._done), self._ground.occupancies)
+        # What a node takes must not change from when it gets its slot.
+        self._unopened: dict[str, tuple[Node, Grant]] = {}
         self._running: dict[str, _Running] = {}
         self._unreadable: set[str] = set()
+        self._without_card = False
         self._waiting_by_stage = _count_waiting(self._frontier)
         self._started = time.monotonic()
         self._pace = Pace(node for key, node in plan.nodes.items() if key not in self._done)
@@ -88,8 +92,9 @@ class Driver:
                 self._recorder.abandon()
                 break
             self._scribe.check()
-            self._follow_capacity()
-            self._start_ready()
+            if self._may_start():
+                self._start_ready()
+            self._ground.ask(self._frontier)
             self._watcher.looked(self._view())
             for event in self._executor.events(_WAIT_SECONDS):
                 self._take(event)
@@ -97,11 +102,15 @@ class Driver:
         self._watcher.looked(self._view())
         return self._frontier
 
-    def _follow_capacity(self) -> None:
-        """Use what has joined the cluster since, and count on nothing that has left it."""
-        now = self._executor.capacity
-        self._frontier.free += now - self._capacity
-        self._capacity = now
+    def _may_start(self) -> bool:
+        """Follow the cluster; whether it is known by now what a node takes there."""
+        known_before = self._ground.gpus is not None
+        may = self._ground.follow(self._frontier)
+        if may and not known_before:
+            words = other_precision(self._plan, self._standing, gpus=bool(self._ground.gpus))
+            if words:
+                self._watcher.noted(words)
+        return may
 
     def _start_ready(self) -> None:
         """Give free slots to the heaviest nodes, and have the runs of the next ones opened.
@@ -110,29 +119,28 @@ class Driver:
         """
         away = self._scribe.outage is not None
         opened = self._recorder.opened() if away else None
-        for node in self._frontier.start(self._demand, opened):
-            self._unopened[node.key] = node
-        self._recorder.ask_for(self._unopened.values())
+        for node in self._frontier.start(self._shares.demand, opened):
+            self._unopened[node.key] = (node, self._shares.grant(node))
+        self._recorder.ask_for(node for node, _ in self._unopened.values())
         ahead = max(_LEAST_RUNS_AHEAD, len(self._running))
         self._recorder.ask_for(self._frontier.upcoming(ahead))
-        for node in list(self._unopened.values()):
-            self._submit_if_open(node)
+        for node, grant in list(self._unopened.values()):
+            self._submit_if_open(node, grant)
 
-    def _submit_if_open(self, node: Node) -> None:
+    def _submit_if_open(self, node: Node, grant: Grant) -> None:
         run = self._recorder.run_of(node.key)
         if run is None:
             return
-        occupancy = self._demand(node)
-        self._running[node.key] = _Running(run, occupancy)
+        occupancy = grant.occupancy
+        self._running[node.key] = _Running(run, grant)
         job = assemble(
             self._plan, node, run, self._done, occupancy, self._checkpoints, self._tracking_uri
         )
-        self._executor.submit(job, occupancy, self._plan.study.request(node.stage))
+        request = self._plan.study.request(node.stage)
+        place = self._frontier.place_of(node.key)
+        self._executor.submit(granted(job, node, grant), occupancy, request, place)
         del self._unopened[node.key]
         self._count_off(node.stage)
-
-    def _demand(self, node: Node) -> Occupancy:
-        return self._demands[node.stage]
 
     def _take(self, event: Event) -> None:
         """Let an event change where nodes stand, and have it recorded."""
@@ -141,9 +149,14 @@ class Driver:
             if event.key in self._running:
                 self._running[event.key].told = event.progress
                 self._recorder.measured(event.key, event.progress.measurements)
+                if event.progress.use is not None:
+                    self._shares.measured(self._plan.nodes[event.key], event.progress.use)
             return
         outcome = event.outcome
         node, ended = self._plan.nodes[outcome.key], self._running.pop(outcome.key)
+        if outcome.out_of_card_memory and self._shares.try_again(node, ended.grant):
+            self._start_again(node, outcome)
+            return
         well = outcome.status == "finished"
         if well:
             self._done[outcome.key] = finished_now(ended.run, outcome)
@@ -151,17 +164,38 @@ class Driver:
         else:
             self._pace.dropped(node)
         self._recorder.end(outcome)
-        skipped = self._frontier.end(outcome.key, ended.occupancy, well=well)
-        told_before = outcome.unreadable in self._unreadable
+        self._ground.ended(node)
+        skipped = self._frontier.end(outcome.key, well=well)
+        told_before = outcome.unreadable in self._unreadable or (
+            outcome.no_card and self._without_card
+        )
         if outcome.unreadable and not told_before:
-            skipped += self._withdraw(outcome.unreadable)
+            skipped += self._withdraw_readers(outcome.unreadable)
+        if outcome.no_card and not told_before:
+            skipped += self._withdraw_from_cards(outcome.reason)
         for key in skipped:
             self._pace.dropped(self._plan.nodes[key])
+            self._ground.ended(self._plan.nodes[key])
             self._count_off(self._plan.nodes[key].stage)
         if not told_before:
             self._watcher.ended(Ending(node, outcome, len(skipped)))
 
-    def _withdraw(self, dataset: str) -> list[str]:
+    def _start_again(self, node: Node, outcome: Outcome) -> None:
+        """Have a node wait for more of a card; its run stays open, with what was measured."""
+        self._recorder.measured(node.key, outcome.measurements)
+        self._frontier.again(node.key)
+        self._waiting_by_stage[node.stage] += 1
+
+    def _withdraw_from_cards(self, reason: str) -> list[str]:
+        """Start nothing more on a GPU, since PyTorch finds none where there should be one."""
+        self._without_card = True
+        skipped = self._frontier.withdraw(
+            key for key, node in self._plan.nodes.items() if self._shares.demand(node).gpus > 0
+        )
+        self._recorder.withdraw(skipped, f"not started: {reason}")
+        return skipped
+
+    def _withdraw_readers(self, dataset: str) -> list[str]:
         """Start nothing more that reads a data set which a worker could not read."""
         self._unreadable.add(dataset)
         skipped = self._frontier.withdraw(readers(self._plan, dataset))
@@ -182,13 +216,13 @@ class Driver:
         )
         return View(
             frontier=self._frontier,
-            capacity=self._capacity,
             seconds=seconds,
             seconds_left=self._pace.seconds_left(
                 seconds, [(one.node, one.seconds) for one in running]
             ),
             running=running,
             outage=self._outage_words(),
+            waiting=self._ground.waiting_words(self._frontier),
         )
 
     def _outage_words(self) -> str:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from rfray.engine.frontier import Occupancy
+import psutil
+
 from rfray.engine.job import Job, Outcome, Progress
+from rfray.engine.machine import Machine
+from rfray.engine.places import Occupancy
+from rfray.engine.prospects import Bundle, Prospects
 from rfray.engine.stopping import Stopping
 from rfray.engine.worker import run_job
 from rfray.study import Request
@@ -36,12 +41,21 @@ class Executor(Protocol):
     """Runs jobs side by side and tells what becomes of them."""
 
     @property
-    def capacity(self) -> Occupancy:
-        """What there is to run on by now."""
+    def machines(self) -> Mapping[str, Machine]:
+        """What there is to run on by now; the same object as before if nothing has changed."""
         ...
 
-    def submit(self, job: Job, occupancy: Occupancy, request: Request) -> None:
-        """Start a job; returns at once."""
+    @property
+    def prospects(self) -> Prospects | None:
+        """What more the cluster could have if it is asked; None where that is not known."""
+        ...
+
+    def want(self, bundles: Sequence[Bundle]) -> None:
+        """Ask for so much in all, what is there included; returns at once, and may be repeated."""
+        ...
+
+    def submit(self, job: Job, occupancy: Occupancy, request: Request, machine: str | None) -> None:
+        """Start a job, on the machine that is meant for it if it has room; returns at once."""
         ...
 
     def no_more(self, stage: str) -> None:
@@ -68,15 +82,25 @@ class InProcessExecutor:
         self._waiting: deque[Job] = deque()
         self._woken = threading.Event()
         self._stopping = Stopping()
+        self._here = {"here": Machine(Occupancy(cpus=1, gpus=0), psutil.virtual_memory().total)}
 
     @property
-    def capacity(self) -> Occupancy:
+    def machines(self) -> Mapping[str, Machine]:
         """One core."""
-        return Occupancy(cpus=1, gpus=0)
+        return self._here
 
-    def submit(self, job: Job, occupancy: Occupancy, request: Request) -> None:
+    @property
+    def prospects(self) -> Prospects | None:
+        """No more will come."""
+        return None
+
+    def want(self, bundles: Sequence[Bundle]) -> None:
+        """Nobody can be asked."""
+        del bundles
+
+    def submit(self, job: Job, occupancy: Occupancy, request: Request, machine: str | None) -> None:
         """Queue a job; `events` runs it."""
-        del occupancy, request
+        del occupancy, request, machine
         self._waiting.append(job)
 
     def no_more(self, stage: str) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
+from rfray.engine.places import Occupancy, Places
 from rfray.naming import TRAIN
 from rfray.plan import Node, Plan
 
@@ -27,23 +28,11 @@ _Entry = tuple[float, int, str]
 
 
 @dataclass(frozen=True)
-class Occupancy:
-    """Processor cores and GPUs, taken or free; shares of a GPU count."""
+class _Held:
+    """What a running node occupies, and where; None for its place since that machine was lost."""
 
-    cpus: float
-    gpus: float
-
-    def __sub__(self, other: Occupancy) -> Occupancy:
-        return Occupancy(self.cpus - other.cpus, self.gpus - other.gpus)
-
-    def __add__(self, other: Occupancy) -> Occupancy:
-        return Occupancy(self.cpus + other.cpus, self.gpus + other.gpus)
-
-    def holds(self, other: Occupancy) -> bool:
-        """Whether `other` fits into this; sums of shares of a GPU are allowed their rounding."""
-        slack = 1e-6
-        pairs = ((other.cpus, self.cpus), (other.gpus, self.gpus))
-        return all(need <= there + slack for need, there in pairs if need > 0)
+    place: str | None
+    need: Occupancy
 
 
 class Frontier:
@@ -56,13 +45,26 @@ class Frontier:
     While training cells remain, one of them is always running: the stages that fill the slots come
     out of them, and a trial's process that is never idle is never started anew.
 
+    A node runs on one machine, so it starts where one has room for all that it needs, however much
+    is free on all of them together.
+
     Ready nodes lie in a heap for each stage, whose nodes all demand the same, so a step costs the
     same however many are waiting.
+
+    Args:
+        plan: The plan.
+        done: Keys of its nodes that are finished already.
+        machines: What each machine offers, by name.
     """
 
-    def __init__(self, plan: Plan, done: Collection[str], capacity: Occupancy) -> None:
+    def __init__(
+        self, plan: Plan, done: Collection[str], machines: Mapping[str, Occupancy]
+    ) -> None:
         self.plan = plan
-        self.free = capacity
+        self._places = Places(machines)
+        self._held: dict[str, _Held] = {}
+        self._displaced: dict[str, None] = {}
+        self._unheld: dict[str, Occupancy] = {}
         self.states = dict.fromkeys(plan.nodes, State.WAITING)
         self._counts: dict[str, Counter[State]] = {}
         for node in plan.nodes.values():
@@ -92,6 +94,54 @@ class Frontier:
         heads = (entry for heap in self._ready.values() for entry in self._smallest(heap, count))
         return [self.plan.nodes[key] for _, _, key in heapq.nsmallest(count, heads)]
 
+    @property
+    def capacity(self) -> Occupancy:
+        """What all machines offer together."""
+        return self._places.total
+
+    @property
+    def free(self) -> Occupancy:
+        """What is free on all machines together."""
+        return self._places.free
+
+    @property
+    def displaced(self) -> int:
+        """How many running nodes have lost their machine and have no room elsewhere yet."""
+        return len(self._displaced)
+
+    @property
+    def unheld(self) -> Mapping[str, Occupancy]:
+        """What stages need that no machine could hold, as the last start found; by stage."""
+        return self._unheld
+
+    def running(self) -> list[Node]:
+        """The nodes that run."""
+        return [self.plan.nodes[key] for key in self._held]
+
+    def heaviest(self) -> list[Node]:
+        """The heaviest node of each stage that is ready."""
+        for heap in self._ready.values():
+            self._drop_started(heap)
+        return [self.plan.nodes[heap[0][2]] for heap in self._ready.values() if heap]
+
+    def place_of(self, key: str) -> str | None:
+        """The machine that a running node is meant for."""
+        return self._held[key].place
+
+    def follow(self, machines: Mapping[str, Occupancy]) -> None:
+        """Use what has joined, and count on nothing that has left.
+
+        What ran on a machine that has left is started anew elsewhere, not by us: it takes its room
+        there before anything else does.
+        """
+        left = set(self._places.follow(machines))
+        if not left:
+            return
+        for key, held in self._held.items():
+            if held.place in left:
+                self._held[key] = _Held(None, held.need)
+                self._displaced[key] = None
+
     def start(
         self,
         demand: Callable[[Node], Occupancy],
@@ -99,35 +149,39 @@ class Frontier:
     ) -> Iterator[Node]:
         """Nodes that fit into what is free, heaviest chain first; each counts as running at once.
 
-        The first one of a stage that does not fit keeps what it lacks reserved: a lighter node must
-        not take it away again and again.
+        The first one of a stage that does not fit keeps a machine for itself, the one that lacks
+        least: a lighter node must not take its room away again and again. One that no machine could
+        hold waits for such a machine, and keeps nothing.
 
         Args:
             demand: What a node occupies, the same for all nodes of a stage.
             among: Keys of the nodes that may start; None for all.
         """
-        open_to = self.free
-        waiting = self._heaps(among)
-        while waiting:
-            stage = self._next(waiting)
-            if stage is None:
-                return
-            node = self.plan.nodes[waiting[stage][0][2]]
-            need = demand(node)
-            fits = open_to.holds(need)
-            open_to -= need
-            if not fits:
-                # Nor does any other node of this stage: they demand the same.
-                del waiting[stage]
-                continue
-            heapq.heappop(waiting[stage])
-            self._move(node.key, State.RUNNING)
-            self.free -= need
-            yield node
+        reserved: list[tuple[str, Occupancy]] = []
+        self._unheld = {}
+        try:
+            self._place_displaced(reserved)
+            waiting = self._heaps(among)
+            while (stage := self._next(waiting)) is not None:
+                node = self.plan.nodes[waiting[stage][0][2]]
+                need = demand(node)
+                place = self._places.fit(need)
+                if place is None:
+                    # Nor does any other node of this stage fit: they demand the same.
+                    self._reserve(stage, need, reserved)
+                    del waiting[stage]
+                    continue
+                heapq.heappop(waiting[stage])
+                self._move(node.key, State.RUNNING)
+                self._hold(node.key, place, need)
+                yield node
+        finally:
+            for place, need in reserved:
+                self._places.give(place, need)
 
-    def end(self, key: str, released: Occupancy, *, well: bool) -> list[str]:
+    def end(self, key: str, *, well: bool) -> list[str]:
         """Record a running node's end; keys of the nodes that are skipped because it failed."""
-        self.free += released
+        self._release(key)
         if well:
             self._move(key, State.DONE)
             for reader in self._dependents[key]:
@@ -137,6 +191,12 @@ class Frontier:
         self._move(key, State.FAILED)
         return self._skip_dependents(key)
 
+    def again(self, key: str) -> None:
+        """Have a running node wait once more: it is to be started otherwise."""
+        self._release(key)
+        self._move(key, State.WAITING)
+        self._offer(key)
+
     def withdraw(self, keys: Iterable[str]) -> list[str]:
         """Skip nodes that are not to start, and what follows them; keys of all that are skipped."""
         skipped = []
@@ -145,6 +205,35 @@ class Frontier:
                 self._move(key, State.SKIPPED)
                 skipped += [key, *self._skip_dependents(key)]
         return skipped
+
+    def _release(self, key: str) -> None:
+        held = self._held.pop(key)
+        self._displaced.pop(key, None)
+        if held.place is not None:
+            self._places.give(held.place, held.need)
+
+    def _hold(self, key: str, place: str, need: Occupancy) -> None:
+        self._places.take(place, need)
+        self._held[key] = _Held(place, need)
+
+    def _place_displaced(self, reserved: list[tuple[str, Occupancy]]) -> None:
+        """Count what has lost its machine where it may run now, or keep room for it."""
+        for key in list(self._displaced):
+            need = self._held[key].need
+            place = self._places.fit(need)
+            if place is None:
+                self._reserve(self.plan.nodes[key].stage, need, reserved)
+                continue
+            del self._displaced[key]
+            self._hold(key, place, need)
+
+    def _reserve(self, stage: str, need: Occupancy, reserved: list[tuple[str, Occupancy]]) -> None:
+        place = self._places.nearest(need)
+        if place is None:
+            self._unheld[stage] = need
+            return
+        self._places.take(place, need)
+        reserved.append((place, need))
 
     def _move(self, key: str, state: State) -> None:
         counts = self._counts[self.plan.nodes[key].stage]
@@ -208,11 +297,16 @@ class Frontier:
         return skipped
 
 
-def upward_ranks(plan: Plan) -> dict[str, float]:
-    """Work of the longest chain that begins with each node, in multiply-accumulate operations."""
+def work_of(node: Node) -> float:
+    """Multiply-accumulate operations of a node."""
+    return node.work
+
+
+def upward_ranks(plan: Plan, cost: Callable[[Node], float] = work_of) -> dict[str, float]:
+    """Cost of the longest chain that begins with each node: by default, its operations."""
     dependents = plan.dependents()
     ranks: dict[str, float] = {}
     for key in reversed(list(plan.nodes)):
         behind = max((ranks[reader] for reader in dependents[key]), default=0.0)
-        ranks[key] = plan.nodes[key].work + behind
+        ranks[key] = cost(plan.nodes[key]) + behind
     return ranks

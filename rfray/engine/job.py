@@ -65,6 +65,9 @@ class Job(_Message):
         tracking_uri: Of the MLflow store, for artifacts that lie behind a server.
         threads: Threads that PyTorch may use.
         device: "cpu" or "cuda".
+        share: The part of the card that the job was given, 0 to 1.
+        metered: Whether to tell what the stage takes of its card.
+        remarks: What whoever reads the result should know of how it was started.
     """
 
     key: str
@@ -88,6 +91,9 @@ class Job(_Message):
     background: str | None = None
     network_folders: list[str] = []
     code: str = ""
+    share: float = 1.0
+    metered: bool = False
+    remarks: list[str] = []
     stage_code: str = ""
     plugins: dict[str, str] = {}
 
@@ -101,6 +107,20 @@ class Measurement(_Message):
     timestamp: int
 
 
+class CardUse(_Message):
+    """What a stage takes of its card.
+
+    Attributes:
+        peak: The most bytes that its process has held there.
+        total: What the card has, bytes.
+        utilisation: The part of the time in which the card computed, 0 to 1; None if nobody knows.
+    """
+
+    peak: float
+    total: float
+    utilisation: float | None
+
+
 class Progress(_Message):
     """What a running job tells.
 
@@ -108,10 +128,12 @@ class Progress(_Message):
         measurements: What it has measured, in order.
         doing: What it does besides, in words, such as `reading cifar10: 4,096 of 60,000 pictures`;
             empty where it has measured something since.
+        use: What it takes of its card; None where it is not metered.
     """
 
     measurements: list[Measurement] = []
     doing: str = ""
+    use: CardUse | None = None
 
 
 NOTHING_TOLD = Progress()
@@ -133,6 +155,8 @@ class Outcome(_Message):
         settled: Settings that the stage found as it ran, by name.
         remarks: Sentences that the stage left for whoever reads its result.
         unreadable: The data set that could not be read, if that is why it failed; else empty.
+        no_card: Whether it failed because PyTorch found no GPU where it was given one.
+        out_of_card_memory: Whether it failed because the memory of its card was used up.
     """
 
     key: str
@@ -147,6 +171,8 @@ class Outcome(_Message):
     settled: dict[str, Any] = {}
     remarks: list[str] = []
     unreadable: str = ""
+    no_card: bool = False
+    out_of_card_memory: bool = False
 
     @property
     def last_metrics(self) -> Mapping[str, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rfray.engine.frontier import Occupancy
+from rfray.engine.places import Occupancy
 
 GIB = 2**30
 
@@ -19,3 +19,7 @@ class Machine:
     def __str__(self) -> str:
         offered = self.occupancy
         return f"{offered.cpus:g} CPUs, {offered.gpus:g} GPUs and {self.memory / GIB:.1f} GiB"
+
+    def holds(self, need: Occupancy, memory: float) -> bool:
+        """Whether what needs so much, and so many bytes of memory, could run here alone."""
+        return self.occupancy.holds(need) and self.memory >= memory

@@ -3,35 +3,40 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from rfray.engine.answer import answered, lost
 from rfray.engine.executor import Ended, Event, Progressed
-from rfray.engine.frontier import Occupancy
 from rfray.engine.job import NOTHING_TOLD, Job, Progress
+from rfray.engine.keeper import Requests
 from rfray.engine.machine import Machine
+from rfray.engine.places import Occupancy
 from rfray.engine.progress import SECONDS_BETWEEN, noted_progress
+from rfray.engine.prospects import Bundle, Prospects
 from rfray.engine.trials import TrialLane
 from rfray.engine.worker import run_task
 from rfray.naming import SAMPLE, TRAIN
 from rfray.study import Request
 
-_CAPACITY_SECONDS = 1.0
+_COUNT_SECONDS = 1.0
+_TAKE_BACK_SECONDS = 5.0
 
 
-def machines() -> list[Machine]:
-    """What each node of the cluster offers."""
-    offers = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return [
-        Machine(Occupancy(offer.get("CPU", 0.0), offer.get("GPU", 0.0)), offer.get("memory", 0.0))
-        for offer in offers
-    ]
+def machines() -> dict[str, Machine]:
+    """What each node of the cluster offers, by the node's identifier."""
+    return {node["NodeID"]: _machine(node["Resources"]) for node in ray.nodes() if node["Alive"]}
+
+
+def changes_cards(occupancy: Occupancy, offered: Iterable[Machine]) -> bool:
+    """Whether a process that stayed could be given another card than the one that it has."""
+    return occupancy.gpus > 0 and any(machine.occupancy.gpus > 1 for machine in offered)
 
 
 @dataclass
@@ -49,42 +54,63 @@ class RayExecutor:
     Args:
         study: Name of the study.
         storage: Folder for Tune's records.
+        requests: Whom to tell what would be of use; None where no more machines can come.
     """
 
-    def __init__(self, study: str, storage: Path) -> None:
+    def __init__(self, study: str, storage: Path, requests: Requests | None = None) -> None:
         self._study = study
         self._storage = storage
         self._events: SimpleQueue[Event | None] = SimpleQueue()
         self._lane: TrialLane | None = None
         self._task: Callable[..., Any] = ray.remote(run_task)
+        # A process keeps the card that it first computed on, whatever Ray tells it later: where a
+        # machine has several, a process is for one task, as Ray itself has it for tasks on GPUs.
+        self._task_of_one_card: Callable[..., Any] = ray.remote(max_calls=1)(run_task)
         self._running: dict[str, _Task] = {}
         self._looked = time.monotonic()
-        self._capacity = _cluster_capacity()
+        self._requests = requests
+        self._machines = machines()
         self._counted = time.monotonic()
 
     @property
-    def capacity(self) -> Occupancy:
-        """All cores and GPUs of the cluster as it was a moment ago."""
-        if time.monotonic() - self._counted > _CAPACITY_SECONDS:
-            self._capacity = _cluster_capacity()
+    def machines(self) -> Mapping[str, Machine]:
+        """The nodes of the cluster as it was a moment ago."""
+        if time.monotonic() - self._counted > _COUNT_SECONDS:
+            now = machines()
+            if now != self._machines:
+                self._machines = now
             self._counted = time.monotonic()
-        return self._capacity
+        return self._machines
 
-    def submit(self, job: Job, occupancy: Occupancy, request: Request) -> None:
-        """Start a job as a trial or as a task."""
+    @property
+    def prospects(self) -> Prospects | None:
+        """What the cluster's autoscaler may start, if it has one that tells."""
+        return self._requests.prospects if self._requests is not None else None
+
+    def want(self, bundles: Sequence[Bundle]) -> None:
+        """Have the autoscaler asked for it."""
+        if self._requests is not None:
+            self._requests.want(bundles)
+
+    def submit(self, job: Job, occupancy: Occupancy, request: Request, machine: str | None) -> None:
+        """Start a job as a trial, which Ray places, or as a task."""
         if job.stage in (TRAIN, SAMPLE):
             if self._lane is None:
-                self._lane = TrialLane(self._study, self._storage, occupancy, request, self._events)
-            self._lane.release(job)
+                self._lane = TrialLane(self._study, self._storage, request, self._events)
+            self._lane.release(job, occupancy)
             return
         if self._lane is not None:
             self._lane.give_up_idle_slot()
-        options = self._task.options(  # type: ignore[attr-defined]
+        changes = changes_cards(occupancy, self.machines.values())
+        task = self._task_of_one_card if changes else self._task
+        options = task.options(  # type: ignore[attr-defined]
             name=job.name,
             num_cpus=occupancy.cpus,
             num_gpus=occupancy.gpus,
             memory=request.memory,
             max_retries=request.retries,
+            # Where it is meant to run, or elsewhere rather than wait: a trial may sit there.
+            scheduling_strategy=_on(machine),
         )
         reference = options.remote(job.model_dump_json())
         self._running[job.key] = _Task(reference, Path(job.checkpoint))
@@ -126,6 +152,8 @@ class RayExecutor:
     def close(self) -> None:
         """Stop whatever runs and leave the cluster."""
         self.no_more(TRAIN)
+        if self._requests is not None:
+            self._requests.take_back(_TAKE_BACK_SECONDS)
         ray.shutdown()
 
     def _ended(self, job: Job, future: Any) -> None:
@@ -139,6 +167,12 @@ class RayExecutor:
         self._events.put(Ended(lost(job, f"the task's process was lost: {reason}")))
 
 
-def _cluster_capacity() -> Occupancy:
-    resources = ray.cluster_resources()
-    return Occupancy(cpus=resources.get("CPU", 0.0), gpus=resources.get("GPU", 0.0))
+def _on(machine: str | None) -> Any:
+    if machine is None:
+        return "DEFAULT"
+    return NodeAffinitySchedulingStrategy(machine, soft=True, _spill_on_unavailable=True)
+
+
+def _machine(offer: Mapping[str, float]) -> Machine:
+    occupancy = Occupancy(offer.get("CPU", 0.0), offer.get("GPU", 0.0))
+    return Machine(occupancy, offer.get("memory", 0.0))

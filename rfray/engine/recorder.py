@@ -14,9 +14,9 @@ from typing import Any
 from rfray.engine.job import Measurement, Outcome
 from rfray.engine.records import closing_tags, missing_params, run_opening
 from rfray.engine.scribe import Scribe
-from rfray.engine.standing import KEY_TAG, Standing
+from rfray.engine.standing import Standing
 from rfray.plan import Node
-from rfray.tracking import LedgerWriter, Measured, RunOpening, RunRecord
+from rfray.tracking import KEY_TAG, LedgerWriter, Measured, RunOpening, RunRecord
 
 _FLUSH_SECONDS = 5.0
 

@@ -12,13 +12,10 @@ from rfray.engine.job import Outcome
 from rfray.naming import shown
 from rfray.plan import Node, Plan
 from rfray.stages.registry import stages
-from rfray.tracking import NOTE_TAG, RunOpening, RunRecord
+from rfray.tracking import DIGEST_TAG, NOTE_TAG, WITHHELD_TAG, RunOpening, RunRecord
 from rfray.turning import turned_document
 
 ATTEMPT_TAG = "rfray.attempt"
-DIGEST_TAG = "rfray.digest"
-DROPPED_TAG = "rfray.dropped"
-"""Names of the weight files that were dropped from a finished run, with a blank between them."""
 
 _TRACEBACK_CHARACTERS = 4000
 
@@ -38,8 +35,8 @@ def run_opening(
         tags["mlflow.parentRunId"] = parent_run
     if earlier is not None:
         tags[ATTEMPT_TAG] = str(int(earlier.tags.get(ATTEMPT_TAG, "1")) + 1)
-        if DROPPED_TAG in earlier.tags:
-            tags[DROPPED_TAG] = ""
+        if WITHHELD_TAG in earlier.tags:
+            tags[WITHHELD_TAG] = ""
         if "rfray.error" in earlier.tags:
             tags["rfray.previous_error"] = earlier.tags["rfray.error"]
             tags["rfray.error"] = ""

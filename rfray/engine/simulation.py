@@ -6,7 +6,8 @@ import heapq
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from rfray.engine.frontier import Frontier, Occupancy
+from rfray.engine.frontier import Frontier
+from rfray.engine.places import Occupancy
 from rfray.plan import Node, Plan
 
 
@@ -47,26 +48,24 @@ def simulate(
     Args:
         plan: The plan.
         done: Keys of its nodes that are finished already.
-        capacity: What there is to run on.
+        capacity: What there is to run on, as one machine.
         demand: What a node occupies; no node may need more than the capacity.
         seconds: How long a node takes.
     """
-    frontier = Frontier(plan, done, capacity)
+    frontier = Frontier(plan, done, {"all": capacity})
     running: list[tuple[float, int, str]] = []
-    occupied: dict[str, Occupancy] = {}
     now = busy = 0.0
     started = 0
     while not frontier.finished:
         for node in frontier.start(demand):
             need, takes = demand(node), seconds(node)
-            occupied[node.key] = need
             busy += _slots(need, capacity) * takes
             heapq.heappush(running, (now + takes, started, node.key))
             started += 1
         if not running:
             raise ValueError("a node needs more than the capacity")
         now, _, key = heapq.heappop(running)
-        frontier.end(key, occupied.pop(key), well=True)
+        frontier.end(key, well=True)
     return Schedule(_slots(capacity, capacity), now, busy)
 
 

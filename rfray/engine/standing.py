@@ -6,12 +6,9 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from rfray.engine.assemble import demands
-from rfray.engine.records import DROPPED_TAG
 from rfray.plan import Plan
 from rfray.precision import on_device, recorded_precision
-from rfray.tracking import RunRecord
-
-KEY_TAG = "rfray.key"
+from rfray.tracking import KEY_TAG, SUPERSEDED_TAG, RunRecord, withheld_of
 
 
 @dataclass(frozen=True)
@@ -22,16 +19,18 @@ class Standing:
         finished: The FINISHED run of each node that has one (the latest, were there several).
         unfinished: The latest run of each other node that has one: RUNNING (its driver may have
             died), FAILED or KILLED, or to be computed `again`.
-        again: Keys among those whose run was finished, but a node that is missing reads what was
-            dropped of it.
+        again: Keys among those whose run was finished, but a node that is missing reads what is
+            withheld of it: `rfray clean` dropped it, or its archive did not hold it.
         strays: Other RUNNING runs: of nodes that the plan does not hold, and those that another run
             of the same node has overtaken.
+        redone: Keys of what `rfray redo` had superseded.
     """
 
     finished: Mapping[str, RunRecord]
     unfinished: Mapping[str, RunRecord]
     strays: tuple[RunRecord, ...]
     again: tuple[str, ...] = ()
+    redone: frozenset[str] = frozenset()
 
 
 def standing(plan: Plan, runs: Iterable[RunRecord]) -> Standing:
@@ -39,8 +38,12 @@ def standing(plan: Plan, runs: Iterable[RunRecord]) -> Standing:
     finished: dict[str, RunRecord] = {}
     unfinished: dict[str, RunRecord] = {}
     running: list[RunRecord] = []
+    redone: set[str] = set()
     for run in runs:
         key = run.tags.get(KEY_TAG, "")
+        if run.tags.get(SUPERSEDED_TAG):
+            redone.add(key)
+            continue
         if key and run.status == "RUNNING":
             running.append(run)
         if key in plan.nodes:
@@ -48,22 +51,22 @@ def standing(plan: Plan, runs: Iterable[RunRecord]) -> Standing:
     left = {key: run for key, run in unfinished.items() if key not in finished}
     taken_up = {run.run_id for run in left.values()}
     strays = tuple(run for run in running if run.run_id not in taken_up)
-    dropped = {key for key, run in finished.items() if run.tags.get(DROPPED_TAG)}
-    again = needed_again(plan, finished, dropped) if dropped else []
+    lacking = {key for key, run in finished.items() if withheld_of(run)}
+    again = needed_again(plan, finished, lacking) if lacking else []
     left |= {key: finished.pop(key) for key in again}
-    return Standing(finished, left, strays, tuple(again))
+    return Standing(finished, left, strays, tuple(again), frozenset(redone))
 
 
-def needed_again(plan: Plan, finished: Collection[str], dropped: Collection[str]) -> list[str]:
+def needed_again(plan: Plan, finished: Collection[str], lacking: Collection[str]) -> list[str]:
     """Keys of the finished nodes to compute again, in the order of the plan.
 
-    What was dropped of them is read by a node that is missing, or by one to compute again.
+    What they lack is read by a node that is missing, or by one to compute again.
     """
     again: set[str] = set()
     readers = plan.dependents()
     for key in reversed(list(plan.nodes)):
         unmet = any(one not in finished or one in again for one in readers[key])
-        if key in dropped and unmet:
+        if key in lacking and unmet:
             again.add(key)
     return [key for key in plan.nodes if key in again]
 
@@ -71,10 +74,14 @@ def needed_again(plan: Plan, finished: Collection[str], dropped: Collection[str]
 def left_over(plan: Plan, runs: Iterable[RunRecord]) -> list[RunRecord]:
     """The study's finished runs that the plan does not name, as an edited sweep file leaves them.
 
-    Runs without a key are another program's.
+    Runs without a key are another program's; those that `rfray redo` had superseded are not meant.
     """
     finished = [run for run in runs if run.status == "FINISHED" and run.tags.get(KEY_TAG)]
-    return [run for run in finished if run.tags[KEY_TAG] not in plan.nodes]
+    return [
+        run
+        for run in finished
+        if run.tags[KEY_TAG] not in plan.nodes and not run.tags.get(SUPERSEDED_TAG)
+    ]
 
 
 def other_precision(plan: Plan, stands: Standing, *, gpus: bool) -> str:

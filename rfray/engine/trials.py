@@ -34,8 +34,8 @@ from ray.tune.search.search_generator import SearchGenerator
 from rfray import chatter
 from rfray.engine.answer import answered, lost
 from rfray.engine.executor import Ended, Event, Progressed
-from rfray.engine.frontier import Occupancy
 from rfray.engine.job import Job, Progress
+from rfray.engine.places import Occupancy
 from rfray.engine.progress import read_progress
 from rfray.engine.stopping import Stopping
 from rfray.engine.worker import run_job
@@ -56,7 +56,7 @@ class _Exchange:
     """
 
     events: SimpleQueue[Event | None]
-    released: deque[Job] = field(default_factory=deque)
+    released: deque[tuple[Job, Occupancy]] = field(default_factory=deque)
     closed: threading.Event = field(default_factory=threading.Event)
     slot_wanted: threading.Event = field(default_factory=threading.Event)
     live: int = 0
@@ -92,9 +92,14 @@ class _Releases(Searcher):  # type: ignore[misc]
         shared = _EXCHANGES[self.exchange]
         if not shared.released:
             return None
-        job = shared.released.popleft()
+        job, occupancy = shared.released.popleft()
         shared.live += 1
-        return {"name": job.name, "key": job.key, "job": job.model_dump_json()}
+        return {
+            "name": job.name,
+            "key": job.key,
+            "job": job.model_dump_json(),
+            "takes": {"CPU": occupancy.cpus, "GPU": occupancy.gpus},
+        }
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -159,7 +164,6 @@ class TrialLane:
     Args:
         name: Of the study.
         storage: Folder for Tune's own records.
-        occupancy: What each trial takes.
         request: The memory that each trial reserves, and how often it is started anew.
         events: Where to tell what happens.
     """
@@ -168,7 +172,6 @@ class TrialLane:
         self,
         name: str,
         storage: Path,
-        occupancy: Occupancy,
         request: Request,
         events: SimpleQueue[Event | None],
     ) -> None:
@@ -185,11 +188,12 @@ class TrialLane:
         os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # whose banner `verbose=0` does not silence
         # A trial that is started anew is no news; one that fails says so in its run.
         logging.getLogger("ray.tune").setLevel(chatter.level(logging.CRITICAL))
-        bundle = {"CPU": occupancy.cpus, "GPU": occupancy.gpus}
-        if request.memory is not None:
-            bundle["memory"] = request.memory
+        memory = {} if request.memory is None else {"memory": request.memory}
         self._make_tuner: Callable[[], Any] = lambda: tune.Tuner(
-            tune.with_resources(run_trial, tune.PlacementGroupFactory([bundle])),
+            tune.with_resources(
+                run_trial,
+                lambda config: tune.PlacementGroupFactory([{**config["takes"], **memory}]),
+            ),
             tune_config=tune.TuneConfig(
                 search_alg=_Search(_Releases(name)),
                 num_samples=-1,
@@ -209,11 +213,11 @@ class TrialLane:
         self._fitting = False
         self._failure: Exception | None = None
 
-    def release(self, job: Job) -> None:
-        """Let Tune start a cell."""
+    def release(self, job: Job, occupancy: Occupancy) -> None:
+        """Let Tune start a cell, which takes so much."""
         with self._lock:
             self._exchange.slot_wanted.clear()
-            self._exchange.released.append(job)
+            self._exchange.released.append((job, occupancy))
             if not self._fitting:
                 self._fitting = True
                 threading.Thread(target=self._fit, name="rfray-tune", daemon=True).start()

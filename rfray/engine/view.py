@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from rfray.engine.frontier import Frontier, Occupancy
+from rfray.engine.frontier import Frontier
 from rfray.engine.job import NOTHING_TOLD, Outcome, Progress
 from rfray.plan import Node
 
@@ -34,24 +34,31 @@ class View:
 
     Attributes:
         frontier: Where every node stands.
-        capacity: What there is to run on.
         seconds: Since the driver started.
         seconds_left: If all goes on as so far; None before anything has finished.
         running: The nodes that run, the longest first.
         outage: What keeps the ledger from being written, in a sentence; empty if nothing does.
+        waiting: What machine is waited for, and since when; empty if none is.
     """
 
     frontier: Frontier
-    capacity: Occupancy
     seconds: float
     seconds_left: float | None = None
     running: tuple[Running, ...] = ()
     outage: str = ""
+    waiting: str = ""
 
 
 @dataclass(frozen=True)
 class Watcher:
-    """Who is told how a sweep goes: of every ending at once, of the view every now and then."""
+    """Who is told how a sweep goes: of every ending at once, of the view every now and then.
+
+    Attributes:
+        ended: Told of each node's end.
+        looked: Told how all stands.
+        noted: Told, in a sentence, what else a person should know.
+    """
 
     ended: Callable[[Ending], None]
     looked: Callable[[View], None]
+    noted: Callable[[str], None] = lambda words: None

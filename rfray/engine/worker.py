@@ -8,6 +8,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,10 @@ from rfray.atomic import write_atomically
 from rfray.data.background import use_background
 from rfray.data.dataset import UnreadableDatasetError
 from rfray.data.folders import use_data_root
+from rfray.device.card import PROCESSOR, Card, NoCardError
+from rfray.device.exhaustion import exhausted
 from rfray.engine.job import Job, JobInput, Measurement, Outcome, Progress
+from rfray.engine.meter import NoMeter, metered
 from rfray.engine.progress import ProgressNote
 from rfray.engine.stopping import stopped
 from rfray.engine.threads import allow_threads
@@ -39,6 +43,10 @@ from rfray.search_draws import proposed
 from rfray.stages.registry import broken_stages, stage_code, stages
 from rfray.stages.stage import Input, Remark, Report, Settle, Stage, StageContext
 from rfray.telling import told_to
+
+_UNSEEN = (
+    "How busy the GPU is could not be seen, so cells do not share it: pip install 'rfray[gpu]'."
+)
 
 
 def run_job(job: Job, tell: Callable[[Progress], None]) -> Outcome:
@@ -54,9 +62,47 @@ def run_job(job: Job, tell: Callable[[Progress], None]) -> Outcome:
     ended = published_outcome(job.artifact_uri, job.key, job.tracking_uri) or overrun(job)
     if ended is not None:
         return ended
+    try:
+        card = card_for(job)
+    except NoCardError as error:
+        return Outcome(
+            key=job.key,
+            status="failed",
+            reason=str(error),
+            host=socket.gethostname(),
+            no_card=True,
+        )
+    try:
+        return _ran(job, card, tell)
+    finally:
+        # Behind the failure too, whose traceback held the stage's tensors.
+        leave(card)
+
+
+def card_for(job: Job) -> Card:
+    """What a job computes on; NoCardError if that is a card and there is none."""
+    if job.device == "cpu":
+        return PROCESSOR
+    # Imported where a card is asked for alone: a stage that only compares numbers needs no torch.
+    from rfray.device.cuda import CudaCard
+
+    return CudaCard(job.share)
+
+
+def leave(card: Card) -> None:
+    """Leave a card to the next stage as it was found, for that may run in another process."""
+    if card.kind == "cpu":
+        return
+    from rfray.data.device import forget_residents
+
+    forget_residents()
+    card.release()
+
+
+def _ran(job: Job, card: Card, tell: Callable[[Progress], None]) -> Outcome:
     started = time.perf_counter()
     measurements: list[Measurement] = []
-    remarks: list[str] = []
+    remarks = list(job.remarks)
     settled: dict[str, object] = {}
 
     def report(step: int, metrics: Mapping[str, float]) -> None:
@@ -66,17 +112,24 @@ def run_job(job: Job, tell: Callable[[Progress], None]) -> Outcome:
             for name, value in metrics.items()
         ]
         measurements.extend(new)
-        tell(Progress(measurements=new))
+        tell(Progress(measurements=new, use=meter.use()))
 
     outcome = Outcome(
-        key=job.key, status="finished", host=socket.gethostname(), hardware=_hardware(job)
+        key=job.key, status="finished", host=socket.gethostname(), hardware=_hardware(job, card)
     )
     try:
         with tempfile.TemporaryDirectory(prefix="rfray-") as scratch:
             workspace = Path(scratch)
             Path(job.checkpoint).mkdir(parents=True, exist_ok=True)
-            with time_limited(job), told_to(lambda words: tell(Progress(doing=words))):
-                _run_stage(job, workspace, report, remarks.append, settled.update)
+            with (
+                time_limited(job),
+                told_to(lambda words: tell(Progress(doing=words))),
+                metered(card) if job.metered else nullcontext(NoMeter(card)) as meter,
+            ):
+                _run_stage(job, card, workspace, report, remarks.append, settled.update)
+                used = meter.use()
+                if used is not None and used.utilisation is None:
+                    remarks.append(_UNSEEN)
             outcome = outcome.model_copy(
                 update={
                     "measurements": measurements,
@@ -105,6 +158,7 @@ def run_job(job: Job, tell: Callable[[Progress], None]) -> Outcome:
                 "seconds": time.perf_counter() - started,
                 "reason": f"{type(error).__name__}: {error}".splitlines()[0],
                 "traceback": traceback.format_exc(),
+                "out_of_card_memory": exhausted(error),
             }
         )
     return outcome
@@ -165,7 +219,9 @@ def _result_in(folder: Path) -> Outcome:
         raise DamagedArtifactError(f"{folder / RESULT} is damaged") from error
 
 
-def _run_stage(job: Job, workspace: Path, report: Report, remark: Remark, settle: Settle) -> None:
+def _run_stage(
+    job: Job, card: Card, workspace: Path, report: Report, remark: Remark, settle: Settle
+) -> None:
     allow_threads(job.threads)
     use_data_root(job.data_root)
     use_background(job.background)
@@ -183,6 +239,7 @@ def _run_stage(job: Job, workspace: Path, report: Report, remark: Remark, settle
             workspace=workspace,
             checkpoint=Path(job.checkpoint),
             device=job.device,
+            card=card,
             report=report,
             remark=remark,
             checkpoint_every=job.checkpoint_every,
@@ -281,9 +338,5 @@ def _publish(job: Job, workspace: Path, outcome: Outcome) -> None:
     through_outages(lambda: send_artifacts(workspace, job.run_id, job.tracking_uri))
 
 
-def _hardware(job: Job) -> str:
-    if job.device == "cuda":
-        import torch
-
-        return str(torch.cuda.get_device_name())
-    return f"{platform.machine()} CPU, {job.threads} threads"
+def _hardware(job: Job, card: Card) -> str:
+    return card.name or f"{platform.machine()} CPU, {job.threads} threads"

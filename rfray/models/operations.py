@@ -80,6 +80,23 @@ def whole(size: int) -> Reach:
     return Reach(taps=size, stride=0)
 
 
+@dataclass(frozen=True)
+class Descent:
+    """Channels of an output that are channels of an input: they cannot be permuted apart.
+
+    Attributes:
+        source: Which of the inputs.
+        channels: Which of its channels, one behind the other.
+        first: The first of the output's channels that they become.
+        numbers: How many of the output's channels, one behind the other, each of them becomes.
+    """
+
+    source: int
+    channels: Sequence[int]
+    first: int = 0
+    numbers: int = 1
+
+
 class Operation(ABC):
     """What one layer computes. Unless an operation says otherwise, it works place by place."""
 
@@ -98,6 +115,22 @@ class Operation(ABC):
     def reach(self, axis: int, size: int) -> Reach:
         """What its units read of inputs that have `size` places along `axis`."""
         return Reach()
+
+    def descent(self, inputs: Sequence[Shape]) -> tuple[Descent, ...]:
+        """Which channels of its output are those of an input; none where it makes its own.
+
+        Where two descents give one channel of the output, as those of a sum do, the channels that
+        they come from must be permuted as one.
+
+        All parameters and buffers lie along the output's channels with their first axis, the weight
+        of one that makes its own channels along the input's with its second.
+        """
+        return (Descent(0, range(inputs[0].channels)),)
+
+    @property
+    def channel_groups(self) -> int:
+        """Into how many equal parts, computed apart, its inputs' and its outputs' channels fall."""
+        return 1
 
     @property
     def by_rows(self) -> bool:
@@ -167,6 +200,21 @@ class Convolution(_Window):
 
     def output(self, inputs: Sequence[Shape]) -> Shape:
         return super().output(inputs)._replace(channels=self.out_channels)
+
+    def descent(self, inputs: Sequence[Shape]) -> tuple[Descent, ...]:
+        if not self._depthwise:
+            return ()
+        multiplier = self.out_channels // self.in_channels
+        return (Descent(0, range(self.in_channels), numbers=multiplier),)
+
+    @property
+    def channel_groups(self) -> int:
+        # A depthwise convolution's channels go where the channels that they are made of go.
+        return 1 if self._depthwise else self.groups
+
+    @property
+    def _depthwise(self) -> bool:
+        return self.groups == self.in_channels > 1
 
     def reach(self, axis: int, size: int) -> Reach:
         return Reach(
@@ -339,6 +387,10 @@ class GroupNorm(Operation):
         from torch import nn
 
         return nn.GroupNorm(self.groups, self.channels, self.eps)
+
+    @property
+    def channel_groups(self) -> int:
+        return self.groups
 
     @property
     def by_rows(self) -> bool:
@@ -527,6 +579,9 @@ class Add(Operation):
         _refuse_unequal("adds", inputs)
         return inputs[0]
 
+    def descent(self, inputs: Sequence[Shape]) -> tuple[Descent, ...]:
+        return _channel_by_channel(inputs)
+
 
 @dataclass(frozen=True)
 class Product(Operation):
@@ -541,6 +596,9 @@ class Product(Operation):
         maps = [shape for shape in inputs if shape[1:] != (1, 1)]
         _refuse_unequal("multiplies", maps)
         return maps[0] if maps else inputs[0]
+
+    def descent(self, inputs: Sequence[Shape]) -> tuple[Descent, ...]:
+        return _channel_by_channel(inputs)
 
     @property
     def by_rows(self) -> bool:
@@ -560,6 +618,13 @@ class Concatenate(Operation):
         _refuse_unequal("joins", inputs)
         return inputs[0]._replace(channels=sum(shape.channels for shape in inputs))
 
+    def descent(self, inputs: Sequence[Shape]) -> tuple[Descent, ...]:
+        counts = [shape.channels for shape in inputs]
+        return tuple(
+            Descent(source, range(count), first=sum(counts[:source]))
+            for source, count in enumerate(counts)
+        )
+
 
 @dataclass(frozen=True)
 class ChannelChunk(Operation):
@@ -578,6 +643,10 @@ class ChannelChunk(Operation):
         if channels % chunks:
             raise ValueError(f"cuts {channels} channels into {chunks} parts")
         return inputs[0]._replace(channels=channels // chunks)
+
+    def descent(self, inputs: Sequence[Shape]) -> tuple[Descent, ...]:
+        size = inputs[0].channels // self.chunks
+        return (Descent(0, range(self.index * size, (self.index + 1) * size)),)
 
     @property
     def shares_memory(self) -> bool:
@@ -602,6 +671,9 @@ class ChannelSlice(Operation):
             raise ValueError(f"takes channel {self.start} of {inputs[0].channels}, counted from 0")
         return inputs[0]._replace(channels=channels)
 
+    def descent(self, inputs: Sequence[Shape]) -> tuple[Descent, ...]:
+        return (Descent(0, range(self.start, min(self.stop, inputs[0].channels))),)
+
     @property
     def shares_memory(self) -> bool:
         return True
@@ -617,6 +689,11 @@ class ChannelShuffle(Operation):
         from rfray.models.parts import Shuffle
 
         return Shuffle(self.groups)
+
+    def descent(self, inputs: Sequence[Shape]) -> tuple[Descent, ...]:
+        channels = inputs[0].channels
+        each = channels // self.groups
+        return (Descent(0, [one for i in range(each) for one in range(i, channels, each)]),)
 
 
 @dataclass(frozen=True)
@@ -648,6 +725,10 @@ class Flatten(Operation):
         channels, height, width = inputs[0]
         return Shape(channels * height * width, 1, 1)
 
+    def descent(self, inputs: Sequence[Shape]) -> tuple[Descent, ...]:
+        channels, height, width = inputs[0]
+        return (Descent(0, range(channels), numbers=height * width),)
+
     def reach(self, axis: int, size: int) -> Reach:
         return whole(size)
 
@@ -676,6 +757,9 @@ class Linear(Operation):
             raise ValueError(f"reads {self.in_features:,} numbers, but is given {numbers:,}")
         return Shape(self.out_features, 1, 1)
 
+    def descent(self, inputs: Sequence[Shape]) -> tuple[Descent, ...]:
+        return ()
+
     @property
     def weights(self) -> int:
         return self.in_features * self.out_features
@@ -701,6 +785,9 @@ class ChannelLinear(Operation):
     def output(self, inputs: Sequence[Shape]) -> Shape:
         return inputs[0]._replace(channels=self.out_features)
 
+    def descent(self, inputs: Sequence[Shape]) -> tuple[Descent, ...]:
+        return ()
+
     @property
     def weights(self) -> int:
         return self.in_features * self.out_features
@@ -708,6 +795,16 @@ class ChannelLinear(Operation):
     @property
     def parameters(self) -> int:
         return self.weights + (self.out_features if self.bias else 0)
+
+
+def _channel_by_channel(inputs: Sequence[Shape]) -> tuple[Descent, ...]:
+    """The output's channels are those of every input but one of a single channel, spread to all."""
+    most = max(shape.channels for shape in inputs)
+    return tuple(
+        Descent(source, range(most))
+        for source, shape in enumerate(inputs)
+        if shape.channels == most
+    )
 
 
 def _refuse_unequal(does: str, inputs: Sequence[Shape]) -> None:

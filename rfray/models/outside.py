@@ -61,6 +61,11 @@ def comes_from_outside(name: str) -> bool:
     return ":" in name or (name not in ARCHITECTURES and name in OUTSIDE.plugins())
 
 
+def has_one_width(name: str) -> bool:
+    """Whether a network's name alone says that it is of one width, its own."""
+    return ":" in name
+
+
 def naming_problem(name: str) -> str | None:
     """What is wrong with the name of a network from outside, and what to do; None if nothing is.
 

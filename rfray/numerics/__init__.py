@@ -9,6 +9,7 @@ from rfray.numerics.hessian import hessian_operator
 from rfray.numerics.kernel_alignment import (
     BlockPass,
     GramSum,
+    UnbiasedGramSum,
     alignment,
     block_passes,
     equal_gram_weight,
@@ -25,6 +26,13 @@ from rfray.numerics.operator import (
 from rfray.numerics.power_iteration import PowerValues, power_values
 from rfray.numerics.quadrature import SpectralDensity, smoothed, spectral_density
 from rfray.numerics.ritz import RitzValues, ritz_values
+from rfray.numerics.shuffled_alignment import (
+    Shuffle,
+    derangement,
+    equal_layers_alignment,
+    shuffle,
+    shuffle_rows,
+)
 from rfray.numerics.support import embedded, restricted, support
 
 __all__ = [
@@ -35,13 +43,17 @@ __all__ = [
     "NumericsError",
     "PowerValues",
     "RitzValues",
+    "Shuffle",
     "SpectralDensity",
     "SymmetricOperator",
+    "UnbiasedGramSum",
     "alignment",
     "block_passes",
     "check_operator",
+    "derangement",
     "embedded",
     "equal_gram_weight",
+    "equal_layers_alignment",
     "hessian_operator",
     "largest_eigenvalues",
     "matrix_operator",
@@ -51,6 +63,8 @@ __all__ = [
     "relocated",
     "restricted",
     "ritz_values",
+    "shuffle",
+    "shuffle_rows",
     "smoothed",
     "spectral_density",
     "support",

@@ -6,8 +6,21 @@ HKH with H = I - 11ᵀ/N, and
 
     CKA(K, L) = ⟨HKH, HLH⟩ / (‖HKH‖ ‖HLH‖)     (equations 3 to 5, Frobenius product and norms).
 
-K is a sum over features, so features may come in any number of pieces (`GramSum`). A piece needs
-all images at once or, pass by pass, all pairs of blocks of images (`block_passes`).
+⟨HKH, HLH⟩ is (N - 1)² times the biased estimate of the Hilbert-Schmidt independence criterion: of
+independent features it is above 0, and CKA tends to 1 as they grow wider (Murphy, Zylberberg &
+Fyshe 2024, "Correcting biased centered kernel alignment measures in biological and artificial
+neural networks"). The unbiased estimate (Song, Smola, Gretton, Bedo & Borgwardt 2012, "Feature
+selection via dependence maximization"; in CKA: Nguyen, Raghu & Kornblith 2021, "Do wide and deep
+networks learn the same things?") is ⟨U, V⟩ / (N (N - 3)) with the U-centred K and L (Székely &
+Rizzo 2014, "Partial distance correlation with methods for dissimilarities"):
+
+    Uᵢⱼ = Kᵢⱼ - Σₗ Kᵢₗ / (N - 2) - Σₖ Kₖⱼ / (N - 2) + Σₖₗ Kₖₗ / ((N - 1)(N - 2))   for i ≠ j, and 0,
+
+in sums that leave the diagonal out. Either centring makes CKA a dot product (`GramSum`,
+`UnbiasedGramSum`).
+
+K is a sum over features, so features may come in any number of pieces. A piece needs all images at
+once or, pass by pass, all pairs of blocks of images (`block_passes`).
 """
 
 from __future__ import annotations
@@ -28,6 +41,9 @@ _CHUNK_NUMBERS = 1 << 22
 
 _STRIPS = 2
 """Gram matrices of all images at once are held in so many strips of rows: 3/4 of the square."""
+
+_LEAST_UNBIASED = 4
+"""With three images or fewer every U-centred matrix is zero."""
 
 _SAMPLE = 16
 """Images that tell whether features vary enough for their products to be taken as they are."""
@@ -112,10 +128,9 @@ class GramSum:
             raise NumericsError(f"kernel alignment needs float32 or float64, not {dtype}")
         (self._whole,) = block_passes(images, 1)
         self._images = images
-        strips = min(_STRIPS, images) if blocks == 1 else blocks
         self._strips = [
             _Strip(start, stop, torch.zeros(stop - start, stop, dtype=dtype, device=device))
-            for start, stop in _spans(images, strips)
+            for start, stop in strip_spans(images, blocks)
         ]
         self._dtype = dtype
         self._reference = torch.zeros((), dtype=torch.float64, device=device)
@@ -181,7 +196,7 @@ class GramSum:
             out: (length,) float32 to write to; a new vector by default.
 
         Returns:
-            (length,) float32; NaN where the features vary by no more than rounding (a dead
+            (length,) float32; NaN where the features tell no images apart but by rounding (a dead
             layer).
 
         Raises:
@@ -200,18 +215,25 @@ class GramSum:
         # Nor is there anything to be told from products that small: they have lost their digits.
         if trace <= max((10 * of.eps) ** 2 * size, of.tiny / of.eps):
             return row.fill_(math.nan)
+        self._end_centring()
         # By the trace first, lest squares of squares vanish or overflow.
         self._pack(1 / trace, row)
         # In float64: the sum of so many squares would cost 3e-6 of the norm.
-        return row.div_(torch.linalg.vector_norm(row, dtype=torch.float64))
+        norm = torch.linalg.vector_norm(row, dtype=torch.float64)
+        return row.div_(norm.where(norm > 10 * of.eps, math.nan))
+
+    def _end_centring(self) -> None:
+        """What an estimator does to HXXᵀH; the biased one takes it as it is."""
 
     def _refuse_if_ended(self) -> None:
         if self._ended:
             raise NumericsError("the sum of features was ended by its normalisation")
 
     def _trace(self) -> Tensor:
-        squares = [strip.square(strip.numbers) for strip in self._strips]
-        return torch.cat([square.diagonal() for square in squares]).sum(dtype=torch.float64)
+        return self._diagonal().sum(dtype=torch.float64)
+
+    def _diagonal(self) -> Tensor:
+        return torch.cat([strip.square(strip.numbers).diagonal() for strip in self._strips])
 
     def _centre(self) -> None:
         """Take the mean of each row and column off and add that of all: a product of rank two."""
@@ -233,6 +255,37 @@ class GramSum:
             packed = piece.view(strip.numbers.shape)
             torch.mul(strip.left(strip.numbers), math.sqrt(2) * scale, out=strip.left(packed))
             torch.mul(strip.square(strip.numbers), scale, out=strip.square(packed))
+
+
+class UnbiasedGramSum(GramSum):
+    """The Gram matrix of one layer, U-centred: its products make the unbiased estimate.
+
+    Undefined is also what is the same for all pairs of images: features that tell all images apart
+    alike.
+    """
+
+    def __init__(
+        self,
+        images: int,
+        device: torch.device,
+        blocks: int = 1,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        """The sum over no features yet; as of a `GramSum`, but N is at least four."""
+        if images < _LEAST_UNBIASED:
+            raise NumericsError(f"the unbiased estimate needs at least four images, not {images}")
+        super().__init__(images, device, blocks, dtype)
+
+    def _end_centring(self) -> None:
+        # Rows of C = HKH add up to zero, and without their diagonal to -cᵢ. U-centring C, which is
+        # U-centring K, adds (cᵢ + cⱼ) / (N - 2) - Σ c / ((N - 1)(N - 2)): again of rank two.
+        diagonal = self._diagonal() / (self._images - 2)
+        ones = torch.ones_like(diagonal)
+        rows = torch.stack([diagonal, ones], dim=1)
+        columns = torch.stack([ones, diagonal - diagonal.sum() / (self._images - 1)])
+        for strip in self._strips:
+            strip.numbers.addmm_(rows[strip.start : strip.stop], columns[:, : strip.stop])
+            strip.square(strip.numbers).fill_diagonal_(0)
 
 
 @dataclass(frozen=True)
@@ -280,8 +333,8 @@ def alignment(first: Tensor, second: Tensor) -> Tensor:
         second: (layers of the second, numbers), of the same images and blocks.
 
     Returns:
-        (layers of the first, layers of the second), in [0, 1] up to rounding; NaN where a layer is
-        undefined.
+        (layers of the first, layers of the second), up to rounding in [0, 1], or unbiased in
+        [-1, 1]; NaN where a layer is undefined.
 
     Raises:
         NumericsError: The two were not computed over as many images.
@@ -290,6 +343,14 @@ def alignment(first: Tensor, second: Tensor) -> Tensor:
         raise NumericsError("the Gram matrices are of different numbers of images")
     with full_precision(first.device):
         return first @ second.T
+
+
+def strip_spans(images: int, blocks: int) -> tuple[tuple[int, int], ...]:
+    """The rows of each strip that a row from `GramSum.normalised` is made of, one after the other.
+
+    Of rows i in strip (start, stop) it holds the columns j < stop, those left of start times √2.
+    """
+    return _spans(images, min(_STRIPS, images) if blocks == 1 else blocks)
 
 
 def undefined_layers(rows: Tensor) -> list[int]:

@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 
@@ -35,8 +35,12 @@ class LiveTaps(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def without_dead_taps(module: nn.Module) -> Callable[[Tensor], Tensor]:
-    """The forward pass of `module`, of one tensor, inside `LiveTaps`."""
+def without_dead_taps(module: Callable[..., Any]) -> Callable[[Tensor], Tensor]:
+    """The forward pass of `module`, of one tensor, inside `LiveTaps`.
+
+    Args:
+        module: A module, or what `torch.compile` makes of one: it compiles what it sees in here.
+    """
 
     def forward(images: Tensor) -> Tensor:
         with LiveTaps():
@@ -45,7 +49,6 @@ def without_dead_taps(module: nn.Module) -> Callable[[Tensor], Tensor]:
     return forward
 
 
-@cache
 def dead_border(size: int, kernel: int, stride: int, padding: int, dilation: int) -> int:
     """How many outermost taps on either side of one axis see nothing but padding.
 
@@ -71,6 +74,9 @@ def dead_border(size: int, kernel: int, stride: int, padding: int, dilation: int
     return min(border, padding // dilation)
 
 
+_remembered_border = cache(dead_border)
+
+
 def live_convolution(
     image: Tensor,
     weight: Tensor,
@@ -84,8 +90,10 @@ def live_convolution(
     if isinstance(padding, str):
         return torch.conv2d(image, weight, bias, _pair(stride), padding, _pair(dilation), groups)
     strides, paddings, dilations = _pair(stride), _pair(padding), _pair(dilation)
+    # A compiler looks once, and through a cache only with a warning.
+    border_of = dead_border if torch.compiler.is_compiling() else _remembered_border
     for axis in range(2):
-        border = dead_border(
+        border = border_of(
             image.shape[axis - 2],
             weight.shape[axis - 2],
             strides[axis],

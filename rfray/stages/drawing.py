@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -108,14 +108,27 @@ def save_importance(path: Path, title: str, pattern: NDArray[np.float64]) -> Non
 
 
 def save_alignment(
-    path: Path, title: str, matrices: NDArray[np.float32], layers: Sequence[str]
+    path: Path,
+    title: str,
+    matrices: NDArray[np.float32],
+    shuffled: NDArray[np.float32],
+    layers: Sequence[str],
 ) -> None:
-    """Draw linear CKA between layers, (pairs, layers, layers), the mean over pairs of seeds."""
+    """Draw linear CKA between layers, the mean over pairs of seeds, and of equal layers below.
+
+    Args:
+        path: Of the picture.
+        title: Its heading.
+        matrices: (pairs, layers, layers).
+        shuffled: (pairs, layers), of equal layers with shuffled images.
+        layers: Their names.
+    """
     import numpy as np
 
     mean = matrices.mean(axis=0)
-    figure = _figure(f"{title}\n(grey: undefined)" if np.isnan(mean).any() else title)
-    axes = figure.subplots()
+    named_title = f"{title}\n(grey: undefined)" if np.isnan(mean).any() else title
+    figure = _figure(named_title, height=6.8)
+    axes, below = figure.subplots(2, 1, height_ratios=(2, 1))
     axes.set_facecolor(_UNDEFINED)
     image = axes.imshow(mean, cmap="viridis", vmin=0, vmax=1, origin="lower")
     named = range(0, len(layers), -(-len(layers) // _NAMED_LAYERS))
@@ -123,6 +136,44 @@ def save_alignment(
     axes.set_yticks(named, [layers[index] for index in named], fontsize=7)
     axes.set(xlabel="layer, second seed", ylabel="layer, first seed")
     figure.colorbar(image, label=f"linear CKA, mean over pairs of seeds ({len(matrices)})")
+    below.plot(mean.diagonal(), lw=1.2, marker="o", ms=2.5, label="same images")
+    below.plot(shuffled.mean(axis=0), lw=1, ls=":", color="#444444", label="images shuffled")
+    below.set_xticks(named, [layers[index] for index in named], rotation=90, fontsize=7)
+    below.set(ylabel="CKA, equal layers", ylim=(min(-0.02, float(np.nanmin(shuffled))), 1.02))
+    below.legend(fontsize=8, frameon=False)
+    figure.savefig(path)
+
+
+def save_by_layer(
+    path: Path,
+    title: str,
+    quantity: str,
+    layers: Sequence[str],
+    values: Sequence[float],
+    places: Mapping[str, int],
+) -> None:
+    """Draw a number of each layer, first to last.
+
+    Args:
+        path: Of the picture.
+        title: Its heading.
+        quantity: What the numbers are.
+        layers: Their names.
+        values: One a layer.
+        places: Layers, counted from 0, that are marked, by what they are; one that is behind the
+            last layer is not.
+    """
+    figure = _figure(title, height=4.6)
+    axes = figure.subplots()
+    axes.plot(range(len(values)), values, marker="o", ms=4, lw=1)
+    for number, (meaning, place) in enumerate(places.items(), start=1):
+        if place < len(layers):
+            axes.axvline(place, color=f"C{number}", ls=(0, (4, 2 + number)), lw=1, label=meaning)
+    named = range(0, len(layers), -(-len(layers) // _NAMED_LAYERS))
+    axes.set_xticks(named, [layers[index] for index in named], rotation=90, fontsize=7)
+    axes.set(xlabel="layer", ylabel=quantity, ylim=(0, None))
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(fontsize=7)
     figure.savefig(path)
 
 
@@ -154,6 +205,37 @@ def save_spectrum(
     peak = max(density)
     below.set(xlabel="eigenvalue λ", ylabel="density P(λ)", yscale="log")
     below.set_ylim(peak * 10.0**-_DECADES, peak * 4)
+    figure.savefig(path)
+
+
+def save_paths(
+    path: Path,
+    title: str,
+    alphas: NDArray[np.float64],
+    curves: Mapping[str, NDArray[np.float64]],
+) -> None:
+    """Draw loss and accuracy on the lines between pairs of networks, and what the ends expect.
+
+    Args:
+        path: Of the picture.
+        title: Its heading.
+        alphas: Positions, (points,).
+        curves: `train_loss`, `test_loss`, `train_accuracy` and `test_accuracy`, (pairs, points).
+    """
+    count = len(curves["test_loss"])
+    pairs = f"{count} pair{'s' if count != 1 else ''}"
+    figure = _figure(f"{title}\n(dotted: the line between the ends)", height=5.6)
+    places = figure.subplots(2, 1, sharex=True)
+    for axes, quantity in zip(places, ("loss", "accuracy"), strict=True):
+        for colour, split in (("C1", "train"), ("C0", "test")):
+            values = curves[f"{split}_{quantity}"]
+            mean = values.mean(axis=0)
+            axes.plot(alphas, values.T, color=colour, lw=0.6, alpha=0.4)
+            axes.plot(alphas, mean, color=colour, lw=1.8, label=f"{split}, mean of {pairs}")
+            axes.plot(alphas[[0, -1]], mean[[0, -1]], color=colour, lw=1, ls=":")
+    places[0].set(ylabel="loss")
+    places[0].legend(fontsize=8)
+    places[1].set(ylabel="accuracy (%)", xlabel="position between the first seed and the second")
     figure.savefig(path)
 
 

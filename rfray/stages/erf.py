@@ -168,7 +168,7 @@ def _gradients(
     import torch
 
     from rfray.data.device import normalised, resident
-    from rfray.data.subset import fixed_subset
+    from rfray.data.subset import chosen_images
     from rfray.numerics.precision import full_precision
     from rfray.training.effective_field import squared_gradients
     from rfray.training.weights import load_at
@@ -177,8 +177,7 @@ def _gradients(
     trained, at = context.input("train"), str(context.variant["at"])
     module = load_at(cell, trained.folder, at, context.device).eval()
     dataset = resident(cell.dataset, context.device, cell.validation)
-    chosen = fixed_subset(len(dataset.test), parameters.images).to(context.device)
-    images = normalised(dataset.test.images[chosen], dataset.facts)
+    images = normalised(chosen_images(dataset.test, parameters.images).images, dataset.facts)
     done = each_second("gradients of central units", parameters.images, "images")
     with full_precision(torch.device(context.device)):
         return squared_gradients(module, names, images, parameters.micro_batch, done)
@@ -289,7 +288,7 @@ def _draw(
     ]
     save_effective_fields(
         context.workspace / "erf.png",
-        f"{cell.arch} on {cell.dataset}, kernel_size {cell.kernel_size}, seed {cell.seed}, "
+        f"{cell.arch} on {cell.dataset}, {cell.turned_words}, seed {cell.seed}, "
         f"{context.variant['at']}",
         _spread(known, _PICTURED),
     )

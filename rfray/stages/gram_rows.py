@@ -63,13 +63,16 @@ def map_plan(network: Network, image_size: int, images: int, budget: int) -> Map
     return MapPlan(shortest, images)
 
 
-def gram_rows(module: NetworkModule, images: Tensor, plan: MapPlan) -> Tensor:
+def gram_rows(
+    module: NetworkModule, images: Tensor, plan: MapPlan, estimator: type[GramSum] | None = None
+) -> Tensor:
     """Normalised Gram matrices of all convolutions and linear layers of one network.
 
     Args:
         module: In eval mode.
-        images: (N, 3, height, height) float32 on the module's device.
+        images: (N, 3, height, height), float32 or float64 as the module is, on its device.
         plan: How much is computed at once; it changes the result by rounding alone.
+        estimator: What sums a layer's Gram matrix; `GramSum` by default.
 
     Returns:
         (layers, numbers) float32, as `rfray.numerics.kernel_alignment.alignment` takes them.
@@ -80,10 +83,10 @@ def gram_rows(module: NetworkModule, images: Tensor, plan: MapPlan) -> Tensor:
     import torch
 
     from rfray.models.row_pass import forward_by_rows
-    from rfray.numerics.kernel_alignment import block_passes
+    from rfray.numerics.kernel_alignment import GramSum, block_passes
     from rfray.numerics.precision import full_precision
 
-    gathered = _GramRows(module, images, plan)
+    gathered = _GramRows(module, images, plan, estimator or GramSum)
     with torch.inference_mode(), full_precision(images.device):
         for block in block_passes(len(images), plan.blocks):
             taken = images if plan.blocks == 1 else images[block.images]
@@ -94,15 +97,17 @@ def gram_rows(module: NetworkModule, images: Tensor, plan: MapPlan) -> Tensor:
 class _GramRows:
     """The normalised Gram matrices of a network's layers, made while its features come in."""
 
-    def __init__(self, module: NetworkModule, images: Tensor, plan: MapPlan) -> None:
+    def __init__(
+        self, module: NetworkModule, images: Tensor, plan: MapPlan, estimator: type[GramSum]
+    ) -> None:
         import torch
 
-        from rfray.numerics.kernel_alignment import GramSum, block_passes
+        from rfray.numerics.kernel_alignment import block_passes
 
         layers = [layer.name for layer in module.network.weight_layers]
         heights = map_heights(module.network, images.shape[2])
         passes = len(block_passes(len(images), plan.blocks))
-        self._sum = partial(GramSum, len(images), images.device, plan.blocks)
+        self._sum = partial(estimator, len(images), images.device, plan.blocks, images.dtype)
         self.rows = torch.empty(len(layers), self._sum().length, device=images.device)
         self._places = dict(zip(layers, self.rows, strict=True))
         self._to_come = {name: passes * heights[name] for name in layers}

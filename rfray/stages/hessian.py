@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from rfray.cell import Cell
+from rfray.device.card import room
 from rfray.parameters import NOTHING_TWICE, Parameters
 from rfray.stages.drawing import save_spectrum
 from rfray.stages.hessian_methods import METHODS, Found, Problem, Settings
@@ -52,7 +53,7 @@ class HessianParameters(Parameters):
     basis_gigabytes: Positive = Field(
         default=12.0,
         description="Memory for the vectors that lanczos holds, 10^9 bytes; they lie on the device "
-        "where they take less than half of its memory, else in main memory.",
+        "where they take less than half of what its memory has left, else in main memory.",
     )
     probes: Count = Field(default=5, description="Random vectors for the density and the trace.")
     steps: Count = Field(default=50, description="Lanczos steps of each probe.")
@@ -115,6 +116,8 @@ def _settings(context: StageContext[HessianParameters]) -> Settings:
         tolerance=parameters.tolerance,
         max_products=parameters.max_products,
         basis_bytes=parameters.basis_gigabytes * 1e9,
+        # The other half is for graphs. Other stages may share the card.
+        device_bytes=room(context.card) / 2,
         micro_batch=parameters.micro_batch,
         progress=lambda products, converged: context.report(
             products, {"converged_eigenvalues": converged}
@@ -124,7 +127,7 @@ def _settings(context: StageContext[HessianParameters]) -> Settings:
 
 def _problem(context: StageContext[HessianParameters]) -> Problem:
     from rfray.data.device import normalised, resident
-    from rfray.data.subset import fixed_subset
+    from rfray.data.subset import chosen_images
     from rfray.models.folded import FoldedModule
     from rfray.numerics.hessian import hessian_operator
     from rfray.training.weights import load_at
@@ -133,9 +136,8 @@ def _problem(context: StageContext[HessianParameters]) -> Problem:
     trained, at = context.input("train"), str(context.variant["at"])
     module = load_at(cell, trained.folder, at, context.device).eval()
     dataset = resident(cell.dataset, context.device, cell.validation)
-    chosen = fixed_subset(len(dataset.train), parameters.images).to(context.device)
-    images = normalised(dataset.train.images[chosen], dataset.facts)
-    labels = dataset.train.labels[chosen]
+    chosen = chosen_images(dataset.train, parameters.images)
+    images, labels = normalised(chosen.images, dataset.facts), chosen.labels
     operator = hessian_operator(
         FoldedModule(module), images, labels, micro_batch=parameters.micro_batch
     )
@@ -258,6 +260,7 @@ STAGE = Stage(
     work=work,
     summary="the spectrum of its loss Hessian",
     headline="trace",
+    micro_batch="micro_batch",
     fan=Fan(parameter="at", variant="at"),
     check=check,
 )

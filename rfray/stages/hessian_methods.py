@@ -34,6 +34,7 @@ class Settings:
         tolerance: Largest residual of a converged one, relative to it.
         max_products: Where lanczos stops at the latest; None for its default.
         basis_bytes: Memory for the vectors that lanczos holds.
+        device_bytes: What of it may lie on the device that computes.
         micro_batch: Images of which a graph is held at a time.
         progress: Told of lanczos' products and converged eigenvalues.
     """
@@ -42,6 +43,7 @@ class Settings:
     tolerance: float
     max_products: int | None
     basis_bytes: float
+    device_bytes: float
     micro_batch: int
     progress: Progress
 
@@ -82,7 +84,7 @@ def lanczos(problem: Problem, settings: Settings, generator: torch.Generator) ->
         touched.dtype,
         settings.count,
         budget=settings.basis_bytes,
-        device_budget=_device_budget(touched.device, settings.basis_bytes),
+        device_budget=settings.device_bytes,
     )
     found = largest_eigenvalues(
         touched if place.on_device else relocated(touched, torch.device("cpu")),
@@ -94,15 +96,6 @@ def lanczos(problem: Problem, settings: Settings, generator: torch.Generator) ->
         progress=settings.progress,
     )
     return Found(found.values, found.residuals, found.converged, found.products, found.probed)
-
-
-def _device_budget(device: torch.device, budget: float) -> float:
-    """Half of a GPU's memory, bytes; the other half is for graphs. A CPU has but one memory."""
-    import torch
-
-    if device.type != "cuda":
-        return budget
-    return torch.cuda.get_device_properties(device).total_memory / 2
 
 
 def ritz(problem: Problem, settings: Settings, generator: torch.Generator) -> Found:

@@ -10,7 +10,6 @@ from pydantic import Field, model_validator
 from rfray.cell import Cell
 from rfray.parameters import NOTHING_TWICE, Parameters
 from rfray.stages.stage import Fan, Stage, StageContext, Variant
-from rfray.training.weight_files import MODEL
 from rfray.training.weight_size import mask_bytes
 
 if TYPE_CHECKING:
@@ -107,11 +106,11 @@ def run(context: StageContext[PruneParameters]) -> None:
     from rfray.data.device import resident
     from rfray.training.evaluate import evaluate
     from rfray.training.pruning import apply_masks, pruned_metrics
-    from rfray.training.weights import load_module, save_changed
+    from rfray.training.weights import load_at, save_changed
 
     cell, parameters, trained = context.cell, context.parameters, context.input("train")
     dataset = resident(cell.dataset, context.device, cell.validation)
-    module = load_module(cell, trained.artifact(MODEL), context.device)
+    module = load_at(cell, trained.folder, "trained", context.device)
     masks = _masks(context, module)
     if parameters.repair == "batch_norm":
         _prune_and_repair(context, module, masks, dataset)

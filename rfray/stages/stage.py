@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Generic, Literal, TypeVar
 
 from rfray.cell import Cell
+from rfray.device.card import PROCESSOR, Card
 from rfray.parameters import Parameters
 from rfray.search_space import Choice, Proposal, Tried
 
@@ -99,6 +100,7 @@ class StageContext(Generic[P]):
         workspace: An empty folder; every file left in it becomes an artifact of the run.
         checkpoint: A folder that outlives an interrupted attempt: a restart continues from it.
         device: "cpu" or "cuda".
+        card: That device, and the share of it that the stage was given.
         report: Record metrics.
         remark: Record a sentence beside them; it is shown in the log and kept in the run.
         checkpoint_every: Epochs between checkpoints, of a stage that saves any.
@@ -118,6 +120,7 @@ class StageContext(Generic[P]):
     report: Report
     remark: Remark
     checkpoint_every: int = 1
+    card: Card = PROCESSOR
     settle: Settle = _nothing_to_settle
     ends_here: Callable[[], bool] = _never
     propose: Propose = _nobody_proposes
@@ -142,10 +145,21 @@ class Fan:
     Attributes:
         parameter: The list in the stage's parameters, such as `rates`.
         variant: What one value is called, such as `rate`.
+        usual: The value whose node has an empty variant, so that its key and its name say nothing
+            of it: that of a stage which fanned out only later. None if there is none.
     """
 
     parameter: str
     variant: str
+    usual: str | None = None
+
+    def variant_of(self, value: float | str) -> Variant:
+        """The variant of the node of one value."""
+        return {} if value == self.usual else {self.variant: value}
+
+    def params_of(self, variant: Variant) -> Variant:
+        """What a node with this variant logs: the usual value is written out."""
+        return variant if self.usual is None else {self.variant: self.usual, **variant}
 
 
 def nothing_to_refuse(parameters: Parameters, cell: Cell) -> str | None:
@@ -187,6 +201,8 @@ class Stage(Generic[P]):
         summary: What a run of it is, to end the sentence "vgg19_rf on cifar10, …".
         size: Bytes that the weights take which one node leaves, reckoned with the defaults.
         headline: The metric that says in one number how it went.
+        micro_batch: The parameter that says of how many images at a time graphs are held, where
+            fewer change nothing but rounding: that is done where a card's memory is used up.
     """
 
     name: str
@@ -202,4 +218,5 @@ class Stage(Generic[P]):
     caution: Callable[[P, Cell], str | None] = nothing_to_caution
     may_read: tuple[str, ...] = ()
     fan: Fan | None = None
+    micro_batch: str | None = None
     size: Callable[[Variant, Cell], float] = nothing_to_keep

@@ -5,8 +5,25 @@ only writer of runs. The public schema of runs, tags, params, metrics and artifa
 `docs/mlflow.md`.
 """
 
-from rfray.tracking.ledger import Ledger
-from rfray.tracking.records import NOTE_TAG, Measured, RunOpening, RunRecord
+from rfray.tracking.ledger import STUDY_TAG, Ledger
+from rfray.tracking.records import (
+    DIGEST_TAG,
+    KEY_TAG,
+    NOTE_TAG,
+    ORIGIN_TAG,
+    PARENT_TAG,
+    STAGE_TAG,
+    SUPERSEDED_TAG,
+    TAKEN_FROM_STUDY_TAG,
+    TAKEN_FROM_TAG,
+    WITHHELD_TAG,
+    Elsewhere,
+    Measured,
+    RunOpening,
+    RunRecord,
+    withheld_of,
+    withheld_tag,
+)
 from rfray.tracking.settling import settle_moved
 from rfray.tracking.store import (
     check_store,
@@ -14,18 +31,38 @@ from rfray.tracking.store import (
     is_outage,
     make_database,
     store_answers,
+    store_written,
     through_outages,
 )
-from rfray.tracking.transfers import fetch_artifact, fetch_artifacts, send_artifacts
+from rfray.tracking.transfers import (
+    artifact_at_hand,
+    artifact_names,
+    fetch_artifact,
+    fetch_artifacts,
+    send_artifacts,
+)
 from rfray.tracking.writer import LedgerWriter
 
 __all__ = [
+    "DIGEST_TAG",
+    "KEY_TAG",
     "NOTE_TAG",
+    "ORIGIN_TAG",
+    "PARENT_TAG",
+    "STAGE_TAG",
+    "STUDY_TAG",
+    "SUPERSEDED_TAG",
+    "TAKEN_FROM_STUDY_TAG",
+    "TAKEN_FROM_TAG",
+    "WITHHELD_TAG",
+    "Elsewhere",
     "Ledger",
     "LedgerWriter",
     "Measured",
     "RunOpening",
     "RunRecord",
+    "artifact_at_hand",
+    "artifact_names",
     "check_store",
     "fetch_artifact",
     "fetch_artifacts",
@@ -35,5 +72,8 @@ __all__ = [
     "send_artifacts",
     "settle_moved",
     "store_answers",
+    "store_written",
     "through_outages",
+    "withheld_of",
+    "withheld_tag",
 ]

@@ -6,6 +6,7 @@ import json
 from collections.abc import Container, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,16 @@ from mlflow.tracking import MlflowClient
 
 from rfray.errors import UserError, nearest
 from rfray.tracking.places import Home, database_file, home_of, is_there, present_address
-from rfray.tracking.records import RunRecord, run_record
+from rfray.tracking.records import (
+    KEY_TAG,
+    SUPERSEDED_TAG,
+    TAKEN_FROM_TAG,
+    Elsewhere,
+    Measured,
+    RunRecord,
+    run_record,
+    withheld_of,
+)
 from rfray.tracking.store import store_answers
 from rfray.tracking.transfers import fetch_artifact
 
@@ -90,6 +100,10 @@ class Ledger:
             )
         return document
 
+    def experiment_tags(self, study: str) -> dict[str, str]:
+        """All tags of the study's experiment; UserError if there is none."""
+        return dict(self._experiment(study).tags)
+
     def experiment_id(self, study: str) -> str:
         """MLflow's identifier of the study's experiment; UserError if there is none."""
         identifier: str = self._experiment(study).experiment_id
@@ -113,10 +127,35 @@ class Ledger:
             if not token:
                 return
 
+    def finished_elsewhere(self, study: str, keys: Container[str]) -> dict[str, Elsewhere]:
+        """Finished runs of other studies by their keys.
+
+        Of several with one key it is the one that was computed where it stands. Superseded ones,
+        and those that lack artifacts, are passed over.
+        """
+        found: dict[str, Elsewhere] = {}
+        for experiment in self.experiments(ViewType.ACTIVE_ONLY):
+            if experiment.name == study or STUDY_TAG not in experiment.tags:
+                continue
+            for run in self.runs(experiment.name):
+                key = run.tags.get(KEY_TAG, "")
+                if key in keys and _reusable(run) and _better(run, found.get(key)):
+                    found[key] = Elsewhere(experiment.name, run)
+        return found
+
     def metric_history(self, run_id: str, metric: str) -> list[tuple[int, float]]:
         """(step, value) of one metric of one run, ordered by step."""
         history = self.client.get_metric_history(run_id, metric)
         return sorted((entry.step, entry.value) for entry in history)
+
+    def measured(self, run: RunRecord) -> Iterator[Measured]:
+        """All that a run has logged, metric by metric, each in the order of its steps."""
+        with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as threads:
+            names = sorted(run.metrics)
+            asked = partial(self.client.get_metric_history, run.run_id)
+            for name, history in zip(names, threads.map(asked, names), strict=True):
+                for entry in sorted(history, key=lambda entry: (entry.step, entry.timestamp)):
+                    yield name, entry.step, entry.value, entry.timestamp
 
     def metric_histories(
         self, run_ids: Sequence[str], metric: str
@@ -190,3 +229,12 @@ def located(run: RunRecord, home: Home | None, held: Container[str] = ()) -> Run
         return run
     address = present_address(home, run.run_id, run.status, run.artifact_uri, held, is_there)
     return replace(run, artifact_uri=address)
+
+
+def _reusable(run: RunRecord) -> bool:
+    whole = not withheld_of(run)
+    return run.status == "FINISHED" and whole and not run.tags.get(SUPERSEDED_TAG)
+
+
+def _better(run: RunRecord, known: Elsewhere | None) -> bool:
+    return known is None or (TAKEN_FROM_TAG in known.run.tags and TAKEN_FROM_TAG not in run.tags)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,27 @@ from mlflow.entities import Run
 
 NOTE_TAG = "mlflow.note.content"
 """What MLflow shows as the description of a run or an experiment."""
+
+PARENT_TAG = "mlflow.parentRunId"
+STAGE_TAG = "rfray.stage"
+KEY_TAG = "rfray.key"
+DIGEST_TAG = "rfray.digest"
+
+ORIGIN_TAG = "rfray.origin"
+"""Of a run that was imported: its identifier in the store where it was computed."""
+
+WITHHELD_TAG = "rfray.withheld"
+"""Artifacts that a run recorded and that are not there, as a JSON list: its archive did not hold
+them, or `rfray clean` has dropped them."""
+
+SUPERSEDED_TAG = "rfray.superseded"
+"""Why a finished run counts no longer; empty or absent if it does."""
+
+TAKEN_FROM_TAG = "rfray.taken_from"
+"""Of a run whose work another study had done: the run that computed it."""
+
+TAKEN_FROM_STUDY_TAG = "rfray.taken_from_study"
+"""Likewise: the study that it stands in."""
 
 Measured = tuple[str, int, float, int]
 """Metric, step, value, milliseconds since the epoch."""
@@ -49,6 +71,41 @@ class RunRecord:
     tags: dict[str, str]
     params: dict[str, str]
     metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """A finished run of another study.
+
+    Attributes:
+        study: The study.
+        run: The run.
+    """
+
+    study: str
+    run: RunRecord
+
+    @property
+    def computed(self) -> tuple[str, str]:
+        """The study and the run that computed it: another one, where this study took it over."""
+        tags = self.run.tags
+        return (
+            tags.get(TAKEN_FROM_STUDY_TAG, self.study),
+            tags.get(TAKEN_FROM_TAG, self.run.run_id),
+        )
+
+
+def withheld_of(run: RunRecord) -> set[str]:
+    """Artifacts that a run recorded and that are not there."""
+    try:
+        return {str(name) for name in json.loads(run.tags.get(WITHHELD_TAG) or "[]")}
+    except (ValueError, TypeError):
+        return set()  # somebody has edited the tag
+
+
+def withheld_tag(names: Iterable[str]) -> dict[str, str]:
+    """The tag that says so."""
+    return {WITHHELD_TAG: json.dumps(sorted(names))}
 
 
 def run_record(run: Run) -> RunRecord:

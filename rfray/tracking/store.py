@@ -31,15 +31,27 @@ def make_database(path: Path) -> None:
 
     MLflow's own first start is not atomic: two processes that race, or one that is killed, leave
     tables that no later start can use. So it starts on a file of another name.
+
+    Raises:
+        UserError: There is no room for it, or it may not be written.
     """
     with FileLock(path.with_suffix(".lock")):
         if path.is_file():
             return
+        from sqlalchemy.exc import SQLAlchemyError
+
         partial = path.with_suffix(".partial")
         partial.unlink(missing_ok=True)
         _quiet()
-        MlflowClient(tracking_uri=f"sqlite:///{partial}").search_experiments(max_results=1)
-        partial.replace(path)
+        try:
+            MlflowClient(tracking_uri=f"sqlite:///{partial}").search_experiments(max_results=1)
+            partial.replace(path)
+        except (MlflowException, SQLAlchemyError, OSError) as error:
+            raise UserError(
+                f"the database cannot be made: {first_line(error)}",
+                where=str(path),
+                do="make room, or choose another folder with --storage DIR",
+            ) from error
 
 
 def check_store(tracking_uri: str) -> None:
@@ -58,6 +70,19 @@ def store_answers(tracking_uri: str) -> Iterator[None]:
         yield
     except (MlflowException, requests.RequestException) as error:
         raise _store_error(error, tracking_uri) from error
+
+
+@contextmanager
+def store_written(tracking_uri: str) -> Iterator[None]:
+    """Turn what keeps a store from being written into a UserError: read-only, full, away."""
+    try:
+        yield
+    except (MlflowException, requests.RequestException, OSError) as error:
+        raise UserError(
+            f"it could not be written: {first_line(error)}",
+            where=tracking_uri,
+            do="mend that, then give the same command again: it goes on where it stopped",
+        ) from error
 
 
 def _store_error(error: Exception, tracking_uri: str) -> UserError:
@@ -105,6 +130,7 @@ def leave_retries_to_rfray() -> None:
 def _quiet() -> None:
     """MLflow and alembic tell of every table that they make; MLflow also tells its makers."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     logging.getLogger("alembic").setLevel(chatter.level(logging.WARNING))
     logging.getLogger("mlflow").setLevel(chatter.level(logging.ERROR))

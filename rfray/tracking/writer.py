@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from itertools import zip_longest
+from pathlib import Path
 from typing import Any, TypeVar
 
 from mlflow.entities import Metric, Param, RunTag
@@ -157,6 +158,30 @@ class LedgerWriter(Ledger):
         )
         for some_params, some_metrics, some_tags in batches:
             self.client.log_batch(run_id, params=some_params, metrics=some_metrics, tags=some_tags)
+
+    def open_copy(self, name: str, start_time: int, tags: Mapping[str, str]) -> RunRecord:
+        """Create a RUNNING run for one that was computed at another time or place.
+
+        Args:
+            name: Its name.
+            start_time: When it was started there, milliseconds since the epoch.
+            tags: Those it has from the beginning.
+        """
+        run = self.client.create_run(
+            self._id, start_time=start_time, tags=dict(tags), run_name=name
+        )
+        return located(run_record(run), self._home)
+
+    def end_copy(
+        self, run_id: str, status: str, end_time: int | None, tags: Mapping[str, str]
+    ) -> None:
+        """Write the last tags of such a run, then end it as of when it ended there."""
+        self.log(run_id, {}, [], tags)
+        self.client.set_terminated(run_id, status=status, end_time=end_time)
+
+    def send_artifact(self, run_id: str, file: Path, folder: str) -> None:
+        """Upload a file to a run's artifacts, into a folder of them; empty for none."""
+        self.client.log_artifact(run_id, str(file), folder or None)
 
     def rename(self, run_id: str, name: str) -> None:
         """Give a run another name."""

@@ -91,7 +91,7 @@ def load_changes(path: Path, base: str) -> Arrays:
     if str(arrays.pop(_BASE)) != base:
         raise OtherWeightsError(
             f"{path} says what changed from other weights than the training run's: one of the two "
-            "was computed anew or replaced; delete this run in MLflow to have it computed again"
+            "was computed anew or replaced; have this run computed anew with `rfray redo`"
         )
     return arrays
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 
@@ -15,7 +15,22 @@ _WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 
 def arithmetic_of(protocol: TrainingProtocol) -> AbstractContextManager[None]:
     """The context in which a protocol is to be computed."""
-    return deterministic_algorithms() if protocol.deterministic else nullcontext()
+    return deterministic_algorithms() if protocol.deterministic else timed_algorithms()
+
+
+@contextmanager
+def timed_algorithms() -> Iterator[None]:
+    """Inside, cuDNN tries its algorithms for each new shape and keeps the fastest.
+
+    Which one that is a stopwatch decides, so two runs may round differently. A processor has no
+    such choice. Untested on a GPU.
+    """
+    benchmark = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = benchmark
 
 
 @contextmanager

@@ -26,17 +26,18 @@ class Evaluation:
 def evaluate(module: nn.Module, split: Split, facts: DatasetFacts) -> Evaluation:
     """Evaluate `module` in eval mode on every image of `split`, the last partial batch included."""
     module.eval()
-    loss = torch.zeros((), dtype=torch.float64)
-    correct = 0
+    # Summed where the images are, and read once: each reading waits for a card.
+    loss = torch.zeros((), dtype=torch.float64, device=split.labels.device)
+    correct = torch.zeros((), dtype=torch.int64, device=split.labels.device)
     forward = without_dead_taps(module)
     with torch.inference_mode():
         for images, labels in zip(
             split.images.split(_BATCH), split.labels.split(_BATCH), strict=True
         ):
             logits = forward(normalised(images, facts))
-            loss += F.cross_entropy(logits, labels, reduction="sum").double().cpu()
-            correct += int((logits.argmax(1) == labels).sum())
-    return Evaluation(loss=float(loss) / len(split), accuracy=100 * correct / len(split))
+            loss += F.cross_entropy(logits, labels, reduction="sum").double()
+            correct += (logits.argmax(1) == labels).sum()
+    return Evaluation(loss=float(loss) / len(split), accuracy=100 * int(correct) / len(split))
 
 
 def validated(module: nn.Module, dataset: Dataset) -> dict[str, float]:

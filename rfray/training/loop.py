@@ -10,17 +10,22 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rfray.data.augment import POLICIES, Augmentation, apply, draw
-from rfray.data.dataset import Dataset, DatasetFacts
-from rfray.data.device import gathered, normalised
+from rfray.data.augment import draw
+from rfray.data.dataset import Dataset
 from rfray.numerics.live_taps import without_dead_taps
-from rfray.precision import on_device
 from rfray.seeding import stream_seed
 from rfray.training.optimization import learning_rates
 from rfray.training.protocol import TrainingProtocol
+from rfray.training.step import (
+    CudaGraphs,
+    GraphedStep,
+    Step,
+    augmentation_of,
+    memory_format_of,
+    plain_step,
+)
 
 
 class LossNotFiniteError(Exception):
@@ -82,8 +87,8 @@ def train_epochs(
     Raises:
         LossNotFiniteError: With epoch and step; the module is spoilt by then.
     """
-    module.to(memory_format=_memory_format(protocol))
-    forward = torch.compile(module) if protocol.compile else without_dead_taps(module)
+    module.to(memory_format=memory_format_of(protocol))
+    step = plain_step(_forward(module, protocol), optimizer, dataset, protocol)
     rates = learning_rates(protocol)
     for epoch in range(first_epoch, protocol.epochs + 1):
         started = time.perf_counter()
@@ -92,7 +97,10 @@ def train_epochs(
             group["lr"] = rate
         enter_training(module)
         losses, correct, count = _epoch(
-            forward, optimizer, dataset, protocol, stream_seed(seed, "epoch", epoch)
+            _as_graph(step, optimizer, dataset, protocol),
+            dataset,
+            protocol,
+            stream_seed(seed, "epoch", epoch),
         )
         _refuse_if_not_finite(losses, epoch)
         yield EpochResult(
@@ -104,63 +112,35 @@ def train_epochs(
         )
 
 
-def autocast_dtype(protocol: TrainingProtocol, device: str) -> torch.dtype:
-    """Of the forward and backward pass on a device, "cpu" or "cuda"."""
-    precision = on_device(protocol.precision, "cuda" if device == "cuda" else "cpu")
-    return torch.bfloat16 if precision == "bfloat16" else torch.float32
+def _forward(module: nn.Module, protocol: TrainingProtocol) -> Callable[[Tensor], Tensor]:
+    return without_dead_taps(torch.compile(module) if protocol.compile else module)
 
 
-def _augmentation(protocol: TrainingProtocol, facts: DatasetFacts) -> Augmentation:
-    chosen = protocol.augmentation
-    return POLICIES[facts.augmentation if chosen == "dataset" else chosen]
-
-
-def _memory_format(protocol: TrainingProtocol) -> torch.memory_format:
-    return torch.channels_last if protocol.channels_last else torch.contiguous_format
+def _as_graph(
+    step: Step, optimizer: torch.optim.Optimizer, dataset: Dataset, protocol: TrainingProtocol
+) -> Step:
+    """The step as a CUDA graph where the protocol asks for one and there is a card."""
+    if not protocol.cuda_graph or dataset.train.labels.device.type != "cuda":
+        return step
+    return GraphedStep(step, optimizer, protocol.batch_size, CudaGraphs())
 
 
 def _epoch(
-    forward: Callable[[Tensor], Tensor],
-    optimizer: torch.optim.Optimizer,
-    dataset: Dataset,
-    protocol: TrainingProtocol,
-    seed: int,
+    step: Step, dataset: Dataset, protocol: TrainingProtocol, seed: int
 ) -> tuple[Tensor, int, int]:
     """Summed loss of each step (steps,) on the CPU, images classified rightly, images seen."""
     split = dataset.train
-    device = split.labels.device.type
-    dtype = autocast_dtype(protocol, device)
     # Drawn on the CPU: a permutation drawn on a GPU would differ from the CPU's.
     order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
     order = order[: protocol.images_per_epoch].to(split.labels.device)
-    losses: list[Tensor] = []
-    correct = torch.zeros((), dtype=torch.int64, device=order.device)
-    policy = _augmentation(protocol, dataset.facts)
+    policy = augmentation_of(protocol, dataset.facts)
     generator = torch.Generator().manual_seed(stream_seed(seed, "augmentation"))
     crops = draw(policy, len(order), dataset.facts.image_size, generator).to(order.device)
     batches = zip(order.split(protocol.batch_size), crops.split(protocol.batch_size), strict=True)
-    for batch, batch_crops in batches:
-        labels = split.labels[batch]
-        pixels = apply(gathered(split.images, batch), batch_crops, policy)
-        images = normalised(pixels, dataset.facts).contiguous(
-            memory_format=_memory_format(protocol)
-        )
-        with torch.autocast(device, dtype=dtype, enabled=dtype != torch.float32):
-            logits = forward(images)
-            loss = F.cross_entropy(logits, labels, label_smoothing=protocol.label_smoothing)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        if protocol.gradient_clip is not None:
-            nn.utils.clip_grad_norm_(_parameters(optimizer), protocol.gradient_clip)
-        optimizer.step()
-        losses.append(loss.detach() * len(labels))
-        correct += (logits.detach().argmax(1) == labels).sum()
-    # One synchronisation with the device an epoch, not one a step.
-    return torch.stack(losses).cpu(), int(correct), len(order)
-
-
-def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
-    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    losses, correct = zip(*(step(batch, cropped) for batch, cropped in batches), strict=True)
+    # One synchronisation with the device an epoch, not one a step. Doubles hold either exactly.
+    read = torch.stack([torch.stack(losses).double(), torch.stack(correct).double()]).cpu()
+    return read[0].float(), int(read[1].sum()), len(order)
 
 
 def _refuse_if_not_finite(losses: Tensor, epoch: int) -> None:

@@ -83,6 +83,11 @@ class TrainingProtocol(Parameters):
     compile: bool = Field(
         default=False, description="torch.compile the network; pays for itself in long training."
     )
+    cuda_graph: bool = Field(
+        default=False,
+        description="On a GPU, replay the step as one CUDA graph: for networks whose layers are so "
+        "small that launching them takes the time; of sgd. Not tested on a GPU. A CPU ignores it.",
+    )
     images_per_epoch: Count | None = Field(
         default=None,
         description="Images drawn without repetition for each epoch; null takes them all.",
@@ -107,7 +112,15 @@ class TrainingProtocol(Parameters):
 
 def contradiction(protocol: TrainingProtocol) -> str | None:
     """Which settings of a protocol contradict each other, in a sentence; None if none do."""
-    return _in_optimizer(protocol) or _in_schedule(protocol)
+    return _in_optimizer(protocol) or _in_schedule(protocol) or _in_graph(protocol)
+
+
+def _in_graph(protocol: TrainingProtocol) -> str | None:
+    if protocol.cuda_graph and protocol.optimizer != "sgd":
+        return f"cuda_graph replays sgd alone, and the optimizer is {protocol.optimizer}"
+    if protocol.cuda_graph and protocol.compile:
+        return "cuda_graph and compile are two ways to launch a step (leave one out)"
+    return None
 
 
 def _in_optimizer(protocol: TrainingProtocol) -> str | None:

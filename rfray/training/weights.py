@@ -117,21 +117,24 @@ def initial_state(cell: Cell, folder: Path) -> dict[str, Tensor]:
     return state
 
 
-def load_at(cell: Cell, folder: Path, at: str, device: str) -> NetworkModule:
-    """The cell's network before training ("init") or behind it ("trained").
+def state_at(cell: Cell, folder: Path, at: str) -> dict[str, Tensor]:
+    """The weights of a cell before training ("init") or behind it ("trained"), on the CPU.
 
     Args:
         cell: The network's.
         folder: Artifacts of its training run.
         at: Which weights.
-        device: "cpu" or "cuda".
 
     Raises:
         OtherWeightsError: See `initial_state`.
         FileNotFoundError: A file is missing.
     """
-    state = initial_state(cell, folder) if at == "init" else load_file(folder / MODEL)
-    return _with_state(cell, state, device)
+    return initial_state(cell, folder) if at == "init" else load_file(folder / MODEL)
+
+
+def load_at(cell: Cell, folder: Path, at: str, device: str) -> NetworkModule:
+    """The cell's network with the weights of `state_at`, which says what is raised, on `device`."""
+    return _with_state(cell, state_at(cell, folder, at), device)
 
 
 def state_digest(state: Mapping[str, Tensor]) -> str:

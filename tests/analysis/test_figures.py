@@ -7,6 +7,7 @@ from rfray.analysis.artifacts import Alignment, Density, EffectiveFields, Spectr
 from rfray.analysis.expected import Gap
 from rfray.analysis.figures.accuracy import draw_finetuning, draw_pruning
 from rfray.analysis.figures.cka import draw_cka, mean_over_pairs, middle_layer
+from rfray.analysis.figures.cka_layers import draw_cka_layers
 from rfray.analysis.figures.erf import draw_erf, relative_gradient
 from rfray.analysis.figures.importance import draw_importance
 from rfray.analysis.figures.panels import Drawing, Panel
@@ -243,7 +244,9 @@ def test_accuracy_of_which_nothing_is_there_says_why(draw):
     assert any("not run yet" in texts(axes) for axes in figure.axes)
 
 
-@pytest.mark.parametrize("draw", [draw_cka, draw_importance, draw_density, draw_eigenvalues])
+@pytest.mark.parametrize(
+    "draw", [draw_cka, draw_cka_layers, draw_importance, draw_density, draw_eigenvalues]
+)
 def test_figure_of_which_nothing_is_there_says_why(draw):
     figure = draw("F", drawing(panel(parameter="init", gaps=(GAP,))))
 

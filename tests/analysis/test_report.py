@@ -9,6 +9,7 @@ from rfray.analysis import analyze, load_report
 from rfray.errors import UserError
 from rfray.tracking import Ledger
 
+SIMILARITY = {"cka_diagonal_mean": 0.5, "cka_shuffled_mean": 0.2}
 SMALL = """
 title: Small
 tables:
@@ -40,7 +41,7 @@ def test_finished_study_gives_every_table_and_figure(whole):
     assert files == {
         *(
             f"tables/{table}.{suffix}"
-            for table in ("table3", "pruned-0.9", "finetuned-0.9")
+            for table in ("table3", "pruned-0.9", "finetuned-0.9", "cka")
             for suffix in ("csv", "md", "tex")
         ),
         "tables/trends.csv",
@@ -53,6 +54,7 @@ def test_finished_study_gives_every_table_and_figure(whole):
                 "spectra-vgg19_rf-digits",
                 "eigenvalues-vgg19_rf-digits",
                 "cka-vgg19_rf-digits",
+                "cka-layers-vgg19_rf-digits",
                 "importance-vgg19_rf",
             )
             for suffix in ("png", "pdf")
@@ -105,9 +107,7 @@ def test_damaged_artifact_is_a_gap_and_nothing_else(write, ledger, shipped, tmp_
     only = dict.fromkeys(("train", "prune", "finetune", "hessian", "importance"))
     writer = write(study_document(kernel_size=[2], **only))
     group = {key: value for key, value in cell().items() if key != "seed"}
-    writer.run(
-        "cka", {**group, "seeds": "[0, 1]"}, {"cka_diagonal_mean": 0.5}, files={"cka.npz": b"PK"}
-    )
+    writer.run("cka", {**group, "seeds": "[0, 1]"}, SIMILARITY, files={"cka.npz": b"PK"})
 
     (gap,) = analyze(ledger, writer.study, load_report(shipped), tmp_path / "out").gaps
 

@@ -25,10 +25,15 @@ def test_shipped_report_has_every_table_of_the_paper(shipped):
         *(f"table{number}" for number in (1, 2, 3, 4)),
         *(f"pruned-{rate}" for rate in rates),
         *(f"finetuned-{rate}" for rate in rates),
+        "cka",
+        "barrier",
         "erf",
+        "probe",
+        "saturation",
     ]
     assert [figure.kind for figure in layout.figures] == [
-        "training", "pruning", "finetuning", "spectra", "eigenvalues", "cka", "importance", "erf"
+        "training", "pruning", "finetuning", "spectra", "eigenvalues", "cka", "cka_layers",
+        "barriers", "probe", "saturation", "importance", "erf",
     ]  # fmt: skip
     check_names(layout, shipped, axes=(), metrics={})
 

@@ -110,7 +110,7 @@ def test_every_picture_is_shown(browser, page):
     show(browser, page, *DESK)
 
     widths = browser.execute_script("return [...document.images].map(i => i.naturalWidth)")
-    assert len(widths) == 7
+    assert len(widths) == 8
     assert min(widths) > 500
 
 

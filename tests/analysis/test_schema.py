@@ -22,10 +22,18 @@ def test_the_stages_are_those_that_run():
 
 
 def test_each_stage_has_its_own_parameter():
-    in_cells = {name: stage for name, stage in stages().items() if stage.scope == "cell"}
-    declared = {name: own_variant(stage) for name, stage in in_cells.items() if own_variant(stage)}
+    declared = {
+        name: own_variant(stage)
+        for name, stage in stages().items()
+        if stage.scope in ("cell", "seeds") and own_variant(stage)
+    }
     declared |= {name: name for name, stage in stages().items() if stage.scope == "sample"}
     assert declared == schema.OWN_PARAMETER
+
+
+def test_the_value_that_names_leave_out_is_the_usual_one_of_the_fan():
+    fans = {name: stage.fan for name, stage in stages().items() if stage.fan}
+    assert {name: fan.usual for name, fan in fans.items() if fan.usual} == schema.USUAL
 
 
 def test_axes_that_do_not_apply_follow_from_the_scope():
@@ -33,6 +41,10 @@ def test_axes_that_do_not_apply_follow_from_the_scope():
     without |= {"sample": {"seed"}, "search": {"seed"}}
     declared = {name: without[stage.scope] for name, stage in stages().items()}
     assert {name: axes for name, axes in declared.items() if axes} == schema.AXES_NOT_APPLYING
+
+
+def test_stages_over_seeds_are_those_of_that_scope():
+    assert {name for name, stage in stages().items() if stage.scope == "seeds"} == schema.OVER_SEEDS
 
 
 def test_a_stage_in_a_cell_needs_the_one_that_it_follows():

@@ -137,14 +137,15 @@ def study_document(**changes):
     return document
 
 
-def npz(layers, pairs, matrices):
-    """The bytes of a `cka.npz`."""
+def npz(layers, pairs, matrices, **more):
+    """The bytes of a `cka.npz`; `shuffled` stands in those of a run that has the baseline."""
     stream = io.BytesIO()
     np.savez(
         stream,
         layers=np.asarray(layers),
         pairs=np.asarray(pairs, dtype=np.int64),
         matrices=np.asarray(matrices, dtype=np.float64),
+        **more,
     )
     return stream.getvalue()
 
@@ -247,8 +248,11 @@ def _write_cka(writer, seeds, params):
     writer.run(
         "cka",
         {**params, "seeds": list(seeds)},
-        {"cka_diagonal_mean": float(np.nanmean([np.diag(m) for m in matrices]))},
-        files={"cka.npz": npz(layers, pairs, matrices)},
+        {
+            "cka_diagonal_mean": float(np.nanmean([np.diag(m) for m in matrices])),
+            "cka_shuffled_mean": 0.2,
+        },
+        files={"cka.npz": npz(layers, pairs, matrices, shuffled=np.full((len(pairs), count), 0.2))},
     )
 
 

@@ -4,9 +4,11 @@
 
 A laptop, a head and two workers, each with its own network, processes, disk and sshd, on this one
 machine (`machines.py`). They do what docs/clusters.md tells a user to do, with a user's files; in
-the copy of local.yaml only the shared folder is another, and the pinned versions are those that are
-installed here. In the middle of the sweep one worker loses its power; it is switched on again, and
-a new machine is added beside it.
+the copy of local.yaml only the shared folder, what a worker offers and how long it may be idle are
+others, and the pinned versions are those that are installed here. The cluster starts without a
+worker. The sweep has the autoscaler start one and, once there is work for it, a second; one loses
+its power and is switched on again, and a new machine is added beside it. After the sweep the
+workers go away by themselves. What was asked of the autoscaler is printed.
 
 Needs root, Linux, and Debian's iproute2, openssh-server, rsync, postgresql, procps, curl and git;
 rfray installed with the extra `cluster`. Everything is removed at the end, also after a failure;
@@ -36,16 +38,22 @@ HEAD, WORKERS = "192.168.1.10", {"worker-1": "192.168.1.11", "worker-2": "192.16
 SPARE, LAPTOP = "192.168.1.13", "192.168.1.2"
 MLFLOW = f"http://{HEAD}:5000"
 SWEEP = [
-    "quickstart", "axes.arch=[vgg19_rf]", "axes.kernel_size=[4,5]", "axes.seed=[0,1]",
-    "train.images_per_epoch=256", "prune.rates=[0.9]", "hessian.n=1",
+    "quickstart", "axes.arch=[vgg19_rf]", "axes.kernel_size=[4]", "axes.seed=[0]",
+    "importance=false", "cka=false", "prune.rates=[0.3,0.5,0.6,0.7,0.8,0.9]", "hessian.n=1",
+    "finetune.images_per_epoch=896", "finetune.epochs=60",
 ]  # fmt: skip
+"""One network, on which much depends: so there is work for one machine first, then for more; and
+enough of it that a lost machine is wanted back."""
 # A shell that signals its own group, as an interactive one may, must not stop the rehearsal.
 BY_ITSELF: Any = {"stdin": subprocess.DEVNULL, "start_new_session": True}
 LIST_NODES = (
     "import os; from ray._raylet import GcsClient;"
-    " nodes = GcsClient(address=os.environ['RAY_ADDRESS']).get_all_node_info(timeout=20);"
-    " print(*(node.node_manager_hostname for node in nodes.values() if node.state == 0))"
+    " gcs = GcsClient(address=os.environ['RAY_ADDRESS']);"
+    " nodes = gcs.get_all_node_info(timeout=20);"
+    " print(*(node.node_manager_hostname for node in nodes.values() if node.state == 0));"
+    " print((gcs.internal_kv_get(b'autoscaler_resource_request', None) or b'[]').decode())"
 )
+"""The nodes that are alive, and below them what is asked of the (first) autoscaler."""
 ALL_TOOLS = ("unshare", "nsenter", "ip", "sshd", "ssh-keygen", "rsync", "ps", "git", "curl", "psql")
 
 
@@ -82,12 +90,14 @@ class Rehearsal:
         self.logs.mkdir()
         self.machines = Machines(scratch)
         self.checkout = scratch / "machines" / "laptop" / "home" / "rfray"
+        self.asked: list[Any] = []
 
     def play(self) -> None:
         self.switch_on()
         self.ray_up()
         self.strangers_are_refused()
-        self.sweep_survives_a_lost_worker()
+        self.sweep_starts_workers_and_survives_a_lost_one()
+        self.workers_go_away_by_themselves()
         self.results_are_complete()
         self.no_secret_is_seen()
         self.ray_down()
@@ -99,7 +109,10 @@ class Rehearsal:
             self.machines.add(name, address)
         shutil.copy(self.scratch / "key", self.laptop_home / ".ssh" / "id_ed25519")
         copy_checkout(self.checkout)
-        replace_in(self.checkout / "cluster/local.yaml", "/shared/rfray", str(self.machines.shared))
+        local = self.checkout / "cluster/local.yaml"
+        replace_in(local, "/shared/rfray", str(self.machines.shared))
+        replace_in(local, "{CPU: 16, GPU: 1}", "{CPU: 1}")
+        replace_in(local, "idle_timeout_minutes: 5", "idle_timeout_minutes: 0.5")
         pin_what_is_installed(self.checkout / "cluster/constraints.txt")
         own(self.laptop_home)
         say("a laptop, a head and two workers are on")
@@ -107,7 +120,7 @@ class Rehearsal:
     def ray_up(self) -> None:
         self.on("laptop", "ray", "up", "--yes", "cluster/local.yaml", log="ray-up", seconds=400)
         say("ok: ray up")
-        wait_for("both workers joined", 400, lambda: self.alive_workers() == set(WORKERS))
+        check(self.alive_workers() == set(), "there is no worker, and nobody pays for one")
 
     def strangers_are_refused(self) -> None:
         ask = f"curl -s -o /dev/null -w %{{http_code}} {MLFLOW}/api/2.0/mlflow/experiments/search"
@@ -137,12 +150,15 @@ class Rehearsal:
             refused = "auth" in answer.lower() and "head" not in answer and "NodeID" not in answer
             check(refused, f"Ray refuses {what} ({how})")
 
-    def sweep_survives_a_lost_worker(self) -> None:
+    def sweep_starts_workers_and_survives_a_lost_one(self) -> None:
         quoted = " ".join(f"'{word}'" for word in SWEEP)
         sweep = self.start(
             "laptop", "ray", "exec", "cluster/local.yaml",
             f"python -m rfray.sweep {quoted} --address auto", log="sweep",
         )  # fmt: skip
+        wait_for("the sweep waits for a machine", 120, lambda: "waiting for a" in self.log("sweep"))
+        wait_for("it has one started", 400, lambda: len(self.alive_workers()) == 1)
+        wait_for("then the second", 400, lambda: self.alive_workers() == set(WORKERS))
         wait_for("both have finished runs", 400, lambda: self.hosts_of("FINISHED") >= set(WORKERS))
         check(sweep.poll() is None, "the sweep is still going")
         self.look_at_command_lines()
@@ -151,15 +167,34 @@ class Rehearsal:
         wait_for("its loss was noticed", 120, lambda: self.alive_workers() == {"worker-1"})
         self.machines.switch_on("worker-2")
         say("worker-2 is on again; the head is left to notice")
+        wait_for("worker-2 is back", 400, lambda: set(WORKERS) <= self.alive_workers())
         self.machines.add("worker-3", SPARE)
         add = f"bash ~/rfray/cluster/add-worker.sh ubuntu@{SPARE} -i ~/ray_bootstrap_key.pem"
         self.on("laptop", "ray", "exec", "cluster/local.yaml", add, log="add-worker", seconds=300)
-        wait_for("worker-2 is back", 400, lambda: set(WORKERS) <= self.alive_workers())
         wait_for("worker-3, a new machine, joined", 60, lambda: "worker-3" in self.alive_workers())
         check(sweep.wait(timeout=500) == 0, "the sweep finished, exit code 0")
+        self.tell_what_was_asked()
         again = f"python -m rfray.sweep {quoted}"
         said = self.on("laptop", "ray", "exec", "cluster/local.yaml", again, seconds=120)
         check("runs are done" in said, "without --address it joins as well, and nothing is to do")
+
+    def workers_go_away_by_themselves(self) -> None:
+        wait_for(
+            "both workers have gone away by themselves", 240,
+            lambda: self.alive_workers() <= {"worker-3"},
+        )  # fmt: skip
+        running = [name for name in WORKERS if "raylet" in self.machines.command_lines(name)]
+        check(not running, "no Ray runs on them any more")
+
+    def tell_what_was_asked(self) -> None:
+        """What the sweep said it asked for, and what lay with the autoscaler meanwhile."""
+        for line in self.log("sweep").splitlines():
+            if "asks the cluster" in line:
+                say(f"told: {line.strip()}")
+        sizes = [len(bundles) for bundles in self.asked]
+        check(max(sizes) == len(WORKERS), "no more was asked for than there are workers")
+        self.alive_workers()
+        check(self.asked[-1] == [], "at the end of the sweep nothing is asked for any more")
 
     def results_are_complete(self) -> None:
         found = self.read_back()
@@ -201,11 +236,15 @@ class Rehearsal:
         self.on("laptop", "ray", "down", "--yes", "cluster/local.yaml", log="ray-down", seconds=120)
         check("gcs_server" not in self.machines.command_lines("head"), "ray down ended the head")
         self.on("head", "bash", "-lic", "bash ~/rfray/cluster/mlflow.sh stop")
-        left = self.machines.command_lines("head")
-        check("mlflow" not in left and "postgres" not in left, "mlflow.sh stop ended the services")
+
+        def ended() -> bool:
+            left = self.machines.command_lines("head")
+            return "mlflow" not in left and "postgres" not in left
+
+        wait_for("mlflow.sh stop ended the services", 60, ended)
         wait_for(
-            "the workers left on their own", 120,
-            lambda: not any("raylet" in self.machines.command_lines(name) for name in WORKERS),
+            "worker-3 left on its own", 120,
+            lambda: "raylet" not in self.machines.command_lines("worker-3"),
         )  # fmt: skip
 
     @property
@@ -214,7 +253,19 @@ class Rehearsal:
 
     def alive_workers(self) -> set[str]:
         said = self.on("head", "bash", "-lic", f'python -c "{LIST_NODES}"', expect=None)
+        for line in said.splitlines():
+            if line.startswith("["):
+                self.note_asked(json.loads(line))
         return set(said.split()) & {*WORKERS, "worker-3"}
+
+    def note_asked(self, bundles: Any) -> None:
+        if not self.asked or self.asked[-1] != bundles:
+            self.asked.append(bundles)
+            say(f"asked of the autoscaler: {bundles or 'nothing'}")
+
+    def log(self, name: str) -> str:
+        file = self.logs / f"{name}.log"
+        return file.read_text(errors="replace") if file.exists() else ""
 
     def hosts_of(self, status: str) -> set[str]:
         """Where runs of a status ran; asked of the database, for a look that costs nothing."""

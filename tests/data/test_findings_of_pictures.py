@@ -24,7 +24,7 @@ from PIL import Image
 from rfray.data.background import use_background
 from rfray.data.folders import use_data_root
 from rfray.engine.assemble import assemble
-from rfray.engine.frontier import Occupancy
+from rfray.engine.places import Occupancy
 from rfray.engine.worker import run_job
 from rfray.plan import make_plan
 from rfray.storage import storage_at

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 
 import pytest
 from faulty import RUNS, locked, results, wait_until
+from mlflow.tracking import MlflowClient
 from server import Server, gate_before
 
 from rfray.artifacts import file_digest
@@ -90,6 +91,7 @@ def sweep(folder, name, address, trouble):
         found = Ledger(storage.tracking_uri).runs(name)
         return sum(run.status == "RUNNING" and "/prune" in run.name for run in found) >= 2
 
+    _forget_other_studies(storage.tracking_uri, name)
     trouble.next_are_open = two_prunes_are_open
     watcher = Watcher(ended=trouble.ended, looked=trouble.looked)
     with prepared(plan, storage) as ready:
@@ -97,6 +99,14 @@ def sweep(folder, name, address, trouble):
     assert set(frontier.states.values()) == {State.DONE}
     assert trouble.over.is_set()
     return list(Ledger(storage.tracking_uri).runs(name))
+
+
+def _forget_other_studies(tracking_uri, name):
+    """The studies of other tests, whose runs this one would take over."""
+    client = MlflowClient(tracking_uri)
+    for experiment in client.search_experiments():
+        if experiment.name not in ("Default", name):
+            client.delete_experiment(experiment.experiment_id)
 
 
 def check(found, undisturbed):

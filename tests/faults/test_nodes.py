@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 import pytest
-from faulty import RUNS, TRIAL, results, runs, start_driver, statuses, wait_until, workers
+from faulty import (
+    RUNS,
+    RUNS_OF_A_CELL,
+    TRIAL,
+    of_a_cell,
+    results,
+    runs,
+    start_driver,
+    statuses,
+    wait_until,
+    workers,
+)
 from ray_nodes import ray_cluster, raylet
 
 pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("nodes")]
@@ -45,3 +56,23 @@ def test_the_work_of_a_machine_that_dies_moves_to_the_others(folder, undisturbed
     assert statuses(folder) == {"FINISHED": RUNS}
     assert before.items() <= {run.run_id: run.end_time for run in runs(folder)}.items()
     assert results(runs(folder)) == undisturbed
+
+
+def test_machines_are_waited_for_at_the_start_and_when_all_are_gone(folder, undisturbed, survived):
+    with ray_cluster(head_cpus=0) as cluster:
+        driver = start_driver(folder, "--address", cluster.address, "axes.seed=[0]")
+        wait_until(lambda: "waiting for a machine that computes to join" in driver.output, driver)
+        survived("a cluster that has no machine yet")
+
+        only = cluster.add_node(num_cpus=1)
+        wait_until(lambda: busy(only, TRIAL), driver, timeout=60)
+        assert "the study runs on processors" in driver.output
+
+        cluster.remove_node(only, allow_graceful=False)
+        wait_until(lambda: "for a machine with 1 CPUs and 0 GPUs" in driver.output, driver)
+        survived("all machines lost")
+        cluster.add_node(num_cpus=2)
+        assert driver.ended() == 0, driver.output
+
+    assert statuses(folder) == {"FINISHED": RUNS_OF_A_CELL}
+    assert results(runs(folder)) == of_a_cell(undisturbed, "seed0")

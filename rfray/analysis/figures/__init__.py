@@ -14,19 +14,26 @@ from typing import TYPE_CHECKING, TypeVar
 from matplotlib.figure import Figure
 
 from rfray.analysis.artifacts import (
+    Paths,
     read_alignment,
     read_density,
     read_effective_fields,
+    read_paths,
     read_pattern,
+    read_probe,
     read_samples,
+    read_saturation,
     read_spectrum,
 )
 from rfray.analysis.expected import Gap
 from rfray.analysis.figures.accuracy import draw_finetuning, draw_pruning
+from rfray.analysis.figures.barrier import draw_barriers
 from rfray.analysis.figures.cka import draw_cka
+from rfray.analysis.figures.cka_layers import draw_cka_layers
 from rfray.analysis.figures.erf import draw_erf
 from rfray.analysis.figures.importance import draw_importance
 from rfray.analysis.figures.knobs import Reached, draw_knobs
+from rfray.analysis.figures.layers import draw_probe, draw_saturation
 from rfray.analysis.figures.panels import (
     Drawing,
     Read,
@@ -117,6 +124,10 @@ def _draw_side_by_side(
     return figures
 
 
+def _paths(spec: FigureSpec, study: StudyFiles) -> list[Drawing[Paths]]:
+    return collect(Source("barrier", artifact("barrier.csv", read_paths)), spec.where, study)
+
+
 def _curves(spec: FigureSpec, study: StudyFiles) -> list[Drawing[dict[str, Curve]]]:
     return collect(Source("train", curves_reader), spec.where, study)
 
@@ -168,6 +179,7 @@ def _named(spec: FigureSpec, identity: Identity, study: StudyFiles) -> tuple[str
     return f"{spec.id}-{names.file_stem(identity)}", f"{spec.title}: {names.cell(identity)}"
 
 
+_ALIGNMENT = Source("cka", artifact("cka.npz", read_alignment))
 _DRAW: dict[str, Callable[[FigureSpec, StudyFiles], list[DrawnFigure]]] = {
     "spectra": partial(
         _draw, Source("hessian", artifact("density.csv", read_density)), draw_density
@@ -175,10 +187,16 @@ _DRAW: dict[str, Callable[[FigureSpec, StudyFiles], list[DrawnFigure]]] = {
     "eigenvalues": partial(
         _draw, Source("hessian", artifact("spectrum.csv", read_spectrum)), draw_eigenvalues
     ),
-    "cka": partial(_draw, Source("cka", artifact("cka.npz", read_alignment)), draw_cka),
+    "cka": partial(_draw, _ALIGNMENT, draw_cka),
+    "cka_layers": partial(_draw, _ALIGNMENT, draw_cka_layers),
+    "barriers": partial(_draw_side_by_side, _paths, sheets, draw_barriers),
     "erf": partial(_draw, Source("erf", artifact("erf.npz", read_effective_fields)), draw_erf),
     "importance": partial(
         _draw, Source("importance", artifact("pattern.npy", read_pattern)), draw_importance
+    ),
+    "probe": partial(_draw, Source("probe", artifact("probe.csv", read_probe)), draw_probe),
+    "saturation": partial(
+        _draw, Source("saturation", artifact("saturation.csv", read_saturation)), draw_saturation
     ),
     "search": partial(_draw, Source("search", artifact("samples.csv", read_samples)), draw_search),
     "knobs": _knobs,

@@ -1,4 +1,4 @@
-"""Figure of the alignment between the layers of networks that differ by seed alone."""
+"""Figure of the alignment between all layers of networks that differ by seed alone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from matplotlib.image import AxesImage
 from rfray.analysis.artifacts import Alignment, Floats
 from rfray.analysis.figures.panels import Drawing, Panel
 from rfray.analysis.figures.style import headed, look, say_absent
+from rfray.analysis.values import Scalar
 
+_MOMENTS = {"trained": "trained", "init": "untrained"}
 _MIDDLE = "#D6002A"
 _UNDEFINED = "#9A9A9A"
 _ALL_NAMED = 20
@@ -34,9 +36,23 @@ def middle_layer(count: int) -> int:
     return count // 2
 
 
+def moments(drawing: Drawing[Alignment]) -> list[Scalar | None]:
+    """The moments that a drawing is of, `trained` and `init`, in the study's order."""
+    return list(dict.fromkeys(panel.parameter for panel in drawing.panels))
+
+
+def name_of(moment: Scalar | None) -> str:
+    """A moment as figures call it: `trained`, `untrained`."""
+    return _MOMENTS.get(str(moment), str(moment))
+
+
 def draw_cka(title: str, drawing: Drawing[Alignment]) -> Figure:
-    """One heat map a receptive field, all on one scale from 0 to 1, the middle layer in red."""
-    columns = min(2, len(drawing.panels))
+    """One heat map a receptive field, all on one scale from 0 to 1, the middle layer in red.
+
+    Where networks were compared untrained as well, those stand beside the trained ones.
+    """
+    beside = moments(drawing)
+    columns = len(beside) if len(beside) > 1 else min(2, len(drawing.panels))
     rows = -(-len(drawing.panels) // columns)
     with look():
         figure = Figure(figsize=(3.2 * columns + 2.0, 3.2 * rows + 1.6))
@@ -45,7 +61,7 @@ def draw_cka(title: str, drawing: Drawing[Alignment]) -> Figure:
         places = figure.subplots(rows, columns, squeeze=False).ravel()
         image: AxesImage | None = None
         for axes, panel in zip(places, drawing.panels, strict=False):
-            image = _heat_map(axes, panel) or image
+            image = _heat_map(axes, panel, _said(panel, beside)) or image
         for axes in places[len(drawing.panels) :]:
             axes.set_axis_off()
         _name_layers_once(places.reshape(rows, columns).tolist())
@@ -56,8 +72,15 @@ def draw_cka(title: str, drawing: Drawing[Alignment]) -> Figure:
     return figure
 
 
-def _heat_map(axes: Axes, panel: Panel[Alignment]) -> AxesImage | None:
-    axes.set_title(panel.title)
+def _said(panel: Panel[Alignment], beside: Sequence[Scalar | None]) -> str:
+    """The title of a panel; of trained networks alone nothing needs to be said."""
+    if set(beside) <= {None, "trained"}:
+        return panel.title
+    return f"{panel.title}, {name_of(panel.parameter)}"
+
+
+def _heat_map(axes: Axes, panel: Panel[Alignment], title: str) -> AxesImage | None:
+    axes.set_title(title)
     if not panel.contents:
         say_absent(axes, [gap.reason for gap in panel.gaps])
         axes.set_box_aspect(1)
@@ -77,14 +100,14 @@ def _heat_map(axes: Axes, panel: Panel[Alignment]) -> AxesImage | None:
     pairs = len(alignment.pairs)
     said = f"{pairs} pair{'s' if pairs != 1 else ''}"
     said += f", grey: {undefined} undefined" if undefined else ""
-    axes.set_title(f"{panel.title}, {said}")
+    axes.set_title(f"{title}, {said}")
     _mark_layers(axes, alignment.layers)
     return image
 
 
 def _mark_layers(axes: Axes, layers: tuple[str, ...]) -> None:
     middle = middle_layer(len(layers))
-    ticks = _named_layers(len(layers))
+    ticks = named_layers(len(layers))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_ticks(ticks, [layers[tick] for tick in ticks], fontsize=7)
         axis.get_ticklabels()[ticks.index(middle)].set_color(_MIDDLE)
@@ -110,7 +133,8 @@ def _name_layers_once(grid: Sequence[Sequence[Axes]]) -> None:
                 axes.set_xlabel("")
 
 
-def _named_layers(count: int) -> list[int]:
+def named_layers(count: int) -> list[int]:
+    """Indices of the layers that axes name: all of a few, else some with the middle one."""
     if count <= _ALL_NAMED:
         return list(range(count))
     middle = middle_layer(count)

@@ -1,0 +1,123 @@
+"""Figures of numbers by layer: accuracy of linear probes, saturation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from rfray.analysis.artifacts import ByLayer
+from rfray.analysis.figures.panels import Drawing, Panel, missing_lines
+from rfray.analysis.figures.style import (
+    WIDTH,
+    chance_line,
+    colour,
+    headed,
+    look,
+    marker,
+    note,
+    say_absent,
+)
+
+_MOMENTS = {"init": "at initialisation", "trained": "after training"}
+_ALL_NAMED = 20
+"""Networks with so few layers have all of them named on the axis."""
+_NAMED = 12
+"""How many layers of a deeper network are named, at most."""
+_EXCEEDS = "field_exceeds_image"
+_TAIL = "in_tail"
+
+
+def draw_probe(title: str, drawing: Drawing[ByLayer]) -> Figure:
+    """Accuracy of linear probes by layer: one colour a receptive field, one line a seed.
+
+    A large marker stands where accuracy no longer rises, a dashed line where the receptive field
+    first exceeds the image.
+    """
+    with look():
+        figure = _figure(title, 1)
+        axes = figure.subplots()
+        _lines(axes, drawing.panels)
+        axes.set_ylabel("accuracy of a linear probe (%)")
+        chance_line(axes, drawing.chance)
+        handles = _legend(drawing.panels)
+        if handles:
+            handles += [
+                Line2D([], [], color="#444444", marker="o", ms=7, ls="", label="no later rise"),
+                Line2D([], [], color="#444444", ls="--", lw=1, label="field exceeds the image"),
+            ]
+        _below(figure, handles)
+    return figure
+
+
+def draw_saturation(title: str, drawing: Drawing[ByLayer]) -> Figure:
+    """Saturation by layer: one panel a moment, one colour a receptive field, one line a seed."""
+    moments = list(dict.fromkeys(panel.parameter for panel in drawing.panels))
+    with look():
+        figure = _figure(title, len(moments))
+        column = figure.subplots(len(moments), 1, squeeze=False, sharex=True, sharey=True)[:, 0]
+        for axes, moment in zip(column, moments, strict=True):
+            _lines(axes, [panel for panel in drawing.panels if panel.parameter == moment])
+            axes.set_title(_MOMENTS.get(str(moment), str(moment)))
+            axes.set_ylabel("saturation")
+        for upper in column[:-1]:
+            upper.set_xlabel("")
+        _below(figure, _legend(drawing.panels))
+    return figure
+
+
+def _figure(title: str, panels: int) -> Figure:
+    figure = Figure(figsize=(WIDTH, 2.5 * panels + 2.2))
+    figure.set_layout_engine("constrained")
+    return headed(figure, title)
+
+
+def _lines(axes: Axes, panels: Sequence[Panel[ByLayer]]) -> None:
+    """The numbers of one moment, each receptive field's with its marks."""
+    drawn = [content for panel in panels for content in panel.contents]
+    if not drawn:
+        say_absent(axes, [gap.reason for panel in panels for gap in panel.gaps])
+        return
+    for panel in panels:
+        ink, shape = colour(panel.kernel_size), marker(panel.kernel_size)
+        for content in panel.contents:
+            axes.plot(content.values, color=ink, marker=shape, ms=2.5, lw=1.0, alpha=0.8)
+            start = content.starts.get(_TAIL, len(content.values))
+            for place in [start] if start < len(content.values) else []:
+                axes.plot(place, content.values[place], color=ink, marker=shape, ms=7, alpha=0.8)
+        _field_lines(axes, panel)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("layer")
+    _name_layers(axes, max((content.layers for content in drawn), key=len))
+    note(axes, missing_lines(panels))
+
+
+def _field_lines(axes: Axes, panel: Panel[ByLayer]) -> None:
+    """Where the receptive field first exceeds the image; networks share places, lines must not."""
+    places = {content.starts[_EXCEEDS] for content in panel.contents if _EXCEEDS in content.starts}
+    beside = 0.08 * (panel.kernel_size - 3.5)
+    for place in places:
+        if place < max(len(content.layers) for content in panel.contents):
+            ink = colour(panel.kernel_size)
+            axes.axvline(place + beside, color=ink, ls="--", lw=1, zorder=0)
+
+
+def _name_layers(axes: Axes, layers: Sequence[str]) -> None:
+    step = 1 if len(layers) <= _ALL_NAMED else -(-len(layers) // _NAMED)
+    named = range(0, len(layers), step)
+    axes.set_xticks(named, [layers[place] for place in named], rotation=90, fontsize=7)
+
+
+def _legend(panels: Sequence[Panel[ByLayer]]) -> list[Line2D]:
+    labels = {panel.kernel_size: panel.label for panel in panels if panel.contents}
+    return [
+        Line2D([], [], color=colour(size), marker=marker(size), ms=4, label=label)
+        for size, label in sorted(labels.items())
+    ]
+
+
+def _below(figure: Figure, handles: Sequence[Line2D]) -> None:
+    if handles:
+        figure.legend(handles=handles, loc="outside lower center", ncols=2)

@@ -1,0 +1,41 @@
+"""How busy a card is, as NVIDIA's management library tells it. Untested on a GPU."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+
+def utilisation_of(uuid: str) -> float | None:
+    """The part of the last moment in which a card computed, 0 to 1.
+
+    Of all processes together, over the last sixth of a second to one second.
+
+    Args:
+        uuid: Of the card, as PyTorch tells it: an index would be another one under
+            CUDA_VISIBLE_DEVICES.
+
+    Returns:
+        None where NVML is not installed (`pip install 'rfray[gpu]'`) or does not answer.
+    """
+    nvml = _library()
+    if nvml is None:
+        return None
+    try:
+        card = nvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid.removeprefix('GPU-')}")
+        return float(nvml.nvmlDeviceGetUtilizationRates(card).gpu) / 100
+    except nvml.NVMLError:
+        return None
+
+
+@cache
+def _library() -> Any | None:
+    try:
+        import pynvml
+    except ImportError:
+        return None
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return None
+    return pynvml

@@ -1,0 +1,204 @@
+"""The keeper of requests: an actor on the head that asks the autoscaler for what sweeps want.
+
+What is asked of Ray's autoscaler stays in force until it is replaced, also when whoever asked is
+dead, and there is one request for the whole cluster. So sweeps do not ask themselves. They tell the
+keeper, over and over, and it asks for what all of them want together; what a sweep wanted that is
+heard of no more is taken back. The keeper outlives every sweep and ends when none is left.
+docs/design/elastic.md tells what else was tried.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError, RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from rfray.engine.prospects import Bundle, Prospects, read_prospects
+from rfray.engine.wishes import SECONDS_BETWEEN, Wishes, granted
+
+_NAME, _NAMESPACE = "keeper", "rfray"
+_LOOK_SECONDS = 2.0
+_IDLE_SECONDS = 30.0
+_START_SECONDS = 90.0
+_ON_THE_HEAD = "node:__internal_head__"
+_NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+
+class Keeper:
+    """Keeps one request in force; made an actor by `joined_keeper`."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._wishes = Wishes()
+        configuration = configuration_here(ray.get_runtime_context().gcs_address)
+        self._prospects = None if configuration is None else read_prospects(configuration)
+        self._asked: list[Bundle] | None = None  # whoever was here before may have asked
+
+    def prospects(self) -> Prospects | None:
+        """What the autoscaler may start; None where there is none, or it does not say."""
+        return self._prospects
+
+    def want(self, sweep: str, bundles: list[Bundle]) -> None:
+        """Have this sweep's bundles asked for from now on."""
+        with self._lock:
+            self._wishes.want(sweep, bundles, time.monotonic())
+        self._ask()
+
+    def watch(self) -> None:
+        """Take back what the dead have wanted, until nobody wants anything for a while."""
+        wanted = time.monotonic()
+        while time.monotonic() - wanted < _IDLE_SECONDS:
+            time.sleep(_LOOK_SECONDS)
+            with suppress(Exception):  # the head is busy: asked for again at the next look
+                self._ask()
+            if self._asked:
+                wanted = time.monotonic()
+        ray.actor.exit_actor()
+
+    def _ask(self) -> None:
+        from ray.autoscaler.sdk import request_resources
+
+        with self._lock:
+            now = granted(self._wishes.standing(time.monotonic()), self._prospects)
+            if now != self._asked:
+                request_resources(bundles=[dict(bundle) for bundle in now])
+                self._asked = now
+
+
+class Requests:
+    """A sweep's way to the keeper.
+
+    Args:
+        study: Name of the study, by which people know the sweep.
+
+    Attributes:
+        prospects: What the cluster's autoscaler may start; None where there is none, or no keeper
+            can be had: then nothing is asked for.
+    """
+
+    def __init__(self, study: str) -> None:
+        self._sweep = f"{study} on {socket.gethostname()}, process {os.getpid()}"
+        self._keeper = _joined_keeper()
+        self.prospects = self._asked_for_prospects()
+        self._wanted: list[Bundle] = []
+        self._said = -SECONDS_BETWEEN
+        self._answer: Any = None
+
+    def want(self, bundles: Sequence[Bundle]) -> None:
+        """Say what is wanted if it has changed, or was said too long ago; does not wait."""
+        self._look_after_the_keeper()
+        new = list(bundles)
+        if new == self._wanted and time.monotonic() - self._said < SECONDS_BETWEEN:
+            return
+        if new or self._wanted:
+            self._answer = self._keeper.want.remote(self._sweep, new)
+        self._wanted, self._said = new, time.monotonic()
+
+    def take_back(self, patience: float) -> None:
+        """Want nothing more, and wait a little until the keeper knows."""
+        if self._wanted:
+            self._wanted = []
+            ray.wait([self._keeper.want.remote(self._sweep, [])], timeout=patience)
+
+    def _asked_for_prospects(self) -> Prospects | None:
+        for _ in range(2):
+            try:
+                return self._prospects()
+            except RayActorError:  # it was about to end, for nobody wanted anything
+                self._keeper = _joined_keeper()
+            except RayError:
+                break
+        return None
+
+    def _prospects(self) -> Prospects | None:
+        answer = self._keeper.prospects.remote()
+        told: Prospects | None = ray.get(answer, timeout=_START_SECONDS)
+        return told
+
+    def _look_after_the_keeper(self) -> None:
+        """Have another keeper if this one has ended, and say again what did not get through."""
+        if self._answer is None or not ray.wait([self._answer], timeout=0)[0]:
+            return
+        try:
+            ray.get(self._answer)
+        except RayError:
+            self._keeper = _joined_keeper()
+            self._said = -SECONDS_BETWEEN
+        self._answer = None
+
+
+def configuration_here(gcs_address: str) -> dict[str, Any] | None:
+    """The configuration of the autoscaler that serves a cluster; on its head alone.
+
+    Ray offers no way to ask for it. Beside a head that `ray start --autoscaling-config` started
+    runs the autoscaler, whose command line names the file; in a pod of KubeRay the cluster's own
+    description is read as Ray's autoscaler reads it.
+
+    Returns:
+        The configuration; None where there is none.
+    """
+    in_pod = os.environ.get("RAY_CLUSTER_NAME")
+    if in_pod and _NAMESPACE_FILE.is_file():
+        return _of_kuberay(in_pod, _NAMESPACE_FILE.read_text().strip())
+    file = _file_of_autoscaler(gcs_address)
+    if file is None:
+        return None
+    import yaml
+
+    configuration: dict[str, Any] = yaml.safe_load(file.read_text())
+    return configuration
+
+
+def _file_of_autoscaler(gcs_address: str) -> Path | None:
+    import psutil
+
+    for process in psutil.process_iter():
+        try:
+            words = process.cmdline()
+        except psutil.Error:
+            continue
+        if f"--gcs-address={gcs_address}" in words:
+            for word in words:
+                if word.startswith("--autoscaling-config="):
+                    return Path(word.partition("=")[2]).expanduser()
+    return None
+
+
+def _of_kuberay(cluster: str, namespace: str) -> dict[str, Any] | None:
+    from ray.autoscaler._private.kuberay.autoscaling_config import AutoscalingConfigProducer
+
+    try:
+        configuration: dict[str, Any] = AutoscalingConfigProducer(cluster, namespace)()
+    except Exception:  # noqa: BLE001 (a pod that may not ask: the study goes by what is there)
+        return None
+    return configuration
+
+
+def _joined_keeper() -> Any:
+    """The keeper of this cluster, started if there is none."""
+    head = next((n["NodeID"] for n in ray.nodes() if _ON_THE_HEAD in n["Resources"]), None)
+    options: dict[str, Any] = {}
+    if head is not None:
+        options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(head, soft=False)
+    actor = ray.remote(Keeper)
+    keeper = actor.options(
+        name=_NAME,
+        namespace=_NAMESPACE,
+        lifetime="detached",
+        get_if_exists=True,
+        num_cpus=0,
+        max_concurrency=100,
+        max_restarts=0,
+        **options,
+    ).remote()
+    keeper.watch.remote()
+    return keeper

@@ -1,0 +1,42 @@
+"""What another study of the same store has done already. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+
+from rfray.engine.standing import Standing
+from rfray.plan import Plan
+from rfray.tracking import Elsewhere
+
+Search = Callable[[Collection[str]], dict[str, Elsewhere]]
+"""Finds finished runs of other studies by their keys."""
+
+
+def reusable(plan: Plan, stands: Standing, search: Search) -> dict[str, Elsewhere]:
+    """What a study need not compute, by key, each behind what it reads.
+
+    A run that `rfray redo` asked for anew is computed anew, and so is what reads it; what reads a
+    run that is not there is computed behind it.
+
+    Args:
+        plan: Of the study.
+        stands: What it has done itself.
+        search: Asked only if something is to be found.
+    """
+    passed_over = {*stands.finished, *stands.redone}
+    wanted = [key for key in plan.nodes if key not in passed_over]
+    found = search(frozenset(wanted)) if wanted else {}
+    there, taken = set(stands.finished), dict[str, Elsewhere]()
+    for key in wanted:
+        if key in found and there.issuperset(plan.nodes[key].inputs):
+            there.add(key)
+            taken[key] = found[key]
+    return taken
+
+
+def taken_words(taken: Mapping[str, int]) -> str:
+    """How many runs are taken over from which studies, in words."""
+    told = ", ".join(
+        f"{count} {'run' if count == 1 else 'runs'} from {study}" for study, count in taken.items()
+    )
+    return f"takes over {told}"

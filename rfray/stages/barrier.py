@@ -1,0 +1,303 @@
+"""barrier: loss and accuracy on the straight line between networks that differ by seed alone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from math import inf, isfinite, nan, sqrt
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from rfray.cell import Cell
+from rfray.parameters import Parameters
+from rfray.stages.drawing import save_paths
+from rfray.stages.stage import Input, Stage, StageContext
+from rfray.telling import tell
+from rfray.training.protocol import Count
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from rfray.data.dataset import DatasetFacts, Split
+    from rfray.models.module import NetworkModule
+
+_PAIRS_A_NETWORK = 2
+"""What the plan reckons with: as many as all pairs of five seeds are."""
+
+_ONE_SIDED = 1.645
+"""Standard errors above chance that guessing exceeds in 5 of 100 cases."""
+
+_NOTICEABLE = 2.0
+"""Percentage points of test accuracy by which statistics estimated anew may move an end unsaid."""
+
+OF_A_PAIR = ("loss_barrier", "accuracy_barrier")
+"""Metrics of each pair, on the test images."""
+
+MEASURED = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
+"""What is measured at each position."""
+
+
+class BarrierParameters(Parameters):
+    """The path between the weights of two seeds, and the largest rise above its ends."""
+
+    points: Annotated[int, Field(ge=3)] = Field(
+        default=11, description="Positions on the line, equally far apart, both ends among them."
+    )
+    pairs: Literal["all"] | Count = Field(
+        default="all",
+        description="How many pairs of seeds: those nearest to each other in the order of seeds "
+        "first, so that every seed is in one; all if there are fewer.",
+    )
+    align: Literal["none", "weights"] = Field(
+        default="none",
+        description="weights: the second network's channels are first permuted so that its weights "
+        "lie nearest to the first's, which changes nothing that it computes (weight matching, "
+        "Ainsworth et al. 2023).",
+    )
+    batch_norm: Literal["estimate", "interpolate"] = Field(
+        default="estimate",
+        description="Running statistics on the line. estimate: anew at each position, the exact "
+        "mean and variance over training images (Jordan et al. 2023). interpolate: as the weights "
+        "are.",
+    )
+    statistics_images: Annotated[int, Field(ge=2)] = Field(
+        default=2000,
+        description="Of estimate: how many training images, the same ones in every run, not "
+        "augmented; all if there are fewer.",
+    )
+    train_images: Count = Field(
+        default=10_000,
+        description="Training images on which loss and accuracy are measured, the same ones in "
+        "every run; all if there are fewer. The test images are all taken.",
+    )
+
+
+def work(parameters: BarrierParameters, cell: Cell) -> float:
+    """At each position of two paths a network, a pass over all images."""
+    facts = cell.facts
+    images = facts.test_images + min(parameters.train_images, facts.train_images)
+    if parameters.batch_norm == "estimate" and cell.network.batch_norms:
+        images += min(parameters.statistics_images, facts.train_images)
+    wanted = parameters.pairs
+    pairs = _PAIRS_A_NETWORK if wanted == "all" else min(wanted / 2, _PAIRS_A_NETWORK)
+    return float(pairs * parameters.points * images * cell.geometry.multiplications)
+
+
+def caution(parameters: BarrierParameters, cell: Cell) -> str | None:
+    """Whether the barrier would be one of statistics that do not belong to their network."""
+    if parameters.batch_norm == "interpolate" and cell.network.batch_norms:
+        return (
+            "interpolates the statistics of batch norms, which makes a barrier where the weights "
+            "alone have none (batch_norm: estimate does not)"
+        )
+    return None
+
+
+def run(context: StageContext[BarrierParameters]) -> None:
+    """Walk the lines, report the barriers, leave `barrier.csv` and `barrier.png`."""
+    import numpy as np
+    import pandas as pd
+
+    from rfray.numerics.linear_path import positions
+
+    started = time.perf_counter()
+    sources = sorted(context.inputs, key=lambda source: source.cell.seed)
+    pairs = _pairs(sources, context.parameters.pairs)
+    images, alphas = _images(context), positions(context.parameters.points)
+    frames = []
+    for number, (first, second) in enumerate(pairs):
+        said = f"seeds {first.cell.seed} and {second.cell.seed}, pair {number + 1} of {len(pairs)}"
+        frame = pd.DataFrame(list(_path(context, first, second, images, alphas, said)))
+        frames.append(frame)
+        found = _barriers(alphas, frame)
+        if isfinite(found["loss_barrier"]):
+            context.report(number, {name: found[name] for name in OF_A_PAIR})
+    frame = pd.concat(frames, ignore_index=True)
+    frame.to_csv(context.workspace / "barrier.csv", index=False)
+    barriers = pd.DataFrame([_barriers(alphas, one) for one in frames])
+    _report(context, barriers, frame)
+    for sentence in doubts(sources, frame, len(images.test)):
+        context.remark(sentence)
+    shape = (len(pairs), len(alphas))
+    curves = {name: np.reshape(frame[name].to_numpy(), shape) for name in MEASURED}
+    save_paths(context.workspace / "barrier.png", _title(context), alphas, curves)
+    context.report(0, {"wall_seconds": time.perf_counter() - started})
+
+
+@dataclass(frozen=True)
+class _Images:
+    """What is measured on, and what the statistics are estimated on; None where they are not."""
+
+    train: Split
+    test: Split
+    statistics: Tensor | None
+    facts: DatasetFacts
+
+
+def _pairs(sources: Sequence[Input], wanted: int | str) -> list[tuple[Input, Input]]:
+    """Pairs of sources; the first of them hold every source, whatever their number."""
+    places = combinations(range(len(sources)), 2)
+    nearest = sorted(places, key=lambda pair: (pair[1] - pair[0], pair[0]))
+    if wanted != "all":
+        nearest = nearest[: int(wanted)]
+    return [(sources[one], sources[other]) for one, other in sorted(nearest)]
+
+
+def _images(context: StageContext[BarrierParameters]) -> _Images:
+    from rfray.data.device import normalised, resident
+    from rfray.data.subset import chosen_images
+
+    cell, parameters = context.cell, context.parameters
+    dataset = resident(cell.dataset, context.device, cell.validation)
+    train, facts = dataset.train, dataset.facts
+    estimates = parameters.batch_norm == "estimate" and cell.network.batch_norms
+    return _Images(
+        train=chosen_images(train, parameters.train_images),
+        test=dataset.test,
+        statistics=normalised(chosen_images(train, parameters.statistics_images).images, facts)
+        if estimates
+        else None,
+        facts=facts,
+    )
+
+
+def _path(
+    context: StageContext[BarrierParameters],
+    first: Input,
+    second: Input,
+    images: _Images,
+    alphas: NDArray[np.float64],
+    said: str,
+) -> Iterator[dict[str, float]]:
+    """A row of `barrier.csv` for each position between two networks."""
+    from rfray.numerics.linear_path import interpolated
+    from rfray.training.alignment import aligned
+    from rfray.training.weights import load_at, state_at
+
+    module = load_at(first.cell, first.folder, "trained", context.device)
+    one, other = (
+        {name: tensor.to(context.device) for name, tensor in weights.items()}
+        for weights in (state_at(end.cell, end.folder, "trained") for end in (first, second))
+    )
+    if context.parameters.align == "weights":
+        tell(f"matching channels: {said}")
+        other = aligned(module, images.facts.image_size, one, other)
+    for point, alpha in enumerate(alphas.tolist()):
+        tell(f"point {point + 1} of {len(alphas)}: {said}")
+        module.load_state_dict(interpolated(one, other, alpha))
+        place = {"first": first.cell.seed, "second": second.cell.seed}
+        yield {**place, "point": point, "alpha": alpha, **_measured(module, images)}
+
+
+def _measured(module: NetworkModule, images: _Images) -> dict[str, float]:
+    from rfray.training.batch_norms import renew_statistics
+    from rfray.training.evaluate import evaluate
+
+    if images.statistics is not None:
+        renew_statistics(module, images.statistics)
+    train = evaluate(module, images.train, images.facts)
+    test = evaluate(module, images.test, images.facts)
+    return dict(zip(MEASURED, (train.loss, train.accuracy, test.loss, test.accuracy), strict=True))
+
+
+def _barriers(alphas: NDArray[np.float64], path: pd.DataFrame) -> dict[str, float]:
+    """The barriers of one path, by metric; NaN where a loss on it is not finite."""
+    from rfray.numerics.linear_path import barrier
+
+    def of(values: NDArray[np.float64]) -> float:
+        return float(barrier(alphas, values))
+
+    return {
+        "loss_barrier": of(path["test_loss"].to_numpy()),
+        "accuracy_barrier": of(-path["test_accuracy"].to_numpy()),
+        "train_loss_barrier": of(path["train_loss"].to_numpy()),
+        "train_accuracy_barrier": of(-path["train_accuracy"].to_numpy()),
+    }
+
+
+def _report(
+    context: StageContext[BarrierParameters], barriers: pd.DataFrame, frame: pd.DataFrame
+) -> None:
+    """Means and deviations over pairs; the mean path by position."""
+    defined = barriers.dropna()
+    summary: dict[str, float] = {"undefined_pairs": len(barriers) - len(defined)}
+    if len(defined):
+        summary |= {f"{name}_mean": float(defined[name].mean()) for name in defined}
+    if len(defined) > 1:
+        summary |= {f"{name}_std": float(defined[name].std(ddof=1)) for name in defined}
+    context.report(0, summary)
+    if len(defined) < len(barriers):
+        context.remark(
+            f"{len(barriers) - len(defined)} of {len(barriers)} pairs have no barrier: the loss is "
+            "not finite somewhere on their line."
+        )
+    measured = frame.replace([inf, -inf], nan).groupby("point")[list(MEASURED)].mean()
+    for point, row in measured.dropna().iterrows():
+        context.report(int(str(point)), {f"path_{name}": float(row[name]) for name in MEASURED})
+
+
+def doubts(sources: Sequence[Input], frame: pd.DataFrame, test_images: int) -> list[str]:
+    """What a reader of a barrier should know before trusting it, in sentences.
+
+    Args:
+        sources: The training runs, by seed.
+        frame: What `barrier.csv` holds.
+        test_images: How many there are.
+    """
+    sentences = []
+    ends = {source.cell.seed: _at_its_end(frame, source.cell.seed) for source in sources}
+    moved = [
+        f"seed {source.cell.seed} from {before:.1f} to {ends[source.cell.seed]:.1f}"
+        for source in sources
+        if (before := source.metrics.get("test_accuracy")) is not None
+        and abs(ends[source.cell.seed] - before) > _NOTICEABLE
+    ]
+    if moved:
+        sentences.append(
+            "The batch-norm statistics estimated anew change the test accuracy (%) of the ends "
+            f"themselves: {', '.join(moved)}. The barrier is one between these."
+        )
+    chance = 1 / sources[0].cell.facts.classes
+    above = 100 * (chance + _ONE_SIDED * sqrt(chance * (1 - chance) / test_images))
+    guessing = [str(seed) for seed, accuracy in ends.items() if accuracy <= above]
+    if guessing:
+        sentences.append(
+            f"At chance level: seed {', '.join(guessing)}. Networks that know nothing have "
+            "nothing to lose between them, and that there is no barrier says little."
+        )
+    return sentences
+
+
+def _at_its_end(frame: pd.DataFrame, seed: int) -> float:
+    """Test accuracy of a network as it stands at its end of a line; NaN if it is on none."""
+    last = frame["point"].max()
+    first = frame[(frame["first"] == seed) & (frame["point"] == 0)]
+    second = frame[(frame["second"] == seed) & (frame["point"] == last)]
+    accuracies = [*first["test_accuracy"], *second["test_accuracy"]]
+    return float(accuracies[0]) if accuracies else nan
+
+
+def _title(context: StageContext[BarrierParameters]) -> str:
+    cell, align = context.cell, context.parameters.align
+    how = "" if align == "none" else f", channels aligned by {align}"
+    return f"{cell.arch} on {cell.dataset}, {cell.turned_words}{how}"
+
+
+STAGE = Stage(
+    name="barrier",
+    version=1,
+    parameters=BarrierParameters,
+    scope="seeds",
+    reads=("train",),
+    run=run,
+    work=work,
+    summary="the barrier on the line between its seeds",
+    headline="loss_barrier_mean",
+    caution=caution,
+)

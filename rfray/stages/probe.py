@@ -1,0 +1,251 @@
+"""probe: how well a linear classifier tells the classes from each layer's features."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from rfray.cell import Cell
+from rfray.models.geometry import LayerGeometry
+from rfray.parameters import Parameters
+from rfray.stages.drawing import save_by_layer
+from rfray.stages.stage import Stage, StageContext
+from rfray.telling import counted
+from rfray.training.protocol import Count, Positive
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FEATURE_BYTES = 790_000_000
+"""What the pooled features of all images may take; with more, images pass several times."""
+
+_NUMBER_BYTES = 8
+_STEPS = 60
+"""Steps of L-BFGS that a probe takes, roughly: 20 to 120 were seen."""
+
+
+class ProbeParameters(Parameters):
+    """Linear classifiers of each weight layer's features (Alain & Bengio 2017), in eval mode.
+
+    Of a map, its channels' averages over all places are the features.
+    """
+
+    images: Annotated[int, Field(ge=2)] = Field(
+        default=5000,
+        description="Training images that the classifiers are fitted on, not augmented, a random "
+        "subset that is the same in every run; all if there are fewer.",
+    )
+    test_images: Count = Field(
+        default=5000,
+        description="Test images that they are tried on, likewise; all if there are fewer.",
+    )
+    l2: Positive = Field(
+        default=0.01,
+        description="Weight λ of the penalty λ/2 ‖W‖² beside the mean cross-entropy, for "
+        "standardised features.",
+    )
+    tolerance: Positive = Field(
+        default=1e-6, description="Largest norm of the gradient of a fit that has converged."
+    )
+    max_iterations: Count = Field(
+        default=1000, description="Steps of L-BFGS after which a fit ends, converged or not."
+    )
+    no_rise: Annotated[float, Field(ge=0)] = Field(
+        default=1.0,
+        description="Percentage points: accuracy that later layers exceed by no more has stopped "
+        "to rise, and the tail starts.",
+    )
+
+
+@dataclass(frozen=True)
+class Probed:
+    """The probe of one layer; accuracies in percent."""
+
+    layer: str
+    features: int
+    accuracy: float
+    train_accuracy: float
+    iterations: int
+    gradient_norm: float
+    converged: bool
+
+
+def work(parameters: ProbeParameters, cell: Cell) -> float:
+    """A forward pass; and of each layer a Gram matrix, its eigenvectors, and steps of L-BFGS."""
+    fitted = min(parameters.images, cell.facts.train_images)
+    tried = min(parameters.test_images, cell.facts.test_images)
+    solving = sum(
+        2 * fitted * width**2 + 10 * width**3 + 2 * _STEPS * fitted * width * cell.facts.classes
+        for width in (layer.shape.channels for layer in _weight_layers(cell))
+    )
+    return float((fitted + tried) * cell.geometry.multiplications + solving)
+
+
+def run(context: StageContext[ProbeParameters]) -> None:
+    """Report `probe_accuracy` by layer and where the tail starts; leave `probe.csv`, `.png`."""
+    from rfray.numerics.linear_probe import tail_start
+
+    started, cell = time.perf_counter(), context.cell
+    probed: list[Probed] = []
+    for one in counted(_probes(context), len(_weight_layers(cell)), "probing", "layers"):
+        context.report(len(probed), {"probe_accuracy": one.accuracy})
+        probed.append(one)
+    start = tail_start([one.accuracy for one in probed], context.parameters.no_rise)
+    exceeding = exceeds_image(_weight_layers(cell), cell.facts.image_size)
+    beyond = exceeding.index(True) if True in exceeding else len(exceeding)
+    seconds = time.perf_counter() - started
+    context.report(
+        0,
+        {"tail_start": start, "field_exceeds_image_at": beyond, "wall_seconds": seconds},
+    )
+    unsolved = [one.layer for one in probed if not one.converged]
+    if unsolved:
+        context.remark(
+            f"{len(unsolved)} of {len(probed)} probes have not converged to a gradient of "
+            f"{context.parameters.tolerance:g}: {', '.join(unsolved)}."
+        )
+    _write(context, probed, start, exceeding)
+    save_by_layer(
+        context.workspace / "probe.png",
+        f"{cell.arch} on {cell.dataset}, {cell.turned_words}, seed {cell.seed}",
+        "accuracy of a linear probe (%)",
+        [one.layer for one in probed],
+        [one.accuracy for one in probed],
+        {"no later layer adds more": start, "field exceeds the image": beyond},
+    )
+
+
+def exceeds_image(layers: Sequence[LayerGeometry], image_size: int) -> list[bool]:
+    """For each layer, whether its units' theoretical field is larger than the image.
+
+    A gate sees the whole image whatever its place, and is passed over: False.
+
+    Args:
+        layers: First to last.
+        image_size: Height and width of the square image, pixels.
+    """
+    maps = [place for place, layer in enumerate(layers) if layer.window.jump]
+    last_map = maps[-1] if maps else -1
+    return [
+        layer.window.size > image_size and (bool(layer.window.jump) or place > last_map)
+        for place, layer in enumerate(layers)
+    ]
+
+
+def _weight_layers(cell: Cell) -> list[LayerGeometry]:
+    return [cell.geometry.layer(layer.name) for layer in cell.network.weight_layers]
+
+
+def layer_groups(
+    layers: Sequence[LayerGeometry], images: int, budget: int
+) -> list[list[LayerGeometry]]:
+    """The layers in order, in as few groups as keep each group's features within a budget.
+
+    Args:
+        layers: First to last.
+        images: How many images' features are held.
+        budget: Bytes; a layer that needs more is a group of its own.
+    """
+    groups: list[list[LayerGeometry]] = []
+    free = 0
+    for layer in layers:
+        needs = _NUMBER_BYTES * images * layer.shape.channels
+        if not groups or needs > free:
+            groups.append([])
+            free = budget
+        groups[-1].append(layer)
+        free -= needs
+    return groups
+
+
+def _probes(context: StageContext[ProbeParameters]) -> Iterator[Probed]:
+    """The layers' probes, first to last, with few layers' features in memory."""
+    from rfray.data.device import resident
+    from rfray.data.subset import chosen_images
+    from rfray.training.layer_features import pooled_features
+    from rfray.training.weights import load_at
+
+    cell, parameters = context.cell, context.parameters
+    module = load_at(cell, context.input("train").folder, "trained", context.device)
+    dataset = resident(cell.dataset, context.device, cell.validation)
+    train = chosen_images(dataset.train, parameters.images)
+    test = chosen_images(dataset.test, parameters.test_images)
+    together = len(train) + len(test)
+    for layers in layer_groups(_weight_layers(cell), together, FEATURE_BYTES):
+        names = [layer.name for layer in layers]
+        fitted, tried = (
+            pooled_features(module, split.images, dataset.facts, names) for split in (train, test)
+        )
+        for name in names:
+            on_train = Labelled(fitted.pop(name), train.labels)
+            yield _probed(name, on_train, Labelled(tried.pop(name), test.labels), context)
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Features of some images, (images, features), with the images' labels, (images,)."""
+
+    features: Tensor
+    labels: Tensor
+
+
+def _probed(
+    layer: str, train: Labelled, test: Labelled, context: StageContext[ProbeParameters]
+) -> Probed:
+    from rfray.numerics.errors import NumericsError
+    from rfray.numerics.linear_probe import fit_probe
+
+    parameters = context.parameters
+    try:
+        probe = fit_probe(
+            train.features,
+            train.labels,
+            context.cell.facts.classes,
+            parameters.l2,
+            parameters.tolerance,
+            parameters.max_iterations,
+        )
+    except NumericsError as error:
+        raise NumericsError(f"layer '{layer}': {error}") from error
+    return Probed(
+        layer=layer,
+        features=train.features.shape[1],
+        accuracy=probe.accuracy(test.features, test.labels),
+        train_accuracy=probe.accuracy(train.features, train.labels),
+        iterations=probe.iterations,
+        gradient_norm=probe.gradient_norm,
+        converged=probe.converged,
+    )
+
+
+def _write(
+    context: StageContext[ProbeParameters],
+    probed: Sequence[Probed],
+    start: int,
+    exceeding: Sequence[bool],
+) -> None:
+    import pandas as pd
+
+    layers = _weight_layers(context.cell)
+    frame = pd.DataFrame([asdict(one) for one in probed])
+    frame["receptive_field"] = [layer.window.size for layer in layers]
+    frame["field_exceeds_image"] = exceeding
+    frame["in_tail"] = [place >= start for place in range(len(layers))]
+    frame.to_csv(context.workspace / "probe.csv", index_label="place")
+
+
+STAGE = Stage(
+    name="probe",
+    version=1,
+    parameters=ProbeParameters,
+    scope="cell",
+    reads=("train",),
+    run=run,
+    work=work,
+    summary="the accuracy of linear probes of its layers",
+    headline="tail_start",
+)

@@ -1,0 +1,185 @@
+"""One step of gradient descent, which waits for nothing, and the same one as a CUDA graph.
+
+Whoever asks a tensor on a card for a number waits until the card has come to it; a step asks for
+none. What it takes and gives lies on the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rfray.data.augment import POLICIES, Augmentation, Crops, apply
+from rfray.data.dataset import Dataset, DatasetFacts
+from rfray.data.device import gathered, normalised
+from rfray.precision import on_device
+from rfray.training.protocol import TrainingProtocol
+
+StepResult = tuple[Tensor, Tensor]
+"""Of one batch, scalars on the device: the summed loss, and how many were classified rightly."""
+
+Step = Callable[[Tensor, Crops], StepResult]
+"""Takes the places of a batch's images in the training split, int64 (n,), and their crops."""
+
+WARM_STEPS = 3
+"""Steps before one is recorded: libraries choose their algorithms, the optimizer gets its state."""
+
+
+def plain_step(
+    forward: Callable[[Tensor], Tensor],
+    optimizer: torch.optim.Optimizer,
+    dataset: Dataset,
+    protocol: TrainingProtocol,
+) -> Step:
+    """The step as PyTorch does it, operation by operation.
+
+    Args:
+        forward: The network's forward pass.
+        optimizer: Over its parameters.
+        dataset: On the device of the network; its training split is used.
+        protocol: Augmentation, precision, label smoothing, clipping.
+    """
+    split, facts = dataset.train, dataset.facts
+    device = split.labels.device.type
+    policy = augmentation_of(protocol, facts)
+
+    def step(batch: Tensor, crops: Crops) -> StepResult:
+        labels = split.labels[batch]
+        pixels = apply(gathered(split.images, batch), crops, policy)
+        images = normalised(pixels, facts).contiguous(memory_format=memory_format_of(protocol))
+        with _autocast(protocol, device):
+            logits = forward(images)
+            loss = F.cross_entropy(logits, labels, label_smoothing=protocol.label_smoothing)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if protocol.gradient_clip is not None:
+            nn.utils.clip_grad_norm_(_parameters(optimizer), protocol.gradient_clip)
+        optimizer.step()
+        return loss.detach() * len(labels), (logits.detach().argmax(1) == labels).sum()
+
+    return step
+
+
+class Graphs(Protocol):
+    """Records what is launched on a card, to launch it again at once."""
+
+    def warm_up(self, work: Callable[[], StepResult]) -> StepResult:
+        """Do some work where recording may follow."""
+        ...
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        """Record some work without doing it; what does it."""
+        ...
+
+
+class CudaGraphs:
+    """PyTorch's CUDA graphs, used as its notes say. Untested on a GPU.
+
+    Source: https://pytorch.org/docs/stable/notes/cuda.html#whole-network-capture
+    """
+
+    def __init__(self) -> None:
+        self._aside = torch.cuda.Stream()
+
+    def warm_up(self, work: Callable[[], StepResult]) -> StepResult:
+        """On a stream of its own, as recording asks for."""
+        self._aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._aside):
+            done = work()
+        torch.cuda.current_stream().wait_stream(self._aside)
+        return done
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        """As one graph."""
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            work()
+        return graph.replay
+
+
+@dataclass(frozen=True)
+class _Recorded:
+    """A graph, and the memory that it reads and writes each time."""
+
+    batch: Tensor
+    crops: Crops
+    results: list[StepResult]
+    replay: Callable[[], None]
+
+
+class GraphedStep:
+    """A step that is done a few times as it is, then recorded, and from then on replayed.
+
+    All of them are steps of the training: the weights are those of the plain step. A graph knows
+    neither another learning rate nor another size of the batch, so one is recorded for each epoch,
+    and a smaller last batch is done as it is.
+
+    Args:
+        step: The plain step.
+        optimizer: Whose gradients the step leaves.
+        size: Images in a whole batch.
+        graphs: What records.
+    """
+
+    def __init__(
+        self, step: Step, optimizer: torch.optim.Optimizer, size: int, graphs: Graphs
+    ) -> None:
+        self._step = step
+        self._optimizer = optimizer
+        self._size = size
+        self._graphs = graphs
+        self._done = 0
+        self._recorded: _Recorded | None = None
+
+    def __call__(self, batch: Tensor, crops: Crops) -> StepResult:
+        """One step, as the plain one."""
+        if len(batch) != self._size or self._done < WARM_STEPS:
+            self._done += 1
+            return self._graphs.warm_up(lambda: self._step(batch, crops))
+        if self._recorded is None:
+            self._recorded = self._record(batch, crops)
+        else:
+            self._recorded.batch.copy_(batch)
+            self._recorded.crops.copy_(crops)
+        self._recorded.replay()
+        loss, correct = self._recorded.results[-1]
+        return loss.clone(), correct.clone()
+
+    def _record(self, batch: Tensor, crops: Crops) -> _Recorded:
+        batch, crops, results = batch.clone(), crops.clone(), []
+        # Gradients made before would lie in other memory than the graph's.
+        self._optimizer.zero_grad(set_to_none=True)
+        replay = self._graphs.record(lambda: results.append(self._step(batch, crops)))
+        return _Recorded(batch, crops, results, replay)
+
+
+def autocast_dtype(protocol: TrainingProtocol, device: str) -> torch.dtype:
+    """Of the forward and backward pass on a device, "cpu" or "cuda"."""
+    precision = on_device(protocol.precision, "cuda" if device == "cuda" else "cpu")
+    return torch.bfloat16 if precision == "bfloat16" else torch.float32
+
+
+def augmentation_of(protocol: TrainingProtocol, facts: DatasetFacts) -> Augmentation:
+    """How a protocol varies the training images of a data set."""
+    chosen = protocol.augmentation
+    return POLICIES[facts.augmentation if chosen == "dataset" else chosen]
+
+
+def memory_format_of(protocol: TrainingProtocol) -> torch.memory_format:
+    """How images, maps and weights lie in memory."""
+    return torch.channels_last if protocol.channels_last else torch.contiguous_format
+
+
+def _autocast(protocol: TrainingProtocol, device: str) -> AbstractContextManager[object]:
+    dtype = autocast_dtype(protocol, device)
+    return nullcontext() if dtype == torch.float32 else torch.autocast(device, dtype=dtype)
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
