@@ -176,11 +176,12 @@ def _told_again(ready: Prepared) -> Iterator[str]:
     """That finished runs are computed again, since what they lack is read."""
     names = [ready.plan.nodes[key].name for key in ready.standing.again]
     if names:
-        runs = "finished run" if len(names) == 1 else "finished runs"
+        lack = "finished run lacks" if len(names) == 1 else "finished runs lack"
         yield (
-            f"{len(names)} {runs} lack weights that are needed again (they were dropped, or not in "
-            f"an archive), so they are computed again: {in_short(names)}. On a processor they get "
-            "the same bits; on a GPU without train.deterministic the last ones may differ"
+            f"{len(names)} {lack} weights that are needed again (rfray clean dropped them, or they "
+            "were not in the archive that was imported; importing one that holds them brings them "
+            f"back), and will be computed again: {in_short(names)}. On a processor they get the "
+            "same bits; on a GPU without train.deterministic the last ones may differ"
         )
 
 

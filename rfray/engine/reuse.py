@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 
 from rfray.engine.standing import Standing
-from rfray.plan import Plan
-from rfray.tracking import Elsewhere
+from rfray.plan import Node, Plan
+from rfray.tracking import DIGEST_TAG, Elsewhere
 
 Search = Callable[[Collection[str]], dict[str, Elsewhere]]
 """Finds finished runs of other studies by their keys."""
@@ -16,7 +16,8 @@ def reusable(plan: Plan, stands: Standing, search: Search) -> dict[str, Elsewher
     """What a study need not compute, by key, each behind what it reads.
 
     A run that `rfray redo` asked for anew is computed anew, and so is what reads it; what reads a
-    run that is not there is computed behind it.
+    run that is not there is computed behind it. What stands under a training run that has other
+    bits here, as two GPUs leave them, is not of this one.
 
     Args:
         plan: Of the study.
@@ -28,10 +29,24 @@ def reusable(plan: Plan, stands: Standing, search: Search) -> dict[str, Elsewher
     found = search(frozenset(wanted)) if wanted else {}
     there, taken = set(stands.finished), dict[str, Elsewhere]()
     for key in wanted:
-        if key in found and there.issuperset(plan.nodes[key].inputs):
+        node, source = plan.nodes[key], found.get(key)
+        if source is None or not there.issuperset(node.inputs):
+            continue
+        if _under_the_same(node, source, stands, taken):
             there.add(key)
-            taken[key] = found[key]
+            taken[key] = source
     return taken
+
+
+def _under_the_same(
+    node: Node, source: Elsewhere, stands: Standing, taken: Mapping[str, Elsewhere]
+) -> bool:
+    """Whether the run above it is the same here and there, as far as the two are known."""
+    if node.parent is None:
+        return True
+    above = taken[node.parent].run if node.parent in taken else stands.finished[node.parent]
+    digests = {above.tags.get(DIGEST_TAG, ""), source.parent_digest} - {""}
+    return len(digests) < 2
 
 
 def taken_words(taken: Mapping[str, int]) -> str:

@@ -7,7 +7,7 @@ import socket
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -130,11 +130,13 @@ def _ran(job: Job, card: Card, tell: Callable[[Progress], None]) -> Outcome:
                 used = meter.use()
                 if used is not None and used.utilisation is None:
                     remarks.append(_UNSEEN)
+            digests = file_digests(workspace)
+            remarks.extend(_other_than_before(_withheld_digests(job), digests))
             outcome = outcome.model_copy(
                 update={
                     "measurements": measurements,
                     "seconds": time.perf_counter() - started,
-                    "digests": file_digests(workspace),
+                    "digests": digests,
                     "remarks": remarks,
                     "settled": settled,
                 }
@@ -176,11 +178,9 @@ def published_outcome(artifact_uri: str, key: str, tracking_uri: str) -> Outcome
     None if it left none for `key`, or if an artifact is not what the outcome says it is: such a
     job is to be done again.
     """
-    folder = (
-        _fetched(artifact_uri, tracking_uri) if _holds_result(artifact_uri, tracking_uri) else None
-    )
-    if folder is None:
+    if _result_at(artifact_uri, tracking_uri) is None:
         return None
+    folder = _fetched(artifact_uri, tracking_uri)
     try:
         outcome = _result_in(folder)
         check_files(folder, outcome.digests)
@@ -189,15 +189,42 @@ def published_outcome(artifact_uri: str, key: str, tracking_uri: str) -> Outcome
     return outcome if outcome.key == key else None
 
 
-def _holds_result(artifact_uri: str, tracking_uri: str) -> bool:
+def _withheld_digests(job: Job) -> dict[str, str]:
+    """Of what an earlier attempt left, came to its end, and is not there any more."""
+    # Asked of a server only where it may know something.
+    path = _result_at(job.artifact_uri, job.tracking_uri) if job.attempt > 1 else None
+    if path is None:
+        return {}
+    try:
+        digests = _result_in(path.parent).digests
+    except DamagedArtifactError:
+        return {}
+    from rfray.tracking import artifact_names, through_outages
+
+    there = through_outages(lambda: artifact_names(job.artifact_uri, job.tracking_uri))
+    return {name: digest for name, digest in digests.items() if name not in there}
+
+
+def _other_than_before(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
+    """A remark, if what was dropped and is computed again got other bits."""
+    # A file that has no name now is of an earlier form.
+    names = [name for name, digest in before.items() if now.get(name, digest) != digest]
+    if names:
+        yield (
+            f"Computed again, {', '.join(names)} got other bits than the first time, when the "
+            "numbers were measured."
+        )
+
+
+def _result_at(artifact_uri: str, tracking_uri: str) -> Path | None:
+    """Local path of a run's result; None if it has none."""
     folder = local_path(artifact_uri)
     if folder is not None:
-        return (folder / RESULT).is_file()
+        return folder / RESULT if (folder / RESULT).is_file() else None
     # Imported where artifacts lie behind a server alone: MLflow takes seconds to import.
     from rfray.tracking import fetch_artifact, through_outages
 
-    found = through_outages(lambda: fetch_artifact(artifact_uri, RESULT, tracking_uri))
-    return found is not None
+    return through_outages(lambda: fetch_artifact(artifact_uri, RESULT, tracking_uri))
 
 
 def _fetched(artifact_uri: str, tracking_uri: str) -> Path:

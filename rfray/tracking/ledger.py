@@ -17,7 +17,9 @@ from mlflow.tracking import MlflowClient
 from rfray.errors import UserError, nearest
 from rfray.tracking.places import Home, database_file, home_of, is_there, present_address
 from rfray.tracking.records import (
+    DIGEST_TAG,
     KEY_TAG,
+    PARENT_TAG,
     SUPERSEDED_TAG,
     TAKEN_FROM_TAG,
     Elsewhere,
@@ -137,10 +139,13 @@ class Ledger:
         for experiment in self.experiments(ViewType.ACTIVE_ONLY):
             if experiment.name == study or STUDY_TAG not in experiment.tags:
                 continue
-            for run in self.runs(experiment.name):
+            runs = list(self.runs(experiment.name))
+            digests = {run.run_id: run.tags.get(DIGEST_TAG, "") for run in runs}
+            for run in runs:
                 key = run.tags.get(KEY_TAG, "")
                 if key in keys and _reusable(run) and _better(run, found.get(key)):
-                    found[key] = Elsewhere(experiment.name, run)
+                    above = digests.get(run.tags.get(PARENT_TAG, ""), "")
+                    found[key] = Elsewhere(experiment.name, run, above)
         return found
 
     def metric_history(self, run_id: str, metric: str) -> list[tuple[int, float]]:

@@ -80,10 +80,12 @@ class Elsewhere:
     Attributes:
         study: The study.
         run: The run.
+        parent_digest: `rfray.digest` of the run that it stands under; empty if it has none.
     """
 
     study: str
     run: RunRecord
+    parent_digest: str = ""
 
     @property
     def computed(self) -> tuple[str, str]:
