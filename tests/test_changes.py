@@ -94,9 +94,11 @@ def test_the_format_is_what_the_documentation_says(tmp_path):
     with np.load(tmp_path / CHANGES) as file:
         assert str(file["base"]) == "digest"
         assert np.unpackbits(file["zero32"])[:4].tolist() == [0, 1, 0, 0]  # a, then b
-        planes = file["apart32"].astype(np.uint32)
+        planes = file["apart32"].astype(np.int64)
     apart = planes[0] + (planes[1] << 8) + (planes[2] << 16) + (planes[3] << 24)
-    kept = np.float32([4.0, 2.0, 3.0]).view(np.uint32) ^ apart
+    distances = [number // 2 if number % 2 == 0 else -(number + 1) // 2 for number in apart]
+    kept = np.float32([4.0, 2.0, 3.0]).view(np.uint32).astype(np.int64) + distances
+    kept = (kept % 2**32).astype(np.uint32)
     assert kept.view(np.float32).tolist() == [-4.0, 2.5, 3.0]
 
 
@@ -194,7 +196,7 @@ def test_reckoned_sizes_are_those_of_the_files(tmp_path, rate):
     assert (trained / MODEL).stat().st_size == pytest.approx(whole_bytes(cell), rel=0.02)
     assert (pruned / CHANGES).stat().st_size == pytest.approx(mask_bytes(cell, rate), rel=0.2)
     size = (tuned / CHANGES).stat().st_size
-    assert 0.75 * survivor_bytes(cell, rate) < size < 1.02 * survivor_bytes(cell, rate)
+    assert 0.6 * survivor_bytes(cell, rate) < size < 1.02 * survivor_bytes(cell, rate)
 
 
 def test_the_papers_study_takes_less_than_30_gigabytes():

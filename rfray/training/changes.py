@@ -1,10 +1,11 @@
-"""A network as what tells it from another one: which numbers became zero, which bits differ.
+"""A network as what tells it from another one: which numbers became zero, how far others moved.
 
-The same rule for every tensor: where a number is zero a bit says so; where it is not, the exclusive
-or of its bits with those of the other network's number is kept. So a pruned network is little more
-than its mask, a fine-tuned one its surviving weights, and reading them gives the very same bits,
-whatever had changed. Weights that moved little keep their sign, exponent and leading digits: as
-bytes are stored by significance, zlib finds those that did not change.
+The same rule for every tensor: where a number is zero a bit says so; where it is not, the distance
+of its bits, read as an integer, from those of the other network's number is kept. So a pruned
+network is little more than its mask, a fine-tuned one its surviving weights, and reading them gives
+the very same bits, whatever had changed. Floating-point numbers of one sign lie as their bits do:
+weights that moved little have small distances, and as bytes are stored by significance, zlib finds
+those that are nothing.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ def changes(state: State, base: State) -> Arrays:
     Numbers of equal size are taken together, one tensor behind the other in the order of their
     names. Of those of 32 bits, `zero32` says which are zero (a bit each, the highest of a byte
     first), and `apart32` (4 × the others: the least significant bytes of all, then the next) holds
-    the exclusive or with the base's; it is left out where no bit differs.
+    how far their bits lie from the base's, modulo 2³² and zigzag-encoded (0, -1, 1, -2, 2, … as 0,
+    1, 2, 3, 4, …); it is left out where no bit differs.
 
     Raises:
         OtherWeightsError: The two are not of one network.
@@ -47,7 +49,7 @@ def changes(state: State, base: State) -> Arrays:
     for size in sorted({tensor.element_size() for tensor in state.values()}):
         new, old = _numbers(state, size), _numbers(base, size)
         zero = new == 0
-        apart = (new ^ old)[~zero]
+        apart = _zigzag((new - old)[~zero])
         arrays[f"zero{8 * size}"] = np.packbits(zero)
         if apart.any():
             arrays[f"apart{8 * size}"] = apart.view(np.uint8).reshape(-1, size).T.copy()
@@ -63,7 +65,7 @@ def changed(base: State, arrays: Mapping[str, NDArray[np.generic]]) -> dict[str,
         numbers[zero == 1] = 0
         if f"apart{8 * size}" in arrays:
             apart = np.ascontiguousarray(arrays[f"apart{8 * size}"].astype(np.uint8).T)
-            numbers[zero == 0] ^= apart.reshape(-1).view(numbers.dtype)
+            numbers[zero == 0] += _unzigzag(apart.reshape(-1).view(numbers.dtype))
         start = 0
         for name, tensor in _of_size(base, size):
             end = start + tensor.numel()
@@ -111,3 +113,17 @@ def _numbers(state: State, size: int) -> NDArray[np.unsignedinteger]:
         for _, tensor in _of_size(state, size)
     ]
     return np.concatenate(parts).view(f"<u{size}")
+
+
+def _zigzag(distances: NDArray[Any]) -> NDArray[Any]:
+    """Unsigned distances, of which large ones are steps back, so that short steps are small."""
+    signed = distances.view(f"<i{distances.itemsize}")
+    sign = signed >> (8 * distances.itemsize - 1)
+    return ((signed << 1) ^ sign).view(distances.dtype)
+
+
+def _unzigzag(numbers: NDArray[Any]) -> NDArray[Any]:
+    """The distances that `_zigzag` was given."""
+    signed = numbers.view(f"<i{numbers.itemsize}")
+    steps: NDArray[Any] = (numbers >> 1) ^ (-(signed & 1)).view(numbers.dtype)
+    return steps
