@@ -13,7 +13,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from rfray import __version__
-from rfray.analysis.comparison_report import COLUMNS, explained, rows_by_setting
+from rfray.analysis.comparison_report import (
+    COLUMNS,
+    differences_explained,
+    explained,
+    rows_by_setting,
+)
 from rfray.analysis.contents import Contents, beyond_plan, odd_values, why
 from rfray.analysis.entries import Entry
 from rfray.analysis.expected import progress
@@ -66,10 +71,7 @@ def html_text(contents: Contents, pictures: Mapping[str, bytes]) -> str:
         ui=ui_address(frame.tracking_uri),
         ui_command=ui_command(frame.tracking_uri),
         served=frame.tracking_uri.startswith(("http://", "https://")),
-        facts=facts(frame),
-        axes=[(axis, ", ".join(map(show, values))) for axis, values in frame.document.axes.items()],
-        stages=list(_stages(frame)),
-        progress=progress(frame, contents.expected),
+        studies=[_study(one, contents) for one in frame.studies],
         tables=[_table(table) for table in contents.tables],
         searches=[
             (frame.names.cell(one.identity), texts(one, contents.searches), one.run, one.note)
@@ -77,9 +79,8 @@ def html_text(contents: Contents, pictures: Mapping[str, bytes]) -> str:
         ],
         searched=headings(contents.searches),
         chosen=EXPLAINED,
-        comparisons=rows_by_setting(contents.comparisons, frame.names),
-        compared=COLUMNS,
-        explained=explained(contents.comparisons) if contents.comparisons else "",
+        compared=[section for section in _compared(contents) if section["tables"]],
+        comparison_columns=COLUMNS,
         figures=[_figure(figure, pictures[figure.id]) for figure in contents.figures],
         gaps=contents.gaps,
         odd=odd_values(frame),
@@ -92,6 +93,36 @@ def html_text(contents: Contents, pictures: Mapping[str, bytes]) -> str:
 def _with_code(text: str) -> Markup:
     """Escaped text in which `backticks` have become code."""
     return Markup(_CODE.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704 escaped above
+
+
+def _study(one: StudyFrame, contents: Contents) -> dict[str, Any]:
+    return {
+        "name": one.study,
+        "facts": facts(one),
+        "axes": [(axis, ", ".join(map(show, v))) for axis, v in one.document.axes.items()],
+        "stages": list(_stages(one)),
+        "progress": progress(one, contents.expected_of(one)),
+    }
+
+
+def _compared(contents: Contents) -> Iterable[dict[str, Any]]:
+    """The two kinds of comparisons: of studies, and of the values of settings."""
+    names, apart = contents.frame.names, contents.apart
+    for found, id_, title, explanation in (
+        (
+            contents.differences,
+            "differences",
+            "Differences between the studies",
+            partial(differences_explained, apart=apart),
+        ),
+        (contents.comparisons, "comparisons", "Comparisons of settings", explained),
+    ):
+        yield {
+            "id": id_,
+            "title": title,
+            "explained": explanation(found) if found else "",
+            "tables": rows_by_setting(found, names),
+        }
 
 
 def _stages(frame: StudyFrame) -> Iterable[tuple[str, str]]:
