@@ -150,17 +150,17 @@ def _row(one: Comparison, names: CellNames) -> Row:
             test.test or NOTHING,
         ),
         values=(
-            test.mean,
-            test.interval[0],
-            test.g,
-            test.p_value,
-            one.p_holm,
-            test.n,
+            *map(_known, (test.mean, test.interval[0], test.g, test.p_value, one.p_holm)),
+            one.n_tested,
             None,
         ),
         runs=one.runs,
         note=one.note,
     )
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
 
 
 def _seeds(one: Comparison) -> str:

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from functools import partial
+from hashlib import sha256
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -44,6 +45,7 @@ from rfray.analysis.search_report import EXPLAINED, headings, texts
 from rfray.analysis.tables import Table
 from rfray.analysis.values import show
 
+_TEMPLATES = PackageLoader("rfray.analysis")
 _CODE = re.compile(r"`([^`]*)`")
 
 
@@ -52,11 +54,11 @@ def html_text(contents: Contents, pictures: Mapping[str, bytes]) -> str:
 
     Args:
         contents: What it tells.
-        pictures: PNG of each figure, by the figure's id.
+        pictures: SVG of each figure, by the figure's id.
     """
     frame = contents.frame
     environment = Environment(
-        loader=PackageLoader("rfray.analysis"),
+        loader=_TEMPLATES,
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -64,7 +66,11 @@ def html_text(contents: Contents, pictures: Mapping[str, bytes]) -> str:
     )
     environment.filters["code"] = _with_code
     environment.globals["link"] = partial(runs_link, frame)
+    script = _TEMPLATES.get_source(environment, "report.js")[0]
     return environment.get_template("report.html").render(
+        script=Markup(script),  # noqa: S704 the package's own
+        script_digest=f"sha256-{base64.b64encode(sha256(script.encode()).digest()).decode()}",
+        runs=_runs(frame),
         title=contents.title,
         study=frame.study,
         version=__version__,
@@ -93,6 +99,22 @@ def html_text(contents: Contents, pictures: Mapping[str, bytes]) -> str:
 def _with_code(text: str) -> Markup:
     """Escaped text in which `backticks` have become code."""
     return Markup(_CODE.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704 escaped above
+
+
+def _runs(frame: StudyFrame) -> dict[str, Any]:
+    """The names of all runs that the page links to, for what shows those behind a number."""
+    return {
+        "address": ui_address(frame.tracking_uri),
+        "studies": [
+            {"name": one.study, "experiment": one.experiment_id, "runs": _run_names(one)}
+            for one in frame.studies
+        ],
+    }
+
+
+def _run_names(one: StudyFrame) -> dict[str, str]:
+    records = (*one.kept.values(), *(entry.record for entry in one.dropped))
+    return {record.run_id: record.name for record in records}
 
 
 def _study(one: StudyFrame, contents: Contents) -> dict[str, Any]:
@@ -175,6 +197,7 @@ def _entry(entry: Entry, sources: Iterable[str]) -> dict[str, Any]:
     return {
         "title": entry.column.title,
         "text": cell_text(entry),
+        "value": None if math.isnan(entry.summary.mean) else entry.summary.mean,
         "runs": list(dict.fromkeys(run for runs in entry.runs.values() for run in runs)),
         "interval": "" if math.isnan(entry.summary.ci_low) else interval_text(entry),
         "sampling_error": "" if entry.test_images is None else sampling_error_text(entry),
@@ -201,7 +224,7 @@ def _figure(figure: DrawnFigure, picture: bytes) -> dict[str, Any]:
     return {
         "id": figure.id,
         "title": figure.title,
-        "source": f"data:image/png;base64,{base64.b64encode(picture).decode()}",
+        "source": f"data:image/svg+xml;base64,{base64.b64encode(picture).decode()}",
         "width": round(float(width) * 96),
         "height": round(float(height) * 96),
         "gaps": len(figure.gaps),

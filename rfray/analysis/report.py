@@ -168,7 +168,7 @@ def _analyze(ledger: Ledger, frame: StudyFrame, report: Report, out: Path) -> An
         },
         "summary.md": summary_text(contents).encode(),
         "report.html": html_text(
-            contents, {name: picture["png"] for name, picture in pictures.items()}
+            contents, {name: picture["svg"] for name, picture in pictures.items()}
         ).encode(),
     }
     return Analysis(
