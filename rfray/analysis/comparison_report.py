@@ -89,8 +89,16 @@ def comparisons_markdown(found: Sequence[Comparison], names: CellNames, caption:
         lines = [["", *COLUMNS], [":--", *["--:"] * len(COLUMNS)]]
         lines += [[row.what, *row.texts] for row in rows]
         parts += [f"**{heading}**", "\n".join(f"| {' | '.join(line)} |" for line in lines)]
-        parts.append("\n".join(f"- {row.what}: {row.note}" for row in rows if row.note))
+        parts.append("\n".join(_notes(rows)))
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _notes(rows: Sequence[Row]) -> list[str]:
+    """Each note once, with all that it is of."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        found.setdefault(row.note, []).append(row.what)
+    return [f"- {note}: {'; '.join(those)}" for note, those in found.items() if note]
 
 
 def comparisons_form(found: Sequence[Comparison]) -> pd.DataFrame:

@@ -163,10 +163,20 @@ def _comparison(
         quantity=quantity,
         identity=without(cells[0], axis),
         test=test,
-        n_planned=max(value.n_planned, against.n_planned),
+        n_planned=_planned_in_both(quantity, cells, study)
+        or max(value.n_planned, against.n_planned),
         runs=tuple(dict.fromkeys(record.run_id for record in records)),
         same=same,
     )
+
+
+def _planned_in_both(
+    quantity: Quantity, cells: tuple[Identity, Identity], study: Measurements
+) -> int:
+    """How many seeds both sides have in their plans."""
+    place = (quantity.stage, quantity.parameter)
+    value, against = ({slot.seed for slot in study.places[(*place, one)]} for one in cells)
+    return len(value & against)
 
 
 def _tested(

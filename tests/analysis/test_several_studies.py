@@ -86,7 +86,7 @@ def test_common_seeds_are_tested_in_pairs(study, together):
 
     expected = stats.ttest_rel(SECOND[:4], FIRST[:4])
     assert found.test.test == "paired t"
-    assert (found.test.n, found.note) == (4, "4 of 5 seeds")
+    assert (found.test.n, found.n_planned, found.note) == (4, 4, "")
     assert found.test.mean == pytest.approx(np.mean(np.subtract(SECOND[:4], FIRST[:4])))
     assert found.test.p_value == pytest.approx(expected.pvalue)
     assert found.test.interval == pytest.approx(expected.confidence_interval(0.95))
