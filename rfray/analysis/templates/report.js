@@ -251,7 +251,8 @@ function onClickOfRuns(known, event) {
   openRuns(link, ids, known);
 }
 
-for (const section of document.querySelectorAll("section:has(> .block)")) {
+const blocks = [...document.querySelectorAll(".block")];
+for (const section of new Set(blocks.map(block => block.parentElement))) {
   addTools(section);
   makeSortable(section);
 }
