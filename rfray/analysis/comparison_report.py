@@ -67,13 +67,13 @@ def explained(found: Sequence[Comparison]) -> str:
 
 def differences_explained(found: Sequence[Comparison], apart: Sequence[Apart]) -> str:
     """What the differences between studies are, and what the studies do differently."""
-    settings = "; ".join(map(str, apart)) or "nothing that their plans record"
+    settings = "; ".join(map(str, apart)) or "nothing"
     return (
         f"Each study's mean less that of {show(found[0].against)}, where both have the same stage "
         f"on the same cell, with its 95 % interval and two-sided p: by a {PAIRED_TEST}-test over "
         f"the seeds that both have, or by {WELCH_TEST}-test where they share none; Holm-corrected "
-        f"for {_tests(found)}. Runs that both studies share are not tested. The studies differ in: "
-        f"{settings}."
+        f"for {_tests(found)}. Runs that both studies share are not tested. What each study fixes "
+        f"for itself: {settings}."
     )
 
 

@@ -142,8 +142,8 @@ def _over(
                 for place, metric in enumerate(stages.get(stage, ())):
                     quantity = _quantity(stage, parameter, metric)
                     found = _comparison(axis, quantity, (identity, base), study)
-                    # What no run measured is missing once, and not metric by metric.
-                    if place == 0 or found.runs:
+                    # What no run measured, or one and the same did, is told once a stage.
+                    if place == 0 or (found.runs and found.test.reason != SAME_RUNS):
                         yield found
 
 
