@@ -32,6 +32,8 @@ tables:
     columns:
       - {name: dense, title: Dense, stage: train, metric: test_accuracy, trend: falls}
       - {name: loss, title: Loss, stage: train, metric: train_loss}
+"""
+FIGURE = """
 figures:
   - {id: training, kind: training, title: Training}
 """
@@ -239,6 +241,7 @@ def test_the_studies_stand_under_each_other_with_the_numbers_that_each_has_alone
 def test_a_report_of_two_studies_holds_their_differences_and_panels(
     study, ledger, report, tmp_path
 ):
+    report.write_text(REPORT + FIGURE)
     one, other = study("a", {2: FIRST}), study("b", {2: SECOND}, rate=0.01)
 
     done = compare(ledger, [one.study, other.study], load_report(report), tmp_path / "out")
