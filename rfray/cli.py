@@ -286,13 +286,19 @@ def reference() -> None:
 
 @rfray.command()
 @click.argument("report", required=False)
-@click.option("--study", metavar="NAME", help="Study; default: the one that ran last.")
+@click.option(
+    "--study",
+    "studies",
+    multiple=True,
+    metavar="NAME",
+    help="Study; default: the one that ran last. Several stand side by side, against the first.",
+)
 @click.option("--out", metavar="DIR", help="Where to write; default STORAGE/analysis/STUDY.")
 @_storage_options
 @_json_option
 def analyze(
     report: str | None,
-    study: str | None,
+    studies: tuple[str, ...],
     out: str | None,
     storage: str | None,
     tracking_uri: str | None,
@@ -305,9 +311,10 @@ def analyze(
     \b
     rfray analyze --out out
     rfray analyze my-report.yaml --study quickstart --json
+    rfray analyze --study paper --study author
     """
     from rfray.analysis import analyze as build
-    from rfray.analysis import load_report
+    from rfray.analysis import compare, load_report
     from rfray.analysis.result import analysis_json, analysis_lines
     from rfray.sweep_file import shipped_folder
     from rfray.tracking import store_answers
@@ -315,10 +322,14 @@ def analyze(
     place = storage_at(storage, tracking_uri)
     layout = load_report(Path(report) if report else shipped_folder("analysis") / "paper.yaml")
     ledger = _ledger(place)
-    name = study or ledger.latest_study()
-    folder = Path(out) if out else place.root / "analysis" / name
+    names = studies or (ledger.latest_study(),)
+    folder = Path(out) if out else place.root / "analysis" / "+".join(names)
     with store_answers(place.tracking_uri):
-        analysis = build(ledger, name, layout, folder)
+        analysis = (
+            build(ledger, names[0], layout, folder)
+            if len(names) == 1
+            else compare(ledger, names, layout, folder)
+        )
     if as_json:
         click.echo(json.dumps(analysis_json(analysis), indent=1))
         return

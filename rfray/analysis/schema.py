@@ -32,6 +32,9 @@ name: what was asked for is not always what was reached."""
 TURNS = (ASKED_FIELD, "strength", "kernel_size")
 """Axes along which a study changes the receptive field; one of them counts."""
 
+STUDY = "study"
+"""The axis of the studies, where several stand side by side."""
+
 OF_A_SEARCH = ("sample", "search")
 """Stages that choose settings of training."""
 
