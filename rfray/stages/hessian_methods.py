@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
+    from torch import Tensor, nn
 
-    from rfray.models.module import NetworkModule
     from rfray.numerics.lanczos import Progress
     from rfray.numerics.operator import SymmetricOperator
 
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 class Problem:
     """A network in eval mode, the images and labels of its loss, and the loss's Hessian."""
 
-    module: NetworkModule
+    module: nn.Module
     images: Tensor
     labels: Tensor
     operator: SymmetricOperator
