@@ -134,10 +134,10 @@ def test_weights_on_disk_are_the_weights(tmp_path):
 
 def test_sparsity_counts_all_weights_and_live_ones():
     module = initial_module(CELL, "cpu")
-    assert sparsity(module, CELL.network) == 0
-    layers = [layer.name for layer in CELL.network.weight_layers]
-    apply_masks(module, masks_of(module, layers, 0.5))
-    assert sparsity(module, CELL.network) == pytest.approx(0.5, abs=1e-4)
+    assert sparsity(module, CELL.network.weights) == 0
+    names = CELL.network.weights
+    apply_masks(module, masks_of(module, names, 0.5))
+    assert sparsity(module, CELL.network.weights) == pytest.approx(0.5, abs=1e-4)
     shape = geometry(CELL.network, 32)
     weights = sum(layer.weights for layer in shape.layers)
     live = sum(layer.live_weights for layer in shape.layers)
@@ -146,19 +146,19 @@ def test_sparsity_counts_all_weights_and_live_ones():
         weight = module.get_parameter(f"{layer.name}.weight").data
         if shape.layer(layer.name).live_weights * 9 == weight.numel():
             weight[:, :, 1, 1] = 1.0  # the one live tap of a padded 3×3 kernel on a 1×1 map
-    assert live_sparsity(module, CELL.network, 32) < sparsity(module, CELL.network)
+    assert live_sparsity(module, CELL.network, 32) < sparsity(module, CELL.network.weights)
 
 
 def test_pruned_weights_stay_exactly_zero_while_the_others_train():
     module = initial_module(CELL, "cpu")
-    layers = [layer.name for layer in CELL.network.weight_layers]
-    masks = masks_of(module, layers, 0.8)
+    names = CELL.network.weights
+    masks = masks_of(module, names, 0.8)
     apply_masks(module, masks)
-    before = {name: module.get_parameter(f"{name}.weight").clone() for name in layers}
+    before = {name: module.get_parameter(name).clone() for name in names}
     hold_masks(module, masks)
     list(trained(PROTOCOL, module)[2])
-    for name in layers:
-        after = module.get_parameter(f"{name}.weight")
+    for name in names:
+        after = module.get_parameter(name)
         assert bool((after[~masks[name]] == 0).all())
         assert not torch.equal(after, before[name])
 
