@@ -11,7 +11,6 @@ from safetensors.torch import load_file
 from tiny_study import TINY_SWEEP
 from torch import nn
 
-from rfray.analysis import analyze
 from rfray.cell import Cell
 from rfray.cli import main
 from rfray.errors import UserError
@@ -101,6 +100,19 @@ def unknown_size(classes):
 
 def perceptron(classes):
     return nn.Sequential(nn.Flatten(), nn.Linear(192, 8), nn.ReLU(), nn.Linear(8, classes))
+"""
+REPORT = """\
+title: Tiny
+tables:
+  - id: pruned
+    title: Dense and pruned
+    columns:
+      - {name: dense, title: Dense, stage: train, metric: train_loss, trend: falls}
+      - {name: pruned, title: Pruned, stage: prune, rate: 0.5, metric: test_accuracy}
+      - {name: live, title: Live sparsity, stage: prune, rate: 0.5, metric: live_sparsity}
+      - {name: alike, title: Alignment, stage: cka, metric: cka_diagonal_mean, optional: true}
+figures:
+  - {id: finetuning, kind: finetuning, title: Fine-tuned}
 """
 VIT = ["axes.arch=[nets.py:vit]", "axes.dataset=['digits@8']", "axes.kernel_size=[1]"]
 ON_DATA = "nets.py:on_data"
@@ -279,15 +291,18 @@ def test_a_whole_study_of_a_vision_transformer(folder, capsys):
         "(MultiheadAttention) is attention, in which every pixel sees every pixel. It is taken as "
         "it is, without a receptive field; left out for it: importance, cka"
     ]
-    assert exit_code("analyze", "--study", "tiny") in (0, None)
+    (folder / "report.yaml").write_text(REPORT)
+    assert exit_code("analyze", "report.yaml", "--study", "tiny") in (0, None)
+    told = capsys.readouterr()
+    assert "missing" not in told.out + told.err
     made = folder / "rfray-results" / "analysis" / "tiny"
-    summary = (made / "summary.md").read_text()
-    assert "missing" not in summary.lower().replace("not run", "")
-    with (made / "tables" / "pruned-0.5.csv").open() as file:
+    with (made / "tables" / "pruned.csv").open() as file:
         rows = {row["metric"]: row for row in csv.DictReader(file)}
+    assert set(rows) == {"dense", "pruned", "live"}
     assert {row["receptive_field"] for row in rows.values()} == {""}
-    assert rows["pruned_test_accuracy"]["n"] == "2"
-    assert rows["live_sparsity"]["n"] == rows["live_sparsity"]["n_planned"] == "0"
+    assert rows["dense"]["n"] == rows["pruned"]["n"] == "2"
+    assert rows["live"]["n"] == rows["live"]["n_planned"] == "0"
+    assert "a receptive field is not recorded" in (made / "tables" / "trends.csv").read_text()
 
 
 # The plan
