@@ -118,18 +118,17 @@ def test_lamp_in_figures():
 
 @pytest.mark.parametrize("rate", RATES)
 def test_lamp_is_pytorchs_global_pruning_with_the_scores_of_the_definition(module, oracle, rate):
-    layers = NAMES[:3]  # the loop is slow
-    parts = [(oracle.get_submodule(name), "weight") for name in layers]
+    few = parts(oracle)[:3]  # the loop is slow
     scores = {
         (layer, name): torch.tensor(lamp_by_definition(layer.weight), dtype=torch.float64).view(
             layer.weight.shape
         )
-        for layer, name in parts
+        for layer, name in few
     }
-    torch_prune.global_unstructured(parts, torch_prune.L1Unstructured, scores, amount=rate)
-    masks = masks_of(module, layers, rate, "global", "lamp")
-    for name in layers:
-        assert torch.equal(masks[name], oracle.get_submodule(name).weight_mask.bool())
+    torch_prune.global_unstructured(few, torch_prune.L1Unstructured, scores, amount=rate)
+    masks = masks_of(module, NAMES[:3], rate, "global", "lamp")
+    for (layer, _), mask in zip(few, masks.values(), strict=True):
+        assert torch.equal(mask, layer.weight_mask.bool())
 
 
 @pytest.mark.parametrize("rate", [*RATES, 0.99])
