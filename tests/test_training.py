@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from pruned import masks_of
+from torch import nn
 
 from rfray.cell import Cell
 from rfray.data.cache import prepared
@@ -71,6 +72,26 @@ def test_equal_seeds_train_to_equal_bits_whatever_was_drawn_before():
     second, _, epochs = trained(PROTOCOL)
     assert [epoch.train_loss for epoch in epochs] == losses
     assert same_weights(first, second)
+
+
+def with_dropout():
+    module = initial_module(CELL, "cpu")
+    return nn.Sequential(nn.Dropout2d(0.5), module)
+
+
+def test_what_a_network_draws_itself_follows_from_the_seed_and_the_epoch():
+    """Dropout draws from the process's random state, which is as it was afterwards."""
+    torch.manual_seed(0)
+    whole, _, epochs = trained(PROTOCOL, with_dropout())
+    losses = [epoch.train_loss for epoch in epochs]
+    assert torch.equal(torch.rand(3), torch.rand(3, generator=torch.Generator().manual_seed(0)))
+    again, optimizer, epochs = trained(PROTOCOL, with_dropout())
+    assert next(epochs).train_loss == losses[0]
+    _, _, rest = trained(PROTOCOL, again, optimizer, first_epoch=2)
+    assert [epoch.train_loss for epoch in rest] == losses[1:]
+    assert same_weights(whole, again)
+    _, _, epochs = trained(PROTOCOL)
+    assert [epoch.train_loss for epoch in epochs] != losses
 
 
 @pytest.mark.parametrize("interrupted_after", [1, 2])
