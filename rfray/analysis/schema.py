@@ -84,6 +84,15 @@ NEEDS: Mapping[str, str] = MappingProxyType(
 )
 """The stage on the same cell whose result a stage works on."""
 
+OF_LAYERS = frozenset(
+    {
+        "live_sparsity",
+        "activation_variance_ratio_pruned",
+        "activation_variance_ratio_repaired",
+    }
+)
+"""Metrics that a network which cannot be read has none of."""
+
 READS: Mapping[str, frozenset[str]] = MappingProxyType(
     {
         "train": frozenset(),

@@ -180,10 +180,10 @@ def _path(
 
     from rfray.numerics.linear_path import interpolated
     from rfray.training.alignment import aligned
-    from rfray.training.weights import load_module
+    from rfray.training.weights import load_network
 
     weights = [one.artifact("model.safetensors") for one in (first, second)]
-    module = load_module(first.cell, weights[0], context.device)
+    module = load_network(first.cell, weights[0], context.device)
     one, other = (load_file(path, device=context.device) for path in weights)
     if context.parameters.align == "weights":
         tell(f"matching channels: {said}")

@@ -172,11 +172,11 @@ def _gradients(
     from rfray.data.subset import chosen_images
     from rfray.numerics.precision import full_precision
     from rfray.training.effective_field import squared_gradients
-    from rfray.training.weights import load_module
+    from rfray.training.weights import load_network
 
     cell, parameters = context.cell, context.parameters
     weights = context.input("train").artifact(_WEIGHTS[str(context.variant["at"])])
-    module = load_module(cell, weights, context.device).eval()
+    module = load_network(cell, weights, context.device).eval()
     dataset = resident(cell.dataset, context.device, cell.validation)
     images = normalised(chosen_images(dataset.test, parameters.images).images, dataset.facts)
     done = each_second("gradients of central units", parameters.images, "images")

@@ -167,11 +167,11 @@ def _probes(context: StageContext[ProbeParameters]) -> Iterator[Probed]:
     from rfray.data.device import resident
     from rfray.data.subset import chosen_images
     from rfray.training.layer_features import pooled_features
-    from rfray.training.weights import load_module
+    from rfray.training.weights import load_network
 
     cell, parameters = context.cell, context.parameters
     weights = context.input("train").artifact("model.safetensors")
-    module = load_module(cell, weights, context.device)
+    module = load_network(cell, weights, context.device)
     dataset = resident(cell.dataset, context.device, cell.validation)
     train = chosen_images(dataset.train, parameters.images)
     test = chosen_images(dataset.test, parameters.test_images)

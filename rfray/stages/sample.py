@@ -139,4 +139,5 @@ STAGE = Stage(
     work=training_work,
     summary="trained as one sample of a search",
     headline="validation_accuracy",
+    opaque=True,
 )

@@ -83,11 +83,11 @@ def run(context: StageContext[SaturationParameters]) -> None:
     from rfray.data.device import resident
     from rfray.data.subset import chosen_images
     from rfray.training.layer_features import each_place, place_mean, show_features
-    from rfray.training.weights import load_module
+    from rfray.training.weights import load_network
 
     cell, parameters, started = context.cell, context.parameters, time.perf_counter()
     weights = context.input("train").artifact(_WEIGHTS[str(context.variant["at"])])
-    module = load_module(cell, weights, context.device)
+    module = load_network(cell, weights, context.device)
     dataset = resident(cell.dataset, context.device, cell.validation)
     images = chosen_images(dataset.train, parameters.images).images
     points = {"each": each_place, "mean": place_mean}[parameters.places]

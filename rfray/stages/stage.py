@@ -196,6 +196,9 @@ class Stage(Generic[P]):
         headline: The metric that says in one number how it went.
         micro_batch: The parameter that says of how many images at a time graphs are held, where
             fewer change nothing but rounding: that is done where a card's memory is used up.
+        opaque: Whether it can work on a network that cannot be read (`rfray.models.opaque`), asking
+            of the cell nothing but `parameters` and `multiplications`. A study leaves a stage that
+            cannot out for such a network.
     """
 
     name: str
@@ -212,3 +215,4 @@ class Stage(Generic[P]):
     may_read: tuple[str, ...] = ()
     fan: Fan | None = None
     micro_batch: str | None = None
+    opaque: bool = False

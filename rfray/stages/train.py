@@ -15,9 +15,9 @@ from rfray.stages.stage import Stage, StageContext
 from rfray.training.protocol import TrainingProtocol
 
 if TYPE_CHECKING:
+    from torch import nn
     from torch.optim import Optimizer
 
-    from rfray.models.module import NetworkModule
     from rfray.training.checkpoint import EpochRecord
 
 CHECKPOINT = "train.safetensors"
@@ -46,7 +46,7 @@ def training_work(protocol: TrainingProtocol, cell: Cell) -> float:
     """Estimated multiply-accumulate operations of a protocol, evaluations included."""
     images = protocol.images_seen(cell.facts.train_images) * (1 + BACKWARD_TO_FORWARD)
     images += protocol.epochs * (cell.facts.test_images + cell.facts.validation_images)
-    return float(images * cell.geometry.multiplications)
+    return float(images * cell.multiplications)
 
 
 def caution(parameters: TrainParameters, cell: Cell) -> str | None:
@@ -157,7 +157,7 @@ def best_epoch(history: Sequence[EpochRecord]) -> int:
 
 def _take_best(
     context: StageContext[TrainParameters],
-    module: NetworkModule,
+    module: nn.Module,
     optimizer: Optimizer,
     history: Sequence[EpochRecord],
 ) -> None:
@@ -196,4 +196,5 @@ STAGE = Stage(
     headline="test_accuracy",
     caution=caution,
     may_read=("search",),
+    opaque=True,
 )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -97,12 +98,13 @@ def train_epochs(
         for group in optimizer.param_groups:
             group["lr"] = rate
         enter_training(module)
-        losses, correct, count = _epoch(
-            _as_graph(step, module, optimizer, protocol),
-            dataset,
-            protocol,
-            stream_seed(seed, "epoch", epoch),
-        )
+        with _drawing_from(stream_seed(seed, "dropout", epoch), dataset.train.labels.device):
+            losses, correct, count = _epoch(
+                _as_graph(step, module, optimizer, protocol),
+                dataset,
+                protocol,
+                stream_seed(seed, "epoch", epoch),
+            )
         _refuse_if_not_finite(losses, epoch)
         yield EpochResult(
             epoch=epoch,
@@ -115,6 +117,17 @@ def train_epochs(
 
 def _forward(module: nn.Module, protocol: TrainingProtocol) -> Callable[[Tensor], Tensor]:
     return without_dead_taps(torch.compile(module) if protocol.compile else module)
+
+
+@contextmanager
+def _drawing_from(seed: int, device: torch.device) -> Iterator[None]:
+    """Inside, what a network itself draws, as dropout does, follows from `seed`.
+
+    Outside, the process's random state is as it was.
+    """
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
 
 
 def _as_graph(

@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from rfray.cell import Cell
-from rfray.models.module import NetworkModule, build
+from rfray.models.module import NetworkModule, build, build_any
 from rfray.seeding import stream_seed
 
+_Module = TypeVar("_Module", bound=nn.Module)
 
-def initial_module(cell: Cell, device: str) -> NetworkModule:
+
+def initial_module(cell: Cell, device: str) -> nn.Module:
     """The cell's network as its seed initialises it, on `device`, channels last."""
-    return _placed(build(cell.network, stream_seed(cell.seed, "init")), device)
+    return _placed(build_any(cell.any_network, _seed(cell)), device)
 
 
-def load_module(cell: Cell, path: Path, device: str) -> NetworkModule:
+def load_module(cell: Cell, path: Path, device: str) -> nn.Module:
     """The cell's network with the weights of a safetensors file; every tensor must match."""
-    module = initial_module(cell, device)
-    module.load_state_dict(load_file(path, device=device), strict=True)
-    return module
+    return _loaded(initial_module(cell, device), path, device)
+
+
+def load_network(cell: Cell, path: Path, device: str) -> NetworkModule:
+    """As `load_module`, of a network that was read: its layers can be asked for.
+
+    Raises:
+        UserError: It cannot be read.
+    """
+    return _loaded(_placed(build(cell.network, _seed(cell)), device), path, device)
 
 
 def save_module(module: nn.Module, path: Path) -> None:
@@ -34,5 +44,14 @@ def save_module(module: nn.Module, path: Path) -> None:
     save_file(state, path)
 
 
-def _placed(module: NetworkModule, device: str) -> NetworkModule:
+def _seed(cell: Cell) -> int:
+    return stream_seed(cell.seed, "init")
+
+
+def _placed(module: _Module, device: str) -> _Module:
     return module.to(device=torch.device(device), memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def _loaded(module: _Module, path: Path, device: str) -> _Module:
+    module.load_state_dict(load_file(path, device=device), strict=True)
+    return module
