@@ -16,6 +16,7 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from rfray import chatter
 from rfray.errors import UserError, nearest
 from rfray.interruption import Interruption, interrupt
 from rfray.storage import Storage, storage_at
@@ -37,6 +38,7 @@ __all__ = ["Planned", "Result", "Study", "UserError", "frame", "plan", "sweep"]
 _WEIGHTS = {"init": "init.safetensors", "trained": "model.safetensors"}
 _WIDTH = 120
 
+chatter.miss_no_widgets()
 # Read as Ray is imported. A sweep that is interrupted leaves Ray while Tune's thread still asks it
 # for something: Ray would start itself anew for that.
 os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
