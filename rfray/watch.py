@@ -214,7 +214,12 @@ def _plain(console: Console) -> Watcher:
 
 
 def say(console: Console, words: str) -> None:
-    """Print a sentence as it is: not wrapped, coloured or read as markup."""
+    """Print a sentence as it is: not wrapped, coloured or read as markup; a notebook wraps it."""
+    if console.is_jupyter:
+        from IPython.display import display
+
+        display({"text/html": html(words), "text/plain": words}, raw=True)
+        return
     console.print(words, soft_wrap=True, highlight=False, markup=False)
     sys.stdout.flush()
 
