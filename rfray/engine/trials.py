@@ -205,6 +205,8 @@ class TrialLane:
                 name=name,
                 storage_path=str(storage),
                 verbose=0,
+                # In a notebook Tune would choose one that clears what the cell has shown.
+                progress_reporter=tune.CLIReporter(),
                 callbacks=[_Reports(name)],
                 failure_config=tune.FailureConfig(max_failures=request.retries),
             ),
