@@ -101,6 +101,8 @@ class StageContext(Generic[P]):
         checkpoint: A folder that outlives an interrupted attempt: a restart continues from it.
         device: "cpu" or "cuda".
         card: That device, and the share of it that the stage was given.
+        processes: In how many processes it computes, each on a card of its own; more than one
+            where `together` allows it.
         report: Record metrics.
         remark: Record a sentence beside them; it is shown in the log and kept in the run.
         checkpoint_every: Epochs between checkpoints, of a stage that saves any.
@@ -120,6 +122,7 @@ class StageContext(Generic[P]):
     report: Report
     remark: Remark
     checkpoint_every: int = 1
+    processes: int = 1
     card: Card = PROCESSOR
     settle: Settle = _nothing_to_settle
     ends_here: Callable[[], bool] = _never
@@ -174,6 +177,12 @@ def nothing_to_caution(parameters: Parameters, cell: Cell) -> str | None:
     return None
 
 
+def on_one_card(parameters: Parameters) -> str | None:
+    """What keeps a stage from several GPUs that knows nothing of them."""
+    del parameters
+    return "it computes on one GPU"
+
+
 @dataclass(frozen=True)
 class Stage(Generic[P]):
     """The declaration of a stage.
@@ -196,6 +205,8 @@ class Stage(Generic[P]):
         headline: The metric that says in one number how it went.
         micro_batch: The parameter that says of how many images at a time graphs are held, where
             fewer change nothing but rounding: that is done where a card's memory is used up.
+        together: What keeps several GPUs from computing one node together, in a sentence; None if
+            nothing does.
     """
 
     name: str
@@ -212,3 +223,4 @@ class Stage(Generic[P]):
     may_read: tuple[str, ...] = ()
     fan: Fan | None = None
     micro_batch: str | None = None
+    together: Callable[[P], str | None] = on_one_card
