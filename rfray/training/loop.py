@@ -131,7 +131,7 @@ def _as_graph(
 
 
 def _epoch(
-    step: Step, dataset: Dataset, protocol: TrainingProtocol, seed: int, team: Team
+    step: Step, dataset: Dataset, protocol: TrainingProtocol, seed: int, team: Team = ALONE
 ) -> tuple[Tensor, int, int]:
     """Summed loss of each step (steps,) on the CPU, images classified rightly, images seen."""
     split = dataset.train
