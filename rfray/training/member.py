@@ -60,10 +60,12 @@ def _train(task: Task, line: Connection, wait_for_word: Callable[[], object]) ->
     if device.type == "cuda":
         torch.cuda.set_device(device)
     cell, team = task.cell, Team(task.rank, len(task.devices))
+    # A graph of a step that waits for other processes was never tried.
+    protocol = task.protocol.model_copy(update={"cuda_graph": False})
     dataset = resident(cell.dataset, str(device), cell.validation)
     module = build(cell.network, 0, SYNCHRONISED[device.type])
     module.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = optimizer_for(module, task.protocol)
+    optimizer = optimizer_for(module, protocol)
     load_state(task.state, module, optimizer)
     # Of dropout, which each member draws for itself.
     torch.manual_seed(stream_seed(cell.seed, "member", task.rank, task.first_epoch))
@@ -71,7 +73,7 @@ def _train(task: Task, line: Connection, wait_for_word: Callable[[], object]) ->
         module,
         optimizer,
         dataset,
-        task.protocol,
+        protocol,
         cell.seed,
         first_epoch=task.first_epoch,
         team=team,
@@ -79,7 +81,7 @@ def _train(task: Task, line: Connection, wait_for_word: Callable[[], object]) ->
         if team.rank == 0:
             save_state(task.state, module, optimizer)
         line.send(result)
-        if result.epoch < task.protocol.epochs:
+        if result.epoch < protocol.epochs:
             wait_for_word()
 
 
