@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from rfray.data.augment import draw
 from rfray.data.dataset import Dataset
+from rfray.models.module import NetworkModule
 from rfray.numerics.live_taps import without_dead_taps
 from rfray.seeding import stream_seed
 from rfray.training.optimization import learning_rates
@@ -101,7 +102,7 @@ def train_epochs(
             group["lr"] = rate
         enter_training(module)
         losses, correct, count = _epoch(
-            _as_graph(step, optimizer, dataset, protocol),
+            _as_graph(step, module, optimizer, protocol),
             dataset,
             protocol,
             stream_seed(seed, "epoch", epoch),
@@ -122,12 +123,22 @@ def _forward(module: nn.Module, protocol: TrainingProtocol) -> Callable[[Tensor]
 
 
 def _as_graph(
-    step: Step, optimizer: torch.optim.Optimizer, dataset: Dataset, protocol: TrainingProtocol
+    step: Step, module: nn.Module, optimizer: torch.optim.Optimizer, protocol: TrainingProtocol
 ) -> Step:
-    """The step as a CUDA graph where the protocol asks for one and there is a card."""
-    if not protocol.cuda_graph or dataset.train.labels.device.type != "cuda":
+    """The step as a CUDA graph where there is a card and the protocol wants one."""
+    on_card = all(parameter.is_cuda for parameter in module.parameters())
+    if not on_card or not _wants_graph(module, protocol):
         return step
     return GraphedStep(step, optimizer, protocol.batch_size, CudaGraphs())
+
+
+def _wants_graph(module: nn.Module, protocol: TrainingProtocol) -> bool:
+    """As the protocol says; if it says nothing, where nothing in the step can hinder it."""
+    if protocol.cuda_graph is not None:
+        return protocol.cuda_graph
+    # A module that was not read may ask the card for a number, which no graph can hold.
+    read = isinstance(module, NetworkModule)
+    return read and protocol.optimizer == "sgd" and not protocol.compile
 
 
 def _epoch(

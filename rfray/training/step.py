@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 from typing import Protocol
 
 import torch
@@ -88,20 +89,18 @@ class Graphs(Protocol):
 
 
 class CudaGraphs:
-    """PyTorch's CUDA graphs, used as its notes say. Untested on a GPU.
+    """PyTorch's CUDA graphs, used as its notes say.
 
     Source: https://pytorch.org/docs/stable/notes/cuda.html#whole-network-capture
     """
 
-    def __init__(self) -> None:
-        self._aside = torch.cuda.Stream()
-
     def warm_up(self, work: Callable[[], StepResult]) -> StepResult:
         """On a stream of its own, as recording asks for."""
-        self._aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(self._aside):
+        aside = _stream_aside()
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):
             done = work()
-        torch.cuda.current_stream().wait_stream(self._aside)
+        torch.cuda.current_stream().wait_stream(aside)
         return done
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
@@ -110,6 +109,12 @@ class CudaGraphs:
         with torch.cuda.graph(graph):
             work()
         return graph.replay
+
+
+@cache
+def _stream_aside() -> torch.cuda.Stream:
+    """One a process: cuBLAS keeps a workspace for each stream that it has seen."""
+    return torch.cuda.Stream()
 
 
 @dataclass(frozen=True)
