@@ -362,11 +362,30 @@ def _nodes(
         problem = stage.check(parameters, cell)
         if problem:
             raise UserError(problem, where=layout.study.name, do=_OTHERWISE)
+    _refuse_several_gpus(layout.study, stage, parameters, cells)
     cells = cells if stage.scope == "seeds" else cells[:1]
     settings = layout.shown(group[0])
     for variant in _variants(stage, parameters, earlier):
         inputs = [node for node in earlier if node.variant.items() <= variant.items()]
         yield _node(layout, stage, chosen, variant, cells, settings, inputs)
+
+
+def _refuse_several_gpus(
+    study: Study, stage: Stage[Any], parameters: Parameters, cells: Iterable[Cell]
+) -> None:
+    """UserError if a stage asks for several GPUs and cannot be computed on them."""
+    gpus = study.request(stage.name).gpus
+    if not isinstance(gpus, float) or gpus <= 1:
+        return
+    # Its batch norms could not be found, which must see the whole batch.
+    unread = [cell.arch for cell in cells if geometry_if_read(cell) is None]
+    problem = stage.together(parameters) or (f"{unread[0]} cannot be read" if unread else None)
+    if problem:
+        raise UserError(
+            f"asks for {gpus:g} GPUs, but {problem}",
+            where=f"resources.{stage.name}",
+            do="ask for one, or leave that out",
+        )
 
 
 def _variants(stage: Stage[Any], parameters: Parameters, inputs: Iterable[Node]) -> list[Variant]:

@@ -366,6 +366,7 @@ MISTAKES = [
         ["axes.kernel_size=null", "axes.knob=[dilation]", "axes.strength=[2]"],
         "cannot be told or changed",
     ),
+    (ON_DATA, ["resources.train.gpus=2"], "asks for 2 GPUs, but nets.py:on_data cannot be read"),
     (ON_DATA, ["prune.among=live"], "prune.among live asks for more of nets.py:on_data"),
     (ON_DATA, ["prune.repair=batch_norm"], "prune.repair batch_norm asks for more of"),
     ("nets.py:vit", ["axes.dataset=[digits]"], "vision_transformer.py:"),

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from rfray.cell import Cell
 from rfray.stages.stage import Stage, StageContext
-from rfray.training.protocol import TrainingProtocol
+from rfray.training.protocol import TrainingProtocol, together
 
 if TYPE_CHECKING:
     from torch import nn
@@ -95,8 +95,8 @@ def _train(context: StageContext[TrainParameters]) -> None:
     from rfray.data.device import resident
     from rfray.training.checkpoint import EpochRecord, is_due, load_checkpoint, save_checkpoint
     from rfray.training.evaluate import evaluate, validated
-    from rfray.training.loop import train_epochs
     from rfray.training.optimization import optimizer_for
+    from rfray.training.together import cell_epochs
     from rfray.training.weights import initial_module, save_module
 
     cell, protocol = context.cell, context.parameters
@@ -108,8 +108,14 @@ def _train(context: StageContext[TrainParameters]) -> None:
     history = load_checkpoint(checkpoint, module, optimizer)
     for record in history:
         context.report(record.epoch, record.metrics)
-    for trained in train_epochs(
-        module, optimizer, dataset, protocol, cell.seed, first_epoch=len(history) + 1
+    for trained in cell_epochs(
+        cell,
+        module,
+        optimizer,
+        dataset,
+        protocol,
+        processes=context.processes,
+        first_epoch=len(history) + 1,
     ):
         tested = evaluate(module, dataset.test, dataset.facts)
         metrics = {
@@ -197,4 +203,5 @@ STAGE = Stage(
     caution=caution,
     may_read=("search",),
     opaque=True,
+    together=together,
 )

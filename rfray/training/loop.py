@@ -28,6 +28,7 @@ from rfray.training.step import (
     memory_format_of,
     plain_step,
 )
+from rfray.training.team import ALONE, Team
 
 
 class LossNotFiniteError(Exception):
@@ -71,6 +72,7 @@ def train_epochs(
     *,
     first_epoch: int = 1,
     enter_training: Callable[[nn.Module], object] = nn.Module.train,
+    team: Team = ALONE,
 ) -> Iterator[EpochResult]:
     """Train `module` in place from `first_epoch` on, yielding after each epoch.
 
@@ -85,12 +87,14 @@ def train_epochs(
         seed: The cell's.
         first_epoch: 1, or the epoch after the last one of an interrupted run.
         enter_training: Puts the module into training mode, at the start of each epoch.
+        team: Who trains it. All members of several do this at once, each with a module, an
+            optimizer and a data set of its own, and end each epoch in the same state.
 
     Raises:
         LossNotFiniteError: With epoch and step; the module is spoilt by then.
     """
     module.to(memory_format=memory_format_of(protocol))
-    step = plain_step(_forward(module, protocol), optimizer, dataset, protocol)
+    step = plain_step(_forward(team.joined(module), protocol), optimizer, dataset, protocol, team)
     rates = learning_rates(protocol)
     for epoch in range(first_epoch, protocol.epochs + 1):
         started = time.perf_counter()
@@ -98,12 +102,15 @@ def train_epochs(
         for group in optimizer.param_groups:
             group["lr"] = rate
         enter_training(module)
-        with _drawing_from(stream_seed(seed, "dropout", epoch), dataset.train.labels.device):
+        # Each of several members draws for its own images.
+        drawn = ("dropout", epoch) if team.size == 1 else ("dropout", epoch, team.rank)
+        with _drawing_from(stream_seed(seed, *drawn), dataset.train.labels.device):
             losses, correct, count = _epoch(
                 _as_graph(step, module, optimizer, protocol),
                 dataset,
                 protocol,
                 stream_seed(seed, "epoch", epoch),
+                team,
             )
         _refuse_if_not_finite(losses, epoch)
         yield EpochResult(
@@ -150,7 +157,7 @@ def _wants_graph(module: nn.Module, protocol: TrainingProtocol) -> bool:
 
 
 def _epoch(
-    step: Step, dataset: Dataset, protocol: TrainingProtocol, seed: int
+    step: Step, dataset: Dataset, protocol: TrainingProtocol, seed: int, team: Team = ALONE
 ) -> tuple[Tensor, int, int]:
     """Summed loss of each step (steps,) on the CPU, images classified rightly, images seen."""
     split = dataset.train
@@ -163,7 +170,8 @@ def _epoch(
     batches = zip(order.split(protocol.batch_size), crops.split(protocol.batch_size), strict=True)
     losses, correct = zip(*(step(batch, cropped) for batch, cropped in batches), strict=True)
     # One synchronisation with the device an epoch, not one a step. Doubles hold either exactly.
-    read = torch.stack([torch.stack(losses).double(), torch.stack(correct).double()]).cpu()
+    found = torch.stack([torch.stack(losses).double(), torch.stack(correct).double()])
+    read = team.summed(found).cpu()
     return read[0].float(), int(read[1].sum()), len(order)
 
 

@@ -116,6 +116,14 @@ def contradiction(protocol: TrainingProtocol) -> str | None:
     return _in_optimizer(protocol) or _in_schedule(protocol) or _in_graph(protocol)
 
 
+def together(protocol: TrainingProtocol) -> str | None:
+    """Which setting keeps several GPUs from training one network, in a sentence; None if none."""
+    for name in ("cuda_graph", "compile"):
+        if getattr(protocol, name):
+            return f"{name} is for one GPU"
+    return None
+
+
 def _in_graph(protocol: TrainingProtocol) -> str | None:
     if protocol.cuda_graph and protocol.optimizer != "sgd":
         return f"cuda_graph replays sgd alone, and the optimizer is {protocol.optimizer}"
