@@ -45,6 +45,9 @@ out. A 1×1 convolution that a network writes as a linear layer (convnext) is no
 Receptive fields and live weights of torchvision's networks are held against a numerical probe,
 layer by layer, in `tests/test_traced.py`; parameters and multiplications against what torchvision
 publishes.
+
+What cannot be read, such as attention, has no receptive field, and is not here: it [can be
+trained](extending.md#a-network-that-cannot-be-read) all the same.
 """
 
 _COLUMNS = {

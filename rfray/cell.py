@@ -11,9 +11,11 @@ from rfray.data.amount import Amount
 from rfray.data.dataset import DatasetFacts
 from rfray.data.registry import dataset_source
 from rfray.data.validation import with_validation
+from rfray.errors import UserError
 from rfray.models.geometry import Geometry, geometry
 from rfray.models.knobs import POOL, knob_code, knob_problem, turned
 from rfray.models.network import Network
+from rfray.models.opaque import AnyNetwork, OpaqueNetwork, trial
 from rfray.models.outside import AS_IT_IS, code_digest, comes_from_outside
 from rfray.models.registry import architecture
 from rfray.models.stem import NO_POOL, with_pool
@@ -77,8 +79,12 @@ class Cell(Parameters):
         return with_validation(dataset_source(self.dataset).facts, self.validation)
 
     @property
-    def network(self) -> Network:
-        """The cell's network, without weights; UserError if there is none, or it cannot be read."""
+    def any_network(self) -> AnyNetwork:
+        """The cell's network, without weights.
+
+        Raises:
+            UserError: There is none, or its receptive field is to be changed and it cannot be read.
+        """
         code = code_digest(self.arch)
         classes = self.facts.classes
         if self.strength is None:
@@ -87,10 +93,16 @@ class Cell(Parameters):
         return _turned(*turn, self.arch, code, self.width, classes)
 
     @property
+    def network(self) -> Network:
+        """The description of the cell's network; UserError if there is none."""
+        return _description(self.any_network, self.arch)
+
+    @property
     def base(self) -> Network:
-        """The cell's network with no knob turned and no pool; UserError likewise."""
+        """That of the cell's network with no knob turned and no pool; UserError likewise."""
         code = code_digest(self.arch)
-        return _network(self.arch, code, NO_POOL, self.width, self.facts.classes)
+        any_network = _network(self.arch, code, NO_POOL, self.width, self.facts.classes)
+        return _description(any_network, self.arch)
 
     @property
     def turned(self) -> tuple[str, int]:
@@ -105,8 +117,26 @@ class Cell(Parameters):
 
     @property
     def geometry(self) -> Geometry:
-        """Receptive fields, map sizes, live weights and cost at the data set's image size."""
+        """Receptive fields, map sizes, live weights and cost at the data set's image size.
+
+        Raises:
+            UserError: The network cannot be read, or not take such images.
+        """
         return geometry(self.network, self.facts.image_size)
+
+    @property
+    def multiplications(self) -> int:
+        """Multiply-accumulate operations of one forward pass of one image, of any network."""
+        network = self.any_network
+        if isinstance(network, OpaqueNetwork):
+            return trial(network, self.facts.image_size).multiplications
+        return self.geometry.multiplications
+
+    @property
+    def parameters(self) -> int:
+        """All trainable numbers, of any network."""
+        network = self.any_network
+        return network.size if isinstance(network, OpaqueNetwork) else self.geometry.parameters
 
 
 OF_THE_STUDY = frozenset({"validation", "layers"})
@@ -114,10 +144,12 @@ OF_THE_STUDY = frozenset({"validation", "layers"})
 
 
 @cache
-def _network(arch: str, _code: str, kernel_size: int, width: float, classes: int) -> Network:
+def _network(arch: str, _code: str, kernel_size: int, width: float, classes: int) -> AnyNetwork:
     if comes_from_outside(arch):
         network = architecture(arch)(kernel_size=AS_IT_IS, width=width, classes=classes)
-        return with_pool(network, kernel_size)
+        if kernel_size == NO_POOL:
+            return network
+        return with_pool(_description(network, arch), kernel_size)
     return architecture(arch)(kernel_size=kernel_size, width=width, classes=classes)
 
 
@@ -132,4 +164,16 @@ def _turned(
     width: float,
     classes: int,
 ) -> Network:
-    return turned(knob, _network(arch, code, NO_POOL, width, classes), strength, layers)
+    base = _description(_network(arch, code, NO_POOL, width, classes), arch)
+    return turned(knob, base, strength, layers)
+
+
+def _description(network: AnyNetwork, arch: str) -> Network:
+    """The network itself, if it was read."""
+    if isinstance(network, OpaqueNetwork):
+        raise UserError(
+            f"its receptive field cannot be told or changed: {network.reason}",
+            where=arch,
+            do="set kernel_size to 1 for it, which takes it as it is",
+        )
+    return network

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 
 VARIABLE = "RFRAY_VERBOSE"
 """Set by `rfray sweep -v`; any text but the empty one asks for it."""
@@ -17,6 +18,12 @@ def wanted() -> bool:
 def level(unless_wanted: int) -> int:
     """The logging level of a library: INFO where chatter is wanted, else the one given."""
     return logging.INFO if wanted() else unless_wanted
+
+
+def miss_no_widgets() -> None:
+    """Have libraries say nothing of ipywidgets, which they miss in a notebook when imported."""
+    warnings.filterwarnings("ignore", "IProgress not found")  # tqdm, by way of MLflow
+    logging.getLogger("ray.widgets.util").setLevel(level(logging.WARNING))
 
 
 def ask_for_it() -> None:

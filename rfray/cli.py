@@ -7,28 +7,26 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
-from rfray import __version__
+from rfray import __version__, api
+from rfray.api import open_ledger as _ledger
+from rfray.api import runs_there as _runs
+from rfray.api import wait_seconds_not_minutes as _wait_seconds_not_minutes
 from rfray.errors import UserError
-from rfray.interruption import INTERRUPTED, Interruption
-from rfray.storage import Storage, storage_at
+from rfray.interruption import INTERRUPTED, Interruption, leave
+from rfray.storage import storage_at
 
 if TYPE_CHECKING:
-    from rfray.engine.executor import Executor
     from rfray.forecast import SlotKind
     from rfray.plan import Plan
-    from rfray.tracking import Elsewhere, Ledger, RunRecord
 
 DONE, SOME_FAILED, USAGE_ERROR = 0, 1, 2
-
-_WIDTH_OF_FILES = 120
 
 _GARBAGE_THRESHOLDS = (50_000, 20, 10)
 """Imported libraries and runs that are read stay: looking for garbage among them as often as Python
@@ -111,25 +109,19 @@ def plan(
     rfray plan quickstart axes.seed=[0,1,2]
     rfray plan paper --slots 64 --price 2.5
     """
-    from rfray.engine.reuse import reusable
-    from rfray.engine.standing import standing
     from rfray.forecast import expected_schedule
-    from rfray.plan_report import plan_json, plan_text, schedule_json, schedule_text
+    from rfray.plan_report import schedule_json, schedule_text
 
     if price is not None and slots is None:
         raise UserError("a price needs slots to pay for", where="--price", do="add --slots N")
-    planned = _plan(arguments)
-    place = storage_at(storage, tracking_uri)
-    stands = standing(planned, _runs(planned, place))
-    finished = stands.finished
-    found = reusable(planned, stands, partial(_found_elsewhere, planned, place))
-    taken = {key: source.computed[0] for key, source in found.items()}
-    data, text = plan_json(planned, finished, taken), plan_text(planned, finished, taken)
+    planned = api.plan(_study(arguments), storage, tracking_uri=tracking_uri)
+    data, text = planned.as_json(), planned.as_text()
     if not slots:
         _show(as_json, data, text)
         return
-    done = {**finished, **{key: source.run for key, source in found.items()}}
-    schedule, basis = expected_schedule(planned, done, slots, kind)
+    reusable = {key: source.run for key, source in planned.reusable.items()}
+    done = {**planned.standing.finished, **reusable}
+    schedule, basis = expected_schedule(planned.plan, done, slots, kind)
     data["schedule"] = schedule_json(schedule, basis, price)
     _show(as_json, data, text, schedule_text(schedule, f"{kind.upper()}s", basis, price))
 
@@ -163,9 +155,7 @@ def sweep(
     rfray sweep my-sweep.yaml --address auto --tracking-uri http://127.0.0.1:5000
     """
     from rfray import chatter, executors
-    from rfray.data.readable import refuse_unreadable
     from rfray.pasteable import build_tables, compare_runs, sweep_again
-    from rfray.sweep_run import sweep_study
 
     if in_process and address is not None:
         raise UserError("it joins no cluster", where="--in-process", do="leave --address out")
@@ -173,36 +163,20 @@ def sweep(
         chatter.ask_for_it()
     # Until something runs: a cluster's job manager stops what it runs with SIGTERM.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    interruption = Interruption()
-    planned = _plan(arguments)
+    study = _study(arguments)
     place = storage_at(storage, tracking_uri)
     options = {"--storage": storage, "--tracking-uri": tracking_uri, "--address": address}
-
-    def executor() -> Executor:
-        if in_process:
-            return executors.in_process()
-        return executors.on_ray(planned, place.tune, address, interruption.listen)
-
-    # A debugger's prompt and a live table do not share a terminal.
-    console = _plain_console() if in_process else _console()
+    workers = executors.in_process() if in_process else executors.on_ray(address)
     try:
-        all_done = sweep_study(
-            planned,
-            place,
-            executor,
-            console,
-            lambda: interruption.asked,
-            # A cluster's workers hold the data, the machine that drives them may not.
-            _nothing_to_check if executors.joins_cluster(address) else refuse_unreadable,
-        )
+        result = api.sweep_on(workers, study, place, Interruption(leave))
     except KeyboardInterrupt:
         click.echo("\ninterrupted: what was finished is kept. To resume:")
         again = [*arguments, "--in-process"] if in_process else arguments
         click.echo(f"  {sweep_again(again, options)}")
         raise click.exceptions.Exit(INTERRUPTED) from None
     click.echo(f"compare the runs:  {compare_runs(place)}")
-    click.echo(f"build the tables:  {build_tables(place, planned.study.name)}")
-    if not all_done:
+    click.echo(f"build the tables:  {build_tables(place, study.name)}")
+    if not result.complete:
         raise click.exceptions.Exit(SOME_FAILED)
 
 
@@ -368,13 +342,19 @@ def reference() -> None:
 
 @rfray.command()
 @click.argument("report", required=False)
-@click.option("--study", metavar="NAME", help="Study; default: the one that ran last.")
+@click.option(
+    "--study",
+    "studies",
+    multiple=True,
+    metavar="NAME",
+    help="Study; default: the one that ran last. Several stand side by side, against the first.",
+)
 @click.option("--out", metavar="DIR", help="Where to write; default STORAGE/analysis/STUDY.")
 @_storage_options
 @_json_option
 def analyze(
     report: str | None,
-    study: str | None,
+    studies: tuple[str, ...],
     out: str | None,
     storage: str | None,
     tracking_uri: str | None,
@@ -387,9 +367,10 @@ def analyze(
     \b
     rfray analyze --out out
     rfray analyze my-report.yaml --study quickstart --json
+    rfray analyze --study paper --study author
     """
     from rfray.analysis import analyze as build
-    from rfray.analysis import load_report
+    from rfray.analysis import compare, load_report
     from rfray.analysis.result import analysis_json, analysis_lines
     from rfray.sweep_file import shipped_folder
     from rfray.tracking import store_answers
@@ -397,10 +378,14 @@ def analyze(
     place = storage_at(storage, tracking_uri)
     layout = load_report(Path(report) if report else shipped_folder("analysis") / "paper.yaml")
     ledger = _ledger(place)
-    name = study or ledger.latest_study()
-    folder = Path(out) if out else place.root / "analysis" / name
+    names = studies or (ledger.latest_study(),)
+    folder = Path(out) if out else place.root / "analysis" / "+".join(names)
     with store_answers(place.tracking_uri):
-        analysis = build(ledger, name, layout, folder)
+        analysis = (
+            build(ledger, names[0], layout, folder)
+            if len(names) == 1
+            else compare(ledger, names, layout, folder)
+        )
     if as_json:
         click.echo(json.dumps(analysis_json(analysis), indent=1))
         return
@@ -519,9 +504,6 @@ def redo_(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave with its exit code; a user's mistake is one line."""
     gc.set_threshold(*_GARBAGE_THRESHOLDS)
-    # Read as Ray is imported. A sweep that is interrupted leaves Ray while Tune's thread still asks
-    # it for something: Ray would start itself anew for that.
-    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
     try:
         code = rfray.main(args=arguments, prog_name="rfray", standalone_mode=False)
     except UserError as error:
@@ -560,86 +542,27 @@ def _counted(what: str) -> Iterator[Callable[[str], None]]:
             click.echo("\r\033[K", nl=False, err=True)
 
 
-def _console() -> Any:
-    from rich.console import Console
-
-    # Where no terminal sets a width, tables take what they need.
-    return Console(width=None if sys.stdout.isatty() else _WIDTH_OF_FILES)
-
-
-def _plain_console() -> Any:
-    from rich.console import Console
-
-    return Console(force_terminal=False)
-
-
-def _plan(arguments: Sequence[str]) -> Plan:
-    from rfray.data.background import use_background
-    from rfray.data.folders import use_data_root
-    from rfray.plan import make_plan
-    from rfray.reading import reading_shown
-    from rfray.sweep_file import load_study
-
+def _study(arguments: Sequence[str]) -> api.Study:
     overrides = [argument for argument in arguments if "=" in argument]
     names = [argument for argument in arguments if "=" not in argument]
     if len(names) > 1:
         raise UserError(f"two sweeps are named, '{names[0]}' and '{names[1]}'", do="name one")
-    study = load_study(names[0] if names else None, overrides)
-    use_data_root(study.data.root)  # before the plan: what an imagefolder holds, its files say
-    use_background(study.data.background)
-    with reading_shown():
-        return make_plan(study)
+    return api.Study.load(names[0] if names else None, *overrides)
 
 
-def _wait_seconds_not_minutes() -> None:
-    # Nobody waits at a terminal for MLflow's seven retries, which take four minutes.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-
-
-def _ledger(place: Storage) -> Ledger:
-    if place.embedded and not place.database.is_file():
-        raise UserError(
-            "there are no results here",
-            where=str(place.root),
-            do="run a sweep first, or name another folder with --storage DIR",
-        )
-    _wait_seconds_not_minutes()
-    from rfray.lease import settle_undriven
-    from rfray.tracking import Ledger, check_store
-
-    check_store(place.tracking_uri)
-    for moved in settle_undriven(place.tracking_uri):
-        click.echo(f"note: {moved}", err=True)
-    return Ledger(place.tracking_uri)
-
-
-def _runs(planned: Plan, place: Storage) -> list[RunRecord]:
-    """The study's runs; none where the storage or the study is not there yet."""
-    if place.embedded and not place.database.is_file():
-        return []
-    ledger = _ledger(place)
-    name = planned.study.name
-    return list(ledger.runs(name)) if name in ledger.studies() else []
-
-
-def _found_elsewhere(planned: Plan, place: Storage, keys: Collection[str]) -> dict[str, Elsewhere]:
-    """What other studies of a store have done; nothing where the storage is not there yet."""
-    if place.embedded and not place.database.is_file():
-        return {}
-    return _ledger(place).finished_elsewhere(planned.study.name, keys)
+def _plan(arguments: Sequence[str]) -> Plan:
+    return api.expand(_study(arguments))
 
 
 def _show(as_json: bool, data: Any, *texts: Any) -> None:
     if as_json:
         click.echo(json.dumps(data, indent=1))
         return
+    from rfray.consoles import usual_console
+
+    console = usual_console()
     for text in texts:
-        _console().print(text)
-
-
-def _nothing_to_check(names: Iterable[str]) -> None:
-    """Of data that lies on other machines."""
-    del names
+        console.print(text)
 
 
 if __name__ == "__main__":

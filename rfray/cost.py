@@ -16,7 +16,8 @@ with the quickstart's networks, where it lay between 3e9 (ResNet50) and 10e9 (VG
 
 MULTIPLICATIONS_PER_GPU_SECOND = 2e13
 """Multiply-accumulates that one GPU does in a second where it sustains 40 TFLOP/s: reckoned from
-what recent GPUs reach with bfloat16 convolutions, not measured here."""
+what recent GPUs reach with bfloat16 convolutions. An H200 reached 66 to 79 where maps are large,
+and 9 to 11 where they are small (docs/gpus.md)."""
 
 
 def core_seconds(node: Node) -> float:

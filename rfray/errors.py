@@ -25,6 +25,13 @@ class UserError(Exception):
         super().__init__(f"{place}{what}{remedy}".replace("\n", " "))
 
 
+class LostProcessError(Exception):
+    """A process that computed a part of a stage died: the stage is to be started anew.
+
+    It is no failure of the stage itself, but as if its own process had died.
+    """
+
+
 _MOST_NAMED, _FIRST_NAMED = 60, 5
 
 

@@ -15,6 +15,7 @@ from rfray.engine.assemble import demands
 from rfray.engine.places import Occupancy
 from rfray.engine.simulation import Schedule, simulate
 from rfray.errors import UserError
+from rfray.hardware import processes_of, speedup
 from rfray.plan import Node, Plan
 from rfray.precision import device_of
 from rfray.tracking import RunRecord
@@ -47,7 +48,7 @@ def expected_schedule(
 
     def pace(node: Node) -> float:
         if need(node).gpus > 0:
-            return MULTIPLICATIONS_PER_GPU_SECOND * need(node).gpus
+            return MULTIPLICATIONS_PER_GPU_SECOND * min(1.0, need(node).gpus)
         return MULTIPLICATIONS_PER_CORE_SECOND * need(node).cpus
 
     for stage in {node.stage for node in plan.nodes.values()}:
@@ -57,21 +58,39 @@ def expected_schedule(
                 where=f"resources.{stage}",
                 do="simulate more --slots, or ask for less",
             )
+    # Of several GPUs as one of them would have taken, for a plan may ask for another number.
     taken = {
-        key: float(run.tags["rfray.seconds"])
+        key: float(run.tags["rfray.seconds"]) * speedup(processes_of(_hardware(run)))
         for key, run in finished.items()
         if "rfray.seconds" in run.tags and _ran_on(run) == kind
     }
     known = durations(plan, taken, pace)
-    schedule = simulate(plan, set(finished), capacity, need, known.of)
+
+    def seconds(node: Node) -> float:
+        return known.of(node) / max(1.0, speedup(need(node).gpus))
+
+    schedule = simulate(plan, set(finished), capacity, need, seconds)
     runs = "run" if known.measured == 1 else "runs"
     basis = (
         f"by {known.measured} finished {runs}"
         if known.measured
         else f"estimated from operations, nothing has run on a {kind.upper()} yet"
     )
-    return schedule, basis
+    return schedule, f"{basis}{_assumed(needs)}"
+
+
+def _assumed(needs: Mapping[str, Occupancy]) -> str:
+    """What is assumed of stages that several GPUs compute together; empty where none does."""
+    several = [(stage, need.gpus) for stage, need in needs.items() if need.gpus > 1]
+    if not several:
+        return ""
+    stage, gpus = several[0]
+    return f"; {gpus:g} GPUs are assumed to {stage} {speedup(gpus):.3g} times as fast as one"
 
 
 def _ran_on(run: RunRecord) -> SlotKind:
-    return "cpu" if device_of(run.tags.get("rfray.hardware", "")) == "cpu" else "gpu"
+    return "cpu" if device_of(_hardware(run)) == "cpu" else "gpu"
+
+
+def _hardware(run: RunRecord) -> str:
+    return run.tags.get("rfray.hardware", "")

@@ -4,29 +4,68 @@ from __future__ import annotations
 
 import os
 import signal
-from types import FrameType
+import threading
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Any, NoReturn, Self
 
 INTERRUPTED = 130
 """Exit code of a sweep that was stopped."""
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 
 class Interruption:
-    """Hears both signals.
+    """Hears both signals, from `listen` to the end of the block that it is entered for.
+
+    Args:
+        insist: What the second signal does.
 
     Attributes:
         asked: Whether the sweep is to stop.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, insist: Callable[[], object]) -> None:
         self.asked = False
+        self._insist = insist
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Self:
+        self._before = {number: signal.getsignal(number) for number in _SIGNALS}
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if _may_listen():
+            for number, handler in self._before.items():
+                signal.signal(number, handler)
 
     def listen(self) -> None:
-        """Hear the signals from now on; only the main thread may call this."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._hear)
+        """Hear the signals from now on; nothing in another than the main thread, which has them."""
+        if _may_listen():
+            for number in _SIGNALS:
+                signal.signal(number, self._hear)
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         del number, frame
         if self.asked:
-            os._exit(INTERRUPTED)
+            self._insist()
         self.asked = True
+
+
+def leave() -> NoReturn:
+    """End this process at once, as a command that is interrupted twice does."""
+    os._exit(INTERRUPTED)
+
+
+def interrupt() -> NoReturn:
+    """Raise KeyboardInterrupt wherever the main thread is, as Python does by itself."""
+    raise KeyboardInterrupt
+
+
+def _may_listen() -> bool:
+    return threading.current_thread() is threading.main_thread()

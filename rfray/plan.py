@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -18,6 +18,7 @@ from rfray.grid import Place, Point, place, point_at, varying
 from rfray.keys import digest
 from rfray.models.geometry import Geometry, geometry
 from rfray.models.network import Layer, Network
+from rfray.models.opaque import AnyNetwork, OpaqueNetwork, trial
 from rfray.models.outside import AS_IT_IS, has_one_width
 from rfray.naming import OF_A_SEARCH, SAMPLE, SEARCH, TRAIN, scope_name, shown, stage_label
 from rfray.parameters import Parameters
@@ -30,6 +31,12 @@ from rfray.stages.search import DrawnSearch, SearchParameters
 from rfray.stages.stage import Stage, Variant
 from rfray.study import Study
 from rfray.turning import Turn, cell_at, refuse_unmatched, turning_findings, turning_params, turns
+from rfray.unread import (
+    geometry_if_read,
+    left_out_stages,
+    unread_findings,
+    works_without_description,
+)
 
 _OTHERWISE = "change that, or leave the stage out"
 
@@ -79,14 +86,14 @@ class CellPlan:
         cell: What is trained, on what.
         settings: The settings of training that vary in the study, by their dotted names.
         name: What its runs' names begin with.
-        geometry: Its network's.
+        geometry: Its network's; None where that cannot be read.
         keys: Of its nodes.
     """
 
     cell: Cell
     settings: Mapping[str, Any]
     name: str
-    geometry: Geometry
+    geometry: Geometry | None
     keys: tuple[str, ...]
 
 
@@ -100,6 +107,7 @@ class Plan:
         cells: Its trained networks, in the order of the axes.
         nodes: Every node by its key, each after its inputs.
         findings: What a user should know before starting, a sentence each.
+        left_out: By network that cannot be read, the study's stages that are left out for it.
     """
 
     study: Study
@@ -107,6 +115,7 @@ class Plan:
     nodes: Mapping[str, Node]
     findings: tuple[str, ...]
     turns: tuple[Turn, ...] = ()
+    left_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def dependents(self) -> dict[str, list[str]]:
         """Keys of the nodes that read each node."""
@@ -137,7 +146,7 @@ def make_plan(study: Study) -> Plan:
         of_stage.setdefault(SEARCH, {}).update({one: [chosen] for one in group})
     for name in layout.stages:
         stage = stages()[name]
-        of_stage[name] = {}
+        of_stage[name] = {one: [] for one in layout.places[name]}
         for group in _groups(layout, stage):
             earlier = [
                 node
@@ -163,6 +172,7 @@ def make_plan(study: Study) -> Plan:
         nodes=nodes,
         findings=tuple(_findings(layout, cells)),
         turns=layout.turns,
+        left_out=left_out_stages(cells, layout.stages),
     )
 
 
@@ -273,16 +283,23 @@ def _cell(choices: Place, validation: Amount | None, layers: tuple[str, ...]) ->
 def _refuse_impossible_networks(cells: Iterable[Cell]) -> None:
     for cell in cells:
         # Outside: what is wrong with the files of either is said of its files.
-        facts, network = cell.facts, cell.network
+        facts, network = cell.facts, cell.any_network
+        who = f"{cell.arch} at {cell.turned_words} on {cell.dataset}"
         try:
-            _refuse_other_logits(geometry(network, facts.image_size), facts.classes)
+            _refuse_other_logits(_logits(network, facts.image_size), facts.classes)
         except UserError as error:
-            where = f"{cell.arch} at {cell.turned_words} on {cell.dataset}"
-            raise UserError(error.what, where=where, do=error.do) from error
+            if isinstance(network, OpaqueNetwork) and error.where:  # a line of its code
+                raise UserError(f"{who}: {error.what}", where=error.where, do=error.do) from error
+            raise UserError(error.what, where=who, do=error.do) from error
 
 
-def _refuse_other_logits(shape: Geometry, classes: int) -> None:
-    logits = shape.layers[-1].shape.channels
+def _logits(network: AnyNetwork, image_size: int) -> int:
+    if isinstance(network, OpaqueNetwork):
+        return trial(network, image_size).logits
+    return geometry(network, image_size).layers[-1].shape.channels
+
+
+def _refuse_other_logits(logits: int, classes: int) -> None:
     if logits != classes:
         raise UserError(
             f"the network gives {logits} logits, but there are {classes} classes",
@@ -291,8 +308,12 @@ def _refuse_other_logits(shape: Geometry, classes: int) -> None:
 
 
 def _groups(layout: _Layout, stage: Stage[Any]) -> Iterator[tuple[Place, ...]]:
-    """The places of each node of `stage`."""
-    places = layout.places[stage.name]
+    """The places of each node of `stage`; of none where it asks for more than is known."""
+    places = [
+        one
+        for one in layout.places[stage.name]
+        if works_without_description(stage) or geometry_if_read(layout.cell(one)) is not None
+    ]
     match stage.scope:
         case "cell":
             yield from ((one,) for one in places)
@@ -313,7 +334,9 @@ def _groups(layout: _Layout, stage: Stage[Any]) -> Iterator[tuple[Place, ...]]:
 
 
 @cache
-def _network_digest(network: Network) -> str:
+def _network_digest(network: AnyNetwork) -> str:
+    if isinstance(network, OpaqueNetwork):
+        return digest(["opaque", network.code, network.parameters])
     return _with_code(network, network.layers)
 
 
@@ -339,11 +362,30 @@ def _nodes(
         problem = stage.check(parameters, cell)
         if problem:
             raise UserError(problem, where=layout.study.name, do=_OTHERWISE)
+    _refuse_several_gpus(layout.study, stage, parameters, cells)
     cells = cells if stage.scope == "seeds" else cells[:1]
     settings = layout.shown(group[0])
     for variant in _variants(stage, parameters, earlier):
         inputs = [node for node in earlier if node.variant.items() <= variant.items()]
         yield _node(layout, stage, chosen, variant, cells, settings, inputs)
+
+
+def _refuse_several_gpus(
+    study: Study, stage: Stage[Any], parameters: Parameters, cells: Iterable[Cell]
+) -> None:
+    """UserError if a stage asks for several GPUs and cannot be computed on them."""
+    gpus = study.request(stage.name).gpus
+    if not isinstance(gpus, float) or gpus <= 1:
+        return
+    # Its batch norms could not be found, which must see the whole batch.
+    unread = [cell.arch for cell in cells if geometry_if_read(cell) is None]
+    problem = stage.together(parameters) or (f"{unread[0]} cannot be read" if unread else None)
+    if problem:
+        raise UserError(
+            f"asks for {gpus:g} GPUs, but {problem}",
+            where=f"resources.{stage.name}",
+            do="ask for one, or leave that out",
+        )
 
 
 def _variants(stage: Stage[Any], parameters: Parameters, inputs: Iterable[Node]) -> list[Variant]:
@@ -580,7 +622,7 @@ def _subject(stage: Stage[Any], cell: Cell) -> dict[str, Any]:
         return {"network": _trunk_digest(cell.network)}
     return {
         "dataset": cell.facts.fingerprint,
-        "network": _network_digest(cell.network),
+        "network": _network_digest(cell.any_network),
         "seed": cell.seed,
     }
 
@@ -591,7 +633,7 @@ def _scope_params(layout: _Layout, stage: Stage[Any], cells: Sequence[Cell]) -> 
         "dataset": cell.dataset,
         "arch": cell.arch,
         "kernel_size": cell.kernel_size,
-        "receptive_field": cell.geometry.receptive_field,
+        **_field_params(cell),
         "width": cell.width,
         **(turning_params(cell) if layout.turns else {}),
     }
@@ -603,6 +645,12 @@ def _scope_params(layout: _Layout, stage: Stage[Any], cells: Sequence[Cell]) -> 
         case "network":
             del params["dataset"]
     return {**params, **_held_out_params(cell)} if "dataset" in params else params
+
+
+def _field_params(cell: Cell) -> dict[str, int]:
+    """The receptive field; nothing where it is not known."""
+    shape = geometry_if_read(cell)
+    return {} if shape is None else {"receptive_field": shape.receptive_field}
 
 
 def _held_out_params(cell: Cell) -> dict[str, int]:
@@ -632,7 +680,7 @@ def _cell_plans(
             for node in nodes[one]
         )
         name = scope_name("cell", cell, layout.varying, settings)
-        yield CellPlan(cell, settings, name, cell.geometry, tuple(dict.fromkeys(keys)))
+        yield CellPlan(cell, settings, name, geometry_if_read(cell), tuple(dict.fromkeys(keys)))
 
 
 def _findings(layout: _Layout, cells: Sequence[Cell]) -> Iterator[str]:
@@ -640,13 +688,15 @@ def _findings(layout: _Layout, cells: Sequence[Cell]) -> Iterator[str]:
         if stages()[stage].scope == "seeds" and len({cell.seed for cell in cells}) < 2:
             yield f"{stage} compares seeds, and the study has one: it will not run"
     yield from left_out()
+    yield from unread_findings(cells, layout.stages)
     yield from _width_findings(layout.study, cells)
     yield from _cautions(layout)
     yield from _search_findings(layout.study)
     yield from turning_findings(layout.turns)
     shown = set()
     for cell in cells:
-        dead = cell.geometry.dead_fraction
+        shape = geometry_if_read(cell)
+        dead = 0 if shape is None else shape.dead_fraction
         who = f"{cell.arch} at {cell.turned_words} on {cell.dataset}"
         if dead > 0 and who not in shown:
             shown.add(who)

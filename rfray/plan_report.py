@@ -23,6 +23,9 @@ from rfray.plan import CellPlan, Plan
 from rfray.power import FEWEST_PAIRS, LEVEL, POWER, resolution
 from rfray.turning import Turn
 
+NOT_KNOWN = "–"
+"""What stands for a receptive field, and what follows from it, of a network that cannot be read."""
+
 NOTHING_TAKEN: Mapping[str, str] = MappingProxyType({})
 
 
@@ -135,13 +138,23 @@ def _cell_json(
         **choices,
         "settings": _settings(plan, cell),
         "name": cell.name,
-        "receptive_field": cell.geometry.receptive_field,
-        "field_over_image": cell.geometry.receptive_field / cell.cell.facts.image_size,
-        "layers_beyond_image": list(cell.geometry.beyond(cell.cell.facts.image_size)),
-        "map_sizes": list(cell.geometry.map_sizes),
-        "parameters": cell.geometry.parameters,
-        "live_parameters": cell.geometry.live_parameters,
+        "parameters": cell.cell.parameters,
+        **_geometry_json(cell.geometry, cell.cell.facts.image_size),
         "stages": {plan.nodes[key].label: _state(key, done, taken) for key in cell.keys},
+    }
+
+
+def _geometry_json(shape: Geometry | None, image_size: int) -> dict[str, Any]:
+    """Of a network that cannot be read, nothing is known: null."""
+    names = ("receptive_field", "field_over_image", "layers_beyond_image", "map_sizes")
+    if shape is None:
+        return dict.fromkeys((*names, "live_parameters"))
+    return {
+        "receptive_field": shape.receptive_field,
+        "field_over_image": shape.receptive_field / image_size,
+        "layers_beyond_image": list(shape.beyond(image_size)),
+        "map_sizes": list(shape.map_sizes),
+        "live_parameters": shape.live_parameters,
     }
 
 
@@ -218,18 +231,33 @@ def _cell_table(plan: Plan, done: Collection[str]) -> Table:
         table.add_column("settings")
     for cell, words in zip(plan.cells, settings, strict=True):
         finished = sum(key in done for key in cell.keys)
+        field, of_image, beyond, maps, live = _geometry_words(cell)
         table.add_row(
             cell.name,
-            str(cell.geometry.receptive_field),
-            *_beside_image(cell.geometry, cell.cell.facts.image_size),
-            " ".join(map(str, cell.geometry.map_sizes)),
-            f"{cell.geometry.parameters:,}",
-            f"{cell.geometry.live_parameters / cell.geometry.parameters:.1%}",
+            *(field, of_image, beyond, maps),
+            f"{cell.cell.parameters:,}",
+            live,
             str(finished),
             str(len(cell.keys) - finished),
             *([words] if differ else []),
         )
     return table
+
+
+def _geometry_words(cell: CellPlan) -> tuple[str, str, str, str, str]:
+    """Receptive field, its share of the image, what lies beyond, map sizes, share of live weights.
+
+    Of a network that cannot be read, none is known.
+    """
+    shape = cell.geometry
+    if shape is None:
+        return (NOT_KNOWN,) * 5
+    return (
+        str(shape.receptive_field),
+        *_beside_image(shape, cell.cell.facts.image_size),
+        " ".join(map(str, shape.map_sizes)),
+        f"{shape.live_parameters / shape.parameters:.1%}",
+    )
 
 
 def _beside_image(shape: Geometry, image_size: int) -> tuple[str, str]:
@@ -262,10 +290,10 @@ def _turn_table(made: Sequence[Turn]) -> Table:
             turn.knob,
             f"{'field' if turn.by_field else 'strength'} {turn.asked}",
             _strength_words(turn),
-            str(shape.receptive_field),
-            str(shape.map_sizes[-1]),
-            f"{shape.parameters:,}",
-            f"{shape.dead_fraction:.1%}",
+            NOT_KNOWN if shape is None else str(shape.receptive_field),
+            NOT_KNOWN if shape is None else str(shape.map_sizes[-1]),
+            f"{turn.cell.parameters:,}",
+            NOT_KNOWN if shape is None else f"{shape.dead_fraction:.1%}",
         )
     return table
 
@@ -283,13 +311,13 @@ def _turns_json(made: Sequence[Turn]) -> list[dict[str, Any]]:
             "knob": turn.knob,
             "asked_receptive_field" if turn.by_field else "asked_strength": turn.asked,
             "turned": dict(zip(("knob", "strength"), turn.cell.turned, strict=True)),
-            "receptive_field": turn.geometry.receptive_field,
+            "receptive_field": shape and shape.receptive_field,
             "comes_near": not turn.misses,
-            "map_sizes": list(turn.geometry.map_sizes),
-            "parameters": turn.geometry.parameters,
-            "dead_fraction": turn.geometry.dead_fraction,
+            "map_sizes": shape and list(shape.map_sizes),
+            "parameters": turn.cell.parameters,
+            "dead_fraction": shape and shape.dead_fraction,
         }
-        for turn in made
+        for turn, shape in ((turn, turn.geometry) for turn in made)
     ]
 
 

@@ -35,6 +35,6 @@ def recorded_precision(params: Mapping[str, str], hardware: str) -> str | None:
 def device_of(hardware: str) -> Literal["cpu", "cuda"]:
     """The kind of device that a tag `rfray.hardware` names.
 
-    A worker writes `x86_64 CPU, 2 threads`, or the name of its GPU.
+    A worker writes `x86_64 CPU, 2 threads`, or the name of its GPU (`rfray.hardware`).
     """
     return "cpu" if " CPU, " in hardware else "cuda"

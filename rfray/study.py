@@ -104,6 +104,8 @@ def _a_share(value: Any) -> Any:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if value is not None and value != AUTO and not (number and value >= 0):
         raise ValueError(f"a share of a GPU is a number such as 0.25 or 1, or auto, not {value!r}")
+    if number and value > 1 and value != int(value):
+        raise ValueError(f"several GPUs are whole ones, not {value:g} (give 1, 2, …)")
     return value
 
 
@@ -121,7 +123,8 @@ class Request(Parameters):
         default=None,
         description="Share of a GPU; null means 1 for train and a quarter for the others where "
         "the cluster has GPUs, else 0. auto, of train alone: a whole GPU for the first cell of "
-        "each kind, and for the next ones what that one took of it.",
+        "each kind, and for the next ones what that one took of it. 2 or more, of train: so many "
+        "of one machine train each network together.",
     )
     memory: Annotated[int, Field(gt=0)] | None = Field(
         default=None, description="Bytes of main memory to reserve; null reserves none."

@@ -59,6 +59,31 @@ def load_study(sweep: str | None, overrides: Sequence[str] = ()) -> Study:
     return parse_study(document, source=str(path), places=places)
 
 
+def make_study(document: Mapping[str, Any]) -> Study:
+    """The study of a document that stands in no file.
+
+    Files of networks and its plug-ins are looked for in the working directory, and are in use from
+    now on.
+
+    Args:
+        document: Keys and values as in a sweep file; lists may be tuples or ranges.
+
+    Raises:
+        UserError: It is no valid study.
+    """
+    written = _as_written(document)
+    use_network_folders((Path.cwd(),))
+    _use_plugins(written.get("plugins"), (Path.cwd(),))
+    return parse_study(written, source="the study")
+
+
+def _as_written(value: Any) -> Any:
+    """What YAML would have read: its types alone."""
+    if isinstance(value, Mapping):
+        return {key: _as_written(one) for key, one in value.items()}
+    return [_as_written(one) for one in value] if isinstance(value, list | tuple | range) else value
+
+
 def _use_plugins(names: Any, folders: Sequence[Path]) -> None:
     """Have this process look at a study's plug-in files; UserError if one cannot be used."""
     listed = isinstance(names, list) and all(isinstance(name, str) for name in names)

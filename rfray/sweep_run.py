@@ -112,8 +112,10 @@ def run_sweep(
                 runs = ledger.runs(sweep.plan.study.name)
                 _end_strays(standing(sweep.plan, runs), ledger)
     finally:
-        scribe.close(_INTERRUPTED_PATIENCE_SECONDS)
-        executor.close()
+        try:
+            scribe.close(_INTERRUPTED_PATIENCE_SECONDS)
+        finally:
+            executor.close()
     if stop():
         raise KeyboardInterrupt
     return frontier
@@ -126,8 +128,8 @@ def sweep_study(
     console: Console,
     stop: Callable[[], bool],
     check_data: Callable[[Iterable[str]], None],
-) -> bool:
-    """Run what is missing of a plan in front of a person; whether every run is done at the end.
+) -> dict[str, State]:
+    """Run what is missing of a plan in front of a person; where each node stands, by its key.
 
     Args:
         plan: What to run.
@@ -151,7 +153,7 @@ def sweep_study(
             say(console, f"{name}: {taken_words(ready.taken)}")
         if ready.missing == 0:
             say(console, f"{name}: all {total} runs are done")
-            return True
+            return dict.fromkeys(plan.nodes, State.DONE)
         for words in _told_again(ready):
             say(console, f"note: {words}")
         with reading_shown():
@@ -162,14 +164,14 @@ def sweep_study(
     states = Counter(frontier.states.values())
     if states[State.DONE] == total:
         say(console, f"{name}: all {total} runs are done")
-        return True
+        return dict(frontier.states)
     say(
         console,
         f"{name}: {states[State.FAILED]} runs failed, {states[State.SKIPPED]} that follow them "
         f"were skipped, {states[State.DONE]} are done. Each failed run names its reason in the tag "
         "rfray.error. The same command tries them again.",
     )
-    return False
+    return dict(frontier.states)
 
 
 def _told_again(ready: Prepared) -> Iterator[str]:

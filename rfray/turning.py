@@ -25,6 +25,7 @@ from rfray.models.matching import misses, nearest_strength
 from rfray.models.stem import NO_POOL
 from rfray.settings import ASKED, TURNS
 from rfray.study import Study
+from rfray.unread import geometry_if_read
 
 _OF_A_TURN = ("dataset", "arch", "knob", *TURNS)
 
@@ -50,14 +51,14 @@ class Turn:
     cell: Cell
 
     @property
-    def geometry(self) -> Geometry:
-        """What the network is with its knob turned so far."""
-        return self.cell.geometry
+    def geometry(self) -> Geometry | None:
+        """What the network is with its knob turned so far; None if it cannot be read."""
+        return geometry_if_read(self.cell)
 
     @property
     def misses(self) -> bool:
         """Whether no strength comes near the receptive field that was asked for."""
-        return self.by_field and misses(self.geometry.receptive_field, self.asked)
+        return self.by_field and misses(self.cell.geometry.receptive_field, self.asked)
 
 
 def cell_at(choices: Mapping[str, Any], validation: Amount | None, layers: Sequence[str]) -> Cell:
@@ -153,18 +154,16 @@ def turned_document(made: Iterable[Turn]) -> dict[str, Any]:
 def turning_params(cell: Cell) -> dict[str, Any]:
     """What runs of a study that turns knobs say besides: how far, and the last map it leaves."""
     name, strength = cell.turned
-    return {"knob": name, "strength": strength, "map_size": _last_map(cell.geometry)}
-
-
-def _last_map(shape: Geometry) -> int:
-    return shape.last_convolution.map_size
+    shape = geometry_if_read(cell)
+    last_map = {} if shape is None else {"map_size": shape.last_convolution.map_size}
+    return {"knob": name, "strength": strength, **last_map}
 
 
 def turning_findings(made: Sequence[Turn]) -> Iterator[str]:
     """Knobs that come nowhere near what was asked of them, and those that come to one network."""
     for turn in made:
         if turn.misses:
-            reached = turn.geometry.receptive_field
+            reached = turn.cell.geometry.receptive_field
             yield (
                 f"{turn.arch} on {turn.dataset}: the knob '{turn.knob}' comes no nearer to a "
                 f"receptive field of {turn.asked} than {reached} ({turn.cell.turned_words}), "

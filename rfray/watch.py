@@ -1,21 +1,22 @@
-"""What a person sees while a sweep runs: a live table on a terminal, plain lines elsewhere."""
+"""What a person sees while a sweep runs: a live table, or plain lines where none can be shown."""
 
 from __future__ import annotations
 
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from rfray.engine.frontier import State
 from rfray.engine.view import Ending, Running, View, Watcher
+from rfray.notebook import html
 from rfray.plan import Plan
 from rfray.stages.registry import stages
 
@@ -23,6 +24,7 @@ _LAST_RESULTS = 6
 _LAST_FAILURES = 3
 _RUNNING_SHOWN = 8
 _LINE_SECONDS = 30.0
+_NOTEBOOK_SECONDS = 0.5
 _COLUMNS = (State.DONE, State.RUNNING, State.WAITING, State.FAILED, State.SKIPPED)
 _STYLES = {
     State.DONE: "green",
@@ -36,7 +38,11 @@ _STYLES = {
 @contextmanager
 def watching(plan: Plan, console: Console) -> Iterator[Watcher]:
     """A watcher that suits where the output goes."""
-    if not console.is_terminal or console.is_dumb_terminal:  # such as that of a script's `ray exec`
+    if console.is_jupyter:
+        screen = _notebook()
+    elif console.is_terminal and not console.is_dumb_terminal:
+        screen = _terminal(console)
+    else:  # dumb is that of a script's `ray exec`
         yield _plain(console)
         return
     results: deque[Ending] = deque(maxlen=_LAST_RESULTS)
@@ -45,14 +51,45 @@ def watching(plan: Plan, console: Console) -> Iterator[Watcher]:
     def ended(ending: Ending) -> None:
         (failures if _failed(ending) else results).append(ending)
 
-    with Live(console=console, refresh_per_second=4, transient=False) as live:
+    with screen as show:
         yield Watcher(
             ended=ended,
-            looked=lambda view: live.update(
-                live_screen(plan.study.name, view, [*failures, *results])
-            ),
+            looked=lambda view: show(live_screen(plan.study.name, view, [*failures, *results])),
             noted=lambda words: say(console, f"note: {words}"),
         )
+
+
+Show = Callable[[RenderableType], None]
+"""Puts something in the place of what was shown before."""
+
+
+@contextmanager
+def _terminal(console: Console) -> Iterator[Show]:
+    with Live(console=console, refresh_per_second=4, transient=False) as live:
+        yield live.update
+
+
+@contextmanager
+def _notebook() -> Iterator[Show]:
+    """One output of the cell that changes; rich's own would need ipywidgets."""
+    from IPython.display import HTML, DisplayHandle
+
+    handle = DisplayHandle()
+    handle.display(HTML(""))
+    latest: RenderableType = ""
+    shown = time.monotonic()
+
+    def show(screen: RenderableType) -> None:
+        nonlocal latest, shown
+        latest = screen
+        if time.monotonic() - shown >= _NOTEBOOK_SECONDS:
+            shown = time.monotonic()
+            handle.update(HTML(html(screen)))
+
+    try:
+        yield show
+    finally:
+        handle.update(HTML(html(latest)))
 
 
 def live_screen(study: str, view: View, endings: Sequence[Ending]) -> Group:
@@ -177,7 +214,12 @@ def _plain(console: Console) -> Watcher:
 
 
 def say(console: Console, words: str) -> None:
-    """Print a sentence as it is: not wrapped, coloured or read as markup."""
+    """Print a sentence as it is: not wrapped, coloured or read as markup; a notebook wraps it."""
+    if console.is_jupyter:
+        from IPython.display import display
+
+        display({"text/html": html(words), "text/plain": words}, raw=True)
+        return
     console.print(words, soft_wrap=True, highlight=False, markup=False)
     sys.stdout.flush()
 

@@ -47,7 +47,7 @@ def write_weights(ledger: Ledger, study: str, run: str, at: At, out: Path) -> No
 
     found = list(ledger.runs(study))
     chosen = _chosen(found, study, run)
-    state = _state(ledger, found, chosen, at)
+    state = run_state(ledger, study, chosen, at)
     partial = partial_path(out)
     try:
         save_file({name: tensor.contiguous() for name, tensor in state.items()}, partial)
@@ -70,7 +70,18 @@ def _chosen(runs: Sequence[RunRecord], study: str, wanted: str) -> RunRecord:
     raise UserError(f"no finished run '{wanted}'", where=study, do=advice)
 
 
-def _state(ledger: Ledger, runs: Sequence[RunRecord], run: RunRecord, at: At) -> dict[str, Tensor]:
+def run_state(ledger: Ledger, study: str, run: RunRecord, at: At) -> dict[str, Tensor]:
+    """The weights of a finished run by name, on the CPU.
+
+    Args:
+        ledger: Where the study's runs are.
+        study: The study.
+        run: The run.
+        at: Of a training run: its weights before or behind it.
+
+    Raises:
+        UserError: It holds no weights, they are not there, or they are damaged.
+    """
     from rfray.training.changes import OtherWeightsError
     from rfray.training.weights import changed_state, initial_state, load_whole, noted_cell
 
@@ -86,7 +97,9 @@ def _state(ledger: Ledger, runs: Sequence[RunRecord], run: RunRecord, at: At) ->
             )
         if (folder / MODEL).is_file():
             return load_whole(folder / MODEL)
-        parent = next((one for one in runs if one.run_id == run.tags.get(PARENT_TAG)), run)
+        parent = next(
+            (one for one in ledger.runs(study) if one.run_id == run.tags.get(PARENT_TAG)), run
+        )
         return changed_state(folder, _checked(ledger, parent))
     except (DamagedArtifactError, OtherWeightsError, FileNotFoundError) as error:
         raise UserError(

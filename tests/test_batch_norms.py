@@ -28,8 +28,7 @@ def images():
 
 def pruned(arch="vgg19_rf"):
     module = initial_module(cell(arch), "cpu")
-    layers = [layer.name for layer in module.network.weight_layers]
-    apply_masks(module, masks_of(module, layers, 0.8))
+    apply_masks(module, masks_of(module, module.network.weights, 0.8))
     return module
 
 
@@ -120,8 +119,7 @@ def test_pruning_takes_variance_and_new_statistics_bring_it_back():
     module = initial_module(cell("vgg19_rf"), "cpu")
     renew_statistics(module, images())
     dense = activation_variances(module, images())
-    layers = [layer.name for layer in module.network.weight_layers]
-    apply_masks(module, masks_of(module, layers, 0.8))
+    apply_masks(module, masks_of(module, module.network.weights, 0.8))
     assert variance_ratio(activation_variances(module, images()), dense) < 0.5
     renew_statistics(module, images())
     assert variance_ratio(activation_variances(module, images()), dense) == pytest.approx(

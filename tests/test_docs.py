@@ -80,6 +80,21 @@ def test_the_documented_network_is_one_file(tiny_sweep, tmp_path, documented_plu
     assert states_of(plan, storage_at(str(tmp_path / "results"), None)) == {State.DONE}
 
 
+def test_the_documented_network_that_cannot_be_read_is_planned_beside_another(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "my_vit.py").write_text(documented_file("my_vit.py"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RFRAY_NETWORKS", "")
+    arch = "axes.arch=[torchvision:resnet18, my_vit.py:tiny_vit]"
+    study = load_study("quickstart", [arch, "axes.dataset=['digits@8']", "axes.kernel_size=[1]"])
+    plan = make_plan(study)
+    assert [cell.geometry is None for cell in plan.cells] == [False, False, True, True]
+    assert set(plan.left_out["my_vit.py:tiny_vit"]) == {
+        *("cka", "barrier", "erf", "probe", "saturation", "importance")
+    }
+
+
 def test_the_documented_knob_is_one_file_and_its_code_is_in_the_keys(
     tiny_sweep, tmp_path, documented_plugin
 ):

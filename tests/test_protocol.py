@@ -272,15 +272,15 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(tmp_path, name, interrupted
 @pytest.mark.parametrize("changes", [{"nesterov": True}, {"optimizer": "adamw"}])
 def test_pruned_weights_stay_zero_under_every_optimizer(changes):
     module = initial_module(CELL, "cpu")
-    layers = [layer.name for layer in CELL.network.weight_layers]
-    masks = masks_of(module, layers, 0.8)
+    names = CELL.network.weights
+    masks = masks_of(module, names, 0.8)
     apply_masks(module, masks)
     hold_masks(module, masks)
     chosen = protocol(weight_decay=0.1, learning_rate=0.01, **changes)
     optimizer = optimizer_for(module, chosen)
     list(train_epochs(module, optimizer, resident("digits", "cpu"), chosen, CELL.seed))
-    for name in layers:
-        weight = module.get_parameter(f"{name}.weight")
+    for name in names:
+        weight = module.get_parameter(name)
         assert bool((weight[~masks[name]] == 0).all())
         assert bool((weight[masks[name]] != 0).any())
 

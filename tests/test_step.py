@@ -134,7 +134,7 @@ def test_a_graphed_step_trains_to_the_bits_of_the_plain_one(monkeypatch):
 
     graphs = []
 
-    def as_graph(step, optimizer, dataset, protocol):
+    def as_graph(step, module, optimizer, protocol):
         graphs.append(PretendedGraphs())
         return GraphedStep(step, optimizer, protocol.batch_size, graphs[-1])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from pruned import masks_of
+from torch import nn
 
 from rfray.cell import Cell
 from rfray.data.cache import prepared
@@ -73,6 +74,26 @@ def test_equal_seeds_train_to_equal_bits_whatever_was_drawn_before():
     assert same_weights(first, second)
 
 
+def with_dropout():
+    module = initial_module(CELL, "cpu")
+    return nn.Sequential(nn.Dropout2d(0.5), module)
+
+
+def test_what_a_network_draws_itself_follows_from_the_seed_and_the_epoch():
+    """Dropout draws from the process's random state, which is as it was afterwards."""
+    torch.manual_seed(0)
+    whole, _, epochs = trained(PROTOCOL, with_dropout())
+    losses = [epoch.train_loss for epoch in epochs]
+    assert torch.equal(torch.rand(3), torch.rand(3, generator=torch.Generator().manual_seed(0)))
+    again, optimizer, epochs = trained(PROTOCOL, with_dropout())
+    assert next(epochs).train_loss == losses[0]
+    _, _, rest = trained(PROTOCOL, again, optimizer, first_epoch=2)
+    assert [epoch.train_loss for epoch in rest] == losses[1:]
+    assert same_weights(whole, again)
+    _, _, epochs = trained(PROTOCOL)
+    assert [epoch.train_loss for epoch in epochs] != losses
+
+
 @pytest.mark.parametrize("interrupted_after", [1, 2])
 def test_an_interrupted_run_ends_in_the_very_same_weights(tmp_path, interrupted_after):
     whole, _, epochs = trained(PROTOCOL)
@@ -134,10 +155,10 @@ def test_weights_on_disk_are_the_weights(tmp_path):
 
 def test_sparsity_counts_all_weights_and_live_ones():
     module = initial_module(CELL, "cpu")
-    assert sparsity(module, CELL.network) == 0
-    layers = [layer.name for layer in CELL.network.weight_layers]
-    apply_masks(module, masks_of(module, layers, 0.5))
-    assert sparsity(module, CELL.network) == pytest.approx(0.5, abs=1e-4)
+    assert sparsity(module, CELL.network.weights) == 0
+    names = CELL.network.weights
+    apply_masks(module, masks_of(module, names, 0.5))
+    assert sparsity(module, CELL.network.weights) == pytest.approx(0.5, abs=1e-4)
     shape = geometry(CELL.network, 32)
     weights = sum(layer.weights for layer in shape.layers)
     live = sum(layer.live_weights for layer in shape.layers)
@@ -146,19 +167,19 @@ def test_sparsity_counts_all_weights_and_live_ones():
         weight = module.get_parameter(f"{layer.name}.weight").data
         if shape.layer(layer.name).live_weights * 9 == weight.numel():
             weight[:, :, 1, 1] = 1.0  # the one live tap of a padded 3×3 kernel on a 1×1 map
-    assert live_sparsity(module, CELL.network, 32) < sparsity(module, CELL.network)
+    assert live_sparsity(module, CELL.network, 32) < sparsity(module, CELL.network.weights)
 
 
 def test_pruned_weights_stay_exactly_zero_while_the_others_train():
     module = initial_module(CELL, "cpu")
-    layers = [layer.name for layer in CELL.network.weight_layers]
-    masks = masks_of(module, layers, 0.8)
+    names = CELL.network.weights
+    masks = masks_of(module, names, 0.8)
     apply_masks(module, masks)
-    before = {name: module.get_parameter(f"{name}.weight").clone() for name in layers}
+    before = {name: module.get_parameter(name).clone() for name in names}
     hold_masks(module, masks)
     list(trained(PROTOCOL, module)[2])
-    for name in layers:
-        after = module.get_parameter(f"{name}.weight")
+    for name in names:
+        after = module.get_parameter(name)
         assert bool((after[~masks[name]] == 0).all())
         assert not torch.equal(after, before[name])
 

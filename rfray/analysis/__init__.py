@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rfray.analysis.expected import Expected, Gap, Progress, expected_slots, missing, progress
     from rfray.analysis.frame import StudyFrame, read_frame
-    from rfray.analysis.report import Analysis, Report, analyze, load_report
+    from rfray.analysis.report import Analysis, Report, analyze, compare, load_report
     from rfray.analysis.tables import Table, build_tables
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "Table",
     "analyze",
     "build_tables",
+    "compare",
     "expected_slots",
     "load_report",
     "missing",
@@ -37,7 +38,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "report": ("Analysis", "Report", "analyze", "load_report"),
+    "report": ("Analysis", "Report", "analyze", "compare", "load_report"),
     "expected": ("Expected", "Gap", "Progress", "expected_slots", "missing", "progress"),
     "frame": ("StudyFrame", "read_frame"),
     "tables": ("Table", "build_tables"),

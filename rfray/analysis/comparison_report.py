@@ -8,18 +8,22 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from rfray.analysis import schema
 from rfray.analysis.comparisons import Comparison, by_setting
-from rfray.analysis.paired import PAIRED_TEST, Interval
+from rfray.analysis.mean_difference import Interval
+from rfray.analysis.paired import PAIRED_TEST
 from rfray.analysis.presentation import NOTHING, number, probability_text
+from rfray.analysis.several import Apart
 from rfray.analysis.slots import CellNames
 from rfray.analysis.values import show
+from rfray.analysis.welch import WELCH_TEST
 
-COLUMNS = ("Difference", "95 % interval", "Hedges' g", "p", "Holm p", "Seeds")
+COLUMNS = ("Difference", "95 % interval", "Hedges' g", "p", "Holm p", "Seeds", "Test")
 """Headings of what stands behind the network and what was measured."""
 
 _LEADING = ("axis", "value", "against", "stage", "parameter", "metric")
 _NUMBERS = (
-    *("mean_difference", "std", "n", "n_planned", "ci_low", "ci_high"),
+    *("mean_difference", "std", "n", "n_against", "n_planned", "ci_low", "ci_high"),
     *("hedges_g", "g_ci_low", "g_ci_high", "test", "t", "p_value", "p_holm", "n_tests", "note"),
 )
 
@@ -31,12 +35,14 @@ class Row:
     Attributes:
         what: The network and what was measured.
         texts: What stands in each of `COLUMNS`.
+        values: The number that each of them is sorted by; None where it is none.
         runs: Ids of the runs that were measured.
         note: Why nothing was tested, or what is missing.
     """
 
     what: str
     texts: tuple[str, ...]
+    values: tuple[float | None, ...]
     runs: tuple[str, ...]
     note: str
 
@@ -51,33 +57,56 @@ def rows_by_setting(found: Sequence[Comparison], names: CellNames) -> dict[str, 
 
 def explained(found: Sequence[Comparison]) -> str:
     """What the numbers are, and how many tests they are corrected for."""
-    n_tests = found[0].n_tests
-    tests = f"{n_tests} test{'' if n_tests == 1 else 's'}"
     return (
         "Each setting's values against its first one, seed by seed, where nothing else differs: "
         f"mean difference with its 95 % interval and two-sided p of a {PAIRED_TEST}-test, "
-        f"Holm-corrected for {tests}; Hedges' g is the difference in standard deviations of the "
-        "differences."
+        f"Holm-corrected for {_tests(found)}; Hedges' g is the difference in standard deviations "
+        "of the differences."
     )
 
 
-def comparisons_markdown(found: Sequence[Comparison], names: CellNames) -> str:
-    """All comparisons for a reader: one table a pair of values."""
-    parts = [explained(found)]
+def differences_explained(found: Sequence[Comparison], apart: Sequence[Apart]) -> str:
+    """What the differences between studies are, and what the studies do differently."""
+    settings = "; ".join(map(str, apart)) or "nothing"
+    return (
+        f"Each study's mean less that of {show(found[0].against)}, where both have the same stage "
+        f"on the same cell, with its 95 % interval and two-sided p: by a {PAIRED_TEST}-test over "
+        f"the seeds that both have, or by {WELCH_TEST}-test where they share none; Holm-corrected "
+        f"for {_tests(found)}. Runs that both studies share are not tested. What each study fixes "
+        f"for itself: {settings}."
+    )
+
+
+def _tests(found: Sequence[Comparison]) -> str:
+    n_tests = found[0].n_tests
+    return f"{n_tests} test{'' if n_tests == 1 else 's'}"
+
+
+def comparisons_markdown(found: Sequence[Comparison], names: CellNames, caption: str) -> str:
+    """Comparisons for a reader, under a caption: one table a pair of values."""
+    parts = [caption]
     for heading, rows in rows_by_setting(found, names).items():
         lines = [["", *COLUMNS], [":--", *["--:"] * len(COLUMNS)]]
         lines += [[row.what, *row.texts] for row in rows]
         parts += [f"**{heading}**", "\n".join(f"| {' | '.join(line)} |" for line in lines)]
-        parts.append("\n".join(f"- {row.what}: {row.note}" for row in rows if row.note))
+        parts.append("\n".join(_notes(rows)))
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _notes(rows: Sequence[Row]) -> list[str]:
+    """Each note once, with all that it is of."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        found.setdefault(row.note, []).append(row.what)
+    return [f"- {note}: {'; '.join(those)}" for note, those in found.items() if note]
 
 
 def comparisons_form(found: Sequence[Comparison]) -> pd.DataFrame:
     """The comparisons in long form, one row each.
 
     Columns: `axis value against stage parameter metric`, the axes that both sides share,
-    `mean_difference std n n_planned ci_low ci_high hedges_g g_ci_low g_ci_high test t p_value
-    p_holm n_tests note`.
+    `mean_difference std n n_against n_planned ci_low ci_high hedges_g g_ci_low g_ci_high test t
+    p_value p_holm n_tests note`. `n_against` is blank where values are paired.
     """
     shared = dict.fromkeys(axis for one in found for axis, _ in one.identity)
     rows = [
@@ -92,13 +121,14 @@ def comparisons_form(found: Sequence[Comparison]) -> pd.DataFrame:
             "mean_difference": one.test.mean,
             "std": one.test.std,
             "n": one.test.n,
+            "n_against": one.test.n_against,
             "n_planned": one.n_planned,
             "ci_low": one.test.interval[0],
             "ci_high": one.test.interval[1],
             "hedges_g": one.test.g,
             "g_ci_low": one.test.g_interval[0],
             "g_ci_high": one.test.g_interval[1],
-            "test": PAIRED_TEST,
+            "test": one.test.test,
             "t": one.test.t,
             "p_value": one.test.p_value,
             "p_holm": one.p_holm,
@@ -107,12 +137,13 @@ def comparisons_form(found: Sequence[Comparison]) -> pd.DataFrame:
         }
         for one in found
     ]
-    return pd.DataFrame(rows, columns=[*_LEADING, *shared, *_NUMBERS])
+    frame = pd.DataFrame(rows, columns=[*_LEADING, *shared, *_NUMBERS])
+    return frame.astype({"n_against": "Int64"})
 
 
 def _row(one: Comparison, names: CellNames) -> Row:
     test = one.test
-    spec = "+.2f" if one.quantity.metric == "test_accuracy" else "+.3g"
+    spec = "+.2f" if one.quantity.metric in schema.RESTS_ON_TEST_ACCURACY else "+.3g"
     g = number(test.g, "+.2f")
     g_interval = _interval(test.g_interval, "+.2f")
     return Row(
@@ -123,11 +154,28 @@ def _row(one: Comparison, names: CellNames) -> Row:
             g if g_interval == NOTHING else f"{g} ({g_interval})",
             probability_text(test.p_value),
             probability_text(one.p_holm),
-            f"{test.n}" if test.n == one.n_planned else f"{test.n} of {one.n_planned}",
+            _seeds(one),
+            test.test or NOTHING,
+        ),
+        values=(
+            *map(_known, (test.mean, test.interval[0], test.g, test.p_value, one.p_holm)),
+            one.n_tested,
+            None,
         ),
         runs=one.runs,
         note=one.note,
     )
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _seeds(one: Comparison) -> str:
+    n, against = one.n_tested, one.test.n_against
+    if against is not None:
+        return f"{n} and {against}"
+    return f"{n}" if n == one.n_planned else f"{n} of {one.n_planned}"
 
 
 def _interval(interval: Interval, spec: str) -> str:

@@ -1,24 +1,32 @@
-"""Two values of one setting, compared seed by seed where nothing else differs."""
+"""Two values of one setting, or two studies, compared seed by seed where nothing else differs."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from rfray.analysis import schema
 from rfray.analysis.chance import at_chance
+from rfray.analysis.mean_difference import MeanDifference, untested
 from rfray.analysis.multiplicity import holm
-from rfray.analysis.paired import PairedTest, paired_test
-from rfray.analysis.report_file import Quantity
+from rfray.analysis.paired import paired_test
+from rfray.analysis.report_file import Column, DifferenceColumn, Quantity, ReportSpec
 from rfray.analysis.samples import Measurements, Sample, difference, measure_seeds
 from rfray.analysis.slots import Identity, without
 from rfray.analysis.values import Scalar
+from rfray.analysis.welch import welch_test
 
-_NOT_COMPARED = ("dataset", "arch", *schema.TURNS)
-"""What the tables and the trend tests are about."""
+if TYPE_CHECKING:
+    from rfray.tracking import RunRecord
+
+_NOT_COMPARED = ("dataset", "arch", schema.STUDY, *schema.TURNS)
+"""What the tables, the trend tests and the differences between studies are about."""
 
 BOTH_AT_CHANCE = "both are at chance level"
+ONE_VALUE = "one value each, nothing to test"
+SAME_RUNS = "the same runs stand on both sides, so there is no difference"
 
 
 @dataclass(frozen=True)
@@ -31,9 +39,10 @@ class Comparison:
         against: The value that it is compared with, the study's first.
         quantity: What was measured.
         identity: What both share.
-        test: The paired test of value minus against.
+        test: The test of value minus against.
         n_planned: How many seeds it should be over.
         runs: Ids of the runs that were measured.
+        same: Seeds whose runs are the same on both sides, and so not tested.
         p_holm: The p-value adjusted for the number of comparisons; NaN where nothing was tested.
         n_tests: How many comparisons there are.
     """
@@ -43,17 +52,29 @@ class Comparison:
     against: Scalar
     quantity: Quantity
     identity: Identity
-    test: PairedTest
+    test: MeanDifference
     n_planned: int
     runs: tuple[str, ...]
+    same: tuple[int | None, ...] = ()
     p_holm: float = math.nan
     n_tests: int = 0
 
     @property
     def note(self) -> str:
-        """Why nothing was tested, or how many seeds are missing; empty if nothing is to say."""
-        short = f"{self.test.n} of {self.n_planned} seeds" if self.test.n < self.n_planned else ""
-        return self.test.reason or short
+        """Why nothing was tested, or which seeds are missing or not tested; empty if none is."""
+        if self.test.reason:
+            return self.test.reason
+        notes = []
+        if self.same:
+            notes.append(f"the same runs at seed {', '.join(map(str, self.same))}: not tested")
+        if self.test.n_against is None and self.n_tested < self.n_planned:
+            notes.append(f"{self.n_tested} of {self.n_planned} seeds")
+        return "; ".join(notes)
+
+    @property
+    def n_tested(self) -> int:
+        """Seeds that both sides have, whether or not their runs are the same."""
+        return self.test.n + (0 if self.test.reason == SAME_RUNS else len(self.same))
 
 
 def comparisons(study: Measurements) -> list[Comparison]:
@@ -64,7 +85,20 @@ def comparisons(study: Measurements) -> list[Comparison]:
     never compared.
     """
     axes = (axis for axis in study.frame.axes if axis not in _NOT_COMPARED)
-    found = [comparison for axis in axes for comparison in _over(axis, study)]
+    stages = {stage: [schema.HEADLINES[stage]] for stage in schema.HEADLINES if _has_seeds(stage)}
+    return _corrected([one for axis in axes for one in _over(axis, stages, study)])
+
+
+def differences(study: Measurements, layout: ReportSpec) -> list[Comparison]:
+    """Each study's difference from the first one, as one family of tests; none of one alone.
+
+    Compared is, wherever two studies have a stage on the same cell, its headline metric and each
+    metric of it that a table of the report shows.
+    """
+    return _corrected(list(_over(schema.STUDY, _metrics(layout), study)))
+
+
+def _corrected(found: Sequence[Comparison]) -> list[Comparison]:
     adjusted = holm([comparison.test.p_value for comparison in found])
     n_tests = sum(not math.isnan(p_value) for p_value in adjusted)
     return [
@@ -73,55 +107,130 @@ def comparisons(study: Measurements) -> list[Comparison]:
     ]
 
 
-def _over(axis: str, study: Measurements) -> Iterable[Comparison]:
+def _metrics(layout: ReportSpec) -> dict[str, list[str]]:
+    """What to compare of each stage: its headline first, then what the tables show of it."""
+    stages = {stage: metric for stage, metric in schema.HEADLINES.items() if _is_result(stage)}
+    found = {stage: {metric: None} for stage, metric in stages.items()}
+    for quantity in (one for table in layout.tables for one in _quantities(table.columns)):
+        if _is_result(quantity.stage):
+            found.setdefault(quantity.stage, {})[quantity.metric] = None
+    return {stage: list(metrics) for stage, metrics in found.items()}
+
+
+def _quantities(columns: Iterable[Column]) -> Iterable[Quantity]:
+    """What columns measure, one value a run; of differences, what the runs log of them."""
+    for column in columns:
+        if isinstance(column, DifferenceColumn):
+            yield from () if column.equals is None else (column.equals,)
+        elif column.over != "draws":
+            yield column
+
+
+def _over(
+    axis: str, stages: Mapping[str, Sequence[str]], study: Measurements
+) -> Iterable[Comparison]:
+    """The values of an axis against its first, of some metrics of each stage."""
     against, *others = study.frame.document.axes.get(axis, (None,))
     if against is None:
         return
     for value in others:
         for stage, parameter, identity in study.places:
-            if dict(identity).get(axis) == value and _compared(stage):
-                base = tuple((name, against if name == axis else v) for name, v in identity)
-                if (stage, parameter, base) in study.places:
-                    quantity = _headline(stage, parameter)
-                    yield _comparison(axis, quantity, (identity, base), study)
+            if dict(identity).get(axis) != value:
+                continue
+            base = tuple((name, against if name == axis else v) for name, v in identity)
+            if (stage, parameter, base) in study.places:
+                for place, metric in enumerate(stages.get(stage, ())):
+                    quantity = _quantity(stage, parameter, metric)
+                    found = _comparison(axis, quantity, (identity, base), study)
+                    # What no run measured, or one and the same did, is told once a stage.
+                    if place == 0 or (found.runs and found.test.reason != SAME_RUNS):
+                        yield found
 
 
 def _comparison(
     axis: str, quantity: Quantity, cells: tuple[Identity, Identity], study: Measurements
 ) -> Comparison:
     value, against = (measure_seeds(quantity, one, study) for one in cells)
-    sample = difference(value, against, None)
-    reason = BOTH_AT_CHANCE if _at_chance(quantity, cells[0], (value, against), study) else ""
+    reason = BOTH_AT_CHANCE if _at_chance(quantity, cells, study) else ""
+    test, same = _tested(value, against, reason)
+    records = [*value.records, *against.records]
+    if test.n_against is None:
+        records = difference(value, against, None).records
     return Comparison(
         axis=axis,
         value=dict(cells[0])[axis],
         against=dict(cells[1])[axis],
         quantity=quantity,
         identity=without(cells[0], axis),
-        test=paired_test(list(sample.values.values()), reason),
-        n_planned=sample.n_planned,
-        runs=tuple(dict.fromkeys(record.run_id for record in sample.records)),
+        test=test,
+        n_planned=_planned_in_both(quantity, cells, study)
+        or max(value.n_planned, against.n_planned),
+        runs=tuple(dict.fromkeys(record.run_id for record in records)),
+        same=same,
     )
 
 
-def _at_chance(
-    quantity: Quantity, identity: Identity, sides: Sequence[Sample], study: Measurements
-) -> bool:
-    """Whether both sides are accuracies of networks that do no better than guessing."""
-    images = study.frame.document.datasets.get(str(dict(identity).get("dataset")))
-    return quantity.metric == "test_accuracy" and all(
-        at_chance(side.values.values(), images) for side in sides
+def _planned_in_both(
+    quantity: Quantity, cells: tuple[Identity, Identity], study: Measurements
+) -> int:
+    """How many seeds both sides have in their plans."""
+    place = (quantity.stage, quantity.parameter)
+    value, against = ({slot.seed for slot in study.places[(*place, one)]} for one in cells)
+    return len(value & against)
+
+
+def _tested(
+    value: Sample, against: Sample, reason: str
+) -> tuple[MeanDifference, tuple[int | None, ...]]:
+    """Value minus against, and the seeds at which both are the same runs.
+
+    Paired by seed; where no seed is common, two independent samples. A run is never tested against
+    itself: that it does not differ is known.
+    """
+    if value.values and against.values and value.values.keys().isdisjoint(against.values):
+        return welch_test(list(value.values.values()), list(against.values.values()), reason), ()
+    pairs = difference(value, against, None).values
+    same = tuple(seed for seed in pairs if _are_same(value.runs[seed], against.runs[seed]))
+    others = [gap for seed, gap in pairs.items() if seed not in same]
+    if same and not others:
+        return untested(SAME_RUNS, len(same), 0.0), same
+    reason = reason or (ONE_VALUE if set(pairs) == {None} else "")
+    return paired_test(others, reason), same
+
+
+def _are_same(some: Sequence[RunRecord], others: Sequence[RunRecord]) -> bool:
+    """Whether runs are the same work: one run, or two of one key, of which one was taken over."""
+    return {_work(record) for record in some} == {_work(record) for record in others}
+
+
+def _work(record: RunRecord) -> str:
+    return record.tags.get(schema.KEY_TAG) or record.run_id
+
+
+def _at_chance(quantity: Quantity, cells: Sequence[Identity], study: Measurements) -> bool:
+    """Whether both sides rest on accuracies of networks that do no better than guessing."""
+    if quantity.metric not in schema.RESTS_ON_TEST_ACCURACY:
+        return False
+    accuracy = _quantity(quantity.stage, quantity.parameter, "test_accuracy")
+    images = study.frame.document.datasets.get(str(dict(cells[0]).get("dataset")))
+    return all(
+        at_chance(measure_seeds(accuracy, one, study).values.values(), images) for one in cells
     )
 
 
-def _compared(stage: str) -> bool:
-    return stage in schema.HEADLINES and schema.applies(schema.SEED, stage)
+def _is_result(stage: str) -> bool:
+    """Whether a stage measures networks, rather than choose their settings."""
+    return stage not in schema.OF_A_SEARCH
 
 
-def _headline(stage: str, parameter: Scalar | None) -> Quantity:
+def _has_seeds(stage: str) -> bool:
+    return schema.applies(schema.SEED, stage)
+
+
+def _quantity(stage: str, parameter: Scalar | None, metric: str) -> Quantity:
     own = schema.OWN_PARAMETER.get(stage)
-    stated = {} if own is None else {own: parameter}
-    return Quantity.model_validate({"stage": stage, "metric": schema.HEADLINES[stage], **stated})
+    stated = {own: parameter} if own in Quantity.model_fields else {}
+    return Quantity.model_validate({"stage": stage, "metric": metric, **stated})
 
 
 def by_setting(found: Sequence[Comparison]) -> dict[tuple[str, Scalar, Scalar], list[Comparison]]:

@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rfray.analysis import schema
+from rfray.analysis.comparison_report import (
+    comparisons_markdown,
+    differences_explained,
+    explained,
+)
 from rfray.analysis.comparisons import Comparison
 from rfray.analysis.expected import Expected, Gap
 from rfray.analysis.figures import DrawnFigure
 from rfray.analysis.frame import StudyFrame, not_finite
 from rfray.analysis.screening import LeftOut
 from rfray.analysis.search_report import Chosen
+from rfray.analysis.several import Apart
 from rfray.analysis.tables import NotInStudy, Table
 
 
@@ -28,6 +35,8 @@ class Contents:
         gaps: Everything that is missing, by name and reason.
         comparisons: Values of settings, compared seed by seed.
         searches: What each search chose.
+        differences: Each study against the first, where there are several.
+        apart: What the studies fix to different values.
     """
 
     title: str
@@ -39,6 +48,31 @@ class Contents:
     gaps: Sequence[Gap]
     comparisons: Sequence[Comparison]
     searches: Sequence[Chosen] = ()
+    differences: Sequence[Comparison] = ()
+    apart: Sequence[Apart] = ()
+
+    def expected_of(self, study: StudyFrame) -> Expected:
+        """The slots of one of the frame's studies."""
+        if not self.frame.parts:
+            return self.expected
+        planned, beyond = (
+            tuple(slot for slot in slots if dict(slot.identity).get(schema.STUDY) == study.study)
+            for slots in (self.expected.planned, self.expected.beyond)
+        )
+        return Expected(planned, beyond)
+
+    @property
+    def differences_markdown(self) -> str:
+        """The differences between the studies for a reader; empty if there are none."""
+        found = self.differences
+        caption = differences_explained(found, self.apart) if found else ""
+        return comparisons_markdown(found, self.frame.names, caption) if found else ""
+
+    @property
+    def comparisons_markdown(self) -> str:
+        """The comparisons of settings for a reader; empty if there are none."""
+        found = self.comparisons
+        return comparisons_markdown(found, self.frame.names, explained(found)) if found else ""
 
 
 def odd_values(frame: StudyFrame) -> list[str]:

@@ -43,6 +43,7 @@ class StudyDocument:
         datasets: What accuracies on each data set are measured on, as far as that is recorded.
         turned: Where the study turns knobs, the knob and the strength that runs record, by data
             set, network, the knob that the study names and what it asks of it.
+        left_out: By network that could not be read, the stages that the study leaves out for it.
     """
 
     axes: Mapping[str, tuple[Scalar, ...]]
@@ -53,6 +54,18 @@ class StudyDocument:
     validation: Amount | None = None
     datasets: Mapping[str, TestImages] = field(default_factory=dict)
     turned: Mapping[Turn, Turned] = field(default_factory=dict)
+    left_out: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+    def leaves_out(self, stage: str, choices: Mapping[str, Scalar]) -> bool:
+        """Whether a stage is left out where the axes have these values."""
+        return stage in self.left_out.get(str(choices.get("arch")), ())
+
+    def measures(self, metric: str, choices: Mapping[str, Scalar]) -> bool:
+        """Whether runs report a metric where the axes have these values.
+
+        Some metrics follow from the layers of a network, which are not known of every one.
+        """
+        return metric not in schema.OF_LAYERS or choices.get("arch") not in self.left_out
 
     @cached_property
     def size_axis(self) -> str:
@@ -167,6 +180,7 @@ def parse_document(document: Mapping[str, Any], seen: Iterable[str]) -> StudyDoc
             parameters["sample"] = tuple(range(_planned_samples(stages["search"])))
         validation = _validation(document)
         turned = _turned(document.get("turned", {}))
+        left_out = {arch: frozenset(names) for arch, names in document.get("left_out", {}).items()}
         datasets = {
             name: TestImages(int(facts["classes"]), int(facts["test_images"]))
             for name, facts in document.get("datasets", {}).items()
@@ -185,6 +199,7 @@ def parse_document(document: Mapping[str, Any], seen: Iterable[str]) -> StudyDoc
         validation=validation,
         datasets=datasets,
         turned=turned,
+        left_out=left_out,
     )
 
 

@@ -156,6 +156,8 @@ def _seeds_by_identity(
     found: dict[Identity, dict[int, None]] = {}
     for point, values in product(frame.document.points, product(*choices)):
         whole = {**point, **dict(zip(unplanned, values, strict=True))}
+        if frame.document.leaves_out(stage, whole):
+            continue
         seeds = found.setdefault(tuple((axis, whole[axis]) for axis in axes), {})
         if schema.SEED in whole:
             seeds[int(whole[schema.SEED])] = None

@@ -61,6 +61,8 @@ class StudyFrame:
         left_out: One row a run that does not count: `name stage kind reason status started run_id`.
         kept: The run that fills each slot.
         dropped: The runs behind `left_out`.
+        parts: The studies that stand side by side in it, each as a frame of its own, where it is of
+            several; none where it is of one.
     """
 
     study: str
@@ -72,6 +74,18 @@ class StudyFrame:
     left_out: pd.DataFrame
     kept: Mapping[Slot, RunRecord]
     dropped: tuple[LeftOut, ...]
+    parts: tuple[StudyFrame, ...] = ()
+
+    @property
+    def studies(self) -> tuple[StudyFrame, ...]:
+        """The frame of each study: itself where there is one alone."""
+        return self.parts or (self,)
+
+    @cached_property
+    def run_ids(self) -> frozenset[str]:
+        """All its runs, those included that do not count."""
+        records = (*self.kept.values(), *(entry.record for entry in self.dropped))
+        return frozenset(record.run_id for record in records)
 
     @cached_property
     def names(self) -> CellNames:
@@ -137,25 +151,66 @@ class StudyFrame:
         return {identity: frozenset(found) for identity, found in fields.items()}
 
 
+@dataclass(frozen=True)
+class StudyRuns:
+    """A study as it lies in the store, before it is told which of its runs count.
+
+    Attributes:
+        study: Its name.
+        experiment_id: Its experiment.
+        document: What was planned, stated by the driver or inferred from the runs.
+        records: All its runs.
+    """
+
+    study: str
+    experiment_id: str
+    document: StudyDocument
+    records: tuple[RunRecord, ...]
+
+
 def read_frame(ledger: Ledger, study: str) -> StudyFrame:
     """Reads a study's runs; no request a run, so that thousands take seconds.
 
     Raises:
         UserError: If the store holds no such study, or its document is not of the public form.
     """
-    records = list(ledger.runs(study))
+    found = read_runs(ledger, study)
+    axes = identity_axes(found.document, found.records)
+    return frame_of(found, found.document, axes, ledger.tracking_uri)
+
+
+def read_runs(ledger: Ledger, study: str) -> StudyRuns:
+    """Reads a study's runs and its plan.
+
+    Raises:
+        UserError: If the store holds no such study, or its document is not of the public form.
+    """
+    records = tuple(ledger.runs(study))
     stated = ledger.study_document(study)
     seen = {record.tags[schema.STAGE_TAG] for record in records if schema.STAGE_TAG in record.tags}
     document = infer_document(records) if stated is None else parse_document(stated, seen)
-    axes = identity_axes(document, records)
-    screening = screen(records, document, axes)
+    return StudyRuns(study, ledger.experiment_id(study), document, records)
+
+
+def frame_of(
+    found: StudyRuns, document: StudyDocument, axes: tuple[str, ...], tracking_uri: str
+) -> StudyFrame:
+    """The frame of a study's runs.
+
+    Args:
+        found: The runs, with the plan that says which of them count.
+        document: The plan on the frame's axes.
+        axes: The axes that tell rows apart.
+        tracking_uri: The store.
+    """
+    screening = screen(found.records, found.document, axes)
     return StudyFrame(
-        study=study,
-        tracking_uri=ledger.tracking_uri,
-        experiment_id=ledger.experiment_id(study),
+        study=found.study,
+        tracking_uri=tracking_uri,
+        experiment_id=found.experiment_id,
         document=document,
         axes=axes,
-        rows=_rows(study, axes, screening.kept),
+        rows=_rows(found.study, axes, screening.kept),
         left_out=_left_out(screening.left_out),
         kept=screening.kept,
         dropped=screening.left_out,

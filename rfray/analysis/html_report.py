@@ -7,13 +7,19 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from functools import partial
+from hashlib import sha256
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from rfray import __version__
-from rfray.analysis.comparison_report import COLUMNS, explained, rows_by_setting
+from rfray.analysis.comparison_report import (
+    COLUMNS,
+    differences_explained,
+    explained,
+    rows_by_setting,
+)
 from rfray.analysis.contents import Contents, beyond_plan, odd_values, why
 from rfray.analysis.entries import Entry
 from rfray.analysis.expected import progress
@@ -39,6 +45,7 @@ from rfray.analysis.search_report import EXPLAINED, headings, texts
 from rfray.analysis.tables import Table
 from rfray.analysis.values import show
 
+_TEMPLATES = PackageLoader("rfray.analysis")
 _CODE = re.compile(r"`([^`]*)`")
 
 
@@ -47,11 +54,11 @@ def html_text(contents: Contents, pictures: Mapping[str, bytes]) -> str:
 
     Args:
         contents: What it tells.
-        pictures: PNG of each figure, by the figure's id.
+        pictures: SVG of each figure, by the figure's id.
     """
     frame = contents.frame
     environment = Environment(
-        loader=PackageLoader("rfray.analysis"),
+        loader=_TEMPLATES,
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -59,17 +66,18 @@ def html_text(contents: Contents, pictures: Mapping[str, bytes]) -> str:
     )
     environment.filters["code"] = _with_code
     environment.globals["link"] = partial(runs_link, frame)
+    script = _TEMPLATES.get_source(environment, "report.js")[0]
     return environment.get_template("report.html").render(
+        script=Markup(script),  # noqa: S704 the package's own
+        script_digest=f"sha256-{base64.b64encode(sha256(script.encode()).digest()).decode()}",
+        runs=_runs(frame),
         title=contents.title,
         study=frame.study,
         version=__version__,
         ui=ui_address(frame.tracking_uri),
         ui_command=ui_command(frame.tracking_uri),
         served=frame.tracking_uri.startswith(("http://", "https://")),
-        facts=facts(frame),
-        axes=[(axis, ", ".join(map(show, values))) for axis, values in frame.document.axes.items()],
-        stages=list(_stages(frame)),
-        progress=progress(frame, contents.expected),
+        studies=[_study(one, contents) for one in frame.studies],
         tables=[_table(table) for table in contents.tables],
         searches=[
             (frame.names.cell(one.identity), texts(one, contents.searches), one.run, one.note)
@@ -77,9 +85,8 @@ def html_text(contents: Contents, pictures: Mapping[str, bytes]) -> str:
         ],
         searched=headings(contents.searches),
         chosen=EXPLAINED,
-        comparisons=rows_by_setting(contents.comparisons, frame.names),
-        compared=COLUMNS,
-        explained=explained(contents.comparisons) if contents.comparisons else "",
+        compared=[section for section in _compared(contents) if section["tables"]],
+        comparison_columns=COLUMNS,
         figures=[_figure(figure, pictures[figure.id]) for figure in contents.figures],
         gaps=contents.gaps,
         odd=odd_values(frame),
@@ -92,6 +99,52 @@ def html_text(contents: Contents, pictures: Mapping[str, bytes]) -> str:
 def _with_code(text: str) -> Markup:
     """Escaped text in which `backticks` have become code."""
     return Markup(_CODE.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704 escaped above
+
+
+def _runs(frame: StudyFrame) -> dict[str, Any]:
+    """The names of all runs that the page links to, for what shows those behind a number."""
+    return {
+        "address": ui_address(frame.tracking_uri),
+        "studies": [
+            {"name": one.study, "experiment": one.experiment_id, "runs": _run_names(one)}
+            for one in frame.studies
+        ],
+    }
+
+
+def _run_names(one: StudyFrame) -> dict[str, str]:
+    records = (*one.kept.values(), *(entry.record for entry in one.dropped))
+    return {record.run_id: record.name for record in records}
+
+
+def _study(one: StudyFrame, contents: Contents) -> dict[str, Any]:
+    return {
+        "name": one.study,
+        "facts": facts(one),
+        "axes": [(axis, ", ".join(map(show, v))) for axis, v in one.document.axes.items()],
+        "stages": list(_stages(one)),
+        "progress": progress(one, contents.expected_of(one)),
+    }
+
+
+def _compared(contents: Contents) -> Iterable[dict[str, Any]]:
+    """The two kinds of comparisons: of studies, and of the values of settings."""
+    names, apart = contents.frame.names, contents.apart
+    for found, id_, title, explanation in (
+        (
+            contents.differences,
+            "differences",
+            "Differences between the studies",
+            partial(differences_explained, apart=apart),
+        ),
+        (contents.comparisons, "comparisons", "Comparisons of settings", explained),
+    ):
+        yield {
+            "id": id_,
+            "title": title,
+            "explained": explanation(found) if found else "",
+            "tables": rows_by_setting(found, names),
+        }
 
 
 def _stages(frame: StudyFrame) -> Iterable[tuple[str, str]]:
@@ -144,6 +197,7 @@ def _entry(entry: Entry, sources: Iterable[str]) -> dict[str, Any]:
     return {
         "title": entry.column.title,
         "text": cell_text(entry),
+        "value": None if math.isnan(entry.summary.mean) else entry.summary.mean,
         "runs": list(dict.fromkeys(run for runs in entry.runs.values() for run in runs)),
         "interval": "" if math.isnan(entry.summary.ci_low) else interval_text(entry),
         "sampling_error": "" if entry.test_images is None else sampling_error_text(entry),
@@ -170,7 +224,7 @@ def _figure(figure: DrawnFigure, picture: bytes) -> dict[str, Any]:
     return {
         "id": figure.id,
         "title": figure.title,
-        "source": f"data:image/png;base64,{base64.b64encode(picture).decode()}",
+        "source": f"data:image/svg+xml;base64,{base64.b64encode(picture).decode()}",
         "width": round(float(width) * 96),
         "height": round(float(height) * 96),
         "gaps": len(figure.gaps),

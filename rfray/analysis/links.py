@@ -34,11 +34,11 @@ def ui_command(tracking_uri: str) -> str:
 
 
 def runs_link(frame: StudyFrame, run_ids: Sequence[str]) -> str:
-    """The page of one run, or the comparison of several."""
-    base, experiment = ui_address(frame.tracking_uri), frame.experiment_id
+    """The page of one run, or the comparison of several, of one study or of several."""
+    base = ui_address(frame.tracking_uri)
+    held = [one.experiment_id for one in frame.studies if not one.run_ids.isdisjoint(run_ids)]
+    found = held or [frame.experiment_id]
     if len(run_ids) == 1:
-        return f"{base}/#/experiments/{experiment}/runs/{run_ids[0]}"
-    runs, experiments = (
-        quote(json.dumps(ids, separators=(",", ":"))) for ids in (run_ids, [experiment])
-    )
+        return f"{base}/#/experiments/{found[0]}/runs/{run_ids[0]}"
+    runs, experiments = (quote(json.dumps(ids, separators=(",", ":"))) for ids in (run_ids, found))
     return f"{base}/#/compare-runs?runs={runs}&experiments={experiments}"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import gammaln, nctdtrinc
 from scipy.stats import ttest_1samp
 
+from rfray.analysis.mean_difference import Interval, MeanDifference, untested
 from rfray.analysis.statistics import FEWEST_FOR_INTERVAL
 
 PAIRED_TEST = "paired t"
@@ -23,39 +23,8 @@ _LARGEST_T = 1000.0
 """Beyond it the differences hardly scatter, their size in standard deviations says nothing, and the
 search for its interval takes for ever."""
 
-Interval = tuple[float, float]
 
-
-@dataclass(frozen=True)
-class PairedTest:
-    """A two-sided paired t-test, and how large the difference is.
-
-    Attributes:
-        n: Number of pairs.
-        mean: Mean difference; NaN without a pair.
-        std: Standard deviation of the differences, n − 1; NaN under two pairs.
-        interval: 95 % interval of the mean difference by Student's t; NaN where nothing was tested.
-        g: The mean difference in standard deviations of the differences, without its bias in small
-            samples: Hedges' g; NaN where nothing was tested.
-        g_interval: Its 95 % interval.
-        t: The statistic; NaN where nothing was tested.
-        p_value: Probability of such a difference or a larger one, either way, if there were none;
-            NaN where nothing was tested.
-        reason: Why nothing was tested; empty where something was.
-    """
-
-    n: int
-    mean: float
-    std: float
-    interval: Interval
-    g: float
-    g_interval: Interval
-    t: float
-    p_value: float
-    reason: str
-
-
-def paired_test(differences: Sequence[float], reason: str = "") -> PairedTest:
+def paired_test(differences: Sequence[float], reason: str = "") -> MeanDifference:
     """Tests whether the mean of paired differences is zero.
 
     The pairs are taken as independent and their differences as normally distributed, which so few
@@ -71,13 +40,14 @@ def paired_test(differences: Sequence[float], reason: str = "") -> PairedTest:
     std = float(sample.std(ddof=1)) if n > 1 else math.nan
     reason = reason or _untestable(sample)
     if reason:
-        none = (math.nan, math.nan)
-        return PairedTest(n, mean, std, none, math.nan, none, math.nan, math.nan, reason)
+        return untested(reason, n, mean, std)
     result = ttest_1samp(sample, 0.0)
     low, high = result.confidence_interval(0.95)
     t = float(result.statistic)
-    return PairedTest(
+    return MeanDifference(
+        test=PAIRED_TEST,
         n=n,
+        n_against=None,
         mean=mean,
         std=std,
         interval=(float(low), float(high)),

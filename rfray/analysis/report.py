@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from rfray.analysis.block_trends import check_trends
-from rfray.analysis.comparison_report import comparisons_form, comparisons_markdown
-from rfray.analysis.comparisons import comparisons
+from rfray.analysis.comparison_report import comparisons_form
+from rfray.analysis.comparisons import comparisons, differences
 from rfray.analysis.contents import Contents
-from rfray.analysis.expected import Gap, Progress, expected_slots, missing, progress
+from rfray.analysis.expected import Gap, Progress, missing, progress
 from rfray.analysis.figures import DrawnFigure, draw_figures
 from rfray.analysis.figures.panels import StudyFiles
 from rfray.analysis.figures.style import rendered
@@ -30,6 +30,12 @@ from rfray.analysis.search_report import (
     searches_form,
     searches_markdown,
     with_search_figure,
+)
+from rfray.analysis.several import (
+    expected_of_all,
+    read_studies,
+    settings_apart,
+    studies_together,
 )
 from rfray.analysis.summary import summary_text
 from rfray.analysis.tables import NotInStudy, Table, build_tables
@@ -104,12 +110,32 @@ def analyze(ledger: Ledger, study: str, report: Report, out: Path) -> Analysis:
         UserError: If the study is unknown or has no finished run, the report names what does not
             exist, or the folder cannot be written.
     """
+    return _analyze(ledger, finished(read_frame(ledger, study)), report, out)
+
+
+def compare(ledger: Ledger, studies: Sequence[str], report: Report, out: Path) -> Analysis:
+    """Writes a report on several studies of one store, side by side, with their differences.
+
+    Args:
+        ledger: The tracking store.
+        studies: Their names; the others are compared with the first.
+        report: The report.
+        out: Folder, as of `analyze`.
+
+    Raises:
+        UserError: As `analyze`, and if a study is named twice or two have nothing in common.
+    """
+    layout = studies_together(report.layout)
+    frame = read_studies(ledger, studies)
+    return _analyze(ledger, frame, replace(report, layout=layout), out)
+
+
+def _analyze(ledger: Ledger, frame: StudyFrame, report: Report, out: Path) -> Analysis:
     layout = report.layout
-    frame = finished(read_frame(ledger, study))
     check_names(layout, report.path, frame.axes, _metrics(frame))
     check_trends(layout, report.path, frame.document.axes)
     layout = with_search_figure(layout, frame)
-    expected = expected_slots(frame)
+    expected = expected_of_all(frame)
     measurements = Measurements(frame, expected, read_histories(ledger, frame, layout))
     tables, absent = build_tables(layout, measurements, report.published)
     figures, undrawn = _figures(layout, StudyFiles(ledger, frame, expected))
@@ -127,6 +153,8 @@ def analyze(ledger: Ledger, study: str, report: Report, out: Path) -> Analysis:
         gaps,
         compared,
         searches(frame, expected),
+        differences(measurements, layout) if frame.parts else (),
+        settings_apart(frame) if frame.parts else (),
     )
     pictures = {figure.id: rendered(figure.figure) for figure in figures}
     files = {
@@ -140,11 +168,11 @@ def analyze(ledger: Ledger, study: str, report: Report, out: Path) -> Analysis:
         },
         "summary.md": summary_text(contents).encode(),
         "report.html": html_text(
-            contents, {name: picture["png"] for name, picture in pictures.items()}
+            contents, {name: picture["svg"] for name, picture in pictures.items()}
         ).encode(),
     }
     return Analysis(
-        study=study,
+        study=frame.study,
         out=out,
         written=tuple(write_all(out, files)),
         progress=tuple(progress(frame, expected)),
@@ -168,13 +196,16 @@ def _table_files(tables: Sequence[Table]) -> dict[str, bytes]:
 
 
 def _comparison_files(contents: Contents) -> dict[str, bytes]:
-    found = contents.comparisons
-    if not found:
-        return {}
-    return {
-        "tables/comparisons.csv": csv_text(comparisons_form(found)).encode(),
-        "tables/comparisons.md": comparisons_markdown(found, contents.frame.names).encode(),
+    tables = {
+        "comparisons": (contents.comparisons, contents.comparisons_markdown),
+        "differences": (contents.differences, contents.differences_markdown),
     }
+    files: dict[str, bytes] = {}
+    for name, (found, text) in tables.items():
+        if found:
+            files[f"tables/{name}.csv"] = csv_text(comparisons_form(found)).encode()
+            files[f"tables/{name}.md"] = text.encode()
+    return files
 
 
 def _search_files(contents: Contents) -> dict[str, bytes]:

@@ -175,7 +175,7 @@ class _Selected(_Model):
         return {axis: tuple(typed(axis, v) for v in values) for axis, values in where.items()}
 
 
-_WRITTEN_BESIDE = ("trends", "comparisons", "search")
+_WRITTEN_BESIDE = ("trends", "comparisons", "differences", "search")
 """Names of files that stand beside those of the tables."""
 
 

@@ -113,6 +113,8 @@ def measure_seeds(quantity: Quantity, identity: Identity, study: Measurements) -
     slots = study.places.get(
         (quantity.stage, quantity.parameter, applying(identity, quantity.stage)), ()
     )
+    if not study.frame.document.measures(quantity.metric, dict(identity)):
+        slots = ()
     for slot in slots:
         record = study.frame.kept.get(slot)
         flaw = _flaw(slot, record, quantity.metric, study)

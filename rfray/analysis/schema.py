@@ -32,6 +32,9 @@ name: what was asked for is not always what was reached."""
 TURNS = (ASKED_FIELD, "strength", "kernel_size")
 """Axes along which a study changes the receptive field; one of them counts."""
 
+STUDY = "study"
+"""The axis of the studies, where several stand side by side."""
+
 OF_A_SEARCH = ("sample", "search")
 """Stages that choose settings of training."""
 
@@ -80,6 +83,15 @@ NEEDS: Mapping[str, str] = MappingProxyType(
     }
 )
 """The stage on the same cell whose result a stage works on."""
+
+OF_LAYERS = frozenset(
+    {
+        "live_sparsity",
+        "activation_variance_ratio_pruned",
+        "activation_variance_ratio_repaired",
+    }
+)
+"""Metrics that a network which cannot be read has none of."""
 
 READS: Mapping[str, frozenset[str]] = MappingProxyType(
     {

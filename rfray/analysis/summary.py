@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from rfray.analysis.comparison_report import comparisons_markdown
 from rfray.analysis.contents import Contents, beyond_plan, odd_values, why
 from rfray.analysis.expected import Progress, progress
 from rfray.analysis.figures import DrawnFigure
@@ -20,11 +19,11 @@ def summary_text(contents: Contents) -> str:
     frame = contents.frame
     parts = [
         f"# {contents.title}",
-        _study(frame),
-        _progress_table(progress(frame, contents.expected)),
+        *(part for one in frame.studies for part in _study(one, contents)),
         _section("Tables", [_table(table) for table in contents.tables]),
         _section("Searches", _searches(contents)),
-        _section("Comparisons of settings", _comparisons(contents)),
+        _section("Differences between the studies", _text(contents.differences_markdown)),
+        _section("Comparisons of settings", _text(contents.comparisons_markdown)),
         _section("Figures", [_figure(figure) for figure in contents.figures]),
         _list("Missing", [str(gap) for gap in contents.gaps]),
         _list("Values that are no number", odd_values(frame)),
@@ -35,8 +34,11 @@ def summary_text(contents: Contents) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _study(frame: StudyFrame) -> str:
-    return "\n".join(f"- {what}: {value}" for what, value in facts(frame))
+def _study(one: StudyFrame, contents: Contents) -> list[str]:
+    """Where one study's numbers come from and how far it is; its name where there are several."""
+    heading = [f"## {one.study}"] if contents.frame.parts else []
+    told = "\n".join(f"- {what}: {value}" for what, value in facts(one))
+    return [*heading, told, _progress_table(progress(one, contents.expected_of(one)))]
 
 
 def _progress_table(stages: Iterable[Progress]) -> str:
@@ -67,9 +69,8 @@ def _searches(contents: Contents) -> list[str]:
     return [searches_markdown(found, contents.frame.names).rstrip()] if found else []
 
 
-def _comparisons(contents: Contents) -> list[str]:
-    found = contents.comparisons
-    return [comparisons_markdown(found, contents.frame.names).rstrip()] if found else []
+def _text(markdown: str) -> list[str]:
+    return [markdown.rstrip()] if markdown else []
 
 
 def _figure(figure: DrawnFigure) -> str:

@@ -12,7 +12,7 @@ from rfray.analysis.chance import TestImages, at_chance
 from rfray.analysis.entries import Entry
 from rfray.analysis.expected import Gap
 from rfray.analysis.frame import StudyFrame
-from rfray.analysis.published import Published
+from rfray.analysis.published import Published, PublishedValue
 from rfray.analysis.report_file import (
     Column,
     DifferenceColumn,
@@ -195,7 +195,7 @@ def _entry(
         column=column,
         summary=summarize(list(sample.values.values()), bounds),
         n_planned=sample.n_planned,
-        published={} if quantity is None else published.beside(quantity, identity, settings),
+        published=_published(quantity, identity, settings, published),
         flaws=tuple(flaws),
         values=sample.values,
         runs={
@@ -206,6 +206,17 @@ def _entry(
         colour_of=frame.document.stand_in(identity),
         map_size=_map_size(settings),
     )
+
+
+def _published(
+    quantity: Quantity | None,
+    identity: Identity,
+    settings: Sequence[Mapping[str, str]],
+    published: Published,
+) -> dict[str, PublishedValue]:
+    """The published values beside a number; which of several studies it is of does not matter."""
+    cell = without(identity, schema.STUDY)
+    return {} if quantity is None else published.beside(quantity, cell, settings)
 
 
 def _map_size(settings: Iterable[Mapping[str, str]]) -> int | None:

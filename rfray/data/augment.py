@@ -95,6 +95,10 @@ class Crops:
         parts = (part.split(size) for part in self._parts())
         return [Crops(*batch) for batch in zip(*parts, strict=True)]
 
+    def within(self, part: slice) -> Crops:
+        """The crops of some images that follow one another."""
+        return Crops(*(one[part] for one in self._parts()))
+
     def _parts(self) -> tuple[Tensor, ...]:
         return self.top, self.left, self.height, self.width, self.flip
 

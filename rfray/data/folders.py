@@ -52,14 +52,28 @@ def prepared_notes(path: Path) -> dict[str, str] | None:
         return None
 
 
+class _Used:
+    """The folder that `use_data_root` last chose, and what RFRAY_DATA said before it."""
+
+    root: str | None = None
+    before: str | None = None
+
+
 def use_data_root(root: str | None) -> None:
-    """Make `root` the data folder of this process and of those that it starts; None changes none.
+    """Make `root` the data folder of this process and of those that it starts.
 
     Args:
         root: A folder; `~` is the user's home, and a relative path starts at the working directory.
+            None leaves it to RFRAY_DATA, as it is but for what another study had chosen here.
     """
-    if root is not None:
-        os.environ[DATA_VARIABLE] = str(Path(root).expanduser().resolve())
+    if _Used.root is not None and os.environ.get(DATA_VARIABLE) == _Used.root:
+        os.environ.pop(DATA_VARIABLE)
+        if _Used.before is not None:
+            os.environ[DATA_VARIABLE] = _Used.before
+    _Used.root = None if root is None else str(Path(root).expanduser().resolve())
+    if _Used.root is not None:
+        _Used.before = os.environ.get(DATA_VARIABLE)
+        os.environ[DATA_VARIABLE] = _Used.root
 
 
 def _own_folder() -> Path:

@@ -1,4 +1,4 @@
-"""An NVIDIA or AMD card through PyTorch. Untested on a GPU."""
+"""An NVIDIA or AMD card through PyTorch."""
 
 from __future__ import annotations
 
@@ -47,8 +47,12 @@ class CudaCard:
         return utilisation_of(str(torch.cuda.get_device_properties().uuid))
 
     def release(self) -> None:
-        """Collect what only a cycle of references still holds, then empty the allocator's cache."""
+        """Collect what only a cycle of references still holds, then empty the allocator's cache.
+
+        Source: https://pytorch.org/docs/stable/notes/cuda.html#cublas-workspaces
+        """
         gc.collect()
+        torch._C._cuda_clearCublasWorkspaces()
         torch.cuda.empty_cache()
 
 

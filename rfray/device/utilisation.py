@@ -1,4 +1,4 @@
-"""How busy a card is, as NVIDIA's management library tells it. Untested on a GPU."""
+"""How busy a card is, as NVIDIA's management library tells it."""
 
 from __future__ import annotations
 

@@ -66,6 +66,7 @@ class Job(_Message):
         threads: Threads that PyTorch may use.
         device: "cpu" or "cuda".
         share: The part of the card that the job was given, 0 to 1.
+        processes: How many compute it together, each on a card of its own.
         metered: Whether to tell what the stage takes of its card.
         remarks: What whoever reads the result should know of how it was started.
     """
@@ -92,6 +93,7 @@ class Job(_Message):
     network_folders: list[str] = []
     code: str = ""
     share: float = 1.0
+    processes: int = 1
     metered: bool = False
     remarks: list[str] = []
     stage_code: str = ""

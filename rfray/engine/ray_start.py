@@ -35,8 +35,14 @@ def start_ray(option: str | None) -> None:
         option: What `--address` says; None if it was not given.
 
     Raises:
-        UserError: There is no way into that cluster, or Ray cannot start here; it says why.
+        UserError: There is no way into that cluster, Ray cannot start here, or this process has
+            one; it says which.
     """
+    if ray.is_initialized():  # as a notebook's; to leave it at the end would not be ours to do
+        raise UserError(
+            "this process has a Ray already, and a sweep has one of its own",
+            do="call ray.shutdown() first; address 'auto' joins a cluster that runs on",
+        )
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Otherwise a task that is killed for its memory is started again for ever.
     os.environ.setdefault("RAY_task_oom_retries", "2")

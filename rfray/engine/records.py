@@ -14,6 +14,7 @@ from rfray.plan import Node, Plan
 from rfray.stages.registry import stages
 from rfray.tracking import DIGEST_TAG, NOTE_TAG, WITHHELD_TAG, RunOpening, RunRecord
 from rfray.turning import turned_document
+from rfray.unread import left_out_document
 
 ATTEMPT_TAG = "rfray.attempt"
 
@@ -72,7 +73,12 @@ def study_document(plan: Plan) -> dict[str, Any]:
         name: {"classes": known.classes, "test_images": known.test_images}
         for name, known in facts.items()
     }
-    return {**plan.study.document(), "datasets": datasets, **turned_document(plan.turns)}
+    return {
+        **plan.study.document(),
+        "datasets": datasets,
+        **turned_document(plan.turns),
+        **left_out_document(plan.left_out),
+    }
 
 
 def describe_study(plan: Plan) -> str:
@@ -91,8 +97,9 @@ def describe(node: Node) -> str:
     """A sentence that says what the run is."""
     params = node.params
     where = f" on {params['dataset']}" if "dataset" in params else ""
+    field = params.get("receptive_field", "unknown")
     who = (
-        f"{params['arch']} with a receptive field of {params['receptive_field']} pixels "
+        f"{params['arch']} with a receptive field of {field} pixels "
         f"({node.cells[0].turned_words}, width {params['width']:g}){where}"
     )
     seeds = f", seed {params['seed']}" if "seed" in params else ""

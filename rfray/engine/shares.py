@@ -116,6 +116,7 @@ def granted(job: Job, node: Node, grant: Grant) -> Job:
         update={
             "parameters": parameters,
             "share": min(WHOLE, grant.occupancy.gpus) or WHOLE,
+            "processes": max(1, int(grant.occupancy.gpus)),
             "metered": grant.metered,
             "remarks": list(grant.remarks),
         }

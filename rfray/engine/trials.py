@@ -39,6 +39,7 @@ from rfray.engine.places import Occupancy
 from rfray.engine.progress import read_progress
 from rfray.engine.stopping import Stopping
 from rfray.engine.worker import run_job
+from rfray.errors import LostProcessError
 from rfray.study import Request
 
 
@@ -76,7 +77,13 @@ def run_trial(config: dict[str, Any]) -> None:
     def report(progress: Progress) -> None:
         tune.report({"progress": progress.model_dump_json()})
 
-    tune.report({"outcome": run_job(job, report).model_dump_json()})
+    try:
+        outcome = run_job(job, report)
+    except LostProcessError as error:
+        # Tune starts the trial anew, and does not pass on what it was raised with.
+        tune.report({"lost": str(error)})
+        raise
+    tune.report({"outcome": outcome.model_dump_json()})
 
 
 class _Releases(Searcher):  # type: ignore[misc]
@@ -153,6 +160,10 @@ class _Reports(tune.Callback):  # type: ignore[misc]
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
         """A trial's process has died more often than it may."""
         _EXCHANGES[self.exchange].live -= 1
+        part = (trial.last_result or {}).get("lost")
+        if part:
+            self._tell(Ended(lost(_job(trial), part)))
+            return
         message = str(trial.get_pickled_error() or trial.get_error() or "").strip().splitlines()
         reason = message[-1] if message else "its process died"
         self._tell(Ended(lost(_job(trial), f"the trial's process was lost: {reason}")))
@@ -205,6 +216,8 @@ class TrialLane:
                 name=name,
                 storage_path=str(storage),
                 verbose=0,
+                # In a notebook Tune would choose one that clears what the cell has shown.
+                progress_reporter=tune.CLIReporter(),
                 callbacks=[_Reports(name)],
                 failure_config=tune.FailureConfig(max_failures=request.retries),
             ),

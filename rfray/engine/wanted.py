@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 
 from rfray.engine.frontier import Frontier, State, upward_ranks
 from rfray.engine.places import Occupancy
+from rfray.hardware import speedup
 from rfray.plan import Node, Plan
 
 _LEAST_SHARE = 0.25
@@ -76,7 +77,7 @@ class Outlook:
 
     def _seconds(self, node: Node) -> float:
         """How long a node takes, in some unit: as long as its share of a slot is small."""
-        return node.work / max(self._shares[node.stage], _LEAST_SHARE)
+        return node.work / max(speedup(self._shares[node.stage]), _LEAST_SHARE)
 
     def _slot_seconds(self, node: Node) -> float:
         return self._seconds(node) * self._shares[node.stage]

@@ -36,7 +36,8 @@ from rfray.engine.progress import ProgressNote
 from rfray.engine.stopping import stopped
 from rfray.engine.threads import allow_threads
 from rfray.engine.time_limit import overrun, time_limited
-from rfray.errors import UserError
+from rfray.errors import LostProcessError, UserError
+from rfray.hardware import named
 from rfray.models.outside import code_digest, use_network_folders
 from rfray.plugins import use_plugin_files
 from rfray.search_draws import proposed
@@ -58,6 +59,9 @@ def run_job(job: Job, tell: Callable[[Progress], None]) -> Outcome:
     Args:
         job: What to run.
         tell: Takes what the stage has just measured, or what is read for it.
+
+    Raises:
+        LostProcessError: A process that computed a part of it died.
     """
     ended = published_outcome(job.artifact_uri, job.key, job.tracking_uri) or overrun(job)
     if ended is not None:
@@ -142,6 +146,8 @@ def _ran(job: Job, card: Card, tell: Callable[[Progress], None]) -> Outcome:
                 }
             )
             _publish(job, workspace, outcome)
+    except LostProcessError:
+        raise
     except UnreadableDatasetError as error:
         return outcome.model_copy(
             update={
@@ -267,6 +273,7 @@ def _run_stage(
             checkpoint=Path(job.checkpoint),
             device=job.device,
             card=card,
+            processes=job.processes,
             report=report,
             remark=remark,
             checkpoint_every=job.checkpoint_every,
@@ -366,4 +373,4 @@ def _publish(job: Job, workspace: Path, outcome: Outcome) -> None:
 
 
 def _hardware(job: Job, card: Card) -> str:
-    return card.name or f"{platform.machine()} CPU, {job.threads} threads"
+    return named(job.processes, card.name or f"{platform.machine()} CPU, {job.threads} threads")

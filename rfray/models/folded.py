@@ -64,6 +64,11 @@ class FoldedModule(nn.Module):
         )
 
 
+def folded(module: nn.Module) -> nn.Module:
+    """`module` with its batch norms folded, or itself where it has no description to tell them."""
+    return FoldedModule(module) if isinstance(module, NetworkModule) else module
+
+
 def _norms_after_convolutions(network: Network) -> dict[str, str]:
     """The batch norm that alone reads each convolution, where one does."""
     readers: dict[str, list[Layer]] = {}

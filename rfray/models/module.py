@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from rfray.models.network import INPUT, Network
+from rfray.models.opaque import AnyNetwork
 
 Builder = Callable[[Any], nn.Module]
 """From one operation of a description to a module that computes it."""
@@ -88,6 +89,15 @@ def build(
     if drawn is not None:
         _initialise(module, drawn)
     return module
+
+
+def build_any(network: AnyNetwork, seed: int) -> nn.Module:
+    """As `build`, of any network: one that cannot be read is the module that its code makes."""
+    if isinstance(network, Network):
+        return build(network, seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return network.make()
 
 
 def _initialise(module: NetworkModule, drawn: Mapping[str, Tensor]) -> None:

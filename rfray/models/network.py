@@ -135,6 +135,20 @@ class Network:
         return tuple(layer for layer in self if isinstance(layer.operation, _WEIGHTED))
 
     @property
+    def weights(self) -> tuple[str, ...]:
+        """Names of the weights of the convolutional and linear layers, first to last."""
+        return tuple(f"{layer.name}.weight" for layer in self.weight_layers)
+
+    @property
+    def unread(self) -> tuple[Layer, ...]:
+        """The layers that the output does not depend on."""
+        read = {self.output}
+        for layer in reversed(self.layers):
+            if layer.name in read:
+                read.update(layer.inputs)
+        return tuple(layer for layer in self if layer.name not in read)
+
+    @property
     def by_rows(self) -> bool:
         """Whether its maps can be computed some rows at a time, in eval mode."""
         return all(layer.operation.by_rows for layer in self)

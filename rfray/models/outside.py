@@ -4,8 +4,9 @@
 `my_nets.py:small_net` is a function in a file that takes the number of classes and gives a
 `torch.nn.Module`; its path starts at the sweep file or at the working directory. A plain name that
 is none of rfray's own is a plug-in's (`rfray.plugins`). All are read into a description
-(`rfray.models.traced`) and taken as they are, with their own initialisation; a plug-in may also be
-a function of kernel_size, width and classes that gives a description, as rfray's own are.
+(`rfray.models.traced`) or, where that cannot be, kept as modules (`rfray.models.opaque`), and taken
+as they are, with their own initialisation; a plug-in may also be a function of kernel_size, width
+and classes that gives a description, as rfray's own are.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cache, partial
+from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -24,6 +26,7 @@ from rfray.errors import UserError, nearest
 from rfray.models.built_in import ARCHITECTURES
 from rfray.models.libraries import LIBRARIES
 from rfray.models.network import Network, Origin
+from rfray.models.opaque import AnyNetwork
 from rfray.plugins import NAMING, Shelf, nameable
 from rfray.user_code import (
     file_digest,
@@ -118,8 +121,8 @@ def code_digest(name: str) -> str:
     return f"{function}-{file_digest(_file(path))}"
 
 
-def outside_network(name: str, kernel_size: int, width: float, classes: int) -> Network:
-    """The description of a network from outside.
+def outside_network(name: str, kernel_size: int, width: float, classes: int) -> AnyNetwork:
+    """A network from outside: its description, or what is known of one that cannot be read.
 
     Args:
         name: As in `axes.arch`.
@@ -128,7 +131,7 @@ def outside_network(name: str, kernel_size: int, width: float, classes: int) -> 
         classes: Number of logits.
 
     Raises:
-        UserError: There is none, its code raises, it cannot be read, or it is to be changed.
+        UserError: There is none, its code raises, or it is to be changed.
     """
     code = code_digest(name)
     if ":" not in name and _describes(OUTSIDE.get(name)):
@@ -140,24 +143,39 @@ def outside_network(name: str, kernel_size: int, width: float, classes: int) -> 
                 where=name,
                 do=f"set {setting} to {AS_IT_IS} for it",
             )
-    return _described(name, code, classes)
+    return _read(name, code, classes)
 
 
 @cache
-def _described(name: str, code: str, classes: int) -> Network:
+def _read(name: str, code: str, classes: int) -> AnyNetwork:
     import torch
 
+    from rfray.models.opaque_module import opaque_network
     from rfray.models.traced import read
 
-    make = _maker(name)
+    make = partial(_maker(name), classes)
     with torch.random.fork_rng(devices=[]):
-        layers = read(make(classes), name)
+        module = make()
+        try:
+            layers = read(module, name)
+        except UserError as error:
+            place = f" ({error.where})" if error.where != name else ""
+            return opaque_network(module, make, _whole_code(name, code), f"{error.what}{place}")
 
     def initial() -> Mapping[str, Tensor]:
-        drawn: Mapping[str, Tensor] = make(classes).state_dict()
+        drawn: Mapping[str, Tensor] = make().state_dict()
         return drawn
 
     return Network(layers, Origin(code, initial))
+
+
+def _whole_code(name: str, code: str) -> str:
+    """The code of a network whose layers, which would say the rest, are not known.
+
+    A library's networks are made of several of its files: its version tells those.
+    """
+    library = LIBRARIES.get(name.partition(":")[0])
+    return f"{code}-{version(library.package)}" if library else code
 
 
 def _maker(name: str) -> Maker:

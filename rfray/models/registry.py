@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from rfray.errors import UserError, nearest
 from rfray.models.built_in import ARCHITECTURES, Architecture
+from rfray.models.opaque import AnyNetwork
 from rfray.models.outside import OUTSIDE, comes_from_outside, outside_network
 from rfray.models.outside import naming_problem as outside_problem
 
 __all__ = ["ARCHITECTURES", "Architecture", "architecture", "naming_problem"]
 
 
-def architecture(name: str) -> Architecture:
-    """The network called `name`; UserError, naming the nearest, if there is none."""
+def architecture(name: str) -> Callable[..., AnyNetwork]:
+    """What makes the network called `name`, for the arguments of an `Architecture`.
+
+    Raises:
+        UserError: There is none; the nearest is named.
+    """
     problem = naming_problem(name)
     if problem is not None:
         raise UserError(problem, where="axes.arch")

@@ -48,6 +48,7 @@ from rfray.models.vocabulary import (
     call_name,
     in_place,
 )
+from rfray.user_code import in_a_line
 
 Kind = Literal["map", "channels last", "vector"]
 
@@ -184,13 +185,13 @@ def _graph(module: nn.Module, where: str) -> fx.Graph:
             f"module {tracer.path[-1]}" if tracer.path else f"the network ({type(module).__name__})"
         )
         depends = isinstance(error, fx.proxy.TraceError)
-        reason = "what it computes depends on its data" if depends else _in_a_line(error)
+        reason = "what it computes depends on its data" if depends else in_a_line(error)
         raise UserError(
-            f"{part} cannot be read: {reason}", where=_line_of(error) or where
+            f"{part} cannot be read: {reason}", where=line_of(error) or where
         ) from error
 
 
-def _line_of(error: Exception) -> str:
+def line_of(error: Exception) -> str:
     """File and line of the module's own code in which an error was raised; empty if in none."""
     others = (Path(torch.__file__).parent, Path(__file__).parent)
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
@@ -198,10 +199,6 @@ def _line_of(error: Exception) -> str:
         if Path(frame.filename).is_file() and not any(other in parents for other in others):
             return f"{frame.filename}:{frame.lineno}"
     return ""
-
-
-def _in_a_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 class _Reader:

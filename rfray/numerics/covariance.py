@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from rfray.numerics.errors import NumericsError
+from rfray.numerics.products import add_product
 
 _SLICE_NUMBERS = 4_000_000
 """Numbers that are made float64 at a time: 32 MB."""
@@ -45,7 +46,7 @@ class Covariance:
         count = self.count + len(points)
         share = len(points) / count
         apart = mean - self.mean
-        self._products.addmm_(centred.T, centred)
+        add_product(self._products, centred.T, centred)
         self._products.addr_(apart, apart, alpha=self.count * share)
         self.mean = self.mean + apart * share
         self.count = count

@@ -10,10 +10,12 @@ minutes on two cores, while all products of a spectrum take one.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from rfray.numerics.errors import NumericsError
 from rfray.numerics.live_taps import LiveTaps
@@ -22,6 +24,11 @@ from rfray.numerics.precision import full_precision
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Network outputs (n, classes) and labels (n,) to the mean loss over the n images, a scalar."""
+
+
+def twice_differentiable() -> AbstractContextManager[None]:
+    """Inside, attention is computed by the one of PyTorch's kernels that has second derivatives."""
+    return sdpa_kernel(SDPBackend.MATH)
 
 
 def hessian_operator(
@@ -67,7 +74,7 @@ def hessian_operator(
 
     def gradient(start: int) -> list[Tensor]:
         part = slice(start, start + size)
-        with full_precision(device), torch.enable_grad(), LiveTaps():
+        with full_precision(device), torch.enable_grad(), LiveTaps(), twice_differentiable():
             share = len(images[part]) / total
             mean = loss(module(images[part]), labels[part]) * share
             return list(

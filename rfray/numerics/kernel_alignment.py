@@ -35,6 +35,7 @@ from torch import Tensor
 
 from rfray.numerics.errors import NumericsError
 from rfray.numerics.precision import full_precision
+from rfray.numerics.products import add_product
 
 _CHUNK_NUMBERS = 1 << 22
 """Features are copied in pieces of so many numbers, 16 MiB in float32."""
@@ -177,7 +178,8 @@ class GramSum:
                 if low <= strip.start < high:
                     end = min(last, strip.stop)
                     own = rows[left][strip.start - low : strip.stop - low]
-                    strip.numbers[:, first:end].addmm_(own, rows[right][: end - first].T)
+                    columns = rows[right][: end - first].T
+                    add_product(strip.numbers[:, first:end], own, columns)
 
     @property
     def length(self) -> int:
@@ -241,7 +243,8 @@ class GramSum:
         ones = torch.ones_like(means)
         rows, columns = torch.stack([means, ones], dim=1), torch.stack([ones, means - means.mean()])
         for strip in self._strips:
-            strip.numbers.addmm_(rows[strip.start : strip.stop], columns[:, : strip.stop], alpha=-1)
+            own, others = rows[strip.start : strip.stop], columns[:, : strip.stop]
+            add_product(strip.numbers, own, others, alpha=-1)
 
     def _column_means(self) -> Tensor:
         sums = torch.cat([strip.numbers.sum(dim=1) for strip in self._strips])
@@ -284,7 +287,8 @@ class UnbiasedGramSum(GramSum):
         rows = torch.stack([diagonal, ones], dim=1)
         columns = torch.stack([ones, diagonal - diagonal.sum() / (self._images - 1)])
         for strip in self._strips:
-            strip.numbers.addmm_(rows[strip.start : strip.stop], columns[:, : strip.stop])
+            own, others = rows[strip.start : strip.stop], columns[:, : strip.stop]
+            add_product(strip.numbers, own, others)
             strip.square(strip.numbers).fill_diagonal_(0)
 
 

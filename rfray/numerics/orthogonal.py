@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from rfray.numerics.products import add_product
+
 _RETAINED = 0.7
 """A pass that leaves every vector at least this much of its length has removed all but rounding
 (Daniel, Gragg, Kaufman & Stewart 1976)."""
@@ -88,7 +90,7 @@ def orthonormalise(block: Tensor, negligible: float) -> tuple[Tensor, Tensor]:
 def _project_out(block: Tensor, basis: Tensor) -> Tensor:
     """Subtracts from `block`, in place, its part in `basis`; the coefficients (basis, b)."""
     coefficients = basis @ block.T
-    block.addmm_(coefficients.T, basis, alpha=-1)
+    add_product(block, coefficients.T, basis, alpha=-1)
     return coefficients.double().cpu()
 
 

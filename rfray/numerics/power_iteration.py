@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rfray.numerics.hessian import hessian_operator
+from rfray.numerics.hessian import hessian_operator, twice_differentiable
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,10 @@ def power_values(
     cuda = images.device.type == "cuda"
     with torch.random.fork_rng(devices=[images.device] if cuda else []):
         torch.manual_seed(seed)
-        found, vectors = hessian(module, F.cross_entropy, cuda=cuda, **data).eigenvalues(
-            maxIter=most_iterations, tol=tolerance, top_n=count
-        )
+        with twice_differentiable():
+            found, vectors = hessian(module, F.cross_entropy, cuda=cuda, **data).eigenvalues(
+                maxIter=most_iterations, tol=tolerance, top_n=count
+            )
     # PyHessian leaves gradients, and through them its graph, in the module.
     module.zero_grad(set_to_none=True)
     values = torch.tensor(found, dtype=torch.float64)

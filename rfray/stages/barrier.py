@@ -178,9 +178,9 @@ def _path(
     """A row of `barrier.csv` for each position between two networks."""
     from rfray.numerics.linear_path import interpolated
     from rfray.training.alignment import aligned
-    from rfray.training.weights import load_at, state_at
+    from rfray.training.weights import load_network_at, state_at
 
-    module = load_at(first.cell, first.folder, "trained", context.device)
+    module = load_network_at(first.cell, first.folder, "trained", context.device)
     one, other = (
         {name: tensor.to(context.device) for name, tensor in weights.items()}
         for weights in (state_at(end.cell, end.folder, "trained") for end in (first, second))

@@ -197,12 +197,12 @@ def _leave_rows(
     from safetensors.torch import save_file
 
     from rfray.data.device import normalised, resident
-    from rfray.training.weights import load_at
+    from rfray.training.weights import load_network_at
 
     cell = source.cell
     dataset = resident(cell.dataset, context.device, cell.validation)
     dtype = _dtype(context)
-    module = load_at(cell, source.folder, _moment(context), context.device).eval().to(dtype)
+    module = load_network_at(cell, source.folder, _moment(context), context.device).eval().to(dtype)
     images = normalised(dataset.test.images[: context.parameters.images], dataset.facts).to(dtype)
     rows = gram_rows(module, images, plan, _estimator(context.parameters))
     save_file({"rows": rows.cpu()}, _rows_file(place, cell.seed))

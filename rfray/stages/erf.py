@@ -171,11 +171,11 @@ def _gradients(
     from rfray.data.subset import chosen_images
     from rfray.numerics.precision import full_precision
     from rfray.training.effective_field import squared_gradients
-    from rfray.training.weights import load_at
+    from rfray.training.weights import load_network_at
 
     cell, parameters = context.cell, context.parameters
     trained, at = context.input("train"), str(context.variant["at"])
-    module = load_at(cell, trained.folder, at, context.device).eval()
+    module = load_network_at(cell, trained.folder, at, context.device).eval()
     dataset = resident(cell.dataset, context.device, cell.validation)
     images = normalised(chosen_images(dataset.test, parameters.images).images, dataset.facts)
     done = each_second("gradients of central units", parameters.images, "images")

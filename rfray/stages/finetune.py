@@ -58,7 +58,7 @@ def _finetune(context: StageContext[FinetuneParameters]) -> None:
     dense, pruned = context.input("train"), context.input("prune")
     dataset = resident(cell.dataset, context.device, cell.validation)
     module = load_changed(cell, pruned.folder, dense.folder, context.device)
-    hold_masks(module, zero_masks(module, [layer.name for layer in cell.network.weight_layers]))
+    hold_masks(module, zero_masks(module, cell.any_network.weights))
     optimizer = optimizer_for(module, protocol)
     frozen = protocol.batch_norm == "freeze"
     checkpoint = context.checkpoint / "finetune.safetensors"
@@ -99,4 +99,5 @@ STAGE = Stage(
     summary="pruned, then fine-tuned with the pruned weights held at zero",
     headline="test_accuracy",
     size=size,
+    opaque=True,
 )

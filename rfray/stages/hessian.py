@@ -66,7 +66,7 @@ def work(parameters: HessianParameters, cell: Cell) -> float:
     """Five products an eigenvalue, and those of the probes."""
     products = 20 + 5 * parameters.n + parameters.probes * parameters.steps
     images = products * parameters.images * _PRODUCT_TO_FORWARD
-    return float(images * cell.geometry.multiplications)
+    return float(images * cell.multiplications)
 
 
 def check(parameters: HessianParameters, cell: Cell) -> str | None:
@@ -128,7 +128,7 @@ def _settings(context: StageContext[HessianParameters]) -> Settings:
 def _problem(context: StageContext[HessianParameters]) -> Problem:
     from rfray.data.device import normalised, resident
     from rfray.data.subset import chosen_images
-    from rfray.models.folded import FoldedModule
+    from rfray.models.folded import folded
     from rfray.numerics.hessian import hessian_operator
     from rfray.training.weights import load_at
 
@@ -138,9 +138,7 @@ def _problem(context: StageContext[HessianParameters]) -> Problem:
     dataset = resident(cell.dataset, context.device, cell.validation)
     chosen = chosen_images(dataset.train, parameters.images)
     images, labels = normalised(chosen.images, dataset.facts), chosen.labels
-    operator = hessian_operator(
-        FoldedModule(module), images, labels, micro_batch=parameters.micro_batch
-    )
+    operator = hessian_operator(folded(module), images, labels, micro_batch=parameters.micro_batch)
     return Problem(module, images, labels, operator)
 
 
@@ -263,4 +261,5 @@ STAGE = Stage(
     micro_batch="micro_batch",
     fan=Fan(parameter="at", variant="at"),
     check=check,
+    opaque=True,
 )

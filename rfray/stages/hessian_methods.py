@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
+    from torch import Tensor, nn
 
-    from rfray.models.module import NetworkModule
     from rfray.numerics.lanczos import Progress
     from rfray.numerics.operator import SymmetricOperator
 
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 class Problem:
     """A network in eval mode, the images and labels of its loss, and the loss's Hessian."""
 
-    module: NetworkModule
+    module: nn.Module
     images: Tensor
     labels: Tensor
     operator: SymmetricOperator
@@ -72,13 +71,16 @@ def lanczos(problem: Problem, settings: Settings, generator: torch.Generator) ->
     """Thick-restart Lanczos until every eigenvalue is converged, on the weights that matter."""
     import torch
 
+    from rfray.models.module import NetworkModule
     from rfray.numerics.lanczos import largest_eigenvalues
     from rfray.numerics.memory import place_basis
     from rfray.numerics.operator import relocated
     from rfray.numerics.support import restricted, support
 
-    operator = problem.operator
-    touched = restricted(operator, support(operator, settings.count, generator))
+    touched = problem.operator
+    # Attention has rows that are zero but for rounding, which two products do not tell.
+    if isinstance(problem.module, NetworkModule):
+        touched = restricted(touched, support(touched, settings.count, generator))
     place = place_basis(
         touched.dimension,
         touched.dtype,

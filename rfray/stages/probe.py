@@ -167,10 +167,10 @@ def _probes(context: StageContext[ProbeParameters]) -> Iterator[Probed]:
     from rfray.data.device import resident
     from rfray.data.subset import chosen_images
     from rfray.training.layer_features import pooled_features
-    from rfray.training.weights import load_at
+    from rfray.training.weights import load_network_at
 
     cell, parameters = context.cell, context.parameters
-    module = load_at(cell, context.input("train").folder, "trained", context.device)
+    module = load_network_at(cell, context.input("train").folder, "trained", context.device)
     dataset = resident(cell.dataset, context.device, cell.validation)
     train = chosen_images(dataset.train, parameters.images)
     test = chosen_images(dataset.test, parameters.test_images)

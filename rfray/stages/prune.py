@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self, cast
 
 from pydantic import Field, model_validator
 
 from rfray.cell import Cell
+from rfray.models.opaque import OpaqueNetwork
 from rfray.parameters import NOTHING_TWICE, Parameters
 from rfray.stages.stage import Fan, Stage, StageContext, Variant
 from rfray.training.weight_size import mask_bytes
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from rfray.data.dataset import Dataset
     from rfray.models.module import NetworkModule
@@ -77,7 +78,7 @@ def work(parameters: PruneParameters, cell: Cell) -> float:
     images = cell.facts.test_images
     if parameters.repair == "batch_norm":
         images += REPAIR_PASSES * min(parameters.repair_images, cell.facts.train_images)
-    return float(images * cell.geometry.multiplications)
+    return float(images * cell.multiplications)
 
 
 def size(variant: Variant, cell: Cell) -> float:
@@ -87,8 +88,11 @@ def size(variant: Variant, cell: Cell) -> float:
 
 def check(parameters: PruneParameters, cell: Cell) -> str | None:
     """Whether there is something to prune, and to repair."""
+    network = cell.any_network
+    if isinstance(network, OpaqueNetwork) and (asked := _of_a_description(parameters)):
+        return f"{asked} asks for more of {cell.arch} than is known: {network.reason}"
     spared = (not parameters.first_convolution) + (not parameters.classifier)
-    if len(cell.network.weight_layers) <= spared:
+    if len(network.weights) <= spared:
         return (
             f"prune leaves the first convolution and the classifier alone, and {cell.arch} has "
             "nothing else to prune: prune.first_convolution would prune it"
@@ -96,6 +100,13 @@ def check(parameters: PruneParameters, cell: Cell) -> str | None:
     if parameters.repair == "batch_norm" and not cell.network.batch_norms:
         return f"prune.repair is batch_norm, but {cell.arch} has no batch norm"
     return None
+
+
+def _of_a_description(parameters: PruneParameters) -> str:
+    """The setting that asks for the layers of a network that was read; empty if none does."""
+    if parameters.among == "live":
+        return "prune.among live"
+    return "prune.repair batch_norm" if parameters.repair == "batch_norm" else ""
 
 
 def run(context: StageContext[PruneParameters]) -> None:
@@ -113,7 +124,7 @@ def run(context: StageContext[PruneParameters]) -> None:
     module = load_at(cell, trained.folder, "trained", context.device)
     masks = _masks(context, module)
     if parameters.repair == "batch_norm":
-        _prune_and_repair(context, module, masks, dataset)
+        _prune_and_repair(context, cast("NetworkModule", module), masks, dataset)
     else:
         apply_masks(module, masks)
     accuracy = evaluate(module, dataset.test, dataset.facts).accuracy
@@ -121,22 +132,22 @@ def run(context: StageContext[PruneParameters]) -> None:
     save_changed(module, trained.folder, context.workspace)
 
 
-def _masks(context: StageContext[PruneParameters], module: NetworkModule) -> dict[str, Tensor]:
-    """What is kept (True) of the layers that are pruned."""
+def _masks(context: StageContext[PruneParameters], module: nn.Module) -> dict[str, Tensor]:
+    """What is kept (True) of the weights that are pruned."""
     from rfray.seeding import stream_seed
-    from rfray.training.pruning import all_weights, live_weights, prunable_layers, pruning_masks
+    from rfray.training.pruning import all_weights, live_weights, prunable_weights, pruning_masks
     from rfray.training.pruning_criteria import CRITERIA, SCOPES
 
     cell, parameters = context.cell, context.parameters
-    layers = prunable_layers(
-        cell.network,
+    names = prunable_weights(
+        cell.any_network.weights,
         first_convolution=parameters.first_convolution,
         classifier=parameters.classifier,
     )
     if parameters.among == "live":
-        candidates = live_weights(module, cell.network, cell.facts.image_size, layers)
+        candidates = live_weights(module, cell.network, cell.facts.image_size, names)
     else:
-        candidates = all_weights(module, layers)
+        candidates = all_weights(module, names)
     return pruning_masks(
         module,
         candidates,
@@ -200,4 +211,5 @@ STAGE = Stage(
     headline="test_accuracy",
     check=check,
     size=size,
+    opaque=True,
 )

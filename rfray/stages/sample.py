@@ -12,6 +12,7 @@ from rfray.atomic import write_atomically
 from rfray.search_space import Choice, Proposal, Space
 from rfray.stages.stage import Input, Stage, StageContext
 from rfray.stages.train import CHECKPOINT, TrainParameters, best_epoch, training_work
+from rfray.training.protocol import together
 
 SAMPLE_FILE = "sample.json"
 
@@ -86,8 +87,9 @@ def _train(context: StageContext[SampleParameters]) -> None:
     from rfray.data.device import resident
     from rfray.training.checkpoint import EpochRecord, is_due, load_checkpoint, save_checkpoint
     from rfray.training.evaluate import validated
-    from rfray.training.loop import LossNotFiniteError, train_epochs
+    from rfray.training.loop import LossNotFiniteError
     from rfray.training.optimization import optimizer_for
+    from rfray.training.together import cell_epochs
     from rfray.training.weights import initial_module
 
     cell, protocol = context.cell, context.parameters
@@ -99,8 +101,14 @@ def _train(context: StageContext[SampleParameters]) -> None:
     for record in history:
         context.report(record.epoch, record.metrics)
     stopped = bool(history) and context.ends_here()
-    epochs = train_epochs(
-        module, optimizer, dataset, protocol, cell.seed, first_epoch=len(history) + 1
+    epochs = cell_epochs(
+        cell,
+        module,
+        optimizer,
+        dataset,
+        protocol,
+        processes=context.processes,
+        first_epoch=len(history) + 1,
     )
     try:
         while not stopped and (trained := next(epochs, None)) is not None:
@@ -139,4 +147,6 @@ STAGE = Stage(
     work=training_work,
     summary="trained as one sample of a search",
     headline="validation_accuracy",
+    opaque=True,
+    together=together,
 )

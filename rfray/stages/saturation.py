@@ -82,11 +82,11 @@ def run(context: StageContext[SaturationParameters]) -> None:
     from rfray.data.device import resident
     from rfray.data.subset import chosen_images
     from rfray.training.layer_features import each_place, place_mean, show_features
-    from rfray.training.weights import load_at
+    from rfray.training.weights import load_network_at
 
     cell, parameters, started = context.cell, context.parameters, time.perf_counter()
     trained, at = context.input("train"), str(context.variant["at"])
-    module = load_at(cell, trained.folder, at, context.device)
+    module = load_network_at(cell, trained.folder, at, context.device)
     dataset = resident(cell.dataset, context.device, cell.validation)
     images = chosen_images(dataset.train, parameters.images).images
     points = {"each": each_place, "mean": place_mean}[parameters.places]

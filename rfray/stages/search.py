@@ -174,4 +174,5 @@ STAGE = Stage(
     work=work,
     summary="the best of its samples' settings, on the images held out",
     headline="validation_accuracy",
+    opaque=True,
 )

@@ -101,6 +101,8 @@ class StageContext(Generic[P]):
         checkpoint: A folder that outlives an interrupted attempt: a restart continues from it.
         device: "cpu" or "cuda".
         card: That device, and the share of it that the stage was given.
+        processes: In how many processes it computes, each on a card of its own; more than one
+            where `together` allows it.
         report: Record metrics.
         remark: Record a sentence beside them; it is shown in the log and kept in the run.
         checkpoint_every: Epochs between checkpoints, of a stage that saves any.
@@ -120,6 +122,7 @@ class StageContext(Generic[P]):
     report: Report
     remark: Remark
     checkpoint_every: int = 1
+    processes: int = 1
     card: Card = PROCESSOR
     settle: Settle = _nothing_to_settle
     ends_here: Callable[[], bool] = _never
@@ -180,6 +183,12 @@ def nothing_to_keep(variant: Variant, cell: Cell) -> float:
     return 0.0
 
 
+def on_one_card(parameters: Parameters) -> str | None:
+    """What keeps a stage from several GPUs that knows nothing of them."""
+    del parameters
+    return "it computes on one GPU"
+
+
 @dataclass(frozen=True)
 class Stage(Generic[P]):
     """The declaration of a stage.
@@ -203,6 +212,11 @@ class Stage(Generic[P]):
         headline: The metric that says in one number how it went.
         micro_batch: The parameter that says of how many images at a time graphs are held, where
             fewer change nothing but rounding: that is done where a card's memory is used up.
+        opaque: Whether it can work on a network that cannot be read (`rfray.models.opaque`), asking
+            of the cell nothing but `parameters` and `multiplications`. A study leaves a stage that
+            cannot out for such a network.
+        together: What keeps several GPUs from computing one node together, in a sentence; None if
+            nothing does.
     """
 
     name: str
@@ -220,3 +234,5 @@ class Stage(Generic[P]):
     fan: Fan | None = None
     micro_batch: str | None = None
     size: Callable[[Variant, Cell], float] = nothing_to_keep
+    opaque: bool = False
+    together: Callable[[P], str | None] = on_one_card

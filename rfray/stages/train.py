@@ -12,14 +12,14 @@ from pydantic import Field
 
 from rfray.cell import Cell
 from rfray.stages.stage import Stage, StageContext, Variant
-from rfray.training.protocol import TrainingProtocol
+from rfray.training.protocol import TrainingProtocol, together
 from rfray.training.weight_files import MODEL
 from rfray.training.weight_size import whole_bytes
 
 if TYPE_CHECKING:
+    from torch import nn
     from torch.optim import Optimizer
 
-    from rfray.models.module import NetworkModule
     from rfray.training.checkpoint import EpochRecord
 
 CHECKPOINT = "train.safetensors"
@@ -48,7 +48,7 @@ def training_work(protocol: TrainingProtocol, cell: Cell) -> float:
     """Estimated multiply-accumulate operations of a protocol, evaluations included."""
     images = protocol.images_seen(cell.facts.train_images) * (1 + BACKWARD_TO_FORWARD)
     images += protocol.epochs * (cell.facts.test_images + cell.facts.validation_images)
-    return float(images * cell.geometry.multiplications)
+    return float(images * cell.multiplications)
 
 
 def size(_variant: Variant, cell: Cell) -> float:
@@ -102,8 +102,8 @@ def _train(context: StageContext[TrainParameters]) -> None:
     from rfray.data.device import resident
     from rfray.training.checkpoint import EpochRecord, is_due, load_checkpoint, save_checkpoint
     from rfray.training.evaluate import evaluate, validated
-    from rfray.training.loop import train_epochs
     from rfray.training.optimization import optimizer_for
+    from rfray.training.together import cell_epochs
     from rfray.training.weights import initial_module, save_initial, save_module
 
     cell, protocol = context.cell, context.parameters
@@ -115,8 +115,14 @@ def _train(context: StageContext[TrainParameters]) -> None:
     history = load_checkpoint(checkpoint, module, optimizer)
     for record in history:
         context.report(record.epoch, record.metrics)
-    for trained in train_epochs(
-        module, optimizer, dataset, protocol, cell.seed, first_epoch=len(history) + 1
+    for trained in cell_epochs(
+        cell,
+        module,
+        optimizer,
+        dataset,
+        protocol,
+        processes=context.processes,
+        first_epoch=len(history) + 1,
     ):
         tested = evaluate(module, dataset.test, dataset.facts)
         metrics = {
@@ -164,7 +170,7 @@ def best_epoch(history: Sequence[EpochRecord]) -> int:
 
 def _take_best(
     context: StageContext[TrainParameters],
-    module: NetworkModule,
+    module: nn.Module,
     optimizer: Optimizer,
     history: Sequence[EpochRecord],
 ) -> None:
@@ -204,4 +210,6 @@ STAGE = Stage(
     caution=caution,
     may_read=("search",),
     size=size,
+    opaque=True,
+    together=together,
 )

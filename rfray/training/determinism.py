@@ -23,7 +23,7 @@ def timed_algorithms() -> Iterator[None]:
     """Inside, cuDNN tries its algorithms for each new shape and keeps the fastest.
 
     Which one that is a stopwatch decides, so two runs may round differently. A processor has no
-    such choice. Untested on a GPU.
+    such choice.
     """
     benchmark = torch.backends.cudnn.benchmark
     torch.backends.cudnn.benchmark = True

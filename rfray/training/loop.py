@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from rfray.data.augment import draw
 from rfray.data.dataset import Dataset
+from rfray.models.module import NetworkModule
 from rfray.numerics.live_taps import without_dead_taps
 from rfray.seeding import stream_seed
 from rfray.training.optimization import learning_rates
@@ -26,6 +28,7 @@ from rfray.training.step import (
     memory_format_of,
     plain_step,
 )
+from rfray.training.team import ALONE, Team
 
 
 class LossNotFiniteError(Exception):
@@ -69,6 +72,7 @@ def train_epochs(
     *,
     first_epoch: int = 1,
     enter_training: Callable[[nn.Module], object] = nn.Module.train,
+    team: Team = ALONE,
 ) -> Iterator[EpochResult]:
     """Train `module` in place from `first_epoch` on, yielding after each epoch.
 
@@ -83,12 +87,14 @@ def train_epochs(
         seed: The cell's.
         first_epoch: 1, or the epoch after the last one of an interrupted run.
         enter_training: Puts the module into training mode, at the start of each epoch.
+        team: Who trains it. All members of several do this at once, each with a module, an
+            optimizer and a data set of its own, and end each epoch in the same state.
 
     Raises:
         LossNotFiniteError: With epoch and step; the module is spoilt by then.
     """
     module.to(memory_format=memory_format_of(protocol))
-    step = plain_step(_forward(module, protocol), optimizer, dataset, protocol)
+    step = plain_step(_forward(team.joined(module), protocol), optimizer, dataset, protocol, team)
     rates = learning_rates(protocol)
     for epoch in range(first_epoch, protocol.epochs + 1):
         started = time.perf_counter()
@@ -96,12 +102,16 @@ def train_epochs(
         for group in optimizer.param_groups:
             group["lr"] = rate
         enter_training(module)
-        losses, correct, count = _epoch(
-            _as_graph(step, optimizer, dataset, protocol),
-            dataset,
-            protocol,
-            stream_seed(seed, "epoch", epoch),
-        )
+        # Each of several members draws for its own images.
+        drawn = ("dropout", epoch) if team.size == 1 else ("dropout", epoch, team.rank)
+        with _drawing_from(stream_seed(seed, *drawn), dataset.train.labels.device):
+            losses, correct, count = _epoch(
+                _as_graph(step, module, optimizer, protocol),
+                dataset,
+                protocol,
+                stream_seed(seed, "epoch", epoch),
+                team,
+            )
         _refuse_if_not_finite(losses, epoch)
         yield EpochResult(
             epoch=epoch,
@@ -116,17 +126,38 @@ def _forward(module: nn.Module, protocol: TrainingProtocol) -> Callable[[Tensor]
     return without_dead_taps(torch.compile(module) if protocol.compile else module)
 
 
+@contextmanager
+def _drawing_from(seed: int, device: torch.device) -> Iterator[None]:
+    """Inside, what a network itself draws, as dropout does, follows from `seed`.
+
+    Outside, the process's random state is as it was.
+    """
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+
+
 def _as_graph(
-    step: Step, optimizer: torch.optim.Optimizer, dataset: Dataset, protocol: TrainingProtocol
+    step: Step, module: nn.Module, optimizer: torch.optim.Optimizer, protocol: TrainingProtocol
 ) -> Step:
-    """The step as a CUDA graph where the protocol asks for one and there is a card."""
-    if not protocol.cuda_graph or dataset.train.labels.device.type != "cuda":
+    """The step as a CUDA graph where there is a card and the protocol wants one."""
+    on_card = all(parameter.is_cuda for parameter in module.parameters())
+    if not on_card or not _wants_graph(module, protocol):
         return step
     return GraphedStep(step, optimizer, protocol.batch_size, CudaGraphs())
 
 
+def _wants_graph(module: nn.Module, protocol: TrainingProtocol) -> bool:
+    """As the protocol says; if it says nothing, where nothing in the step can hinder it."""
+    if protocol.cuda_graph is not None:
+        return protocol.cuda_graph
+    # A module that was not read may ask the card for a number, which no graph can hold.
+    read = isinstance(module, NetworkModule)
+    return read and protocol.optimizer == "sgd" and not protocol.compile
+
+
 def _epoch(
-    step: Step, dataset: Dataset, protocol: TrainingProtocol, seed: int
+    step: Step, dataset: Dataset, protocol: TrainingProtocol, seed: int, team: Team = ALONE
 ) -> tuple[Tensor, int, int]:
     """Summed loss of each step (steps,) on the CPU, images classified rightly, images seen."""
     split = dataset.train
@@ -139,7 +170,8 @@ def _epoch(
     batches = zip(order.split(protocol.batch_size), crops.split(protocol.batch_size), strict=True)
     losses, correct = zip(*(step(batch, cropped) for batch, cropped in batches), strict=True)
     # One synchronisation with the device an epoch, not one a step. Doubles hold either exactly.
-    read = torch.stack([torch.stack(losses).double(), torch.stack(correct).double()]).cpu()
+    found = torch.stack([torch.stack(losses).double(), torch.stack(correct).double()])
+    read = team.summed(found).cpu()
     return read[0].float(), int(read[1].sum()), len(order)
 
 

@@ -43,7 +43,6 @@ def _updates(module: nn.Module) -> dict[str, bool]:
     """On a card one kernel updates all parameters of sgd; on a processor they are as ever.
 
     Not of adamw, whose count of steps would lie on the card and not in a checkpoint's place.
-    Untested on a GPU.
     """
     on_card = all(parameter.is_cuda for parameter in module.parameters())
     return {"fused": True} if on_card else {}

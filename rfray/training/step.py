@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 from typing import Protocol
 
 import torch
@@ -20,6 +21,7 @@ from rfray.data.dataset import Dataset, DatasetFacts
 from rfray.data.device import gathered, normalised
 from rfray.precision import on_device
 from rfray.training.protocol import TrainingProtocol
+from rfray.training.team import ALONE, Team
 
 StepResult = tuple[Tensor, Tensor]
 """Of one batch, scalars on the device: the summed loss, and how many were classified rightly."""
@@ -36,6 +38,7 @@ def plain_step(
     optimizer: torch.optim.Optimizer,
     dataset: Dataset,
     protocol: TrainingProtocol,
+    team: Team = ALONE,
 ) -> Step:
     """The step as PyTorch does it, operation by operation.
 
@@ -44,20 +47,27 @@ def plain_step(
         optimizer: Over its parameters.
         dataset: On the device of the network; its training split is used.
         protocol: Augmentation, precision, label smoothing, clipping.
+        team: Who does it; a member of several computes its part of the batch, and what it gives
+            is of that part.
     """
     split, facts = dataset.train, dataset.facts
     device = split.labels.device.type
     policy = augmentation_of(protocol, facts)
 
+    def images_of(own: Tensor, crops: Crops) -> Tensor:
+        if not len(own):
+            return split.images.new_empty((0, *split.images.shape[1:]), dtype=torch.float32)
+        return normalised(apply(gathered(split.images, own), crops, policy), facts)
+
     def step(batch: Tensor, crops: Crops) -> StepResult:
-        labels = split.labels[batch]
-        pixels = apply(gathered(split.images, batch), crops, policy)
-        images = normalised(pixels, facts).contiguous(memory_format=memory_format_of(protocol))
+        own, own_crops, weight = team.share(batch, crops)
+        labels = split.labels[own]
+        images = images_of(own, own_crops).contiguous(memory_format=memory_format_of(protocol))
         with _autocast(protocol, device):
             logits = forward(images)
-            loss = F.cross_entropy(logits, labels, label_smoothing=protocol.label_smoothing)
+            loss = _loss(logits, labels, protocol)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        (loss if weight == 1 else loss * weight).backward()
         if protocol.gradient_clip is not None:
             nn.utils.clip_grad_norm_(_parameters(optimizer), protocol.gradient_clip)
         optimizer.step()
@@ -79,20 +89,18 @@ class Graphs(Protocol):
 
 
 class CudaGraphs:
-    """PyTorch's CUDA graphs, used as its notes say. Untested on a GPU.
+    """PyTorch's CUDA graphs, used as its notes say.
 
     Source: https://pytorch.org/docs/stable/notes/cuda.html#whole-network-capture
     """
 
-    def __init__(self) -> None:
-        self._aside = torch.cuda.Stream()
-
     def warm_up(self, work: Callable[[], StepResult]) -> StepResult:
         """On a stream of its own, as recording asks for."""
-        self._aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(self._aside):
+        aside = _stream_aside()
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):
             done = work()
-        torch.cuda.current_stream().wait_stream(self._aside)
+        torch.cuda.current_stream().wait_stream(aside)
         return done
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
@@ -101,6 +109,12 @@ class CudaGraphs:
         with torch.cuda.graph(graph):
             work()
         return graph.replay
+
+
+@cache
+def _stream_aside() -> torch.cuda.Stream:
+    """One a process: cuBLAS keeps a workspace for each stream that it has seen."""
+    return torch.cuda.Stream()
 
 
 @dataclass(frozen=True)
@@ -174,6 +188,13 @@ def augmentation_of(protocol: TrainingProtocol, facts: DatasetFacts) -> Augmenta
 def memory_format_of(protocol: TrainingProtocol) -> torch.memory_format:
     """How images, maps and weights lie in memory."""
     return torch.channels_last if protocol.channels_last else torch.contiguous_format
+
+
+def _loss(logits: Tensor, labels: Tensor, protocol: TrainingProtocol) -> Tensor:
+    """Mean over the images; 0 of none, which a member of a team may have of the last batch."""
+    if not len(labels):
+        return logits.sum()
+    return F.cross_entropy(logits, labels, label_smoothing=protocol.label_smoothing)
 
 
 def _autocast(protocol: TrainingProtocol, device: str) -> AbstractContextManager[object]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from math import log2
+from math import log2, prod
 
 from rfray.cell import Cell
+from rfray.models.opaque import OpaqueNetwork
 
 _BYTES = 4
 """Of a number in float32."""
 
 
 def whole_bytes(cell: Cell) -> float:
-    """Bytes of a network's parameters and buffers."""
+    """Bytes of a network's parameters and buffers; of one that cannot be read, the parameters."""
+    if isinstance(cell.any_network, OpaqueNetwork):
+        return float(_BYTES * cell.parameters)
     norms = {layer.name for layer in cell.network.batch_norms}
     # A batch norm's mean and variance are as many as its factors and shifts.
     buffers = sum(layer.parameters for layer in cell.geometry.layers if layer.name in norms)
@@ -35,5 +38,9 @@ def survivor_bytes(cell: Cell, rate: float) -> float:
 
 def prunable_weights(cell: Cell) -> int:
     """Weights of the layers that pruning touches by default: not the first, not the last."""
+    network = cell.any_network
+    if isinstance(network, OpaqueNetwork):
+        shapes = dict(network.parameters)
+        return sum(prod(shapes[name]) for name in network.weights[1:-1])
     names = {layer.name for layer in cell.network.weight_layers[1:-1]}
     return sum(layer.weights for layer in cell.geometry.layers if layer.name in names)

@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from rfray.artifacts import file_digest
 from rfray.cell import Cell
-from rfray.models.module import NetworkModule, build
+from rfray.models.module import NetworkModule, build, build_any
 from rfray.seeding import stream_seed
 from rfray.training.changes import (
     OtherWeightsError,
@@ -30,15 +30,24 @@ from rfray.training.changes import (
 )
 from rfray.training.weight_files import CHANGES, INITIAL, INITIAL_NOTE, MODEL
 
+_Module = TypeVar("_Module", bound=nn.Module)
 
-def initial_module(cell: Cell, device: str) -> NetworkModule:
+
+def initial_module(cell: Cell, device: str) -> nn.Module:
     """The cell's network as its seed initialises it, on `device`, channels last."""
     return _placed(_drawn(cell), device)
 
 
-def load_module(cell: Cell, path: Path, device: str) -> NetworkModule:
+def load_module(cell: Cell, path: Path, device: str) -> nn.Module:
     """The cell's network with the weights of a safetensors file; every tensor must match."""
-    return _with_state(cell, load_file(path), device)
+    return module_with(cell, load_file(path), device)
+
+
+def module_with(cell: Cell, state: Mapping[str, Tensor], device: str) -> nn.Module:
+    """The cell's network with weights by name; every tensor must match."""
+    module = _drawn(cell)
+    module.load_state_dict(state, strict=True)
+    return _placed(module, device)
 
 
 def load_whole(path: Path) -> dict[str, Tensor]:
@@ -71,9 +80,9 @@ def changed_state(folder: Path, trained: Path) -> dict[str, Tensor]:
     return changed(load_file(base), load_changes(folder / CHANGES, file_digest(base)))
 
 
-def load_changed(cell: Cell, folder: Path, trained: Path, device: str) -> NetworkModule:
+def load_changed(cell: Cell, folder: Path, trained: Path, device: str) -> nn.Module:
     """The cell's network with the weights of `changed_state`, which says what is raised."""
-    return _with_state(cell, changed_state(folder, trained), device)
+    return module_with(cell, changed_state(folder, trained), device)
 
 
 def save_initial(module: nn.Module, cell: Cell, folder: Path) -> None:
@@ -132,9 +141,20 @@ def state_at(cell: Cell, folder: Path, at: str) -> dict[str, Tensor]:
     return initial_state(cell, folder) if at == "init" else load_file(folder / MODEL)
 
 
-def load_at(cell: Cell, folder: Path, at: str, device: str) -> NetworkModule:
+def load_at(cell: Cell, folder: Path, at: str, device: str) -> nn.Module:
     """The cell's network with the weights of `state_at`, which says what is raised, on `device`."""
-    return _with_state(cell, state_at(cell, folder, at), device)
+    return module_with(cell, state_at(cell, folder, at), device)
+
+
+def load_network_at(cell: Cell, folder: Path, at: str, device: str) -> NetworkModule:
+    """As `load_at`, of a network that was read: its layers can be asked for.
+
+    Raises:
+        UserError: It cannot be read.
+    """
+    module = build(cell.network, _seed(cell))
+    module.load_state_dict(state_at(cell, folder, at), strict=True)
+    return _placed(module, device)
 
 
 def state_digest(state: Mapping[str, Tensor]) -> str:
@@ -152,14 +172,8 @@ def _note(folder: Path) -> dict[str, Any]:
     return note
 
 
-def _drawn(cell: Cell) -> NetworkModule:
-    return build(cell.network, stream_seed(cell.seed, "init"))
-
-
-def _with_state(cell: Cell, state: Mapping[str, Tensor], device: str) -> NetworkModule:
-    module = _drawn(cell)
-    module.load_state_dict(state, strict=True)
-    return _placed(module, device)
+def _drawn(cell: Cell) -> nn.Module:
+    return build_any(cell.any_network, _seed(cell))
 
 
 def _state(module: nn.Module) -> dict[str, Tensor]:
@@ -169,5 +183,9 @@ def _state(module: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def _placed(module: NetworkModule, device: str) -> NetworkModule:
+def _seed(cell: Cell) -> int:
+    return stream_seed(cell.seed, "init")
+
+
+def _placed(module: _Module, device: str) -> _Module:
     return module.to(device=torch.device(device), memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]

@@ -116,3 +116,15 @@ def test_folder_that_cannot_be_written_is_named(realistic, refused, report, tmp_
 
     assert "the report cannot be written: Not a directory" in line
     assert "choose another --out" in line
+
+
+def test_studies_side_by_side_are_known_differ_and_have_something_in_common(
+    realistic, client, store, refused, request
+):
+    writer = Writer(client, f"{request.node.name}", study_document(kernel_size=[3]), store)
+    writer.run("train", cell(k=3), {"test_accuracy": 90.0})
+
+    assert "no study 'realistik'" in refused("--study", realistic, "--study", "realistik")
+    assert "'realistic' is named twice" in refused("--study", realistic, "--study", realistic)
+    line = refused("--study", realistic, "--study", writer.study)
+    assert "have nothing in common (kernel_size is 2 or 5 in realistic and 3 in" in line

@@ -7,7 +7,7 @@ import pytest
 from written_study import cell, study_document
 
 from rfray.analysis import analyze, expected_slots, load_report, read_frame
-from rfray.analysis.comparison_report import comparisons_form, comparisons_markdown
+from rfray.analysis.comparison_report import comparisons_form, comparisons_markdown, explained
 from rfray.analysis.comparisons import comparisons
 from rfray.analysis.samples import Measurements
 
@@ -160,14 +160,14 @@ def test_a_comparison_reads_as_a_line_and_as_a_row(two_rates, compared):
     assert (row["stage"], row["metric"], row["kernel_size"]) == ("train", "test_accuracy", 2)
     assert row["mean_difference"] == pytest.approx(1.24)
     assert row["test"] == "paired t"
-    text = comparisons_markdown(found, frame.names)
+    text = comparisons_markdown(found, frame.names, explained(found))
     assert "**train.learning_rate 0.01 against 0.1**" in text
     assert "Holm-corrected for 1 test;" in text
     assert (
         "| vgg19_rf digits k=2: train test_accuracy | +1.24 | +0.18 to +2.30 "
-        "| +1.16 (+0.12 to +2.73) | 0.0311 | 0.0311 | 5 |"
+        "| +1.16 (+0.12 to +2.73) | 0.0311 | 0.0311 | 5 | paired t |"
     ) in text
-    assert "- vgg19_rf digits k=3: train test_accuracy: the difference is the same" in text
+    assert "- the difference is the same at every seed: vgg19_rf digits k=3: train" in text
 
 
 def test_a_report_holds_them(two_rates, ledger, tmp_path):

@@ -57,7 +57,7 @@ def test_finished_study_gives_every_table_and_figure(whole):
                 "cka-layers-vgg19_rf-digits",
                 "importance-vgg19_rf",
             )
-            for suffix in ("png", "pdf")
+            for suffix in ("png", "pdf", "svg")
         ),
         "summary.md",
         "report.html",

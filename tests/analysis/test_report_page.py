@@ -7,6 +7,8 @@ from urllib.parse import unquote
 import pytest
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import Select
 from written_study import Writer, cell, study_document
 
 from rfray.analysis import analyze, load_report, read_frame
@@ -65,6 +67,25 @@ def compared_page(client, store, ledger, shipped, tmp_path_factory):
     return analyze(ledger, "compared", load_report(shipped), out).out / "report.html"
 
 
+@pytest.fixture(scope="module")
+def long_page(client, store, ledger, tmp_path_factory):
+    """The report on two networks at four kernel sizes: a table of eight rows in two blocks."""
+    only = dict.fromkeys(("prune", "finetune", "hessian", "cka", "importance"))
+    document = study_document(
+        **{**only, "kernel_size": [2, 3, 4, 5], "seed": [0], "arch": ["vgg19_rf", "resnet50"]}
+    )
+    writer = Writer(client, "long", document, store)
+    for arch in ("vgg19_rf", "resnet50"):
+        for k in (2, 3, 4, 5):
+            writer.run("train", cell(arch=arch, k=k), {"test_accuracy": 90.0 - k})
+    out = tmp_path_factory.mktemp("long")
+    (out / "report.yaml").write_text(
+        "title: T\ntables:\n  - id: one\n    title: One\n    columns:\n"
+        "      - {name: d, title: Dense, stage: train, metric: test_accuracy}\n"
+    )
+    return analyze(ledger, "long", load_report(out / "report.yaml"), out).out / "report.html"
+
+
 def requested(browser):
     """Addresses that the browser asked for since it was last asked."""
     messages = (json.loads(entry["message"])["message"] for entry in browser.get_log("performance"))
@@ -101,17 +122,19 @@ def test_comparisons_do_not_overflow(browser, compared_page, width, medium):
     show(browser, compared_page, width, medium)
 
     assert browser.execute_script(TOO_WIDE) == []
-    shown = browser.find_element("id", "comparisons").text
-    assert "train.learning_rate 0.01 against 0.1" in shown
-    assert "2 seeds with both, a test takes 3" in shown
+    text = browser.find_element("id", "comparisons").text
+    assert "train.learning_rate 0.01 against 0.1" in text
+    assert "2 seeds with both, a test takes 3" in text
 
 
-def test_every_picture_is_shown(browser, page):
+def test_every_picture_is_shown_and_is_a_drawing(browser, page):
     show(browser, page, *DESK)
 
+    sources = browser.execute_script("return [...document.images].map(i => i.src.slice(0, 19))")
+    assert set(sources) == {"data:image/svg+xml;"}
     widths = browser.execute_script("return [...document.images].map(i => i.naturalWidth)")
     assert len(widths) == 8
-    assert min(widths) > 500
+    assert min(widths) > 300
 
 
 def test_these_checks_would_see_a_request_and_an_overflow(browser, tmp_path):
@@ -125,10 +148,20 @@ def test_these_checks_would_see_a_request_and_an_overflow(browser, tmp_path):
 
 
 def test_page_asks_for_nothing_but_itself(page):
-    text = re.sub(r"data:image/png;base64,[^\"]*", "data:", page.read_text())
+    text = re.sub(r"data:image/svg\+xml;base64,[^\"]*", "data:", page.read_text())
 
     assert "default-src 'none'" in text
-    assert not re.search(r"<script|<link rel=\"style|@import|url\(|src=\"(?!data:)", text)
+    assert not re.search(r"<script[^>]*src=|<link rel=\"style|@import|url\(|src=\"(?!data:)", text)
+
+
+def test_only_the_reports_own_script_may_run(browser, page, tmp_path):
+    injected = tmp_path / "injected.html"
+    injected.write_text(page.read_text().replace("<main>", "<main><script>window.ran = 1</script>"))
+
+    show(browser, injected, *DESK)
+
+    assert browser.execute_script("return window.ran") is None
+    assert browser.execute_script("return document.querySelectorAll('thead button').length") > 0
 
 
 def test_text_of_runs_is_shown_as_text(page):
@@ -192,3 +225,134 @@ def test_no_password_stands_in_a_report():
 
     assert without_password(uri) == "postgresql://db.example:5432/mlflow"
     assert without_password("sqlite:////a/b@c.db") == "sqlite:////a/b@c.db"
+
+
+def column(browser, section, place):
+    """Numbers of a column of the first table of a section, as they stand below each other."""
+    return browser.execute_script(
+        "return [...document.querySelector(arguments[0] + ' .cells').tBodies[0].rows]"
+        ".filter(row => !row.hidden).map(row => row.cells[arguments[1]].dataset.value ?? null)",
+        f"[id='{section}']",
+        place,
+    )
+
+
+def heading(browser, section, place):
+    return browser.find_elements("css selector", f"[id='{section}'] .cells thead button")[place]
+
+
+def sorted_as(browser, section, place):
+    cell = heading(browser, section, place).find_element("xpath", "..")
+    return cell.get_attribute("aria-sort")
+
+
+def test_a_click_on_a_heading_sorts_by_number_and_a_third_one_undoes_it(browser, page):
+    show(browser, page, *DESK)
+    written = column(browser, "table1", 1)
+    known = [value for value in written if value is not None]
+    assert None in written, "a cell without a number is a part of this test"
+
+    orders = {"ascending": sorted(known, key=float)}
+    orders["descending"] = orders["ascending"][::-1]
+    for order, expected in orders.items():
+        heading(browser, "table1", 1).click()
+        assert sorted_as(browser, "table1", 1) == order
+        assert column(browser, "table1", 1) == [*expected, *[None] * (len(written) - len(known))]
+    heading(browser, "table1", 1).click()
+
+    assert sorted_as(browser, "table1", 1) == "none"
+    assert column(browser, "table1", 1) == written
+
+
+def test_headings_sort_by_keyboard(browser, compared_page):
+    show(browser, compared_page, *DESK)
+
+    heading(browser, "comparisons", 1).send_keys(Keys.ENTER)
+
+    assert sorted_as(browser, "comparisons", 1) == "ascending"
+
+
+def shown(browser, selector):
+    return [one for one in browser.find_elements("css selector", selector) if one.is_displayed()]
+
+
+def test_rows_are_filtered_by_words_of_their_own_and_of_their_heading(browser, long_page):
+    show(browser, long_page, *DESK)
+    field = browser.find_element("css selector", "#one input[type=search]")
+    counted = browser.find_element("css selector", "#one output")
+
+    field.send_keys("K=3 RESNET50")
+    assert [row.text.split()[:4] for row in shown(browser, "#one tbody tr")] == [
+        ["213", "k", "=", "3"]
+    ]
+    assert [one.text for one in shown(browser, "#one h4")] == ["resnet50, digits, width 0.125"]
+    assert counted.text == "1 of 8 rows"
+
+    field.send_keys(" nothing")
+    assert counted.text == "0 of 8 rows"
+    field.clear()
+    field.send_keys(" ")
+    assert counted.text == ""
+    assert len(shown(browser, "#one tbody tr")) == 8
+
+
+def test_a_phone_without_headings_sorts_by_a_choice(browser, long_page):
+    show(browser, long_page, *PHONE)
+
+    choice = Select(browser.find_element("css selector", "#one .sort select"))
+    choice.select_by_visible_text("RF ↓")
+
+    assert column(browser, "one", 0) == ["715", "537", "359", "181"]
+    assert browser.execute_script(TOO_WIDE) == []
+
+
+def test_a_figure_opens_in_detail_and_closes(browser, page):
+    asked = show(browser, page, *DESK)
+    picture = browser.find_element("css selector", "figure img")
+    picture.send_keys(Keys.ENTER)
+    view = "dialog.figure img"
+
+    def width():
+        return browser.find_element("css selector", view).size["width"]
+
+    whole = width()
+    for title in ("Larger", "Larger", "Smaller"):
+        browser.find_element("css selector", f"dialog button[title^={title}]").click()
+    assert width() == pytest.approx(1.25 * whole, abs=1)
+    browser.execute_script(
+        "const at = document.querySelector(arguments[0]).getBoundingClientRect();"
+        "document.querySelector('dialog .view').dispatchEvent(new WheelEvent('wheel',"
+        "{deltaY: -1, clientX: at.left + 300, clientY: at.top + 200, cancelable: true}))",
+        view,
+    )
+    assert width() == pytest.approx(1.25**2 * whole, abs=1)
+    browser.switch_to.active_element.send_keys("0")
+    assert width() == whole
+    browser.switch_to.active_element.send_keys(Keys.ESCAPE)
+
+    assert browser.find_elements("css selector", "dialog") == []
+    assert browser.switch_to.active_element == picture
+    assert [*asked, *(a for a in requested(browser) if not a.startswith("data:"))] == []
+
+
+@pytest.mark.parametrize("size", [PHONE, DESK])
+def test_a_click_on_a_number_names_its_runs(browser, page, ledger, half_done, size):
+    show(browser, page, *size)
+    number = browser.find_element("css selector", "#table1 .cells td a")
+    text = number.text
+
+    number.click()
+
+    opened = browser.find_element("css selector", "dialog.runs")
+    assert opened.find_element("tag name", "h2").text.startswith(f"{text}: Dense (%), vgg19_rf")
+    names = {run.run_id: run.name for run in ledger.runs(half_done)}
+    listed = {
+        item.find_element("tag name", "code").text: item.find_element("tag name", "a").text
+        for item in opened.find_elements("tag name", "li")
+    }
+    assert len(listed) == 2
+    assert listed.items() <= names.items()
+    link = opened.find_element("css selector", "li a").get_attribute("href")
+    assert link.endswith(f"/runs/{next(iter(listed))}")
+    assert "mlflow ui --backend-store-uri" in opened.text
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= size[0]

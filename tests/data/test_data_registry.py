@@ -102,7 +102,7 @@ def test_the_data_folder_is_where_the_user_says(monkeypatch, tmp_path):
     use_data_root(str(tmp_path / "chosen"))
     assert data_folder() == tmp_path / "chosen"
     use_data_root(None)
-    assert data_folder() == tmp_path / "chosen"
+    assert data_folder() == tmp_path / "pictures"  # another study leaves it to RFRAY_DATA
     monkeypatch.delenv("RFRAY_DATA")
     assert data_folder() == tmp_path / ".cache" / "rfray"
 

@@ -44,6 +44,9 @@ _LOOK: Any = {
     "figure.titlesize": 11.0,
     "figure.dpi": 100,
     "pdf.fonttype": 42,
+    # Letters as outlines, so that a figure looks the same without its font; names by content.
+    "svg.fonttype": "path",
+    "svg.hashsalt": "rfray",
 }
 
 
@@ -165,14 +168,15 @@ def say_why(axes: Axes, reasons: Iterable[str]) -> None:
 
 
 def rendered(figure: Figure) -> dict[str, bytes]:
-    """The figure as the bytes of a `png` and a `pdf` file, the same for the same figure."""
+    """The figure as the bytes of a `png`, `pdf` and `svg` file, the same for the same figure."""
     with look():
-        # The layout takes longer than the drawing, and is the same for both formats.
+        # The layout takes longer than the drawing, and is the same for all formats.
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
         return {
             "png": _saved(figure, "png", {"Software": None}),
             "pdf": _saved(figure, "pdf", {"CreationDate": None}),
+            "svg": _saved(figure, "svg", {"Creator": None, "Date": None}),
         }
 
 

@@ -1,0 +1,430 @@
+"""What `import rfray` offers, and the command line calls: studies, plans, sweeps, results, frames.
+
+Heavy imports wait for their use. A mistake of the user is a `UserError` of one line; nothing here
+prints it or ends the process.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from rfray import chatter
+from rfray.errors import UserError, nearest
+from rfray.interruption import Interruption, interrupt
+from rfray.storage import Storage, storage_at
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import RenderableType
+    from torch import nn
+
+    from rfray import study as documents
+    from rfray.engine.frontier import State
+    from rfray.engine.standing import Standing
+    from rfray.executors import Workers
+    from rfray.plan import Node, Plan
+    from rfray.tracking import Elsewhere, Ledger, RunRecord
+
+__all__ = ["Planned", "Result", "Study", "UserError", "frame", "plan", "sweep"]
+
+_WIDTH = 120
+
+chatter.miss_no_widgets()
+# Read as Ray is imported. A sweep that is interrupted leaves Ray while Tune's thread still asks it
+# for something: Ray would start itself anew for that.
+os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
+
+
+class Study:
+    """What is to be done: axes, protocol, stages. Built from what a sweep file would say.
+
+        >>> rfray.Study(
+        ...     name="fields",
+        ...     axes={"dataset": ["digits"], "arch": ["vgg19_rf"], "kernel_size": [2], "seed": [0]},
+        ...     train={"epochs": 2},
+        ... )
+
+    Files of networks, and plug-ins, are looked for in the working directory.
+
+    Args:
+        name: Its name, and that of its MLflow experiment.
+        axes: What varies: a list of values for each setting, by its dotted name.
+        sections: Any other key of a sweep file: `train={"epochs": 2}`, `hessian={}`.
+
+    Raises:
+        UserError: A key, a type or a value is wrong.
+
+    Attributes:
+        document: All of it, typed, with every default.
+    """
+
+    document: documents.Study
+
+    def __init__(self, *, name: str, axes: Mapping[str, Sequence[Any]], **sections: Any) -> None:
+        from rfray.sweep_file import make_study
+
+        self._take(make_study({"name": name, "axes": axes, **sections}))
+
+    @classmethod
+    def load(cls, sweep: str | Path | None = None, *overrides: str) -> Study:
+        """The study of a sweep file.
+
+        Args:
+            sweep: A path, or the name of a file that comes with rfray; None takes RFRAY_SWEEP, else
+                `quickstart`.
+            overrides: Changes, such as `axes.seed=[0,1]` or `hessian=false`.
+
+        Raises:
+            UserError: The file is not there or is no valid study, or a change is malformed.
+        """
+        from rfray.sweep_file import load_study
+
+        study = cls.__new__(cls)
+        study._take(load_study(None if sweep is None else str(sweep), overrides))
+        return study
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.document.name
+
+    def use(self) -> None:
+        """Have this process read data, plug-ins and networks as this study says.
+
+        All of `rfray` that is given a study does so: several may be worked on by turns.
+        """
+        from rfray.data.background import use_background
+        from rfray.data.folders import use_data_root
+        from rfray.models.outside import use_network_folders
+        from rfray.plugins import use_plugin_files
+
+        use_network_folders(self._folders)
+        use_plugin_files(self._plugins)
+        use_data_root(self.document.data.root)
+        use_background(self.document.data.background)
+
+    def _take(self, document: documents.Study) -> None:
+        """Remember a study that was just read, and what was put in use to read it."""
+        from rfray.models.outside import network_folders_in_use
+        from rfray.plugins import plugin_files_in_use
+
+        self.document = document
+        self._folders = [Path(folder) for folder in network_folders_in_use()]
+        self._plugins = plugin_files_in_use()
+
+    def __repr__(self) -> str:
+        axes = ", ".join(f"{name}={values}" for name, values in self.document.grid.axes.items())
+        return f"Study {self.name!r}: {axes}"
+
+
+@dataclass(frozen=True, repr=False)
+class Planned:
+    """What a study runs, and how much of it is done. A table in a notebook and for `print`.
+
+    Attributes:
+        study: The study.
+        plan: Its networks (`cells`) and runs (`nodes`), and what one should know (`findings`).
+        standing: The runs that the storage holds of it.
+        reusable: What other studies of the storage have done of it, by key.
+    """
+
+    study: Study
+    plan: Plan
+    standing: Standing
+    reusable: Mapping[str, Elsewhere]
+
+    def as_json(self) -> dict[str, Any]:
+        """The same as `rfray plan --json`."""
+        from rfray.plan_report import plan_json
+
+        self.study.use()
+        return plan_json(self.plan, self.standing.finished, self._taken)
+
+    def as_text(self) -> RenderableType:
+        """The same as `rfray plan`, for rich."""
+        from rfray.plan_report import plan_text
+
+        self.study.use()
+        return plan_text(self.plan, self.standing.finished, self._taken)
+
+    @property
+    def _taken(self) -> dict[str, str]:
+        return {key: source.computed[0] for key, source in self.reusable.items()}
+
+    def __repr__(self) -> str:
+        runs = len(self.plan.nodes)
+        to_do = runs - len(self.standing.finished) - len(self.reusable)
+        networks = len(self.plan.cells)
+        return f"Planned {self.study.name!r}: {networks} networks, {runs} runs, {to_do} to do"
+
+    def __str__(self) -> str:
+        from rich.console import Console
+
+        text = StringIO()
+        Console(file=text, width=_WIDTH).print(self.as_text())
+        return text.getvalue()
+
+    def _repr_html_(self) -> str:
+        from rfray.notebook import html
+
+        return html(self.as_text())
+
+
+@dataclass(frozen=True, repr=False)
+class Result:
+    """What became of a sweep.
+
+    Attributes:
+        study: The study.
+        plan: What was to run.
+        storage: Where it is: `root`, the folder, and `tracking_uri`, the MLflow store.
+        states: Where each run stands, by its key.
+    """
+
+    study: Study
+    plan: Plan
+    storage: Storage
+    states: Mapping[str, State]
+
+    @property
+    def finished(self) -> int:
+        """How many runs are done, in this sweep or before."""
+        return self._counts["done"]
+
+    @property
+    def failed(self) -> int:
+        """How many runs failed; `failures` says why."""
+        return self._counts["failed"]
+
+    @property
+    def skipped(self) -> int:
+        """How many runs were not tried, since they follow one that failed."""
+        return self._counts["skipped"]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every run is done."""
+        return self.finished == len(self.plan.nodes)
+
+    def failures(self) -> dict[str, str]:
+        """Why runs failed, by their names."""
+        runs = self._standing().unfinished
+        failed = (key for key, state in self.states.items() if state.value == "failed")
+        return {
+            self.plan.nodes[key].name: runs[key].tags.get("rfray.error", "")
+            for key in failed
+            if key in runs
+        }
+
+    def load(self, run: str, at: Literal["init", "trained"] = "trained") -> nn.Module:
+        """The network of a run with its weights, on the CPU, in evaluation mode.
+
+        It takes float images (n, 3, height, width), normalised as for training, and gives logits
+        (n, classes).
+
+        Args:
+            run: Its name, such as `vgg19_rf-digits-k3-seed0/train` or `…/prune-0.9`.
+            at: Of a training run: its weights behind training, or before it.
+
+        Raises:
+            UserError: There is no such run, it is not done, or there are no weights of it.
+        """
+        from rfray.training.weights import module_with
+        from rfray.weights_file import run_state
+
+        node = self._node(run)
+        record = self._standing().finished.get(node.key)
+        if record is None:
+            raise UserError("it is not done", where=run, do="sweep the study again")
+        self.study.use()
+        state = run_state(open_ledger(self.storage), self.study.name, record, at)
+        return module_with(node.cells[0], state, "cpu").eval()
+
+    def _node(self, run: str) -> Node:
+        named = {node.name: node for node in self.plan.nodes.values()}
+        if run not in named:
+            raise UserError(f"no run '{run}'", where=self.study.name, do=nearest(run, named))
+        return named[run]
+
+    def _standing(self) -> Standing:
+        from rfray.engine.standing import standing
+
+        return standing(self.plan, runs_there(self.plan, self.storage))
+
+    @cached_property
+    def _counts(self) -> Counter[str]:
+        return Counter(state.value for state in self.states.values())
+
+    def __repr__(self) -> str:
+        words = f"{self.finished} of {len(self.plan.nodes)} runs done"
+        if not self.complete:
+            words += f", {self.failed} failed, {self.skipped} skipped"
+        return f"Result {self.study.name!r}: {words}, in {self.storage.root}"
+
+
+def plan(
+    study: Study, storage: str | Path | None = None, *, tracking_uri: str | None = None
+) -> Planned:
+    """What would run, what of it is done, and what is wrong with it. Starts nothing.
+
+    Args:
+        study: The study.
+        storage: Folder of results; None takes RFRAY_STORAGE, else `./rfray-results`. It need not be
+            there.
+        tracking_uri: MLflow's store; None takes MLFLOW_TRACKING_URI, else a database in the folder.
+
+    Raises:
+        UserError: The study cannot be run as it is, or the store does not answer.
+    """
+    from rfray.engine.reuse import reusable
+    from rfray.engine.standing import standing
+
+    expanded, place = expand(study), _place(storage, tracking_uri)
+    stands = standing(expanded, runs_there(expanded, place))
+    found = reusable(expanded, stands, partial(_found_elsewhere, expanded, place))
+    return Planned(study, expanded, stands, found)
+
+
+def sweep(
+    study: Study,
+    storage: str | Path | None = None,
+    *,
+    tracking_uri: str | None = None,
+    address: str | None = None,
+) -> Result:
+    """Run what is missing of a study on Ray; called again, it resumes or extends.
+
+    A run that fails does not raise: all that can run does, and the result says what did not. The
+    progress is shown as on a terminal.
+
+    Args:
+        study: The study.
+        storage: Folder for results; None takes RFRAY_STORAGE, else `./rfray-results`.
+        tracking_uri: MLflow's store; None takes MLFLOW_TRACKING_URI, else a database in the folder.
+        address: Of a Ray cluster to join, `auto` for this machine's; None starts Ray here for as
+            long as the sweep takes.
+
+    Raises:
+        UserError: Nothing ran: the study, the data, the storage or Ray is not as it should be.
+        KeyboardInterrupt: Control-C, or the notebook's stop button. What was finished is kept.
+    """
+    from rfray.executors import on_ray
+
+    place = _place(storage, tracking_uri)
+    try:
+        with Interruption(interrupt) as interruption:
+            return sweep_on(on_ray(address), study, place, interruption)
+    except KeyboardInterrupt:
+        kept = "what was finished is kept, and the same call goes on from there"
+        raise KeyboardInterrupt(kept) from None
+
+
+def frame(
+    study: Result | Study | str,
+    storage: str | Path | None = None,
+    *,
+    tracking_uri: str | None = None,
+) -> pd.DataFrame:
+    """The finished runs of a study as a table: a row a run, with its settings and last metrics.
+
+    Its columns are those of `rfray.analysis.StudyFrame.rows`; read from MLflow alone.
+
+    Args:
+        study: A result, or a study or its name.
+        storage: Folder of results; None is where the result is, else as for `sweep`.
+        tracking_uri: MLflow's store, likewise.
+
+    Raises:
+        UserError: There are no results, or none of that study.
+    """
+    from rfray.analysis import read_frame
+    from rfray.tracking import store_answers
+
+    place = _place(storage, tracking_uri)
+    if isinstance(study, Result):
+        place = study.storage if storage is None and tracking_uri is None else place
+        study = study.study
+    ledger = open_ledger(place)
+    with store_answers(place.tracking_uri):
+        return read_frame(ledger, study if isinstance(study, str) else study.name).rows
+
+
+# What the command line calls besides
+
+
+def expand(study: Study) -> Plan:
+    """The graph of a study, whatever is done of it; UserError if it cannot be run as it is."""
+    from rfray.plan import make_plan
+    from rfray.reading import reading_shown
+
+    study.use()  # before the plan: what an imagefolder holds, its files say
+    with reading_shown():
+        return make_plan(study.document)
+
+
+def sweep_on(workers: Workers, study: Study, place: Storage, interruption: Interruption) -> Result:
+    """`sweep`, on given workers, until somebody interrupts."""
+    from rfray.consoles import plain_console, usual_console
+    from rfray.sweep_run import sweep_study
+
+    expanded = expand(study)
+    states = sweep_study(
+        expanded,
+        place,
+        lambda: workers.executor(expanded, place.tune, interruption.listen),
+        usual_console() if workers.leaves_the_terminal else plain_console(),
+        lambda: interruption.asked,
+        workers.check_data,
+    )
+    return Result(study, expanded, place, states)
+
+
+def open_ledger(place: Storage) -> Ledger:
+    """The runs of a storage; UserError if there are none, or the store does not answer."""
+    if place.embedded and not place.database.is_file():
+        raise UserError(
+            "there are no results here",
+            where=str(place.root),
+            do="run a sweep first, or name another folder with --storage DIR",
+        )
+    wait_seconds_not_minutes()
+    from rfray.lease import settle_undriven
+    from rfray.tracking import Ledger, check_store
+
+    check_store(place.tracking_uri)
+    for moved in settle_undriven(place.tracking_uri):
+        sys.stderr.write(f"note: {moved}\n")
+    return Ledger(place.tracking_uri)
+
+
+def runs_there(expanded: Plan, place: Storage) -> list[RunRecord]:
+    """The study's runs; none where the storage or the study is not there yet."""
+    if place.embedded and not place.database.is_file():
+        return []
+    ledger = open_ledger(place)
+    name = expanded.study.name
+    return list(ledger.runs(name)) if name in ledger.studies() else []
+
+
+def wait_seconds_not_minutes() -> None:
+    """Nobody waits at a terminal for MLflow's seven retries, which take four minutes."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+
+
+def _found_elsewhere(expanded: Plan, place: Storage, keys: Collection[str]) -> dict[str, Elsewhere]:
+    """What other studies of a store have done; nothing where the storage is not there yet."""
+    if place.embedded and not place.database.is_file():
+        return {}
+    return open_ledger(place).finished_elsewhere(expanded.study.name, keys)
+
+
+def _place(storage: str | Path | None, tracking_uri: str | None) -> Storage:
+    return storage_at(None if storage is None else str(storage), tracking_uri)

@@ -1,0 +1,143 @@
+"""What is found out about a module that cannot be read: by looking at its parts, and by a trial."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.parameter import is_lazy
+from torch.utils.flop_counter import FlopCounterMode
+
+from rfray.errors import UserError
+from rfray.models.opaque import OpaqueNetwork
+from rfray.models.traced import line_of
+from rfray.user_code import in_a_line
+
+_IMAGES = 2
+"""The fewest of which a batch norm can take statistics, whatever its map."""
+
+_OPERATIONS_TO_MULTIPLICATION = 2
+"""PyTorch counts a multiplication and its addition as two."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a trial pass told.
+
+    Attributes:
+        logits: How many numbers it gives for an image.
+        multiplications: Multiply-accumulate operations of one image, as PyTorch counts them.
+    """
+
+    logits: int
+    multiplications: int
+
+
+def opaque_network(
+    module: nn.Module, make: Callable[[], nn.Module], code: str, reason: str
+) -> OpaqueNetwork:
+    """A module as a network of which nothing else is known.
+
+    Args:
+        module: One that `make` has made.
+        make: Makes the module, freshly initialised.
+        code: Digest of the code that makes it.
+        reason: Why it cannot be read.
+
+    Raises:
+        UserError: Two of its parameters are one, or one has no size yet.
+    """
+    named = list(module.named_parameters(remove_duplicate=False))
+    first: dict[int, str] = {}
+    for name, parameter in named:
+        if is_lazy(parameter):
+            raise UserError(
+                f"the parameter '{name}' of {type(module).__name__} has no size before its first "
+                "images",
+                do="give its module the size that it needs",
+            )
+        if first.setdefault(id(parameter), name) != name:
+            raise UserError(
+                f"the parameters '{first[id(parameter)]}' and '{name}' of {type(module).__name__} "
+                "are one, and files of weights hold each on its own",
+                do="give each module its own parameter",
+            )
+    return OpaqueNetwork(
+        make=make,
+        code=code,
+        reason=reason,
+        parameters=tuple((name, tuple(one.shape)) for name, one in named if one.requires_grad),
+        weights=tuple(_weights(module)),
+    )
+
+
+def _weights(module: nn.Module) -> Iterator[str]:
+    """Names of what maps and vectors are multiplied with: no biases, norms or embeddings."""
+    for name, part in module.named_modules():
+        held = (own for kinds, names in _HELD if isinstance(part, kinds) for own in names)
+        for own in held:
+            weight = getattr(part, own)
+            if weight is not None and weight.requires_grad:
+                yield f"{name}.{own}" if name else own
+
+
+_HELD: tuple[tuple[tuple[type[nn.Module], ...], tuple[str, ...]], ...] = (
+    ((nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d), ("weight",)),
+    # What an attention is multiplied with at its end is a linear layer of its own.
+    (
+        (nn.MultiheadAttention,),
+        ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight"),
+    ),
+)
+"""By kinds of modules, the parameters that are weights."""
+
+
+def tried(network: OpaqueNetwork, image_size: int) -> Trial:
+    """Pass noise through a fresh module, in training mode and in eval mode.
+
+    The process's random state stays as it is.
+
+    Args:
+        network: The network.
+        image_size: Height and width of the images, in pixels.
+
+    Raises:
+        UserError: It raises, with the line that does, or gives something else than logits.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        # Laid out as they are in training: not every module can view its maps so.
+        module = network.make().to(memory_format=torch.channels_last)
+        images = torch.randn(_IMAGES, 3, image_size, image_size)
+        images = images.contiguous(memory_format=torch.channels_last)
+        counter = FlopCounterMode(display=False)
+        # The one kernel whose products PyTorch counts on every device.
+        with counter, sdpa_kernel(SDPBackend.MATH):
+            logits = _passed(module.train(), images)
+        _passed(module.eval(), images[:1])
+    operations = counter.get_total_flops()
+    return Trial(logits.shape[1], operations // (_OPERATIONS_TO_MULTIPLICATION * _IMAGES))
+
+
+def _passed(module: nn.Module, images: Tensor) -> Tensor:
+    size = images.shape[-1]
+    mode = "training" if module.training else "eval"
+    said = f"{type(module).__name__} in {mode} mode, given images of {size}×{size} pixels,"
+    try:
+        with torch.no_grad():
+            given = module(images)
+    except Exception as error:  # a user's code may raise anything
+        raise UserError(
+            f"{said} raises {in_a_line(error)}",
+            where=line_of(error),
+            do="axes.dataset takes NAME@SIZE, if it is for images of another size",
+        ) from error
+    if not isinstance(given, Tensor):
+        raise UserError(f"{said} gives a {type(given).__name__}, not one tensor of logits")
+    if given.dim() != 2 or len(given) != len(images):
+        shape = "×".join(map(str, given.shape))
+        raise UserError(f"{said} gives {shape} numbers for {len(images)} images, not logits")
+    return given

@@ -1,0 +1,58 @@
+"""docs/from_python.ipynb, run as a reader runs it: from the question to the figure, on Ray."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+from nbformat.v4 import new_code_cell
+
+NOTEBOOK = Path(__file__).parent.parent / "docs" / "from_python.ipynb"
+
+LOOK = """
+again = rfray.Study(
+    name="again",
+    axes={"dataset": ["digits"], "arch": ["vgg19_rf"], "kernel_size": [5], "seed": [0],
+        "width": [0.0625]},
+    train={"epochs": 1, "images_per_epoch": 32},
+)
+assert rfray.sweep(again, storage="fields-results").complete  # the second Ray of this process
+print(accuracy.to_json())
+"""
+
+
+def text_of(output):
+    return "".join(output.get("data", {}).get("text/html", output.get("text", "")))
+
+
+def outputs_of(cell):
+    return [text_of(output) for output in cell.get("outputs", [])]
+
+
+@pytest.mark.ray
+def test_notebook_goes_from_its_question_to_its_figure(tmp_path):
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    notebook.cells.append(new_code_cell(LOOK))
+
+    NotebookClient(
+        notebook, timeout=400, kernel_name="python3", resources={"metadata": {"path": tmp_path}}
+    ).execute()
+
+    answers = json.loads(outputs_of(notebook.cells[-1])[-1])
+    for fields in answers.values():
+        assert fields["359"] > fields["715"] + 10, "a larger field costs accuracy"
+    planned, swept, _ = (outputs_of(c) for c in notebook.cells if "storage=" in c.source)
+    assert ">vgg19_rf-digits-k5-seed2</td>" in planned[0]
+    # What was said before Ray started is still there, and the live table stands at its end.
+    assert any("9 of 9 runs to do" in output for output in swept)
+    assert any("9 of 9 runs done" in output and "<table>" in output for output in swept)
+
+
+def test_notebook_shows_its_results_and_no_error():
+    outputs = [o for c in nbformat.read(NOTEBOOK, as_version=4).cells for o in c.get("outputs", [])]
+
+    assert any("image/png" in output.get("data", {}) for output in outputs)
+    assert {output["output_type"] for output in outputs} == {"execute_result", "display_data"}
