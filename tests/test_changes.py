@@ -22,7 +22,7 @@ from rfray.training.changes import (
     load_changes,
     save_changes,
 )
-from rfray.training.pruning import all_weights, apply_masks, prunable_layers, pruning_masks
+from rfray.training.pruning import all_weights, apply_masks, prunable_weights, pruning_masks
 from rfray.training.pruning_criteria import CRITERIA, SCOPES
 from rfray.training.weight_files import CHANGES, INITIAL, INITIAL_NOTE, MODEL
 from rfray.training.weight_size import mask_bytes, survivor_bytes, whole_bytes
@@ -184,7 +184,7 @@ def test_reckoned_sizes_are_those_of_the_files(tmp_path, rate):
     for folder in (trained, pruned, tuned):
         folder.mkdir()
     save_module(module, trained / MODEL)
-    layers = prunable_layers(cell.network, first_convolution=False, classifier=False)
+    layers = prunable_weights(cell.any_network.weights, first_convolution=False, classifier=False)
     magnitude = CRITERIA["magnitude"](0)
     masks = pruning_masks(module, all_weights(module, layers), rate, SCOPES["global"], magnitude)
     apply_masks(module, masks)

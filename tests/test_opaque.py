@@ -20,7 +20,7 @@ from rfray.plan import make_plan
 from rfray.stages import finetune, hessian, prune, train
 from rfray.stages.stage import Input, StageContext
 from rfray.sweep_file import load_study
-from rfray.training.weights import initial_module, load_network
+from rfray.training.weights import changed_state, initial_module, load_network_at
 
 NETS = """\
 import torch
@@ -253,9 +253,16 @@ def chain(one, place):
     return {"train": trained, "prune": pruned, "finetune": tuned, "hessian": curved}
 
 
+def weights(found, stage):
+    trained = found["train"][1]
+    if stage == "train":
+        return load_file(trained / "model.safetensors")
+    return changed_state(found[stage][1], trained)
+
+
 @pytest.mark.parametrize("stage", ["train", "prune", "finetune"])
 def test_trained_pruned_and_tuned_weights_are_those_of_the_description_to_the_bit(both, stage):
-    read, opaque = (load_file(both[n][stage][1] / "model.safetensors") for n in both)
+    read, opaque = (weights(found, stage) for found in both.values())
     assert list(read) == list(opaque)
     assert all(torch.equal(read[name], opaque[name]) for name in read)
 
@@ -389,7 +396,7 @@ def test_what_it_cannot_be_asked_for_is_told_in_one_line(name, given, words, cap
 
 def test_a_stage_that_needs_layers_is_told_that_there_are_none(tmp_path):
     with pytest.raises(UserError, match="cannot be told or changed"):
-        load_network(cell("on_data"), tmp_path / "model.safetensors", "cpu")
+        load_network_at(cell("on_data"), tmp_path, "trained", "cpu")
 
 
 def test_second_derivatives_of_fused_attention_are_those_of_plain_products():
