@@ -24,6 +24,7 @@ from rfray.engine.executor import InProcessExecutor
 from rfray.executors import Workers, in_process
 from rfray.interruption import Interruption, interrupt
 from rfray.notebook import html
+from rfray.training.weights import initial_module
 
 HEAVY = ("torch", "ray", "mlflow", "pandas", "numpy", "pydantic", "rich", "matplotlib")
 AXES = {
@@ -218,17 +219,21 @@ def test_a_loaded_network_is_the_one_that_was_measured(result):
 def test_a_loaded_network_has_the_weights_that_were_kept(result):
     (record,) = [r for r in result._standing().finished.values() if r.name == f"{CELL}/train"]
     folder = record.artifact_uri.removeprefix("file://")
-    for at, name in (("trained", "model"), ("init", "init")):
-        loaded = result.load(f"{CELL}/train", at).state_dict()
-        kept = load_file(f"{folder}/{name}.safetensors")
-        assert all(torch.equal(loaded[one], kept[one]) for one in kept)
+    loaded = result.load(f"{CELL}/train").state_dict()
+    kept = load_file(f"{folder}/model.safetensors")
+    assert all(torch.equal(loaded[one], kept[one]) for one in kept)
+    drawn = initial_module(result._node(f"{CELL}/train").cells[0], "cpu").state_dict()
+    before = result.load(f"{CELL}/train", "init").state_dict()
+    assert all(torch.equal(before[one], drawn[one]) for one in drawn)
+    pruned = result.load(f"{CELL}/prune-0.5").state_dict()
+    assert all(bool(((pruned[one] == 0) | (pruned[one] == kept[one])).all()) for one in kept)
 
 
 @pytest.mark.parametrize(
     ("run", "at", "says"),
     [
         (f"{CELL}/trian", "trained", f"did you mean '{CELL}/train'?"),
-        (f"{CELL}/prune-0.5", "init", "it keeps no such weights"),
+        (f"{CELL}/prune-0.5", "init", "only a training run has initial weights"),
     ],
 )
 def test_a_network_that_is_not_there_is_told_in_one_line(result, run, at, says):
