@@ -371,7 +371,7 @@ def test_a_second_driver_on_the_study_is_refused(tiny_sweep, empty_store):
 
 
 NEVER = [
-    ("resources.hessian.gpus=2", r"resources\.hessian: asks for 1 CPUs and 2 GPUs on one machine"),
+    ("resources.train.gpus=2", r"resources\.train: asks for 1 CPUs and 2 GPUs on one machine"),
     ("resources.train={cpus: 16, gpus: 1}", "16 CPUs and 1 GPUs on one machine"),
     ("resources.prune.memory=99000000000", "with 92.2 GiB of memory on one machine"),
 ]
