@@ -134,26 +134,28 @@ class Planned:
         plan: Its networks (`cells`) and runs (`nodes`), and what one should know (`findings`).
         standing: The runs that the storage holds of it.
         reusable: What other studies of the storage have done of it, by key.
+        notes: What one should know of what the storage holds, in sentences.
     """
 
     study: Study
     plan: Plan
     standing: Standing
     reusable: Mapping[str, Elsewhere]
+    notes: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """The same as `rfray plan --json`."""
         from rfray.plan_report import plan_json
 
         self.study.use()
-        return plan_json(self.plan, self.standing.finished, self._taken)
+        return plan_json(self.plan, self.standing.finished, self._taken, self.notes)
 
     def as_text(self) -> RenderableType:
         """The same as `rfray plan`, for rich."""
         from rfray.plan_report import plan_text
 
         self.study.use()
-        return plan_text(self.plan, self.standing.finished, self._taken)
+        return plan_text(self.plan, self.standing.finished, self._taken, self.notes)
 
     @property
     def _taken(self) -> dict[str, str]:
@@ -284,13 +286,17 @@ def plan(
     Raises:
         UserError: The study cannot be run as it is, or the store does not answer.
     """
+    from rfray.engine.longer import longer_words
     from rfray.engine.reuse import reusable
     from rfray.engine.standing import standing
 
     expanded, place = expand(study), _place(storage, tracking_uri)
     stands = standing(expanded, runs_there(expanded, place))
     found = reusable(expanded, stands, partial(_found_elsewhere, expanded, place))
-    return Planned(study, expanded, stands, found)
+    done = {*stands.finished, *found}
+    missing = (node for key, node in expanded.nodes.items() if key not in done)
+    notes = tuple(longer_words(missing, place.checkpoints, stands.outside))
+    return Planned(study, expanded, stands, found, notes)
 
 
 def sweep(

@@ -408,19 +408,11 @@ def _node(
     settings: Mapping[str, Any],
     inputs: Sequence[Node],
 ) -> Node:
-    identity = {
-        "stage": stage.name,
-        "version": stage.version,
-        "parameters": chosen.changed,
-        "variant": variant,
-        "inputs": [node.key for node in inputs],
-        "subject": None if stage.reads else _subject(stage, cells[0]),
-        **_outside_code(stage),
-    }
+    read = [node.key for node in inputs]
     above = [node.key for node in inputs if node.stage in (TRAIN, SEARCH)]
     scope = scope_name(stage.scope, cells[0], layout.varying, settings)
     return Node(
-        key=digest(identity),
+        key=digest(_identity(stage, chosen.changed, variant, read, cells[0])),
         stage=stage.name,
         variant=variant,
         cells=cells,
@@ -608,6 +600,45 @@ def _search_findings(study: Study) -> Iterator[str]:
         count += f" ({len(search.drawn)} drawn, then {search.at_once} at a time by Optuna)"
     per = ", ".join(search.per)
     yield f"search: for each {per or 'study'}, {count} of {space}, by {search.metric}"
+
+
+def _identity(
+    stage: Stage[Any],
+    changed: Mapping[str, Any],
+    variant: Variant,
+    inputs: Sequence[str],
+    cell: Cell,
+) -> dict[str, Any]:
+    """All that a node's key is the digest of."""
+    return {
+        "stage": stage.name,
+        "version": stage.version,
+        "parameters": changed,
+        "variant": variant,
+        "inputs": inputs,
+        "subject": None if stage.reads else _subject(stage, cell),
+        **_outside_code(stage),
+    }
+
+
+def keys_of_fewer_epochs(node: Node) -> Iterator[tuple[int, str]]:
+    """Keys that a training would have with fewer epochs, as (epochs, key), the most epochs first.
+
+    None of a training that reads a search, whose settings are not known before it has run.
+
+    Args:
+        node: Of the stage `train`.
+    """
+    if node.inputs:
+        return
+    stage = stages()[node.stage]
+    identity = _identity(stage, {}, node.variant, [], node.cells[0])
+    changed = node.parameters.model_dump(exclude_defaults=True)
+    usual = type(node.parameters).model_fields["epochs"].default
+    for epochs in range(changed.get("epochs", usual) - 1, 0, -1):
+        told = {name: value for name, value in changed.items() if name != "epochs"}
+        identity["parameters"] = told if epochs == usual else {**told, "epochs": epochs}
+        yield epochs, digest(identity)
 
 
 def _outside_code(stage: Stage[Any]) -> dict[str, str]:

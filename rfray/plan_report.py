@@ -30,7 +30,10 @@ NOTHING_TAKEN: Mapping[str, str] = MappingProxyType({})
 
 
 def plan_json(
-    plan: Plan, done: Collection[str], taken: Mapping[str, str] = NOTHING_TAKEN
+    plan: Plan,
+    done: Collection[str],
+    taken: Mapping[str, str] = NOTHING_TAKEN,
+    notes: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The plan as JSON-ready data: `study`, `cells`, `totals`, `findings`, `seeds`.
 
@@ -38,6 +41,7 @@ def plan_json(
         plan: The plan.
         done: Keys of what the study has done.
         taken: By key, the study that did what this one will take over.
+        notes: What one should know besides the plan's own findings, in sentences.
     """
     missing = [key for key in plan.nodes if key not in done and key not in taken]
     return {
@@ -52,14 +56,17 @@ def plan_json(
             "weight_bytes": weight_bytes(plan),
             **({"taken_over": dict(Counter(taken.values()))} if taken else {}),
         },
-        "findings": list(plan.findings),
+        "findings": [*plan.findings, *notes],
         "seeds": _seeds_json(plan),
         **({"turned": _turns_json(plan.turns)} if plan.turns else {}),
     }
 
 
 def plan_text(
-    plan: Plan, done: Collection[str], taken: Mapping[str, str] = NOTHING_TAKEN
+    plan: Plan,
+    done: Collection[str],
+    taken: Mapping[str, str] = NOTHING_TAKEN,
+    notes: Sequence[str] = (),
 ) -> RenderableType:
     """The plan as a person reads it: cells, stages, findings, cost. Arguments as of `plan_json`."""
     done = {*done, *taken}
@@ -74,7 +81,7 @@ def plan_text(
         *_turn_part(plan.turns),
         _stage_table(plan, done),
         Text(),
-        *(Text(f"note: {finding}", style="yellow") for finding in plan.findings),
+        *(Text(f"note: {words}", style="yellow") for words in (*plan.findings, *notes)),
         Text(
             f"to do: {len(missing)} runs, about {hours} of one CPU core (estimated, not measured)"
         ),

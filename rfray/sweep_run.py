@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from rich.console import Console
@@ -15,6 +16,7 @@ from rfray.engine.assemble import readers
 from rfray.engine.drive import Driver
 from rfray.engine.executor import Executor
 from rfray.engine.frontier import Frontier, State
+from rfray.engine.longer import longer_words
 from rfray.engine.records import closing_tags, describe_study, missing_params, study_document
 from rfray.engine.reuse import taken_words
 from rfray.engine.scribe import Scribe
@@ -154,7 +156,7 @@ def sweep_study(
         if ready.missing == 0:
             say(console, f"{name}: all {total} runs are done")
             return dict.fromkeys(plan.nodes, State.DONE)
-        for words in _told_again(ready):
+        for words in chain(_told_again(ready), _told_longer(ready, storage)):
             say(console, f"note: {words}")
         with reading_shown():
             check_data(_datasets_to_read(ready))
@@ -172,6 +174,12 @@ def sweep_study(
         "rfray.error. The same command tries them again.",
     )
     return dict(frontier.states)
+
+
+def _told_longer(ready: Prepared, storage: Storage) -> Iterator[str]:
+    """That trainings go on from shorter ones."""
+    missing = (node for key, node in ready.plan.nodes.items() if key not in ready.standing.finished)
+    return longer_words(missing, storage.checkpoints, ready.standing.outside)
 
 
 def _told_again(ready: Prepared) -> Iterator[str]:

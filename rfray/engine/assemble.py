@@ -49,8 +49,9 @@ def assemble(
     occupancy: Occupancy,
     checkpoints: Path,
     tracking_uri: str,
+    earlier: Path | None = None,
 ) -> Job:
-    """The job of a node whose inputs are all in `done`."""
+    """The job of a node whose inputs are all in `done`, and which may go on from `earlier`."""
     return Job(
         key=node.key,
         name=node.name,
@@ -65,6 +66,7 @@ def assemble(
         time_limit=plan.study.request(node.stage).time_limit,
         checkpoint_every=plan.study.request(node.stage).checkpoint_every,
         checkpoint=str(checkpoints / node.key),
+        earlier=None if earlier is None else str(earlier),
         data_root=plan.study.data.root,
         background=plan.study.data.background,
         fingerprint=node.cells[0].facts.fingerprint,

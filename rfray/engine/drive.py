@@ -12,6 +12,7 @@ from rfray.engine.executor import Event, Executor, Progressed
 from rfray.engine.frontier import Frontier, State
 from rfray.engine.ground import Ground
 from rfray.engine.job import NOTHING_TOLD, Outcome, Progress
+from rfray.engine.longer import begun
 from rfray.engine.pace import Pace
 from rfray.engine.recorder import Recorder
 from rfray.engine.scribe import Scribe
@@ -133,8 +134,17 @@ class Driver:
             return
         occupancy = grant.occupancy
         self._running[node.key] = _Running(run, grant)
+        # What is to be done anew is not to go on from what was done.
+        anew = node.key in self._standing.redone
         job = assemble(
-            self._plan, node, run, self._done, occupancy, self._checkpoints, self._tracking_uri
+            self._plan,
+            node,
+            run,
+            self._done,
+            occupancy,
+            self._checkpoints,
+            self._tracking_uri,
+            None if anew else begun(node, self._checkpoints),
         )
         request = self._plan.study.request(node.stage)
         place = self._frontier.place_of(node.key)
@@ -163,7 +173,7 @@ class Driver:
             self._pace.finished(node, outcome.seconds)
         else:
             self._pace.dropped(node)
-        self._recorder.end(outcome)
+        self._recorder.end(node, outcome)
         self._ground.ended(node)
         skipped = self._frontier.end(outcome.key, well=well)
         told_before = outcome.unreadable in self._unreadable or (

@@ -54,6 +54,7 @@ class Job(_Message):
         time_limit: Seconds that the stage may take; None sets no limit.
         checkpoint_every: Epochs between checkpoints.
         checkpoint: Folder for what an interrupted attempt leaves to the next.
+        earlier: Folder that the same training with fewer epochs has left; None if there is none.
         data_root: Folder of the data sets; None leaves it to the worker's RFRAY_DATA.
         background: Colour that pictures with transparent parts are laid on; None refuses them.
         fingerprint: Of the data set as it was planned; a worker that finds another one refuses.
@@ -84,6 +85,7 @@ class Job(_Message):
     time_limit: float | None
     checkpoint_every: int
     checkpoint: str
+    earlier: str | None = None
     data_root: str | None
     fingerprint: str
     tracking_uri: str

@@ -12,6 +12,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from rfray.engine.job import Measurement, Outcome
+from rfray.engine.longer import may_go_on
 from rfray.engine.records import closing_tags, missing_params, run_opening
 from rfray.engine.scribe import Scribe
 from rfray.engine.standing import Standing
@@ -49,7 +50,7 @@ class Recorder:
         ledger: Where runs are written.
         scribe: Who writes them.
         standing: What the ledger already holds.
-        checkpoints: Folder of what interrupted training leaves; a finished node's is removed.
+        checkpoints: Folder of what interrupted training leaves.
         git: State of the code, for the runs' tags.
     """
 
@@ -115,8 +116,12 @@ class Recorder:
                 entry.flushed = now
                 self._scribe.record(self._logging(entry))
 
-    def end(self, outcome: Outcome) -> None:
-        """End a node's run as its outcome says, and write all that is left of it."""
+    def end(self, node: Node, outcome: Outcome) -> None:
+        """End a node's run as its outcome says, and write all that is left of it.
+
+        Its checkpoint is removed once that is written, but for one that a longer training may go on
+        from.
+        """
         self.measured(outcome.key, outcome.measurements)
         entry = self._open.pop(outcome.key)
         measured = entry.buffer
@@ -129,7 +134,7 @@ class Recorder:
             self._ledger.end_run(entry.run.run_id, status, tags, measured, params)
 
         def forget(_written: None) -> None:
-            if well:
+            if well and not may_go_on(node):
                 shutil.rmtree(self._checkpoints / outcome.key, ignore_errors=True)
 
         self._scribe.record(write, forget)

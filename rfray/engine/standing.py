@@ -24,6 +24,7 @@ class Standing:
         strays: Other RUNNING runs: of nodes that the plan does not hold, and those that another run
             of the same node has overtaken.
         redone: Keys of what `rfray redo` had superseded.
+        outside: Keys of finished runs of the study that the plan does not hold.
     """
 
     finished: Mapping[str, RunRecord]
@@ -31,6 +32,7 @@ class Standing:
     strays: tuple[RunRecord, ...]
     again: tuple[str, ...] = ()
     redone: frozenset[str] = frozenset()
+    outside: frozenset[str] = frozenset()
 
 
 def standing(plan: Plan, runs: Iterable[RunRecord]) -> Standing:
@@ -39,6 +41,7 @@ def standing(plan: Plan, runs: Iterable[RunRecord]) -> Standing:
     unfinished: dict[str, RunRecord] = {}
     running: list[RunRecord] = []
     redone: set[str] = set()
+    outside: set[str] = set()
     for run in runs:
         key = run.tags.get(KEY_TAG, "")
         if run.tags.get(SUPERSEDED_TAG):
@@ -48,13 +51,17 @@ def standing(plan: Plan, runs: Iterable[RunRecord]) -> Standing:
             running.append(run)
         if key in plan.nodes:
             (finished if run.status == "FINISHED" else unfinished)[key] = run
+        elif run.status == "FINISHED":
+            outside.add(key)
     left = {key: run for key, run in unfinished.items() if key not in finished}
     taken_up = {run.run_id for run in left.values()}
     strays = tuple(run for run in running if run.run_id not in taken_up)
     lacking = {key for key, run in finished.items() if withheld_of(run)}
     again = needed_again(plan, finished, lacking) if lacking else []
     left |= {key: finished.pop(key) for key in again}
-    return Standing(finished, left, strays, tuple(again), frozenset(redone))
+    return Standing(
+        finished, left, strays, tuple(again), redone=frozenset(redone), outside=frozenset(outside)
+    )
 
 
 def needed_again(plan: Plan, finished: Collection[str], lacking: Collection[str]) -> list[str]:

@@ -271,6 +271,7 @@ def _run_stage(
             inputs=tuple(_input(job, source) for source in job.inputs),
             workspace=workspace,
             checkpoint=Path(job.checkpoint),
+            earlier=None if job.earlier is None else Path(job.earlier),
             device=job.device,
             card=card,
             processes=job.processes,

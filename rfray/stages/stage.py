@@ -99,6 +99,8 @@ class StageContext(Generic[P]):
         inputs: The finished stages that it reads, in the order of `cells`.
         workspace: An empty folder; every file left in it becomes an artifact of the run.
         checkpoint: A folder that outlives an interrupted attempt: a restart continues from it.
+        earlier: Such a folder of the same training with fewer epochs, to go on from; None if there
+            is none.
         device: "cpu" or "cuda".
         card: That device, and the share of it that the stage was given.
         processes: In how many processes it computes, each on a card of its own; more than one
@@ -122,6 +124,7 @@ class StageContext(Generic[P]):
     report: Report
     remark: Remark
     checkpoint_every: int = 1
+    earlier: Path | None = None
     processes: int = 1
     card: Card = PROCESSOR
     settle: Settle = _nothing_to_settle
@@ -189,6 +192,12 @@ def on_one_card(parameters: Parameters) -> str | None:
     return "it computes on one GPU"
 
 
+def nothing_begun(parameters: Parameters) -> str | None:
+    """Of a stage that always starts anew."""
+    del parameters
+    return "it starts anew"
+
+
 @dataclass(frozen=True)
 class Stage(Generic[P]):
     """The declaration of a stage.
@@ -215,6 +224,8 @@ class Stage(Generic[P]):
         opaque: Whether it can work on a network that cannot be read (`rfray.models.opaque`), asking
             of the cell nothing but `parameters` and `multiplications`. A study leaves a stage that
             cannot out for such a network.
+        begun: What keeps it from going on from one with fewer epochs, in a sentence; None if
+            nothing does.
         together: What keeps several GPUs from computing one node together, in a sentence; None if
             nothing does.
     """
@@ -235,4 +246,5 @@ class Stage(Generic[P]):
     micro_batch: str | None = None
     size: Callable[[Variant, Cell], float] = nothing_to_keep
     opaque: bool = False
+    begun: Callable[[P], str | None] = nothing_begun
     together: Callable[[P], str | None] = on_one_card

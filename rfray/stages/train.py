@@ -112,7 +112,7 @@ def _train(context: StageContext[TrainParameters]) -> None:
     save_initial(module, cell, context.workspace)
     optimizer = optimizer_for(module, protocol)
     checkpoint = context.checkpoint / CHECKPOINT
-    history = load_checkpoint(checkpoint, module, optimizer)
+    history = load_checkpoint(checkpoint, module, optimizer) or _begun(context, module, optimizer)
     for record in history:
         context.report(record.epoch, record.metrics)
     for trained in cell_epochs(
@@ -146,6 +146,23 @@ def _train(context: StageContext[TrainParameters]) -> None:
     if protocol.checkpoint == "best":
         _take_best(context, module, optimizer, history)
     save_module(module, context.workspace / MODEL)
+
+
+def _begun(
+    context: StageContext[TrainParameters], module: nn.Module, optimizer: Optimizer
+) -> list[EpochRecord]:
+    """Put both behind the epochs that a shorter training of the same has done; those epochs."""
+    from rfray.training.checkpoint import load_checkpoint
+
+    if context.earlier is None:
+        return []
+    history = load_checkpoint(context.earlier / CHECKPOINT, module, optimizer)
+    if history:
+        context.remark(
+            f"Epochs 1 to {len(history)} are those of the same training with fewer epochs, which "
+            "this one went on from."
+        )
+    return history
 
 
 def _best_checkpoint(folder: Path, epoch: int) -> Path:
@@ -197,6 +214,18 @@ def _take_best(
         context.remark(f"Epoch {epoch} was kept: it is the best on the test images themselves.")
 
 
+def begun(parameters: TrainParameters) -> str | None:
+    """What keeps training from going on from a shorter one, in a sentence; None if nothing does."""
+    if parameters.schedule not in ("constant", "step"):
+        return (
+            f"train.schedule {parameters.schedule} spreads the learning rate over all epochs, so "
+            "the first ones are others (constant and step do not)"
+        )
+    if parameters.checkpoint != "last":
+        return "train.checkpoint best needs the weights of an epoch that is past"
+    return None
+
+
 STAGE = Stage(
     name="train",
     version=1,
@@ -211,5 +240,6 @@ STAGE = Stage(
     may_read=("search",),
     size=size,
     opaque=True,
+    begun=begun,
     together=together,
 )
