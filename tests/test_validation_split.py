@@ -23,7 +23,7 @@ from rfray.sweep_file import load_study
 from rfray.sweep_run import prepared, run_sweep
 from rfray.tracking import Ledger
 from rfray.training.evaluate import evaluate
-from rfray.training.weights import initial_module, load_module, save_module
+from rfray.training.weights import initial_module, load_changed, load_module, save_module
 
 WHOLE = Cell(dataset="digits", arch="vgg19_rf", kernel_size=5, seed=0, width=0.0625)
 CELL = Cell(**{**WHOLE.model_dump(), "validation": 300})
@@ -124,7 +124,7 @@ def test_fine_tuning_is_measured_on_them_too(tmp_path, data):
     inputs = (dense, Input(stage="prune", cell=CELL, folder=tmp_path, metrics={}))
     settings = finetune.FinetuneParameters(epochs=2, images_per_epoch=64)
     reported, workspace = run(finetune, tmp_path, settings, CELL, inputs=inputs)
-    module = load_module(CELL, workspace / "model.safetensors", "cpu")
+    module = load_changed(CELL, workspace, tmp_path, "cpu")
     found = evaluate(module, data.validation, data.facts)
     assert reported[-1][1]["validation_accuracy"] == found.accuracy
     assert reported[-1][1]["validation_loss"] == pytest.approx(found.loss)

@@ -20,7 +20,7 @@ from rfray.plugins import ByPlugins, Shelf
 from rfray.stages.stage import Stage
 
 KEYS_OF_A_STUDY = (
-    *("name", "axes", "zip", "exclude", "when", "knobs", "data", "resources", "plugins"),
+    *("name", "axes", "zip", "exclude", "when", "knobs", "data", "resources", "plugins", "keep"),
 )
 """What stands beside the stages in a sweep file: no stage can be called so."""
 
