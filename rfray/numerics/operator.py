@@ -81,15 +81,20 @@ def relocated(operator: SymmetricOperator, device: torch.device) -> SymmetricOpe
     )
 
 
-def check_operator(operator: SymmetricOperator, generator: torch.Generator) -> None:
+def check_operator(
+    operator: SymmetricOperator, generator: torch.Generator, *, tolerance: float = 0.0
+) -> None:
     """Refuses an operator that is not deterministic or not symmetric; costs three products.
 
     With Gaussian u and v the same product taken twice must agree, bit for bit on a CPU and within
-    rounding elsewhere, and u·Hv must equal v·Hu within rounding.
+    rounding elsewhere, and u·Hv must equal v·Hu within rounding, or within a tenth of a tolerance
+    that is coarser: float32 gives the products of a network whose batch norms divide by small
+    deviations to a few digits only.
 
     Args:
         operator: The operator to try.
         generator: Draws u and v.
+        tolerance: Largest residual, relative to its eigenvalue, that is asked of what follows.
 
     Raises:
         NumericsError: Says what deviates, by how much, and what rounding would explain.
@@ -106,10 +111,11 @@ def check_operator(operator: SymmetricOperator, generator: torch.Generator) -> N
             f"by {change:.3g} (their norm is {float(image_v.norm()):.3g})"
         )
     asymmetry = float(((u * image_v).sum() - (v * image_u).sum()).abs())
-    if not asymmetry <= rounding:
+    allowed = max(rounding, tolerance / 10 * size)
+    if not asymmetry <= allowed:
         raise NumericsError(
             f"the operator is not symmetric: |u·Hv - v·Hu| = {asymmetry:.3g}, "
-            f"where rounding explains {rounding:.3g}"
+            f"where rounding explains {rounding:.3g} and the tolerance allows {allowed:.3g}"
         )
 
 

@@ -93,7 +93,7 @@ def run(context: StageContext[HessianParameters]) -> None:
     parameters, started = context.parameters, time.perf_counter()
     problem = _problem(context)
     generator = torch.Generator().manual_seed(0)
-    check_operator(problem.operator, generator)
+    check_operator(problem.operator, generator, tolerance=parameters.tolerance)
     tell(f"looking for eigenvalues ({parameters.method})")
     found = METHODS[parameters.method](problem, _settings(context), generator)
     done = each_second("spectral density", parameters.steps, "steps")

@@ -33,6 +33,14 @@ def test_an_operator_that_is_not_symmetric_is_refused_with_the_deviation():
         check_operator(matrix_operator(matrix), generator())
 
 
+def test_a_coarse_tolerance_allows_a_tenth_of_itself():
+    matrix = matrix_with(range(50))
+    matrix[3, 17] += 0.1
+    check_operator(matrix_operator(matrix), generator(), tolerance=0.1)
+    with pytest.raises(NumericsError, match="not symmetric"):
+        check_operator(matrix_operator(matrix), generator(), tolerance=1e-3)
+
+
 def test_an_operator_that_changes_between_products_is_refused():
     matrix, noise = matrix_with(range(50)), generator(5)
 
