@@ -224,7 +224,14 @@ def _who(slot: Slot) -> str:
 
 def _mixed_settings(runs: Sequence[RunRecord], axes: Iterable[str]) -> list[str]:
     """Names the params, seed aside, in which the runs of one cell differ."""
-    passed_over = {*axes, *schema.OWN_PARAMETER.values(), schema.SEED, "receptive_field"}
+    passed_over = {
+        *axes,
+        *schema.OWN_PARAMETER.values(),
+        schema.SEED,
+        "receptive_field",
+        # How a step is launched changes no number; runs of before it could be chosen lack it.
+        "cuda_graph",
+    }
     names = dict.fromkeys(name for record in runs for name in record.params)
     notes = []
     for name in names:
