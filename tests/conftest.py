@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,6 +26,25 @@ def _own_data_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
     yield
     os.environ.clear()
     os.environ.update(before)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_empty_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A new store is a copy of one that was made in this session: MLflow takes seconds for each."""
+    from rfray.driver import holding
+
+    make = holding.make_database
+    template = tmp_path_factory.mktemp("empty") / "mlflow.db"
+
+    def copied(path: Path) -> None:
+        if not path.is_file() and path.parent.is_dir():
+            make(template)
+            shutil.copyfile(template, path)
+        make(path)
+
+    holding.make_database = copied
+    yield
+    holding.make_database = make
 
 
 @pytest.fixture(autouse=True)

@@ -9,6 +9,7 @@ import pytest
 from test_sharing import SMALL, exit_code, last_line, quiet, refused, runs_at, sweep, tables
 from tiny_study import TINY_SWEEP
 
+from rfray.driver import taking
 from rfray.driver.lease import folder_lock
 from rfray.files.artifacts import local_path
 from rfray.sharing import export_study, import_study, vetted
@@ -118,6 +119,27 @@ def test_a_run_without_its_weights_is_not_taken_over(folder, place, tmp_path):
     import_study(vetted(small), there, quiet)
     alone = [f"{stage}=false" for stage in ("prune", "finetune", "hessian", "cka", "importance")]
     assert sweep(folder / "tiny.yaml", there, "name=other", "axes.seed=[0]", *alone) == [TRAIN]
+
+
+def test_weights_that_go_away_while_they_are_taken_over_are_computed(folder, place, monkeypatch):
+    """As `rfray clean` in the other study lets them, which holds its own study alone."""
+    link = taking._link_or_copy
+    gone = []
+
+    def cleaned_before(source, target):
+        if not gone and source.name == "model.safetensors":
+            gone.append(source)
+            source.unlink()
+        link(source, target)
+
+    monkeypatch.setattr("rfray.driver.taking._link_or_copy", cleaned_before)
+    computed = {run.tags[KEY_TAG]: run.tags["rfray.digest"] for run in runs_at(place)}
+    sweep(folder / "tiny.yaml", place, *SMALL, "name=other")
+    runs = runs_at(place, "other")
+    assert gone
+    assert len({run.tags[KEY_TAG] for run in runs}) == len(runs)
+    assert {run.status for run in runs} == {"FINISHED"}
+    assert {run.tags[KEY_TAG]: run.tags["rfray.digest"] for run in runs} == computed
 
 
 def test_redo_has_a_run_and_what_follows_it_done_anew(folder, place, tmp_path, capsys):

@@ -38,10 +38,11 @@ from rfray.tracking import (
 
 def take_over(
     plan: Plan, stands: Standing, ledger: LedgerWriter, renew: Callable[[], None]
-) -> dict[str, str]:
+) -> dict[str, str | None]:
     """Write what other studies have done of a plan into its own; the studies by key.
 
-    What is not as its run recorded it is left to be computed.
+    What is not as its run recorded it is left to be computed, and so is what `rfray clean` drops in
+    this very moment: its run is open then, and its study None.
 
     Args:
         plan: What is to be done.
@@ -52,13 +53,17 @@ def take_over(
     study = plan.study.name
     done = {key: run.run_id for key, run in stands.finished.items()}
     found = reusable(plan, stands, lambda keys: ledger.finished_elsewhere(study, keys))
-    taken: dict[str, str] = {}
+    taken: dict[str, str | None] = {}
     for key, source in found.items():
         node = plan.nodes[key]
         if any(needed not in done for needed in node.inputs):
             continue
         renew()
-        run_id = _taken(node, source, done, stands.unfinished.get(key), ledger)
+        try:
+            run_id = _taken(node, source, done, stands.unfinished.get(key), ledger)
+        except FileNotFoundError:
+            taken[key] = None
+            continue
         if run_id is not None:
             done[key] = run_id
             taken[key] = source.computed[0]
@@ -72,7 +77,11 @@ def _taken(
     earlier: RunRecord | None,
     ledger: LedgerWriter,
 ) -> str | None:
-    """The run that a node has now; None if the other one cannot be relied on."""
+    """The run that a node has now; None if the other one cannot be relied on.
+
+    Raises:
+        FileNotFoundError: A file went away after it was found whole; the node has an open run.
+    """
     with _at_hand(source.run.artifact_uri, ledger.tracking_uri) as folder:
         outcome = published_outcome(folder.as_uri(), node.key, ledger.tracking_uri)
         if outcome is None or not _as_recorded(outcome, source.run):
