@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rfray.api import Planned, Result, Study, frame, plan, sweep
     from rfray.errors import UserError
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = ["Planned", "Result", "Study", "UserError", "__version__", "frame", "plan", "sweep"]
 

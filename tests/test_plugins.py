@@ -9,6 +9,7 @@ import pytest
 from outside_packages import installed, stage_file
 from tiny_study import TINY_SWEEP
 
+from rfray import __version__
 from rfray.cell import Cell
 from rfray.cli import main
 from rfray.commands.doctor import plugin_findings
@@ -173,7 +174,7 @@ def test_a_package_that_cannot_be_used_is_told_in_one_line_and_the_others_go_on(
         "the stage 'nothing' of my-wrongs 1.0: is a int, not a rfray.stages.stage.Stage",
         "the stage 'reads_it' of my-wrongs 1.0: reads the stage 'missing', which there is not",
         "the network 'resnet50' of my-newer 1.0: its name is taken by rfray",
-        "the data set 's' of my-newer 1.0: needs rfray >=99, but this is rfray 0.1.0",
+        f"the data set 's' of my-newer 1.0: needs rfray >=99, but this is rfray {__version__}",
     ):
         assert told.count(words) == 1, words
     with pytest.raises(UserError, match=r"the stage 'late' of my-wrongs 1.0: it raises ModuleNot"):
