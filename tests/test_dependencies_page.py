@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from itertools import chain
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -13,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def test_every_dependency_has_its_reason():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    listed = [*project["dependencies"], *sum(project["optional-dependencies"].values(), [])]
+    listed = [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
     page = (ROOT / "docs" / "dependencies.md").read_text()
     rows = [line.split(" | ") for line in page.splitlines() if line.startswith("| ")]
     named = set(re.findall(r"`([\w-]+)(?:\[\w+\])?`", " ".join(" ".join(row[:2]) for row in rows)))
