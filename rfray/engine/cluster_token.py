@@ -86,5 +86,5 @@ def _sendable(token: Token) -> Token:
     raise UserError(
         "holds characters that no token has",
         where=token.source,
-        do="copy the token anew from the cluster's head: `ray get-auth-token` prints it there",
+        do="copy the token again from the cluster's head: `ray get-auth-token` prints it there",
     )

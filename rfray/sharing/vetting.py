@@ -137,7 +137,7 @@ def run_folder_of(name: str) -> str:
 
 def _refused(path: Path, why: str) -> UserError:
     return UserError(
-        f"the archive cannot be used: {why}", where=str(path), do="have it written anew"
+        f"the archive cannot be used: {why}", where=str(path), do="export the study again"
     )
 
 

@@ -81,7 +81,7 @@ def store_written(tracking_uri: str) -> Iterator[None]:
         raise UserError(
             f"it could not be written: {first_line(error)}",
             where=tracking_uri,
-            do="mend that, then give the same command again: it goes on where it stopped",
+            do="repair that, then give the same command again: it continues where it stopped",
         ) from error
 
 
