@@ -18,6 +18,8 @@ def _own_data_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
     folder = tmp_path_factory.mktemp("data")
     before = dict(os.environ)
     os.environ["RFRAY_DATA"] = str(folder)
+    # A server would start ten processes for jobs that rfray has none of, 40 s of one core.
+    os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
     for name in ("MLFLOW_TRACKING_URI", "RFRAY_SWEEP"):
         os.environ.pop(name, None)
     yield

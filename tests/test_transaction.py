@@ -14,7 +14,14 @@ from sqlalchemy.engine import Engine
 
 from rfray.engine.scribe import Scribe
 from rfray.storage import storage_at
-from rfray.tracking import Ledger, LedgerWriter, RunOpening, is_outage, make_database
+from rfray.tracking import (
+    Ledger,
+    LedgerWriter,
+    RunOpening,
+    first_line,
+    is_outage,
+    make_database,
+)
 
 MEASURED = [("accuracy", 1, 50.0, 1_700_000_000_000), ("accuracy", 2, 60.0, 1_700_000_000_001)]
 
@@ -115,6 +122,25 @@ def test_a_locked_database_is_an_outage(writer, storage, monkeypatch):
     with writer.together():
         write_a_run(writer, "now")
     assert set(finished(writer)) == {"now"}
+
+
+def test_a_full_disk_is_an_outage_that_is_called_by_its_name(writer, storage):
+    write_a_run(writer, "kept")
+
+    @event.listens_for(Engine, "connect")
+    def fill(connection, _record):
+        pages = connection.execute("PRAGMA page_count").fetchone()[0]
+        connection.execute(f"PRAGMA max_page_count = {pages}")
+
+    writer.client._tracking_client.store.engine.dispose()
+    with pytest.raises(MlflowException) as full, writer.together():
+        for number in range(100):
+            write_a_run(writer, f"lost-{number}")
+    event.remove(Engine, "connect", fill)
+    assert is_outage(full.value)
+    assert "database or disk is full" in first_line(full.value)
+    writer.client._tracking_client.store.engine.dispose()
+    assert set(finished(writer)) == {"kept"}
 
 
 def test_another_thread_is_not_drawn_into_the_transaction(writer, storage):

@@ -62,8 +62,26 @@ def one_transaction(client: MlflowClient) -> Iterator[None]:
                 connection.commit()
             finally:
                 _ON_A_CONNECTION.reset(token)
-    except OperationalError as error:
-        raise MlflowException(str(error), error_code=TEMPORARILY_UNAVAILABLE) from error
+    except (OperationalError, MlflowException) as error:
+        said = _said_first(error)
+        if said is None:
+            raise
+        raise MlflowException(said, error_code=TEMPORARILY_UNAVAILABLE) from error
+
+
+def _said_first(error: BaseException | None) -> str | None:
+    """What the database said first, if it was the database that said it.
+
+    On a full disk sqlite takes the whole transaction back, and what is said last is that there is
+    no savepoint to go back to.
+    """
+    from sqlalchemy.exc import OperationalError
+
+    said = None
+    while error is not None:
+        said = str(error) if isinstance(error, OperationalError) else said
+        error = error.__context__
+    return said
 
 
 def _database(client: MlflowClient) -> Any:

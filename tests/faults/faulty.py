@@ -18,8 +18,8 @@ from pathlib import Path
 
 import psutil
 
-from rfray.artifacts import RESULT, local_path
 from rfray.cli import main
+from rfray.files.artifacts import RESULT, local_path
 from rfray.storage import storage_at
 from rfray.tracking import Ledger
 
@@ -49,7 +49,7 @@ _servers.set_forkserver_preload(
         "torch",
         "ray.tune",
         "mlflow.tracking",
-        "rfray.sweep_run",
+        "rfray.driver.sweep_run",
         "rfray.engine.ray_executor",
         "faulty",
     ]
@@ -80,7 +80,7 @@ class Driver:
         self.send(signal.SIGKILL)
         self.process.join()
 
-    def ended(self, timeout: float = 200) -> int:
+    def ended(self, timeout: float = 600) -> int:
         """Its exit code, once it has ended."""
         self.process.join(timeout)
         assert self.process.exitcode is not None, f"still running: {self.output}"
@@ -196,7 +196,7 @@ def plant_bomb(path: Path, folder: Path) -> None:
     path.write_bytes(pickle.dumps(_Bomb(folder / EXPLODED)))
 
 
-def wait_until(holds, driver: Driver | None = None, timeout: float = 200):
+def wait_until(holds, driver: Driver | None = None, timeout: float = 600):
     """What `holds` returns once it is true; fails when the driver ends before."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:

@@ -65,7 +65,7 @@ def test_machines_are_waited_for_at_the_start_and_when_all_are_gone(folder, undi
         survived("a cluster that has no machine yet")
 
         only = cluster.add_node(num_cpus=1)
-        wait_until(lambda: busy(only, TRIAL), driver, timeout=60)
+        wait_until(lambda: busy(only, TRIAL), driver)
         assert "the study runs on processors" in driver.output
 
         cluster.remove_node(only, allow_graceful=False)
