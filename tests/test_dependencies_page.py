@@ -20,3 +20,10 @@ def test_every_dependency_has_its_reason():
     named = set(re.findall(r"`([\w-]+)(?:\[\w+\])?`", " ".join(" ".join(row[:2]) for row in rows)))
     wanted = {Requirement(line).name for line in listed}
     assert wanted <= named
+
+
+def test_every_file_that_the_page_names_exists():
+    page = (ROOT / "docs" / "dependencies.md").read_text()
+    named = re.findall(r"`(rfray/[\w/.]+)`", page)
+    assert named
+    assert [name for name in named if not (ROOT / name).exists()] == []
