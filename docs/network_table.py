@@ -32,22 +32,31 @@ KERNEL_SIZES = (2, 3, 4, 5)
 _TOP = """\
 # Networks and their receptive fields
 
-This page is made by `docs/network_table.py`, by arithmetic alone: nothing is trained. `rfray plan`
-says the same of any network, of your own too, at your images' size.
+This page helps you to choose a network: it compares the receptive fields, sizes and costs of
+rfray's own networks and of torchvision's. `rfray plan` gives the same numbers for any network,
+your own too, at the size of your images. The page is made by `docs/network_table.py`, by
+arithmetic only: nothing is trained.
 
-The receptive field is that of the last convolution, in pixels. Multiplications are those of one
-image. Live weights are the share of the convolutions' weights that ever meet a real pixel. The last
-two columns say how many of the convolutions have a receptive field larger than the image, and which
-is the first: layers from there on can learn little that those before them cannot (Richter et al.
-2021). Gates (squeeze-and-excitation) see the whole image from the start; field and count leave them
-out. A 1×1 convolution that a network writes as a linear layer (convnext) is not counted.
+How to read the columns:
 
-Receptive fields and live weights of torchvision's networks are held against a numerical probe,
-layer by layer, in `tests/test_traced.py`; parameters and multiplications against what torchvision
+- **receptive field**: of the last convolution, in pixels.
+- **multiplications**: for one image.
+- **live weights**: the share of the convolutions' weights that ever meet a real pixel.
+- **field above the image**: how many of the convolutions have a receptive field larger than the
+  image.
+- **from**: the first of these convolutions. Layers from there on can learn little that earlier
+  layers cannot (Richter et al. 2021).
+
+Gates (squeeze-and-excitation) see the whole image from the start, so receptive field and count
+leave them out. A 1×1 convolution that a network writes as a linear layer (convnext) is not
+counted.
+
+`tests/test_traced.py` compares receptive fields and live weights of torchvision's networks with a
+numerical probe, layer by layer, and parameters and multiplications with what torchvision
 publishes.
 
-What cannot be read, such as attention, has no receptive field, and is not here: it [can be
-trained](extending.md#a-network-that-cannot-be-read) all the same.
+A network that cannot be read, for example one with attention, has no receptive field and is not
+on this page. It [can be trained](extending.md#a-network-that-cannot-be-read) all the same.
 """
 
 _COLUMNS = {

@@ -172,7 +172,7 @@ def _description(network: AnyNetwork, arch: str) -> Network:
     """The network itself, if it was read."""
     if isinstance(network, OpaqueNetwork):
         raise UserError(
-            f"its receptive field cannot be told or changed: {network.reason}",
+            f"its receptive field cannot be computed or changed: {network.reason}",
             where=arch,
             do="set kernel_size to 1 for it, which takes it as it is",
         )

@@ -64,7 +64,7 @@ def rfray() -> None:
     """Sweeps over a network's receptive field, on Ray, tracked in MLflow.
 
     SWEEP is a sweep file or the name of a shipped one; without it RFRAY_SWEEP, else quickstart.
-    KEY=VALUE overrides what stands in it, as in axes.seed=[0,1] train.epochs=5 hessian=false.
+    KEY=VALUE changes a value in it, as in axes.seed=[0,1] train.epochs=5 hessian=false.
     """
 
 
@@ -72,7 +72,7 @@ def rfray() -> None:
 @_study_arguments
 @_storage_options
 @click.option(
-    "--slots", type=click.IntRange(min=1), metavar="N", help="Simulate what is to do on N slots."
+    "--slots", type=click.IntRange(min=1), metavar="N", help="Simulate the missing runs on N slots."
 )
 @click.option(
     "--slot",
@@ -80,13 +80,13 @@ def rfray() -> None:
     type=click.Choice(["gpu", "cpu"]),
     default="gpu",
     show_default=True,
-    help="What a slot is: a GPU, or a processor core.",
+    help="What a slot is: a GPU, or a CPU core.",
 )
 @click.option(
     "--price",
     type=click.FloatRange(min=0),
     metavar="P",
-    help="Of a slot for an hour, to reckon the cost; with --slots.",
+    help="Price of a slot for an hour, to estimate the cost; with --slots.",
 )
 @_json_option
 def plan(
@@ -100,9 +100,9 @@ def plan(
 ) -> None:
     """Show what would run, and what is wrong with it. Starts nothing.
 
-    With --slots the driver's own ordering is worked off in imagined time. A run takes as long as
-    the finished ones of its kind on such a slot; where there are none, as its operations let
-    expect.
+    With --slots it simulates the study in the order in which the driver would run it. The time of
+    a run is that of finished runs of its kind on such a slot; without any, it is estimated from
+    the number of operations.
 
     \b
     rfray plan
@@ -130,11 +130,11 @@ def plan(
 @_study_arguments
 @_storage_options
 @_address_option
-@click.option("--verbose", "-v", is_flag=True, help="Also show what Ray and MLflow say.")
+@click.option("--verbose", "-v", is_flag=True, help="Also show what Ray and MLflow print.")
 @click.option(
     "--in-process",
     is_flag=True,
-    help="Without Ray: one run after the other on this process's processor, for a debugger.",
+    help="Without Ray: one run after the other in this process on a CPU, for a debugger.",
 )
 def sweep(
     arguments: tuple[str, ...],
@@ -144,10 +144,10 @@ def sweep(
     verbose: bool,
     in_process: bool,
 ) -> None:
-    """Run what is missing of a study; run it again to resume or to extend it.
+    """Run the missing runs of a study; run it again to resume or to extend it.
 
-    Exit codes: 0 all done; 1 some stage failed, all others ran; 2 a usage or study error, nothing
-    ran; 130 interrupted, what was finished is kept.
+    Exit codes: 0 all done; 1 some stage failed, all others ran; 2 an error in the command or the
+    study, nothing ran; 130 interrupted, finished runs are kept.
 
     \b
     rfray sweep
@@ -190,10 +190,10 @@ def status(
 ) -> None:
     """Count done, running, failed and missing runs of a study, per stage; also while it runs.
 
-    Where further settings vary, such as train.learning_rate, each choice of them has a line.
+    If other settings vary, such as train.learning_rate, each combination of them has a line.
 
-    It reads the tracking store alone, so any machine that reaches the store can ask. Runs are
-    opened a little ahead: a few that count as running still wait for a slot.
+    It reads only the tracking store, so it works on any machine that reaches the store. Runs are
+    opened a little early: a few that count as running still wait for a slot.
 
     \b
     rfray status
@@ -216,7 +216,7 @@ def status(
 @click.option(
     "--left-over", is_flag=True, help="Also weights of runs that this sweep no longer names."
 )
-@click.option("--yes", "-y", is_flag=True, help="Drop them without asking.")
+@click.option("--yes", "-y", is_flag=True, help="Delete them without asking.")
 @_json_option
 def clean(
     arguments: tuple[str, ...],
@@ -226,11 +226,11 @@ def clean(
     yes: bool,
     as_json: bool,
 ) -> None:
-    """List what nothing needs any more, with its size, and drop it after a yes.
+    """List files that nothing needs any more, with their sizes; ask, and delete them.
 
-    Weights whose readers are all done, but of the stages in the sweep's `keep`, and checkpoints of
-    finished training. Numbers, tables and pictures stay. Should a grown study need what was
-    dropped, its next start computes it again, and says so first.
+    These are weights that no run still has to read, except those of the stages in the sweep's
+    `keep`, and checkpoints of finished trainings. Numbers, tables and images stay. If a larger
+    study needs deleted weights, its next start says so and computes them again.
 
     \b
     rfray clean
@@ -262,7 +262,7 @@ def clean(
     type=click.Choice(["init", "trained"]),
     default="trained",
     show_default=True,
-    help="Of a training run: before or after it.",
+    help="Weights of a training run: before training or after it.",
 )
 @_storage_options
 def weights(
@@ -275,8 +275,8 @@ def weights(
 ) -> None:
     """Write the weights of a run, by its name or its identifier, to a safetensors file.
 
-    A pruned or fine-tuned network is kept as what changed from the trained one; this writes it
-    whole, the very same bits that later stages read.
+    A pruned or fine-tuned network is stored as differences from the trained one; this command
+    writes it complete, with the same bits that later stages read.
 
     \b
     rfray weights vgg19_rf-digits-k3-seed0/prune-0.9 pruned.safetensors
@@ -300,7 +300,7 @@ def doctor(
     address: str | None,
     as_json: bool,
 ) -> None:
-    """Look at what a sweep needs here, and say what to do about what is missing; changes nothing.
+    """Check what a sweep needs on this machine, and say what to do; changes nothing.
 
     Python, packages, GPUs, memory, disk, the study's data sets, the tracking store, Ray. Exit code
     1 if something is wrong.
@@ -348,7 +348,7 @@ def reference() -> None:
     "studies",
     multiple=True,
     metavar="NAME",
-    help="Study; default: the one that ran last. Several stand side by side, against the first.",
+    help="Study; default: the one that ran last. Several are compared with the first.",
 )
 @click.option("--out", metavar="DIR", help="Where to write; default STORAGE/analysis/STUDY.")
 @_storage_options
@@ -361,9 +361,9 @@ def analyze(
     tracking_uri: str | None,
     as_json: bool,
 ) -> None:
-    """Build the tables, figures and report of a study from MLflow alone, done or half done.
+    """Build the tables, figures and report of a study from MLflow, finished or not.
 
-    REPORT is a file that lays them out; default: the shipped paper.yaml.
+    REPORT is a file that describes them; default: the shipped paper.yaml.
 
     \b
     rfray analyze --out out
@@ -406,7 +406,7 @@ def export_(
     storage: str | None,
     tracking_uri: str | None,
 ) -> None:
-    """Write a study into one file: its runs, metrics, artifacts, and what was planned.
+    """Write a study into one file: its runs, metrics, artifacts, and its plan.
 
     `rfray import` reads it; without rfray, unpack it and read its README and csv files.
 
@@ -435,10 +435,10 @@ def export_(
 @click.argument("archive", metavar="ARCHIVE", type=click.Path(path_type=Path))
 @_storage_options
 def import_(archive: Path, storage: str | None, tracking_uri: str | None) -> None:
-    """Write a study that `rfray export` made one file of into a folder or a tracking server.
+    """Read the file of `rfray export` into a folder or a tracking server.
 
-    What is there already stays as it is, so it can be given again: to go on after an interruption,
-    or with a later export of the same study.
+    Runs that are there already do not change. So you may give the command again, to continue after
+    an interruption, or with a later export of the same study.
 
     \b
     rfray import quickstart.tar.zst
@@ -476,10 +476,10 @@ def redo_(
     storage: str | None,
     tracking_uri: str | None,
 ) -> None:
-    """Have one run of a study, and all that follows it, computed anew by the next sweep.
+    """Let the next sweep compute one run again, and all runs that read it.
 
-    The old runs stay in MLflow, superseded: tables pass them over. Give the changes that the sweep
-    was given, for what follows the run is what the plan says.
+    The old runs stay in MLflow as superseded: tables leave them out. Give the same changes as to
+    the sweep, because the plan says which runs read which.
 
     \b
     rfray redo quickstart vgg19_rf-digits-k3-seed1/train

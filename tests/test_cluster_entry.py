@@ -116,7 +116,7 @@ def test_a_token_file_that_is_named_must_hold_one(tmp_path):
     for path, says in [
         (missing, "No such file or directory (name the file"),
         (tmp_path, "Is a directory"),
-        (empty, "no token stands in its first line"),
+        (empty, "its first line is no token"),
         ("~/token", "No such file"),  # Ray expands no ~
         (odd, "characters that no token has"),
     ]:

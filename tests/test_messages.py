@@ -144,14 +144,14 @@ IN_A_STUDY = [
         "when.0.set.landscape.points",
         "can vary",
     ),
-    (".=3", "", "'.=3' is no override (write key=value"),
+    (".=3", "", "'.=3' is not a change of a setting (write key=value"),
 ]
 
 IN_A_SWEEP_FILE = [
     ("", "bad.yaml", "empty"),
     ("- a\n- b\n", "bad.yaml", "list"),
     ("name: [", "bad.yaml:", "no YAML"),
-    ("name: a\nname: b\n", "bad.yaml:2", "stands twice"),
+    ("name: a\nname: b\n", "bad.yaml:2", "is there twice"),
     ("name: !!python/object:os.system {}\n", "bad.yaml:1", "no YAML"),
     ("name: only\n", "bad.yaml", "'axes' is missing"),
     (TINY_SWEEP.replace("seed: [0, 1]", "seed: [zero]"), "bad.yaml:6: axes.seed.0", "integer"),

@@ -365,13 +365,13 @@ def test_a_network_without_a_convolution_is_taken_as_it_is():
 
 
 MISTAKES = [
-    (ON_DATA, ["axes.kernel_size=[2]"], "cannot be told or changed: the network (OnData) cannot"),
+    (ON_DATA, ["axes.kernel_size=[2]"], "be computed or changed: the network (OnData) cannot"),
     (ON_DATA, ["axes.kernel_size=[2]"], "set kernel_size to 1 for it"),
-    (ON_DATA, ["axes.kernel_size=null", "axes.receptive_field=[20]"], "cannot be told or changed"),
+    (ON_DATA, ["axes.kernel_size=null", "axes.receptive_field=[20]"], "be computed or changed"),
     (
         ON_DATA,
         ["axes.kernel_size=null", "axes.knob=[dilation]", "axes.strength=[2]"],
-        "cannot be told or changed",
+        "cannot be computed or changed",
     ),
     (ON_DATA, ["resources.train.gpus=2"], "asks for 2 GPUs, but nets.py:on_data cannot be read"),
     (ON_DATA, ["prune.among=live"], "prune.among live asks for more of nets.py:on_data"),
@@ -395,7 +395,7 @@ def test_what_it_cannot_be_asked_for_is_told_in_one_line(name, given, words, cap
 
 
 def test_a_stage_that_needs_layers_is_told_that_there_are_none(tmp_path):
-    with pytest.raises(UserError, match="cannot be told or changed"):
+    with pytest.raises(UserError, match="cannot be computed or changed"):
         load_network_at(cell("on_data"), tmp_path, "trained", "cpu")
 
 

@@ -193,7 +193,7 @@ def test_who_comes_second_with_a_name_is_told(site, tmp_path):
     told = make_plan(study_with(tmp_path)).findings
     assert (
         "the stage 'counted' of other-counts 1.0: its name is taken by my-counts 1.0 "
-        "(mend it, or uninstall other-counts 1.0)"
+        "(repair it, or uninstall other-counts 1.0)"
     ) in told
     # What the study itself lists goes before what is merely installed.
     study_with(tmp_path, mine=stage_file())
@@ -302,8 +302,8 @@ CELL = {"dataset": "digits", "arch": "vgg19_rf", "kernel_size": 5, "seed": 0, "w
         ("import no_such_module\n", "mine.py:1: it raises ModuleNotFoundError"),
         ("def run(:\n", "mine.py:1: it raises SyntaxError"),
         ("STAGE = 3\n", "mine.py: STAGE is a int, not a stage"),
-        ("from rfray.stages.train import STAGE\n", "its name is taken by rfray (mend it)"),
-        (stage_file("data"), "its name is taken by rfray (mend it)"),
+        ("from rfray.stages.train import STAGE\n", "its name is taken by rfray (repair it)"),
+        (stage_file("data"), "its name is taken by rfray (repair it)"),
         (stage_file("follows", ["trian"]), "reads the stage 'trian', which there is not"),
         (stage_file().replace('"counted"', '"two words"'), "its name is no plain word"),
         ("NETWORKS = [len]\n", "NETWORKS is a list, not a dictionary of names (write NETWORKS ="),

@@ -295,10 +295,10 @@ CONTRADICTIONS = [
     ({"schedule": "step"}, "schedule step has no milestones"),
     ({"schedule": "step", "milestones": [2, 1]}, "do not ascend"),
     ({"schedule": "step", "milestones": [2, 2]}, "do not ascend"),
-    ({"schedule": "step", "milestones": [4]}, "milestone 4 has no epoch behind it: there are 4"),
+    ({"schedule": "step", "milestones": [4]}, "milestone 4 has no epoch after it: there are 4"),
     (
         {"schedule": "step", "milestones": [1, 3], "warmup_epochs": 1},
-        "milestone 1 is not behind the warm-up of 1 epochs",
+        "milestone 1 is not after the warm-up of 1 epochs",
     ),
     ({"warmup_epochs": 4}, "warmup_epochs is 4, and there are 4 epochs"),
 ]

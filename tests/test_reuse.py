@@ -69,7 +69,7 @@ def test_what_another_study_has_done_is_taken_over_and_says_who_computed_it(fold
     assert exit_code(*plan) == 0
     printed = capsys.readouterr().out
     assert "to do: 2 runs" in printed
-    assert "takes over 7 runs from tiny" in printed
+    assert "reuses 7 runs from tiny" in printed
     assert exit_code(*plan, "--json") == 0
     totals = json.loads(capsys.readouterr().out)["totals"]
     assert (totals["done"], totals["to_do"], totals["taken_over"]) == (0, 2, {"tiny": 7})

@@ -395,7 +395,7 @@ def test_asha_stops_what_falls_behind_and_training_never(searched, tmp_path):
     for run in stopped:
         assert "/sample-" in run.name
         assert run.status == "FINISHED"
-        assert f"Stopped behind epoch {run.metrics['stopped_epoch']:.0f} of 5" in run.tags[
+        assert f"Stopped after epoch {run.metrics['stopped_epoch']:.0f} of 5" in run.tags[
             "rfray.remark"
         ]  # fmt: skip
     assert runs["vgg19_rf-digits-k5/search"].metrics["samples_stopped"] == len(stopped)

@@ -20,7 +20,7 @@ _STATE: Mapping[Kind, str] = {
     "failed": "failed",
     "interrupted": "was interrupted",
     "running": "is still running",
-    "superseded": "is to be done anew",
+    "superseded": "is to be computed again",
     "stale": "is stale",
     "duplicate": "is a duplicate",
 }

@@ -42,7 +42,7 @@ def _taken(records: Sequence[RunRecord]) -> list[tuple[str, str]]:
     studies = Counter(record.tags.get(schema.TAKEN_FROM_STUDY_TAG, "") for record in records)
     del studies[""]
     told = ", ".join(f"{count} runs from `{study}`" for study, count in studies.most_common())
-    return [("Taken over", told)] if told else []
+    return [("Reused", told)] if told else []
 
 
 def _precisions(records: Iterable[RunRecord]) -> str:

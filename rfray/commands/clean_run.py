@@ -158,7 +158,7 @@ def _weights(run: RunRecord, kind: Kind) -> Disposable:
     folder = local_path(run.artifact_uri)
     if folder is None:
         raise UserError(
-            "the weights lie behind the tracking server, which deletes nothing for a client",
+            "the weights are on the tracking server, which does not delete files for a client",
             where=run.artifact_uri,
             do="clean on the machine that holds them",
         )

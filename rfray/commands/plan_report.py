@@ -85,7 +85,7 @@ def plan_text(
         Text(
             f"to do: {len(missing)} runs, about {hours} of one CPU core (estimated, not measured)"
         ),
-        *([Text(f"{taken_words(Counter(taken.values()))}, as done")] if taken else []),
+        *([Text(taken_words(Counter(taken.values())))] if taken else []),
         Text(f"weights of all runs on disk: at most about {in_bytes(weight_bytes(plan))}"),
         Text(seeds_text(_fewest_seeds(plan))),
     )
@@ -168,7 +168,7 @@ def _geometry_json(shape: Geometry | None, image_size: int) -> dict[str, Any]:
 def _state(key: str, done: Collection[str], taken: Mapping[str, str]) -> str:
     if key in done:
         return "done"
-    return f"taken over from {taken[key]}" if key in taken else "to do"
+    return f"reused from {taken[key]}" if key in taken else "to do"
 
 
 def _seeds_json(plan: Plan) -> dict[str, Any]:

@@ -105,7 +105,7 @@ def run_state(ledger: Ledger, study: str, run: RunRecord, at: At) -> dict[str, T
         raise UserError(
             str(error),
             where=run.name,
-            do="bring the files back, or have the run computed anew with `rfray redo`",
+            do="bring the files back, or compute the run again with `rfray redo`",
         ) from error
 
 
@@ -120,7 +120,7 @@ def _checked(ledger: Ledger, run: RunRecord) -> Path:
         raise UserError(
             "its weights were dropped, or not in the archive that it was imported from",
             where=run.name,
-            do="import an archive that holds them, or have it computed anew with `rfray redo`",
+            do="import an archive that holds them, or compute it again with `rfray redo`",
         )
     folder = local_path(run.artifact_uri)
     if folder is None:

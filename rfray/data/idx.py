@@ -144,7 +144,7 @@ def _array(path: Path, file: IdxFile, dimensions: int) -> NDArray[np.uint8]:
 def _refuse_unverifiable(path: Path, file: IdxFile) -> None:
     if path.suffix != ".gz":
         raise UserError(
-            "nobody published a checksum of the unpacked file, so it cannot be told from another",
+            "there is no published checksum of the unpacked file, so it cannot be verified",
             where=str(path),
             do=f"put the published {Path(file.packed.name).name} beside it",
         )

@@ -102,7 +102,7 @@ def open_splits(known: TorchvisionSet, root: Path) -> tuple[OpenSplit, OpenSplit
         )
     if known.unverified and (root / known.unverified).exists():
         raise UserError(
-            "torchvision would unpickle what lies there, which nobody can verify",
+            "torchvision would unpickle the files there, which nobody can verify",
             where=str(root / known.unverified),
             do="delete the folder",
         )

@@ -255,4 +255,4 @@ def _tell_apart(
 def _end_strays(stands: Standing, ledger: LedgerWriter) -> None:
     """End the runs that nobody will take up: of a dead driver, or of an opening asked for twice."""
     for run in stands.strays:
-        ledger.end_run(run.run_id, "KILLED", {"rfray.error": "nobody works on it any more"})
+        ledger.end_run(run.run_id, "KILLED", {"rfray.error": "its driver has ended"})

@@ -50,5 +50,5 @@ def _no_head(address: ClusterAddress, answer: Answer) -> UserError:
     what = "stays silent" if silent else "is no head of one"
     return address.refusal(
         f"no Ray cluster answers: what listens there {what}",
-        f"name the port of `ray start --head`, 6379 if it was told none, or {address.without}",
+        f"name the port of `ray start --head`, 6379 by default, or {address.without}",
     )

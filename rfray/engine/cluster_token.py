@@ -59,7 +59,7 @@ def _named(path: Path) -> Token:
     another = f"name the file that holds the token, or unset {PATH_VARIABLE}"
     text = _first_line(path, where, another)
     if not text:
-        raise UserError("no token stands in its first line", where=where, do=another)
+        raise UserError("its first line is no token", where=where, do=another)
     return Token(text, where)
 
 
@@ -86,5 +86,5 @@ def _sendable(token: Token) -> Token:
     raise UserError(
         "holds characters that no token has",
         where=token.source,
-        do="copy the token anew from the cluster's head: `ray get-auth-token` prints it there",
+        do="copy the token again from the cluster's head: `ray get-auth-token` prints it there",
     )

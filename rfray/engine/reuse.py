@@ -50,8 +50,8 @@ def _under_the_same(
 
 
 def taken_words(taken: Mapping[str, int]) -> str:
-    """How many runs are taken over from which studies, in words."""
+    """How many runs are reused from which studies, in words."""
     told = ", ".join(
         f"{count} {'run' if count == 1 else 'runs'} from {study}" for study, count in taken.items()
     )
-    return f"takes over {told}"
+    return f"reuses {told}"

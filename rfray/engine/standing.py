@@ -127,5 +127,5 @@ def other_precision(plan: Plan, stands: Standing, *, gpus: bool) -> str:
         f"finished runs of {' and '.join(mixed)} were computed in {' and '.join(sorted(was))}, "
         f"those to come will be in {' and '.join(sorted(coming))}: precision auto goes by the "
         f"machine, and tables will say which is which. For one precision in all, give "
-        f"{stage}.precision, which computes them anew"
+        f"{stage}.precision, which computes them again"
     )

@@ -30,7 +30,7 @@ def receptive_field_pool(kernel_size: int) -> MaxPool:
         raise UserError(
             f"kernel_size is {kernel_size}, but must be at least {SMALLEST_KERNEL}",
             where="axes.kernel_size",
-            do="1 stands for no pool",
+            do="1 means no pool",
         )
     padding = 0 if kernel_size == SMALLEST_KERNEL else 1
     return MaxPool(kernel_size, stride=kernel_size - 1, padding=padding)

@@ -154,7 +154,7 @@ class Plugin:
 
     def refused(self, problem: str) -> UserError:
         """That it cannot be used, in one line that names it."""
-        remedy = "mend it" if self.from_file else f"mend it, or uninstall {self.source}"
+        remedy = "repair it" if self.from_file else f"repair it, or uninstall {self.source}"
         return UserError(problem, where=str(self), do=remedy)
 
     def get(self) -> Any:

@@ -230,7 +230,7 @@ def _damaged(run: RunRecord, name: str) -> UserError:
     return UserError(
         f"the artifact '{name}' of the run {run.name} is not what the run recorded",
         where=run.artifact_uri,
-        do="put the original back, or have the run computed anew with `rfray redo`",
+        do="put the original back, or compute the run again with `rfray redo`",
     )
 
 

@@ -137,7 +137,7 @@ def run_folder_of(name: str) -> str:
 
 def _refused(path: Path, why: str) -> UserError:
     return UserError(
-        f"the archive cannot be used: {why}", where=str(path), do="have it written anew"
+        f"the archive cannot be used: {why}", where=str(path), do="export the study again"
     )
 
 
@@ -153,7 +153,7 @@ def _members(tar: tarfile.TarFile) -> Iterator[Member]:
         study = study or parts[0]
         name = "/".join(parts[1:])
         if parts[0] != study or name in seen:
-            raise ValueError(f"{member.name!r} stands outside the study's folder, or twice")
+            raise ValueError(f"{member.name!r} is outside the study's folder, or is there twice")
         seen.add(name)
         content = tar.extractfile(member)
         if content is None:

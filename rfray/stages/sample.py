@@ -129,7 +129,7 @@ def _train(context: StageContext[SampleParameters]) -> None:
         return
     if stopped:
         context.report(len(history), {STOPPED: len(history)})
-        context.remark(f"Stopped behind epoch {len(history)} of {protocol.epochs}: others led.")
+        context.remark(f"Stopped after epoch {len(history)} of {protocol.epochs}: others led.")
     if protocol.checkpoint == "best":
         kept = history[best_epoch(history) - 1]
         names = ("validation_loss", "validation_accuracy")

@@ -126,7 +126,8 @@ def overridden(document: dict[str, Any], override: str) -> dict[str, Any]:
     if parts[0] == "axes":  # an axis bears its setting's dotted name: train.learning_rate
         parts = ["axes", ".".join(parts[1:])] if len(parts) > 1 else parts
     if not equals or not all(parts):
-        raise UserError(f"'{override}' is no override", do="write key=value, as in train.epochs=5")
+        what = f"'{override}' is not a change of a setting"
+        raise UserError(what, do="write key=value, as in train.epochs=5")
     changed = deepcopy(document)
     place = changed
     for part in parts[:-1]:

@@ -98,7 +98,7 @@ class Ledger:
             raise UserError(
                 "the study document is no JSON object",
                 where=f"experiment tag {STUDY_TAG} of '{study}'",
-                do="start the sweep again, which writes it anew",
+                do="start the sweep again: it writes it again",
             )
         return document
 

@@ -81,7 +81,7 @@ def store_written(tracking_uri: str) -> Iterator[None]:
         raise UserError(
             f"it could not be written: {first_line(error)}",
             where=tracking_uri,
-            do="mend that, then give the same command again: it goes on where it stopped",
+            do="repair that, then give the same command again: it continues where it stopped",
         ) from error
 
 
@@ -89,7 +89,7 @@ def _store_error(error: Exception, tracking_uri: str) -> UserError:
     if is_outage(error) or not isinstance(error, MlflowException):
         what, do = "does not answer", "check the address, and that the server runs"
     else:
-        what, do = "refuses a request", "mend what it says, then give the same command again"
+        what, do = "refuses a request", "repair what it says, then give the same command again"
     return UserError(f"the tracking store {what}: {first_line(error)}", where=tracking_uri, do=do)
 
 

@@ -93,7 +93,7 @@ def load_changes(path: Path, base: str) -> Arrays:
     if str(arrays.pop(_BASE)) != base:
         raise OtherWeightsError(
             f"{path} says what changed from other weights than the training run's: one of the two "
-            "was computed anew or replaced; have this run computed anew with `rfray redo`"
+            "was computed again or replaced; compute this run again with `rfray redo`"
         )
     return arrays
 

@@ -82,7 +82,7 @@ def load_checkpoint(
     try:
         tensors, history_text = _read(path)
     except (SafetensorError, _RefusedError) as error:
-        _log.warning("%s is refused, training starts anew: %s", path, error)
+        _log.warning("%s is refused, training starts from the beginning: %s", path, error)
         path.replace(path.with_name(path.name + _REFUSED))
         return []
     history = json.loads(history_text)

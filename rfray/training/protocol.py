@@ -164,9 +164,9 @@ def _in_milestones(milestones: list[int], epochs: int, warmup: int) -> str | Non
     if milestones != sorted(set(milestones)):
         return f"milestones do not ascend: {milestones}"
     if milestones[-1] >= epochs:
-        return f"milestone {milestones[-1]} has no epoch behind it: there are {epochs}"
+        return f"milestone {milestones[-1]} has no epoch after it: there are {epochs}"
     if milestones[0] <= warmup:
-        return f"milestone {milestones[0]} is not behind the warm-up of {warmup} epochs"
+        return f"milestone {milestones[0]} is not after the warm-up of {warmup} epochs"
     return None
 
 

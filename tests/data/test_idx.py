@@ -90,7 +90,7 @@ def test_what_nobody_can_verify_is_refused(data_root, form):
     content = gzip.decompress(packed[f"{name}.gz"])
     if form == "unpacked":
         write_tree(data_root, {name: content})
-        why = "nobody published a checksum of the unpacked file.*put the published train-images"
+        why = "there is no published checksum of the unpacked file.*put the published train-images"
     else:
         write_tree(data_root, {f"{name}.gz": gzip.compress(content, 1)})
         why = "not the published file, or truncated"
