@@ -164,23 +164,8 @@ def fitted(picture: Image.Image, size: int) -> NDArray[np.uint8]:
     return np.asarray(picture)
 
 
-def square(picture: Image.Image, name: str, size: int, *, do: str = "") -> NDArray[np.uint8]:
-    """A picture of `size` × `size` pixels as uint8 (size, size, 3).
-
-    Args:
-        picture: In red, green and blue.
-        name: What to call it in a message.
-        size: The height and width that it must have.
-        do: What to do about another one.
-
-    Raises:
-        UserError: The picture has another size.
-    """
-    import numpy as np
-
-    if picture.size != (size, size):
-        width, height = picture.size
-        raise UserError(
-            f"the picture is {width}×{height} pixels, expected {size}×{size}", where=name, do=do
-        )
-    return np.asarray(picture)
+def other_size(where: str, width: int, height: int, size: int, do: str = "") -> UserError:
+    """What to raise of a picture of another size than `size` × `size`; `do` is what to do."""
+    return UserError(
+        f"the picture is {width}×{height} pixels, expected {size}×{size}", where=where, do=do
+    )
