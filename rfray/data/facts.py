@@ -102,8 +102,10 @@ def _torchvision_set(name: str, known: Mapping[str, Any]) -> TorchvisionSet:
     files = {
         kind: tuple(FILES[place] for place in known.get(kind, ())) for kind in ("archives", "files")
     }
+    split = known.get("train", {}).get("split")
+    present = tuple(place.format(split=split) for place in known.get("present", ()))
     named = {"name": name, "reader": name.partition("-")[0]}
-    return TorchvisionSet(**{**named, **_with_tuples(known), **files})
+    return TorchvisionSet(**{**named, **_with_tuples(known), **files, "present": present})
 
 
 SETS: Mapping[str, TorchvisionSet] = {

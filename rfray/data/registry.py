@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -19,7 +19,7 @@ from rfray.data import (
 )
 from rfray.data.dataset import DatasetSource
 from rfray.data.facts import REFUSED, SETS
-from rfray.data.folders import noted_findings, prepared_file
+from rfray.data.folders import noted_findings, prepared_file, prepared_notes
 from rfray.data.resized import resized
 from rfray.errors import UserError, nearest
 from rfray.plugins import NAMING, Shelf, nameable
@@ -95,6 +95,20 @@ def dataset_findings(name: str) -> tuple[str, ...]:
     facts = dataset_source(name).facts
     noted = noted_findings(prepared_file(facts.fingerprint))
     return tuple(dict.fromkeys((*facts.findings, *noted)))
+
+
+def refuse_unreadable(names: Iterable[str]) -> None:
+    """Prepare data sets that are not prepared yet; one that is costs a look at its header.
+
+    Raises:
+        UserError: The files of one are missing, damaged or not the published ones.
+    """
+    for name in names:
+        source = dataset_source(name)
+        if prepared_notes(prepared_file(source.facts.fingerprint)) is None:
+            from rfray.data.cache import prepared  # PyTorch, which a prepared one spares
+
+            prepared(source)
 
 
 def naming_problem(name: str) -> str | None:

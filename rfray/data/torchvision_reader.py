@@ -205,13 +205,9 @@ def _named(where: str, do: str) -> Iterator[None]:
 
 def _other_size(known: TorchvisionSet, where: str, width: int, height: int, size: int) -> UserError:
     del where  # no one picture is wrong
-    why = (
-        f"one is {width}×{height} pixels, not square"
-        if width != height
-        else f"one is {size}×{size} pixels, another {width}×{height}"
-    )
     return UserError(
-        f"its pictures have no size in common: {why}",
+        f"its pictures have no size in common: one is {width}×{height} pixels, expected "
+        f"{size}×{size}",
         where=known.name,
         do=f"say what to scale them to: 'data: {{image_size: 64}}', or '{known.name}@64'",
     )
