@@ -50,8 +50,11 @@ POLICIES: Mapping[AugmentationName, Augmentation] = {
 
 
 Crops = Tensor
-"""What was drawn for each image, int64 (images, 5), in pixels: the first row and the first column of
-its crop (in the padded image for `padded`), the crop's rows and columns, and 1 if it is mirrored."""
+"""What was drawn for each image, int64 (images, 5), in pixels.
+
+Columns: the crop's first row and its first column (in the padded image for `padded`), how many rows
+and columns it has, and 1 if it is mirrored.
+"""
 
 
 def whole(images: int, image_size: int) -> Crops:
@@ -83,7 +86,7 @@ def draw(policy: Augmentation, images: int, image_size: int, generator: torch.Ge
 
 
 def _rectangles(policy: Augmentation, images: int, size: int, generator: torch.Generator) -> Tensor:
-    """Top, left, height, width (images, 4): the first of ten rectangles that fits, else all of it."""
+    """Top, left, height, width (images, 4): the first of ten that fits, else the whole image."""
     uniform = torch.rand((4, images, _ATTEMPTS), generator=generator, dtype=torch.float64)
     area = size * size * (policy.scale[0] + uniform[0] * (policy.scale[1] - policy.scale[0]))
     low, high = math.log(policy.ratio[0]), math.log(policy.ratio[1])

@@ -11,7 +11,6 @@ too, are for downloads, and for KMNIST, of whose contents no digest is published
 from __future__ import annotations
 
 import gzip
-import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,7 +28,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_UNSIGNED_BYTE = 8
+
+_PARTS = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,6 @@ def files(name: str) -> tuple[IdxFile, ...]:
         IdxFile(FILES[f"{place}.gz"], FILES[place].md5 if place in FILES else None)
         for place in places
     )
-
-
-_PARTS = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
 
 
 def load(
@@ -83,29 +80,35 @@ def load(
 def _split(images: IdxFile, labels: IdxFile, installed: Path | None) -> Split:
     import torch
 
-    grey = torch.from_numpy(_array(images, installed, dimensions=3))
+    grey = torch.from_numpy(_array(images, installed, 28, 28))
     return Split(
         grey.unsqueeze(1).expand(-1, 3, -1, -1).contiguous(),
-        torch.from_numpy(_array(labels, installed, dimensions=1)).long(),
+        torch.from_numpy(_array(labels, installed)).long(),
     )
 
 
-def _array(file: IdxFile, installed: Path | None, dimensions: int) -> NDArray[np.uint8]:
+def _array(file: IdxFile, installed: Path | None, *shape: int) -> NDArray[np.uint8]:
+    """A file's bytes behind its header, four bytes and four for the length of each axis."""
+    import numpy as np
+
     path = _place(file, installed)
     if file.contents_md5 is None:
-        if path.suffix != ".gz":
-            raise UserError(
-                "nobody published a checksum of the unpacked file, so it cannot be told from "
-                "another",
-                where=str(path),
-                do=f"put the published {Path(file.packed.name).name} beside it",
-            )
-        verify(path, file.packed.md5)
+        _verify_packed(file, path)
     content = _content(path)
-    array = parse(content, str(path), dimensions)
     if file.contents_md5 is not None:
         verify_bytes(content, file.contents_md5, str(path))
-    return array
+    header = 8 + 4 * len(shape)
+    return np.frombuffer(bytearray(content), dtype=np.uint8, offset=header).reshape(-1, *shape)
+
+
+def _verify_packed(file: IdxFile, path: Path) -> None:
+    if path.suffix != ".gz":
+        raise UserError(
+            "nobody published a checksum of the unpacked file, so it cannot be told from another",
+            where=str(path),
+            do=f"put the published {Path(file.packed.name).name} beside it",
+        )
+    verify(path, file.packed.md5)
 
 
 def _place(file: IdxFile, installed: Path | None) -> Path:
@@ -128,38 +131,6 @@ def _content(path: Path) -> bytes:
         raise UserError(
             f"it cannot be unpacked: {error}", where=str(path), do="put the published file there"
         ) from error
-
-
-def parse(content: bytes, name: str, dimensions: int) -> NDArray[np.uint8]:
-    """An idx file of unsigned bytes as an array of `dimensions` axes.
-
-    The format: two zero bytes, the element type, the number of axes, each axis' length as four
-    bytes with the highest first, then the elements.
-
-    Args:
-        content: The unpacked file.
-        name: What to call it in a message.
-        dimensions: Number of axes that it must have.
-
-    Raises:
-        UserError: It is no such file, or its length is not what its header says.
-    """
-    import numpy as np
-
-    header = 4 * (1 + dimensions)
-    if len(content) < header or content[:4] != bytes([0, 0, _UNSIGNED_BYTE, dimensions]):
-        raise UserError(
-            f"no idx file of unsigned bytes with {dimensions} axes", where=name, do=_AGAIN
-        )
-    shape = tuple(int(length) for length in np.frombuffer(content[4:header], dtype=">u4"))
-    found, expected = len(content) - header, math.prod(shape)
-    if found != expected:
-        what = f"truncated: {found:,} bytes after the header, expected {expected:,}"
-        raise UserError(what, where=name, do=_AGAIN)
-    return np.frombuffer(bytearray(content), dtype=np.uint8, offset=header).reshape(shape)
-
-
-_AGAIN = "delete it and put the published .gz file there"
 
 
 def source(name: str, installed: Path | None = None) -> DatasetSource:

@@ -14,7 +14,6 @@ from pathlib import Path
 from filelock import FileLock
 
 from rfray.atomic import write_atomically
-from rfray.data.background import on_background
 from rfray.data.dataset import Dataset, DatasetFacts, DatasetSource
 from rfray.data.decoding import OpenSet, read
 from rfray.errors import UserError
@@ -51,6 +50,12 @@ class Reading:
         """The name, and the size that the pictures are scaled to."""
         return self.name if self.image_size is None else f"{self.name}-{self.image_size}px"
 
+    def memory(self, folder: Path) -> Path:
+        """Which file of `folder` remembers the facts."""
+        place = hashlib.blake2b(str(self.folder).encode(*ENCODING), digest_size=6).hexdigest()
+        on_colour = "" if self.background is None else f"-on-{self.background.removeprefix('#')}"
+        return folder / f"{self.label}{on_colour}-{place}.json"
+
     def read(self) -> Dataset:
         """All pictures and their facts; see `decoding.read`."""
         return read(self.opened(), self.image_size, self.background)
@@ -73,8 +78,7 @@ def facts_of(reading: Reading, memory: Path) -> DatasetFacts:
     Raises:
         UserError: See `Reading`.
     """
-    place = hashlib.blake2b(str(reading.folder).encode(*ENCODING), digest_size=6).hexdigest()
-    path = memory / f"{on_background(reading.label, reading.background)}-{place}.json"
+    path = reading.memory(memory)
     path.parent.mkdir(parents=True, exist_ok=True)
     # Others on this node wait rather than download, extract and read the same files.
     with FileLock(path.with_suffix(".lock")):
