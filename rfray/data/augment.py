@@ -125,12 +125,6 @@ def apply(images: Tensor, crops: Crops, policy: Augmentation) -> Tensor:
             return _windows(images, crops, 0) if policy.flip else images
 
 
-def augment(images: Tensor, policy: Augmentation, generator: torch.Generator) -> Tensor:
-    """Draw for one batch and apply it at once; see `draw` and `apply`."""
-    crops = draw(policy, len(images), images.shape[-1], generator)
-    return apply(images, crops.to(images.device), policy)
-
-
 def _windows(images: Tensor, crops: Crops, padding: int) -> Tensor:
     """The window of each image's own size at its offset in the padded image, mirrored or not.
 

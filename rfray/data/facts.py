@@ -43,10 +43,10 @@ def _with_tuples(known: Mapping[str, Any]) -> dict[str, Any]:
 
 
 FACTS: Mapping[str, DatasetFacts] = {
-    name: DatasetFacts(name=name, fingerprint=f"{name}-v1", **_with_tuples(known))
+    name: DatasetFacts(**{"name": name, "fingerprint": f"{name}-v1", **_with_tuples(known)})
     for name, known in _KNOWN["facts"].items()
 }
-"""Data sets of a fixed size; should one ever be read otherwise, its fingerprint must change."""
+"""Data sets of a fixed size."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ import torch
 import torchvision.transforms as oracle
 import torchvision.transforms.functional as reference
 
-from rfray.data.augment import POLICIES, Augmentation, apply, augment, draw, whole
+from rfray.data.augment import POLICIES, Augmentation, apply, draw, whole
 
 SIZE = 32
 CROP, RESIZED = POLICIES["crop_flip"], POLICIES["resized_crop_flip"]
@@ -16,6 +16,11 @@ CROP, RESIZED = POLICIES["crop_flip"], POLICIES["resized_crop_flip"]
 def images(count, size=SIZE, seed=0):
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(0, 256, (count, 3, size, size), generator=generator, dtype=torch.uint8)
+
+
+def augment(batch, policy, generator):
+    crops = draw(policy, len(batch), batch.shape[-1], generator)
+    return apply(batch, crops.to(batch.device), policy)
 
 
 def seeded(seed):
