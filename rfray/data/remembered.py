@@ -56,13 +56,9 @@ class Reading:
         on_colour = "" if self.background is None else f"-on-{self.background.removeprefix('#')}"
         return folder / f"{self.label}{on_colour}-{place}.json"
 
-    def read(self) -> Dataset:
-        """All pictures and their facts; see `decoding.read`."""
-        return read(self.opened(), self.image_size, self.background)
-
     def read_as_planned(self, facts: DatasetFacts) -> Dataset:
         """All pictures; UserError if they are others than those that gave the facts."""
-        dataset = self.read()
+        dataset = read(self.opened(), self.image_size, self.background)
         if dataset.facts != facts:
             raise UserError(
                 "its pictures have changed since the sweep was planned",
@@ -89,10 +85,11 @@ def _learnt(path: Path, reading: Reading) -> DatasetFacts:
     # The copy cannot be written without torch, which a plan that remembers the facts spares.
     from rfray.data.cache import prepare
 
-    dataset = reading.read()
+    opened = reading.opened()  # which extracts archives
+    state = reading.state()
+    dataset = read(opened, reading.image_size, reading.background)
     prepare(DatasetSource(dataset.facts, lambda: dataset))
-    known = {"state": reading.state(), "facts": asdict(dataset.facts)}  # archives are extracted now
-    write_atomically(path, json.dumps(known))
+    write_atomically(path, json.dumps({"state": state, "facts": asdict(dataset.facts)}))
     return dataset.facts
 
 
