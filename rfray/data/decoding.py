@@ -14,7 +14,7 @@ from rfray.data.overlap import overlap_findings
 from rfray.data.pictures import Shown, fitted, no_warnings
 from rfray.data.treatment import Treatment, Treatments, treatment_findings
 from rfray.errors import UserError
-from rfray.telling import counted
+from rfray.terminal.telling import counted
 
 if TYPE_CHECKING:
     import numpy as np

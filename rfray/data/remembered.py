@@ -13,10 +13,10 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from rfray.atomic import write_atomically
 from rfray.data.dataset import Dataset, DatasetFacts, DatasetSource
 from rfray.data.decoding import OpenSet, read
 from rfray.errors import UserError
+from rfray.files.atomic import write_atomically
 
 _READING = "viewed-1"
 """Enters what is remembered: raise it where pictures are read otherwise than when they were."""

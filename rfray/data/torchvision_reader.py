@@ -23,7 +23,7 @@ from rfray.data.pictures import Shown, shown
 from rfray.data.published import provide
 from rfray.data.remembered import Reading, facts_of, files_state
 from rfray.errors import UserError
-from rfray.telling import tell
+from rfray.terminal.telling import tell
 
 _VERSION = "torchvision-v1"  # raise it as `OpenSet.version` says: it is part of every key
 

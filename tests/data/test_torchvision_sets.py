@@ -46,7 +46,7 @@ from rfray.data.pictures import fitted
 from rfray.data.registry import DATASETS, dataset_source
 from rfray.data.torchvision_reader import source
 from rfray.plan import make_plan
-from rfray.sweep_file import load_study
+from rfray.study.sweep_file import load_study
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "data.md"
 
