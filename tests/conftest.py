@@ -11,7 +11,7 @@ import pytest
 import torch
 from tiny_study import TINY_SWEEP
 
-from rfray.data.idx import FASHION_MNIST_FILES
+from rfray.data.idx import DEBIANS_FASHION_MNIST
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -55,8 +55,8 @@ def _one_thread() -> None:
 @pytest.fixture(scope="session")
 def debians_fashion_mnist() -> Path:
     """The folder of Debian's package; see `program` in analysis/conftest.py for where it is not."""
-    folder = FASHION_MNIST_FILES.installed
-    if folder is None or not folder.is_dir():
+    folder = DEBIANS_FASHION_MNIST
+    if not folder.is_dir():
         required = os.environ.get("RFRAY_TEST_PROGRAMS") == "required"
         message = "no Fashion-MNIST on this machine: apt-get install dataset-fashion-mnist"
         (pytest.fail if required else pytest.skip)(message)

@@ -58,7 +58,8 @@ def test_reading_pictures_tells_how_far_it_is(tmp_path, heard, monkeypatch):
     monkeypatch.setattr(telling, "SECONDS_BETWEEN", 0.0)
     monkeypatch.setenv("RFRAY_DATA", str(tmp_path / "data"))
     image_folder(tmp_path / "pictures")
-    assert f"reading {tmp_path / 'pictures'}: 11 of 12 pictures" in heard
+    for split in ("training", "test"):
+        assert f"reading {tmp_path / 'pictures'}, {split} split: 5 of 6 pictures" in heard
 
 
 def test_a_file_gets_the_first_words_and_then_a_line_now_and_then():

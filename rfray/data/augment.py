@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -49,58 +49,17 @@ POLICIES: Mapping[AugmentationName, Augmentation] = {
 }
 
 
-@dataclass(frozen=True)
-class Crops:
-    """What was drawn for each image: int64 (images,) each, in pixels.
+Crops = Tensor
+"""What was drawn for each image, int64 (images, 5), in pixels.
 
-    Attributes:
-        top: First row of the crop, counted in the padded image for `padded`.
-        left: First column.
-        height: Rows of the crop.
-        width: Columns.
-        flip: Bool: whether it is mirrored.
-    """
+Columns: the crop's first row and its first column (in the padded image for `padded`), how many rows
+and columns it has, and 1 if it is mirrored.
+"""
 
-    top: Tensor
-    left: Tensor
-    height: Tensor
-    width: Tensor
-    flip: Tensor
 
-    def __len__(self) -> int:
-        return len(self.flip)
-
-    @classmethod
-    def whole(cls, images: int, image_size: int) -> Crops:
-        """Crops that leave each of `images` images as it is."""
-        zero = torch.zeros(images, dtype=torch.int64)
-        size = torch.full((images,), image_size)
-        return cls(zero, zero, size, size, zero.bool())
-
-    def to(self, device: torch.device | str) -> Crops:
-        """The same crops on `device`."""
-        return Crops(*(part.to(device) for part in self._parts()))
-
-    def clone(self) -> Crops:
-        """The same crops in memory of their own."""
-        return Crops(*(part.clone() for part in self._parts()))
-
-    def copy_(self, others: Crops) -> None:
-        """Become others, in the same memory."""
-        for part, other in zip(self._parts(), others._parts(), strict=True):
-            part.copy_(other)
-
-    def split(self, size: int) -> list[Crops]:
-        """The crops of each batch of `size` images; the last may be smaller."""
-        parts = (part.split(size) for part in self._parts())
-        return [Crops(*batch) for batch in zip(*parts, strict=True)]
-
-    def within(self, part: slice) -> Crops:
-        """The crops of some images that follow one another."""
-        return Crops(*(one[part] for one in self._parts()))
-
-    def _parts(self) -> tuple[Tensor, ...]:
-        return self.top, self.left, self.height, self.width, self.flip
+def whole(images: int, image_size: int) -> Crops:
+    """Crops that leave each of `images` images as it is."""
+    return torch.tensor([0, 0, image_size, image_size, 0]).repeat(images, 1)
 
 
 def draw(policy: Augmentation, images: int, image_size: int, generator: torch.Generator) -> Crops:
@@ -112,25 +71,22 @@ def draw(policy: Augmentation, images: int, image_size: int, generator: torch.Ge
         image_size: Their height and width in pixels.
         generator: On the CPU; untouched by a policy that changes nothing.
     """
-    crops = Crops.whole(images, image_size)
+    crops = whole(images, image_size)
     match policy.crop:
         case "resized":
-            top, left, height, width = _rectangles(policy, images, image_size, generator)
-            crops = Crops(top, left, height, width, crops.flip)
+            crops[:, :4] = _rectangles(policy, images, image_size, generator)
         case "padded":
             offsets = torch.randint(0, 2 * policy.padding + 1, (2, images), generator=generator)
-            crops = replace(crops, top=offsets[0], left=offsets[1])
+            crops[:, :2] = offsets.T
         case "none":
             pass
     if policy.flip:
-        crops = replace(crops, flip=torch.rand(images, generator=generator) < 0.5)
+        crops[:, 4] = torch.rand(images, generator=generator) < 0.5
     return crops
 
 
-def _rectangles(
-    policy: Augmentation, images: int, size: int, generator: torch.Generator
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Top, left, height and width: the first of ten rectangles that fits, else the whole image."""
+def _rectangles(policy: Augmentation, images: int, size: int, generator: torch.Generator) -> Tensor:
+    """Top, left, height, width (images, 4): the first of ten that fits, else the whole image."""
     uniform = torch.rand((4, images, _ATTEMPTS), generator=generator, dtype=torch.float64)
     area = size * size * (policy.scale[0] + uniform[0] * (policy.scale[1] - policy.scale[0]))
     low, high = math.log(policy.ratio[0]), math.log(policy.ratio[1])
@@ -139,13 +95,12 @@ def _rectangles(
     widths = torch.sqrt(area * ratio).round().long()
     fits = (heights > 0) & (heights <= size) & (widths > 0) & (widths <= size)
     first = fits.int().argmax(1, keepdim=True)
-    whole = torch.full((images,), size)
     any_fits = fits.any(1)
-    height = torch.where(any_fits, heights.gather(1, first).squeeze(1), whole)
-    width = torch.where(any_fits, widths.gather(1, first).squeeze(1), whole)
+    height = heights.gather(1, first).squeeze(1).where(any_fits, size)
+    width = widths.gather(1, first).squeeze(1).where(any_fits, size)
     top = (uniform[2, :, 0] * (size - height + 1)).long().clamp(max=size - height)
     left = (uniform[3, :, 0] * (size - width + 1)).long().clamp(max=size - width)
-    return top, left, height, width
+    return torch.stack([top, left, height, width], dim=1)
 
 
 def apply(images: Tensor, crops: Crops, policy: Augmentation) -> Tensor:
@@ -170,12 +125,6 @@ def apply(images: Tensor, crops: Crops, policy: Augmentation) -> Tensor:
             return _windows(images, crops, 0) if policy.flip else images
 
 
-def augment(images: Tensor, policy: Augmentation, generator: torch.Generator) -> Tensor:
-    """Draw for one batch and apply it at once; see `draw` and `apply`."""
-    crops = draw(policy, len(images), images.shape[-1], generator)
-    return apply(images, crops.to(images.device), policy)
-
-
 def _windows(images: Tensor, crops: Crops, padding: int) -> Tensor:
     """The window of each image's own size at its offset in the padded image, mirrored or not.
 
@@ -193,9 +142,10 @@ def _windows(images: Tensor, crops: Crops, padding: int) -> Tensor:
     def steps(length: int) -> Tensor:
         return torch.arange(length, device=images.device)
 
-    image = steps(count) + count * crops.flip
-    left = torch.where(crops.flip, 2 * padding - crops.left, crops.left)
-    corner = (image * width + crops.top) * width + left
+    top, left, _, _, flip = crops.unbind(1)
+    image = steps(count) + count * flip
+    left = torch.where(flip.bool(), 2 * padding - left, left)
+    corner = (image * width + top) * width + left
     starts = (corner.unsqueeze(1) + steps(size) * width) * channels
     runs = padded.flatten().unfold(0, size * channels, 1)  # a view: the run that starts at each
     cut = runs.index_select(0, starts.flatten()).view(count, size, size, channels)
@@ -210,9 +160,10 @@ def _scaled(images: Tensor, crops: Crops) -> Tensor:
     """
     count, _, size, _ = images.shape
     pixels = images if images.is_floating_point() else images.float()
-    rows = _sample_points(crops.top, crops.height, size, pixels.dtype)
-    columns = _sample_points(crops.left, crops.width, size, pixels.dtype)
-    columns = torch.where(crops.flip.unsqueeze(1), columns.flip(1), columns)
+    top, left, height, width, flip = crops.unbind(1)
+    rows = _sample_points(top, height, size, pixels.dtype)
+    columns = _sample_points(left, width, size, pixels.dtype)
+    columns = torch.where(flip.bool().unsqueeze(1), columns.flip(1), columns)
     grid = pixels.new_empty(count, size, size, 2)
     grid[..., 0] = columns.unsqueeze(1)
     grid[..., 1] = rows.unsqueeze(2)

@@ -28,20 +28,12 @@ def use_background(name: str | None) -> None:
     """
     if name is None:
         os.environ.pop(_VARIABLE, None)
-    else:
-        os.environ[_VARIABLE] = name
+        return
+    from PIL import ImageColor
+
+    os.environ[_VARIABLE] = "#{:02x}{:02x}{:02x}".format(*ImageColor.getrgb(name))
 
 
 def background_in_use() -> str | None:
     """The colour in use as `#rrggbb`, however it was named; None if none is."""
-    name = os.environ.get(_VARIABLE)
-    if name is None:
-        return None
-    from PIL import ImageColor
-
-    return "#{:02x}{:02x}{:02x}".format(*ImageColor.getrgb(name))
-
-
-def on_background(label: str, colour: str | None) -> str:
-    """What to call facts that were read with pictures laid on a colour; `label` itself without."""
-    return label if colour is None else f"{label}-on-{colour.removeprefix('#')}"
+    return os.environ.get(_VARIABLE)

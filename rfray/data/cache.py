@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rfray.data.dataset import Dataset, DatasetSource, Split, checked, problem_with
 from rfray.data.folders import FINDINGS, prepared_file
-from rfray.data.overlap import count_overlap, overlap_findings
+from rfray.data.overlap import overlap_findings
 from rfray.terminal.telling import tell
 
 
@@ -27,19 +27,27 @@ def prepared(source: DatasetSource) -> Dataset:
     Raises:
         UserError: The source's files are missing, damaged or not what its facts say.
     """
-    path = prepared_path(source)
-    dataset = _mapped(path, source)
+    dataset = _mapped(prepared_path(source), source)
     if dataset is None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         tell(f"preparing {source.facts.name}")  # or waiting for another process that does
-        with FileLock(path.with_suffix(".lock")):
-            dataset = _mapped(path, source)
-            if dataset is None:
-                _write(path, checked(source.load()))
-                dataset = _mapped(path, source)
+        prepare(source)
+        dataset = _mapped(prepared_path(source), source)
     if dataset is None:
-        raise RuntimeError(f"{path} cannot be read although it was just written")
+        raise RuntimeError(f"{prepared_path(source)} cannot be read although it was just written")
     return dataset
+
+
+def prepare(source: DatasetSource) -> None:
+    """Write the prepared file of a data set, unless another process has written it by now.
+
+    Raises:
+        UserError: See `prepared`.
+    """
+    path = prepared_path(source)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):
+        if _mapped(path, source) is None:
+            _write(path, checked(source.load()))
 
 
 def prepared_path(source: DatasetSource) -> Path:
@@ -73,8 +81,7 @@ def _write(path: Path, dataset: Dataset) -> None:
         # Channels last, once and for all: what reads batches of them works in that layout.
         tensors[f"{name}_pixels"] = split.images.permute(0, 2, 3, 1).contiguous()
         tensors[f"{name}_labels"] = split.labels.contiguous()
-    overlap = overlap_findings(count_overlap(dataset), len(dataset.test))
-    findings = tuple(dict.fromkeys((*dataset.facts.findings, *overlap)))
+    findings = tuple(dict.fromkeys((*dataset.facts.findings, *overlap_findings(dataset))))
     # One note alone: safetensors writes several in any order, and equal data should be equal bytes.
     save_file(tensors, partial, metadata={FINDINGS: json.dumps(findings)})
     partial.replace(path)

@@ -10,9 +10,8 @@ from torch import Tensor
 from rfray.data.amount import Amount
 from rfray.data.cache import prepared
 from rfray.data.dataset import Dataset, DatasetFacts, Split, UnreadableDatasetError
-from rfray.data.held_out import held_out
 from rfray.data.registry import dataset_source
-from rfray.data.validation import with_validation
+from rfray.data.validation import held_out, with_validation
 from rfray.errors import UserError
 
 

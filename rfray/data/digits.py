@@ -5,23 +5,13 @@ Source: Alpaydin & Kaynak, *Optical Recognition of Handwritten Digits*, UCI 1998
 
 from __future__ import annotations
 
-from rfray.data.dataset import Dataset, DatasetFacts, DatasetSource, Split
+from rfray.data.dataset import Dataset, DatasetSource, Split
+from rfray.data.facts import FACTS as ALL_FACTS
 
-_IMAGE_SIZE = 32
 _BRIGHTEST = 16
 _TEST_EVERY = 5
 
-FACTS = DatasetFacts(
-    name="digits",
-    # Raise the number when the split or the upsampling changes: it is part of every key.
-    fingerprint="digits-v1",
-    classes=10,
-    image_size=_IMAGE_SIZE,
-    train_images=1433,
-    test_images=364,
-    mean=(0.3054, 0.3054, 0.3054),
-    deviation=(0.3239, 0.3239, 0.3239),
-)
+FACTS = ALL_FACTS["digits"]
 
 
 def load() -> Dataset:
@@ -38,15 +28,13 @@ def load() -> Dataset:
     labels = torch.from_numpy(np.asarray(bunch.target)).long()
     scans = torch.from_numpy(np.asarray(bunch.images)).float().unsqueeze(1)
     upsampled = torch.nn.functional.interpolate(
-        scans, size=(_IMAGE_SIZE, _IMAGE_SIZE), mode="bilinear", align_corners=False
+        scans, size=(FACTS.image_size,) * 2, mode="bilinear", align_corners=False
     )
     images = (upsampled * (255 / _BRIGHTEST)).round().clamp(0, 255).to(torch.uint8)
     images = images.expand(-1, 3, -1, -1).contiguous()
-    rank_in_class = torch.zeros_like(labels)
+    is_test = torch.zeros_like(labels, dtype=torch.bool)
     for digit in range(FACTS.classes):
-        members = labels == digit
-        rank_in_class[members] = torch.arange(int(members.sum()))
-    is_test = rank_in_class % _TEST_EVERY == 0
+        is_test[(labels == digit).nonzero()[::_TEST_EVERY]] = True
     return Dataset(
         FACTS,
         train=Split(images[~is_test], labels[~is_test]),

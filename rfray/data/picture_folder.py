@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from rfray.errors import UserError
 
@@ -112,30 +113,32 @@ def _files_below(folder: Path) -> list[Path]:
 
     That is torchvision's order, and links are followed as there.
     """
-    of_folder: dict[Path, list[Path]] = {}
-    _walk(folder, of_folder, above=())
-    return [path for place in sorted(of_folder, key=str) for path in of_folder[place]]
+    found: list[tuple[str, list[str]]] = []
+    for place, folders, names in os.walk(folder, followlinks=True, onerror=_refuse_unreadable):
+        _refuse_link_upwards(Path(place), folder)
+        hidden = [name for name in folders if name.startswith(".")]
+        folders[:] = [name for name in folders if name not in hidden]
+        found.append((place, sorted(names + hidden)))
+    return [Path(place) / name for place, names in sorted(found) for name in names]
 
 
-def _walk(folder: Path, of_folder: dict[Path, list[Path]], above: tuple[Path, ...]) -> None:
-    real = folder.resolve()
-    if real in above:
+def _refuse_link_upwards(path: Path, top: Path) -> None:
+    above = [folder.resolve() for folder in path.parents if folder.is_relative_to(top)]
+    if path.resolve() in above:
         raise UserError(
-            "the link leads back to a folder above it", where=str(folder), do="remove the link"
+            "the link leads back to a folder above it", where=str(path), do="remove the link"
         )
-    of_folder[folder] = []
-    for path in _entries(folder):
-        if path.is_dir() and not _hidden(path):
-            _walk(path, of_folder, (*above, real))
-        else:
-            of_folder[folder].append(path)
 
 
 def _entries(folder: Path) -> list[Path]:
     try:
         return sorted(folder.iterdir(), key=lambda path: path.name)
     except OSError as error:
-        raise UserError(f"it cannot be read: {error.strerror}", where=str(folder)) from error
+        return _refuse_unreadable(error)
+
+
+def _refuse_unreadable(error: OSError) -> NoReturn:
+    raise UserError(f"it cannot be read: {error.strerror}", where=error.filename) from error
 
 
 def _hidden(path: Path) -> bool:

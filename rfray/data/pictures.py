@@ -11,14 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rfray.data.colour_profile import changes_colours
-from rfray.data.pixel_depth import (
-    grey_values,
-    more_than_8_bits,
-    scaled_to_8_bits,
-    white_is_zero,
-    white_of_grey,
-)
-from rfray.data.transparency import laid_on, not_opaque, parted
+from rfray.data.pixel_depth import from_deep_grey, more_than_8_bits, white_of_grey
+from rfray.data.transparency import laid_on, parted
 from rfray.data.treatment import Treatment
 from rfray.errors import UserError
 
@@ -90,10 +84,10 @@ def _shown(picture: Image.Image, content: bytes, name: str, background: str | No
     if white is None:
         image, alpha = parted(picture, content)
     else:
-        image, alpha = _from_deep_grey(picture, white)
+        image, alpha = from_deep_grey(picture, white)
         treatments.add(Treatment.SCALED)
         manner.append("scaled to 8 bits")
-    if alpha is not None:
+    if alpha is not None and alpha.getextrema()[0] != 255:
         image = laid_on(background, image, alpha, name)
         treatments.add(Treatment.LAID)
         manner.append(f"laid on {background}")
@@ -115,20 +109,6 @@ def _seen_before_loading(picture: Image.Image) -> set[Treatment]:
         Treatment.TURNED: picture.format == "TIFF" and _orientation(picture) is not None,
     }
     return {treatment for treatment, holds in facts.items() if holds}
-
-
-def _from_deep_grey(picture: Image.Image, white: int) -> tuple[Image.Image, Image.Image | None]:
-    """A grey picture of more than 8 bits in red, green and blue, and its opacity."""
-    import numpy as np
-    from PIL import Image
-
-    values = grey_values(picture)
-    scaled = scaled_to_8_bits(white - values if white_is_zero(picture) else values, white)
-    image = Image.fromarray(scaled).convert("RGB")
-    transparent = picture.info.get("transparency")
-    if transparent is None:
-        return image, None
-    return image, not_opaque(Image.fromarray(np.where(values == transparent, 0, 255).astype("u1")))
 
 
 def _orientation(picture: Image.Image) -> int | None:
@@ -164,23 +144,8 @@ def fitted(picture: Image.Image, size: int) -> NDArray[np.uint8]:
     return np.asarray(picture)
 
 
-def square(picture: Image.Image, name: str, size: int, *, do: str = "") -> NDArray[np.uint8]:
-    """A picture of `size` × `size` pixels as uint8 (size, size, 3).
-
-    Args:
-        picture: In red, green and blue.
-        name: What to call it in a message.
-        size: The height and width that it must have.
-        do: What to do about another one.
-
-    Raises:
-        UserError: The picture has another size.
-    """
-    import numpy as np
-
-    if picture.size != (size, size):
-        width, height = picture.size
-        raise UserError(
-            f"the picture is {width}×{height} pixels, expected {size}×{size}", where=name, do=do
-        )
-    return np.asarray(picture)
+def other_size(where: str, width: int, height: int, size: int, do: str = "") -> UserError:
+    """What to raise of a picture of another size than `size` × `size`; `do` is what to do."""
+    return UserError(
+        f"the picture is {width}×{height} pixels, expected {size}×{size}", where=where, do=do
+    )

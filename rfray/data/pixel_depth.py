@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING
 from rfray.errors import UserError
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
     from PIL import Image
 
 # TIFF 6.0, by the numbers of its tags.
 _BITS_PER_SAMPLE = 258
-_PHOTOMETRIC_INTERPRETATION = 262
+_PHOTOMETRIC = 262
 _SAMPLE_FORMAT = 339
 _WHITE_IS_ZERO = 0
 _SIGNED = 2
@@ -54,23 +52,23 @@ def white_of_grey(picture: Image.Image, name: str) -> int | None:
     return None
 
 
-def white_is_zero(picture: Image.Image) -> bool:
-    """Whether a TIFF counts from white to black; Pillow minds it up to 8 bits only."""
-    return _WHITE_IS_ZERO in _tag(picture, _PHOTOMETRIC_INTERPRETATION)
+def from_deep_grey(picture: Image.Image, white: int) -> tuple[Image.Image, Image.Image | None]:
+    """A grey picture of more than 8 bits in red, green and blue, and its opacity if it has any.
 
-
-def grey_values(picture: Image.Image) -> NDArray[np.uint32]:
-    """The values of a grey picture of more than 8 bits as they are stored: (height, width)."""
+    Values of 0 to `white` are scaled to 0 to 255 and rounded: for 16 bits, value / 257. A TIFF may
+    count from white to black, which Pillow minds up to 8 bits only.
+    """
     import numpy as np
+    from PIL import Image
 
-    return np.asarray(picture).astype(np.uint32)
-
-
-def scaled_to_8_bits(values: NDArray[np.uint32], white: int) -> NDArray[np.uint8]:
-    """Values of 0 to `white` scaled to 0 to 255 and rounded: for 16 bits, value / 257."""
-    import numpy as np
-
-    return ((values * 255 + white // 2) // white).astype(np.uint8)
+    values = np.asarray(picture).astype(np.uint32)
+    upwards = white - values if _WHITE_IS_ZERO in _tag(picture, _PHOTOMETRIC) else values
+    scaled = ((upwards * 255 + white // 2) // white).astype(np.uint8)
+    image = Image.fromarray(scaled).convert("RGB")
+    transparent = picture.info.get("transparency")
+    if transparent is None:
+        return image, None
+    return image, Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8))
 
 
 def _kind(picture: Image.Image) -> str:

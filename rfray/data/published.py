@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import tarfile
-import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -47,7 +46,7 @@ class PublishedArchive:
 
 
 def read_members(published: PublishedArchive, root: Path) -> Mapping[str, bytes]:
-    """The members' contents by name, each with its published checksum.
+    """The members' contents by name and in their order, each with its published checksum.
 
     The archive is read without being extracted; where there is none, the extracted folder is; where
     there is neither, the archive is downloaded.
@@ -55,49 +54,52 @@ def read_members(published: PublishedArchive, root: Path) -> Mapping[str, bytes]
     Raises:
         UserError: A file is missing, truncated or not the published one.
     """
-    archive = root / published.archive.name
-    folder = (root / published.members[0].name).parent
-    if not archive.is_file() and folder.is_dir():
-        contents = _extracted(published, root, folder)
+    names = [member.name for member in published.members]
+    folder = (root / names[0]).parent
+    if folder.is_dir() and not (root / published.archive.name).is_file():
+        _refuse_half_extracted(folder, names, published.archive.name)
+        contents = {name: (root / name).read_bytes() for name in names}
     else:
-        if not archive.is_file():
-            fetch(published.archive, root)
-        verify(archive, published.archive.md5)
-        contents = _archived(published, archive)
+        contents = _archived(provide(published.archive, root), names)
     for member in published.members:
         verify_bytes(contents[member.name], member.md5, f"{root / member.name}")
-    return contents
+    return {name: contents[name] for name in names}
 
 
-def _extracted(published: PublishedArchive, root: Path, folder: Path) -> dict[str, bytes]:
-    names = [member.name for member in published.members]
-    missing = [name for name in names if not (root / name).is_file()]
+def _refuse_half_extracted(folder: Path, names: Sequence[str], archive: str) -> None:
+    missing = [name for name in names if not (folder.parent / name).is_file()]
     if missing:
         raise UserError(
             f"the folder is half extracted: {len(names) - len(missing)} of {len(names)} files, "
             f"'{Path(missing[0]).name}' is missing",
             where=str(folder),
-            do=f"extract {published.archive.name} again, or put the archive itself beside it",
+            do=f"extract {archive} again, or put the archive itself beside it",
         )
-    return {name: (root / name).read_bytes() for name in names}
 
 
-def _archived(published: PublishedArchive, archive: Path) -> dict[str, bytes]:
-    wanted = {member.name for member in published.members}
+def _archived(archive: Path, names: Collection[str]) -> dict[str, bytes]:
+    """Members of an archive that was verified, so they are there and whole."""
     contents: dict[str, bytes] = {}
-    try:
-        with tarfile.open(archive) as opened:
-            for entry in opened:
-                name = entry.name.removeprefix("./")
-                content = opened.extractfile(entry) if name in wanted else None
-                if content is not None:
-                    contents[name] = content.read()
-    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
-        raise UserError(f"the archive cannot be read: {error}", where=str(archive)) from error
-    missing = sorted(wanted - contents.keys())
-    if missing:
-        raise UserError(f"the archive holds no '{missing[0]}'", where=str(archive))
+    with tarfile.open(archive) as opened:
+        for entry in opened:
+            name = entry.name.removeprefix("./")
+            file = opened.extractfile(entry) if name in names else None
+            if file is not None:
+                contents[name] = file.read()
     return contents
+
+
+def provide(published: PublishedFile, root: Path) -> Path:
+    """Where a file lies below `root`, verified; it is downloaded if it is missing.
+
+    Raises:
+        UserError: See `fetch` and `verify`.
+    """
+    path = root / published.name
+    if not path.is_file():
+        fetch(published, root)
+    verify(path, published.md5)
+    return path
 
 
 def fetch(published: PublishedFile, root: Path) -> Path:
@@ -155,8 +157,7 @@ def verify_bytes(content: bytes, md5: str, name: str) -> None:
     _refuse_unless_equal(_md5(content).hexdigest(), md5, name, len(content))
 
 
-def _md5(content: bytes = b"") -> hashlib._Hash:
-    return hashlib.md5(content, usedforsecurity=False)
+_md5 = partial(hashlib.md5, usedforsecurity=False)
 
 
 def _refuse_unless_equal(found: str, expected: str, name: str, size: int) -> None:

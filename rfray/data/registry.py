@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -16,12 +16,10 @@ from rfray.data import (
     svhn,
     tiny_imagenet,
     torchvision_reader,
-    torchvision_refused,
-    torchvision_sets,
 )
 from rfray.data.dataset import DatasetSource
-from rfray.data.folders import noted_findings, prepared_file
-from rfray.data.overlap import noted_overlap, overlap_findings
+from rfray.data.facts import REFUSED, SETS
+from rfray.data.folders import noted_findings, prepared_file, prepared_notes
 from rfray.data.resized import resized
 from rfray.errors import UserError, nearest
 from rfray.plugins import NAMING, Shelf, nameable
@@ -48,10 +46,7 @@ FIXED: Mapping[str, DatasetSource] = {
 DATASETS: Mapping[str, Callable[[int | None], DatasetSource]] = {
     **{name: partial(resized, source) for name, source in FIXED.items()},
     "imagefolder": image_folder.source,
-    **{
-        name: partial(torchvision_reader.source, known)
-        for name, known in torchvision_sets.SETS.items()
-    },
+    **{name: partial(torchvision_reader.source, known) for name, known in SETS.items()},
 }
 """What makes each source, at an image size or, with None, at its own.
 
@@ -68,9 +63,7 @@ def _unfit(name: str, thing: Any) -> str | None:
     return None if nameable(name) else NAMING
 
 
-OUTSIDE: Shelf[DatasetSource] = Shelf(
-    "datasets", lambda: {*DATASETS, *torchvision_refused.REFUSED}, _unfit
-)
+OUTSIDE: Shelf[DatasetSource] = Shelf("datasets", lambda: {*DATASETS, *REFUSED}, _unfit)
 """Data sets from outside."""
 
 
@@ -100,16 +93,29 @@ def dataset_findings(name: str) -> tuple[str, ...]:
         UserError: See `dataset_source`.
     """
     facts = dataset_source(name).facts
-    copy = prepared_file(facts.fingerprint)
-    overlap = overlap_findings(noted_overlap(copy), facts.test_images)
-    return tuple(dict.fromkeys((*facts.findings, *noted_findings(copy), *overlap)))
+    noted = noted_findings(prepared_file(facts.fingerprint))
+    return tuple(dict.fromkeys((*facts.findings, *noted)))
+
+
+def refuse_unreadable(names: Iterable[str]) -> None:
+    """Prepare data sets that are not prepared yet; one that is costs a look at its header.
+
+    Raises:
+        UserError: The files of one are missing, damaged or not the published ones.
+    """
+    for name in names:
+        source = dataset_source(name)
+        if prepared_notes(prepared_file(source.facts.fingerprint)) is None:
+            from rfray.data.cache import prepared  # PyTorch, which a prepared one spares
+
+            prepared(source)
 
 
 def naming_problem(name: str) -> str | None:
     """What is wrong with a data set's name, and what to do about it; None if nothing is."""
     base, mark, size = name.partition(SIZE_MARK)
-    if base in torchvision_refused.REFUSED:
-        return f"torchvision's {base} {torchvision_refused.REFUSED[base]}"
+    if base in REFUSED:
+        return f"torchvision's {base} {REFUSED[base]}"
     if base not in DATASETS and base not in OUTSIDE.plugins():
         advice = nearest(base, (*DATASETS, *OUTSIDE.plugins()))
         return f"no data set is called '{base}' ({advice})"

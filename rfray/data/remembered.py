@@ -1,14 +1,21 @@
-"""Facts that were read from files: kept beside the prepared copies until a file changes."""
+"""Facts that only pictures tell: read once, then remembered until a file changes.
+
+They lie beside the prepared copies; the copy itself is written on the same occasion.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
-from dataclasses import asdict
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from rfray.data.dataset import DatasetFacts
+from filelock import FileLock
+
+from rfray.data.dataset import Dataset, DatasetFacts, DatasetSource
+from rfray.data.decoding import OpenSet, read
+from rfray.errors import UserError
 from rfray.files.atomic import write_atomically
 
 _READING = "viewed-1"
@@ -18,22 +25,75 @@ ENCODING = ("utf-8", "surrogateescape")
 """How a file's name becomes bytes, whatever it is made of."""
 
 
-def files_state(folder: Path, names: Iterable[str]) -> str:
-    """Digest of the name, size and time of change of files below a folder."""
-    content = hashlib.blake2b(_READING.encode(), digest_size=12)
-    for name in names:
-        status = (folder / name).stat()
-        content.update(f"{name}\n{status.st_size}\n{status.st_mtime_ns}\n".encode(*ENCODING))
-    return content.hexdigest()
+@dataclass(frozen=True)
+class Reading:
+    """What is read, and how.
+
+    Attributes:
+        name: Name of the data set in the registry.
+        folder: Where its files lie.
+        image_size: What to scale pictures to, in pixels a side; None leaves them as they are.
+        background: The colour to lay pictures with transparent parts on; None refuses them.
+        opened: Opens the data set; UserError if a file is missing, damaged or half extracted.
+        state: What changes when a file does, see `files_state`.
+    """
+
+    name: str
+    folder: Path
+    image_size: int | None
+    background: str | None
+    opened: Callable[[], OpenSet]
+    state: Callable[[], str]
+
+    @property
+    def label(self) -> str:
+        """The name, and the size that the pictures are scaled to."""
+        return self.name if self.image_size is None else f"{self.name}-{self.image_size}px"
+
+    def memory(self, folder: Path) -> Path:
+        """Which file of `folder` remembers the facts."""
+        place = hashlib.blake2b(str(self.folder).encode(*ENCODING), digest_size=6).hexdigest()
+        on_colour = "" if self.background is None else f"-on-{self.background.removeprefix('#')}"
+        return folder / f"{self.label}{on_colour}-{place}.json"
+
+    def read_as_planned(self, facts: DatasetFacts) -> Dataset:
+        """All pictures; UserError if they are others than those that gave the facts."""
+        dataset = read(self.opened(), self.image_size, self.background)
+        if dataset.facts != facts:
+            raise UserError(
+                "its pictures have changed since the sweep was planned",
+                where=self.name,
+                do="start the sweep again",
+            )
+        return dataset
 
 
-def memory_file(memory: Path, name: str, folder: Path) -> Path:
-    """Where the facts of the data set `name` in `folder` are remembered."""
-    place = hashlib.blake2b(str(folder).encode(*ENCODING), digest_size=6).hexdigest()
-    return memory / f"{name}-{place}.json"
+def facts_of(reading: Reading, memory: Path) -> DatasetFacts:
+    """The facts that are remembered in the folder `memory`; else the pictures tell.
+
+    Raises:
+        UserError: See `Reading`.
+    """
+    path = reading.memory(memory)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Others on this node wait rather than download, extract and read the same files.
+    with FileLock(path.with_suffix(".lock")):
+        return _recalled(path, reading.state()) or _learnt(path, reading)
 
 
-def recall(path: Path, state: str) -> DatasetFacts | None:
+def _learnt(path: Path, reading: Reading) -> DatasetFacts:
+    # The copy cannot be written without torch, which a plan that remembers the facts spares.
+    from rfray.data.cache import prepare
+
+    opened = reading.opened()  # which extracts archives
+    state = reading.state()
+    dataset = read(opened, reading.image_size, reading.background)
+    prepare(DatasetSource(dataset.facts, lambda: dataset))
+    write_atomically(path, json.dumps({"state": state, "facts": asdict(dataset.facts)}))
+    return dataset.facts
+
+
+def _recalled(path: Path, state: str) -> DatasetFacts | None:
     """The facts that were remembered of files in this state; None if there are none."""
     try:
         document = json.loads(path.read_text())
@@ -46,6 +106,10 @@ def recall(path: Path, state: str) -> DatasetFacts | None:
         return None  # Nothing remembered, or nothing that can be read: the pictures tell.
 
 
-def remember(path: Path, state: str, facts: DatasetFacts) -> None:
-    """Keep the facts of files in this state."""
-    write_atomically(path, json.dumps({"state": state, "facts": asdict(facts)}))
+def files_state(folder: Path, names: Iterable[str]) -> str:
+    """Digest of the name, size and time of change of files below a folder."""
+    content = hashlib.blake2b(_READING.encode(), digest_size=12)
+    for name in names:
+        status = (folder / name).stat()
+        content.update(f"{name}\n{status.st_size}\n{status.st_mtime_ns}\n".encode(*ENCODING))
+    return content.hexdigest()

@@ -1,43 +1,31 @@
-"""Reading a set of `torchvision_sets` through torchvision's own class.
+"""Reading a set of `facts.SETS` through torchvision's own class.
 
-Facts and fingerprint come from the pictures, read once and remembered until a file changes; the
-prepared copy is written on the same occasion.
+The fingerprint digests every pixel and label as they are trained on.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+import importlib.util
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-from filelock import FileLock
-
-from rfray.data.background import background_in_use, on_background
-from rfray.data.dataset import Dataset, DatasetFacts, DatasetSource, Split, checked
+from rfray.data.background import background_in_use
+from rfray.data.dataset import DatasetSource, Split
+from rfray.data.decoding import Entry, OpenSet, OpenSplit
+from rfray.data.facts import TorchvisionSet
 from rfray.data.folders import data_folder, prepared_folder
-from rfray.data.overlap import count_overlap, overlap_findings
-from rfray.data.pictures import fitted, no_warnings
-from rfray.data.remembered import memory_file, recall, remember
-from rfray.data.torchvision_files import OpenSplit, open_splits, state_of
-from rfray.data.torchvision_sets import TorchvisionSet
-from rfray.data.treatment import Treatment, Treatments, treatment_findings
+from rfray.data.pictures import Shown, shown
+from rfray.data.published import provide
+from rfray.data.remembered import Reading, facts_of, files_state
 from rfray.errors import UserError
-from rfray.terminal.telling import counted
+from rfray.terminal.telling import tell
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-    from PIL.Image import Image
-    from torch import Tensor
-
-# Raise it when pictures are read, scaled or usually augmented otherwise: it is part of every key.
-_VERSION = "torchvision-v1"
-_AT_ONCE = 4096  # pictures that are handed to the threads together
+_VERSION = "torchvision-v1"  # raise it as `OpenSet.version` says: it is part of every key
 
 
 def source(known: TorchvisionSet, image_size: int | None) -> DatasetSource:
@@ -57,182 +45,175 @@ def source(known: TorchvisionSet, image_size: int | None) -> DatasetSource:
 def _source(
     known: TorchvisionSet, image_size: int | None, background: str | None, root: Path, memory: Path
 ) -> DatasetSource:
-    label = known.name if image_size is None else f"{known.name}-{image_size}px"
-    path = memory_file(memory, on_background(label, background), root)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Others on this node wait rather than download, extract and read the same files.
-    with FileLock(path.with_suffix(".lock")):
-        facts = recall(path, _state(known, root))
-        if facts is None:
-            facts = _learnt(known, image_size, background, root, path)
-    return DatasetSource(facts, partial(load, facts, known, image_size, background, root))
-
-
-def _learnt(
-    known: TorchvisionSet, image_size: int | None, background: str | None, root: Path, path: Path
-) -> DatasetFacts:
-    # The copy cannot be written without torch, which a plan that remembers the facts spares.
-    from rfray.data.cache import prepared
-
-    train, test = open_splits(known, root)
-    state = _state(known, root)
-    dataset = _read(train, test, image_size, background)
-    prepared(DatasetSource(dataset.facts, lambda: dataset))
-    remember(path, state, dataset.facts)
-    return dataset.facts
+    reading = Reading(
+        known.name,
+        root,
+        image_size,
+        background,
+        opened=lambda: opened(known, root, background),
+        state=lambda: f"{_VERSION} {_state(known, root)}",
+    )
+    facts = facts_of(reading, memory)
+    return DatasetSource(facts, partial(reading.read_as_planned, facts))
 
 
 def _state(known: TorchvisionSet, root: Path) -> str:
-    return f"{_VERSION} {state_of(known, root)}"
+    """Digest of the name, size and time of change of every file that a set is read from."""
+    places = [root / name for name in (*known.present, *(file.name for file in known.files))]
+    return files_state(root, sorted(name for place in places for name in _files_at(place, root)))
 
 
-def load(
-    facts: DatasetFacts,
-    known: TorchvisionSet,
-    image_size: int | None,
-    background: str | None,
-    root: Path,
-) -> Dataset:
-    """Read all pictures below `root`.
+def _files_at(place: Path, root: Path) -> Iterator[str]:
+    """The file itself, or all files below the folder, by their names below `root`."""
+    if place.is_file():
+        yield place.relative_to(root).as_posix()
+    for folder, _, names in os.walk(place):
+        for name in names:
+            yield (Path(folder) / name).relative_to(root).as_posix()
+
+
+def opened(known: TorchvisionSet, root: Path, background: str | None) -> OpenSet:
+    """A set whose files lie below `root`.
+
+    What is missing is fetched where that is possible; what has a published checksum is verified
+    before torchvision reads or extracts it.
 
     Raises:
-        UserError: See `source`; or the pictures are others than those that gave the facts.
+        UserError: A file is missing, damaged or half extracted, or a package is missing.
     """
-    dataset = _read(*open_splits(known, root), image_size, background)
-    if dataset.facts != facts:
-        raise UserError(
-            "its pictures have changed since the sweep was planned",
-            where=known.name,
-            do="start the sweep again",
-        )
-    return dataset
-
-
-@no_warnings()
-def _read(
-    train: OpenSplit, test: OpenSplit, image_size: int | None, background: str | None
-) -> Dataset:
-    known = train.known
-    shaped: Callable[[Image], NDArray[np.uint8]]
-    if image_size is None:
-        size = _own_size(train, background)
-        shaped = partial(_as_it_is, known=known, size=size)
-    else:
-        size = image_size
-        shaped = partial(fitted, size=size)
-    treatments, decoded = Treatments(), []
-    for split in (train, test):
-        pictures, had = _decoded(split, size, shaped, background)
-        decoded.append(pictures)
-        treatments += had
-    mean, deviation = _mean_and_deviation(decoded[0].images, known.name)
-    facts = DatasetFacts(
-        name=known.name,
-        fingerprint=f"{known.name}-{_digest(decoded)}",
-        classes=known.classes,
-        image_size=size,
-        train_images=len(train),
-        test_images=len(test),
-        mean=mean,
-        deviation=deviation,
+    _refuse_unreadable(known, root)
+    for file in known.files:
+        provide(file, root)
+    options: dict[str, Any] = {}
+    missing = next((root / name for name in known.present if not (root / name).exists()), None)
+    if missing is not None:
+        if not known.archives:
+            raise UserError("missing", where=str(missing), do=known.by_hand)
+        for archive in known.archives:
+            provide(archive, root)
+        options = {"download": True}  # of what is there already: torchvision then extracts it
+        tell(f"extracting {known.name}")
+    counts = known.counts or (None, None)
+    splits = {"training": known.train, "test": known.test}
+    train, test = (
+        _split(known, f"{name} split", {**arguments, **options}, root, background, count)
+        for (name, arguments), count in zip(splits.items(), counts, strict=True)
+    )
+    return OpenSet(
+        known.name,
+        known.classes,
+        train,
+        test,
+        version=_VERSION,
+        fingerprint=lambda content, splits: f"{known.name}-{_digest(content, splits)}",
+        other_size=partial(_other_size, known),
         augmentation=known.augmentation,
     )
-    dataset = checked(Dataset(facts, *decoded))
-    findings = (
-        *treatment_findings(treatments, background),
-        *overlap_findings(count_overlap(dataset), len(test)),
+
+
+def _refuse_unreadable(known: TorchvisionSet, root: Path) -> None:
+    if known.needs and importlib.util.find_spec(known.needs) is None:
+        raise UserError(
+            f"reading it needs {known.needs}", where=known.name, do=f"install {known.needs}"
+        )
+    if known.unverified and (root / known.unverified).exists():
+        raise UserError(
+            "torchvision would unpickle what lies there, which nobody can verify",
+            where=str(root / known.unverified),
+            do="delete the folder",
+        )
+
+
+def _split(
+    known: TorchvisionSet,
+    name: str,
+    arguments: Mapping[str, Any],
+    root: Path,
+    background: str | None,
+    count: int | None,
+) -> OpenSplit:
+    import torchvision
+
+    below = {**arguments, "root": str(root / arguments.get("root", ""))}
+    if known.pictures and not known.labels:
+        below["loader"] = Path  # rfray opens it: torchvision's own loader drops what does not fit
+    again = _again(known, root)
+    with _named(f"{known.name}, {name}", again):
+        pictures = getattr(torchvision.datasets, known.reader)(**below)
+        if known.unordered:
+            getattr(pictures, known.pictures).sort()
+        length = len(pictures)
+    if count not in (None, length):
+        raise UserError(
+            f"half extracted, or not the published set: its {name} has {length:,} pictures, "
+            f"expected {count:,}",
+            where=known.name,
+            do=again,
+        )
+    return OpenSplit(
+        f"{known.name}, {name}", length, partial(_entry, known, name, pictures, background)
     )
-    return replace(dataset, facts=replace(facts, findings=findings))
 
 
-def _own_size(split: OpenSplit, background: str | None) -> int:
-    """The side of the first picture; UserError if it is not square."""
-    width, height = split.picture(0, background)[0].image.size
-    if width != height:
-        raise _cannot_stay(split.known, f"the first is {width}×{height} pixels, not square")
-    return int(width)
+def _again(known: TorchvisionSet, root: Path) -> str:
+    """What to do about files that are damaged."""
+    places = ", ".join(str(root / name) for name in known.present)
+    if not known.archives:
+        return f"replace {places}" if places else "replace its files"
+    archives = ", ".join(Path(archive.name).name for archive in known.archives)
+    return f"delete {places}: rfray extracts {archives} again"
 
 
-def _as_it_is(picture: Image, known: TorchvisionSet, size: int) -> NDArray[np.uint8]:
-    import numpy as np
+def _entry(
+    known: TorchvisionSet, split: str, pictures: Any, background: str | None, place: int
+) -> Entry:
+    """A picture as torchvision's class lists or gives it; UserError names its file."""
+    if known.pictures:
+        entry = getattr(pictures, known.pictures)[place]
+        parts = entry if isinstance(entry, tuple) else (entry,)
+        where = next(str(part) for part in parts if isinstance(part, str | os.PathLike))
+    else:
+        where = f"{known.name}, picture {place} of the {split}"
+    with _named(where, "replace it"):
+        if not known.labels:
+            picture, label = pictures[place]
+        elif known.labels == known.pictures:
+            picture, label = entry
+        else:
+            picture, label = entry, getattr(pictures, known.labels)[place]
+        if label is None:
+            raise UserError("it has no label", where=where)
+        if isinstance(picture, str | os.PathLike):
+            found = shown(Path(picture).read_bytes(), str(picture), background)
+        else:
+            found = Shown(picture.convert("RGB"))
+        return Entry(found, int(label) - known.first_label, where)
 
-    if picture.size != (size, size):
-        width, height = picture.size
-        raise _cannot_stay(known, f"one is {size}×{size} pixels, another {width}×{height}")
-    return np.asarray(picture)
+
+@contextmanager
+def _named(where: str, do: str) -> Iterator[None]:
+    """Turn whatever a reader raises on a missing or damaged file into one line that names it."""
+    try:
+        yield
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:  # each format has errors of its own; none is dropped
+        raise UserError(
+            f"torchvision cannot read it: {type(error).__name__}: {error}", where=where, do=do
+        ) from error
 
 
-def _cannot_stay(known: TorchvisionSet, why: str) -> UserError:
+def _other_size(known: TorchvisionSet, where: str, width: int, height: int, size: int) -> UserError:
+    del where  # no one picture is wrong
     return UserError(
-        f"its pictures have no size in common: {why}",
+        f"its pictures have no size in common: one is {width}×{height} pixels, expected "
+        f"{size}×{size}",
         where=known.name,
         do=f"say what to scale them to: 'data: {{image_size: 64}}', or '{known.name}@64'",
     )
 
 
-def _decoded(
-    split: OpenSplit,
-    size: int,
-    shaped: Callable[[Image], NDArray[np.uint8]],
-    background: str | None,
-) -> tuple[Split, Treatments]:
-    """A split, and how many of its pictures had each treatment."""
-    import numpy as np
-    import torch
-
-    images = np.empty((len(split), 3, size, size), dtype=np.uint8)
-    labels = np.empty(len(split), dtype=np.int64)
-
-    treatments = Treatments()
-
-    def decode(place: int) -> frozenset[Treatment]:
-        picture, labels[place] = split.picture(place, background)
-        images[place] = shaped(picture.image).transpose(2, 0, 1)
-        return picture.treatments
-
-    # Pillow decodes and scales outside Python's lock.
-    with ThreadPoolExecutor() as threads:
-        done = (
-            one
-            for start in range(0, len(split), _AT_ONCE)
-            for one in threads.map(decode, range(start, min(start + _AT_ONCE, len(split))))
-        )
-        for had in counted(done, len(split), f"reading {split.known.name}, {split.name} split"):
-            treatments.update(had)
-    return Split(torch.from_numpy(images), torch.from_numpy(labels)), treatments
-
-
-def _mean_and_deviation(
-    images: Tensor, name: str
-) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """Per-channel mean and standard deviation over all pixels, of 0 to 1, in float64.
-
-    The sums behind them are exact, being sums of integers.
-    """
-    moments = [_moments(images[:, channel]) for channel in range(3)]
-    (red, green, blue), deviations = zip(*moments, strict=True)
-    if not all(deviations):
-        raise UserError("all training pixels of a channel are equal", where=name)
-    return (red, green, blue), deviations
-
-
-def _moments(channel: Tensor) -> tuple[float, float]:
-    import torch
-
-    counts = torch.zeros(256, dtype=torch.int64)
-    for part in channel.split(_AT_ONCE):
-        counts += torch.bincount(part.flatten(), minlength=256)
-    frequencies = counts.tolist()
-    pixels = sum(frequencies)
-    total = sum(value * count for value, count in enumerate(frequencies))
-    squares = sum(value * value * count for value, count in enumerate(frequencies))
-    spread = pixels * squares - total * total
-    return total / (255 * pixels), math.sqrt(spread) / (255 * pixels)
-
-
-def _digest(splits: list[Split]) -> str:
-    """Digest of every pixel and label as they are trained on, in order."""
-    content = hashlib.blake2b(_VERSION.encode(), digest_size=12)
+def _digest(content: hashlib.blake2b, splits: Sequence[Split]) -> str:
     for split in splits:
         content.update(f"\n{tuple(split.images.shape)}\n".encode())
         content.update(split.labels.numpy().data)

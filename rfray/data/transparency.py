@@ -15,7 +15,7 @@ _SCALED_BY = {2: 85, 4: 17}
 
 
 def parted(picture: Image.Image, content: bytes) -> tuple[Image.Image, Image.Image | None]:
-    """A picture of 8 bits in red, green and blue, and its opacity in grey; None if all is opaque.
+    """A picture of 8 bits in red, green and blue, and its opacity in grey if it has any.
 
     Args:
         picture: The picture.
@@ -26,12 +26,7 @@ def parted(picture: Image.Image, content: bytes) -> tuple[Image.Image, Image.Ima
         return picture.convert("RGB"), None
     picture = picture.convert("LA") if picture.mode == "La" else picture
     with_alpha = picture.convert("RGBA")
-    return with_alpha.convert("RGB"), not_opaque(with_alpha.getchannel("A"))
-
-
-def not_opaque(alpha: Image.Image) -> Image.Image | None:
-    """`alpha` itself; None if it is 255 everywhere."""
-    return None if alpha.getextrema()[0] == 255 else alpha
+    return with_alpha.convert("RGB"), with_alpha.getchannel("A")
 
 
 def laid_on(

@@ -1,14 +1,21 @@
-"""How many training images a study holds out for validation, in all and of each class. Pure."""
+"""Which training images a study holds out for validation: the same ones for every cell."""
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from rfray.data.amount import Amount, images_held_out
 from rfray.data.dataset import DatasetFacts
 from rfray.errors import UserError
+from rfray.seeding import stream_seed
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_SEED = 0  # no cell's: whatever is trained on a data set is validated on the same images
 
 
 def with_validation(facts: DatasetFacts, amount: Amount | None) -> DatasetFacts:
@@ -72,3 +79,28 @@ def counts_by_class(available: Sequence[int], wanted: int) -> list[int]:
         if given[place] != bounds[place]:
             heapq.heappush(waiting, (urgency(place), place))
     return given
+
+
+def held_out(labels: Tensor, wanted: int) -> Tensor:
+    """Which images are held out, `wanted` of them, class by class in equal shares.
+
+    Within a class the choice is random, but a function of `labels` and `wanted` alone.
+
+    Args:
+        labels: int64 (images,) on the CPU.
+        wanted: See `counts_by_class`.
+
+    Returns:
+        bool (images,).
+    """
+    import torch
+
+    generator = torch.Generator().manual_seed(stream_seed(_SEED, "validation"))
+    order = torch.randperm(len(labels), generator=generator)
+    by_class = order[labels[order].argsort(stable=True)]
+    available = labels.bincount()
+    starts = available.cumsum(0) - available
+    rank_in_class = torch.empty_like(order)
+    rank_in_class[by_class] = torch.arange(len(labels)) - starts[labels[by_class]]
+    counts = torch.tensor(counts_by_class(available.tolist(), wanted))
+    return rank_in_class < counts[labels]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rfray.data.readable import refuse_unreadable
+from rfray.data.registry import refuse_unreadable
 from rfray.engine.cluster_address import chosen_address
 from rfray.plan import Plan
 

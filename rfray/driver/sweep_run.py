@@ -77,7 +77,9 @@ def prepared(plan: Plan, storage: Storage) -> Iterator[Prepared]:
             taken = take_over(plan, stands, ledger, held.renew)
             if taken:
                 stands = standing(plan, ledger.runs(plan.study.name))
-        yield Prepared(plan, ledger, stands, held.renew, held.moved, Counter(filter(None, taken.values())))
+        yield Prepared(
+            plan, ledger, stands, held.renew, held.moved, Counter(filter(None, taken.values()))
+        )
 
 
 def run_sweep(

@@ -47,7 +47,7 @@ class Team:
             return batch, crops, 1.0
         part = self.part(len(batch))
         own = batch[part]
-        return own, crops.within(part), len(own) * self.size / len(batch)
+        return own, crops[part], len(own) * self.size / len(batch)
 
     def part(self, images: int) -> slice:
         """Which of so many images are this member's: as many as any other's, or one more."""

@@ -10,6 +10,7 @@ import tarfile
 import zipfile
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,8 @@ import pytest
 from PIL import Image
 
 from rfray.data import cifar, idx, stl10, svhn, tiny_imagenet
+from rfray.data.dataset import DatasetSource
+from rfray.data.facts import FACTS
 from rfray.data.published import PublishedArchive, PublishedFile
 from rfray.errors import UserError
 
@@ -27,6 +30,10 @@ def refused(match):
     with pytest.raises(UserError, match=match) as caught:
         yield
     assert "\n" not in str(caught.value)
+
+
+def source_of(load, facts, *published) -> DatasetSource:
+    return DatasetSource(facts, partial(load, facts, *published))
 
 
 def md5(content: bytes) -> str:
@@ -86,16 +93,16 @@ def published_archive(name, contents, urls=()) -> tuple[PublishedArchive, bytes]
 
 def cifar10(images_a_batch=4):
     """Source, files by name, the packed archive, and all batches' rows and labels in order."""
-    names = [*cifar.CIFAR10_LAYOUT.train, *cifar.CIFAR10_LAYOUT.test]
+    names = [member.name for member in cifar.CIFAR10.members]
     rows = [pixels(images_a_batch, 3072, seed=seed) for seed in range(len(names))]
     labels = [[(batch + n) % 10 for n in range(images_a_batch)] for batch in range(len(names))]
     contents = {
         name: python2_batch(*batch) for name, *batch in zip(names, rows, labels, strict=True)
     }
     published, packed = published_archive("cifar-10-python.tar.gz", contents)
-    facts = replace(cifar.CIFAR10, train_images=5 * images_a_batch, test_images=images_a_batch)
-    layout = replace(cifar.CIFAR10_LAYOUT, published=published)
-    return cifar.source(facts, layout), contents, packed, rows, labels
+    facts = replace(FACTS["cifar10"], train_images=5 * images_a_batch, test_images=images_a_batch)
+    source = source_of(cifar.load, facts, published, "labels")
+    return source, contents, packed, rows, labels
 
 
 def jpeg(picture) -> bytes:
@@ -147,13 +154,13 @@ def zip_of(contents) -> bytes:
 def tiny_source(tree, per_class=3, validation=6):
     packed = zip_of(tree)
     facts = replace(
-        tiny_imagenet.FACTS,
+        FACTS["tiny_imagenet"],
         classes=len(WNIDS),
         train_images=per_class * len(WNIDS),
         test_images=validation,
     )
     archive = PublishedFile("tiny-imagenet-200.zip", md5(packed))
-    return tiny_imagenet.source(facts, archive), packed
+    return source_of(tiny_imagenet.load, facts, archive), packed
 
 
 def idx_file(array) -> bytes:
@@ -169,23 +176,14 @@ def fashion(train=12, test=5):
         pixels(test, 28, 28, seed=2),
         np.arange(test, dtype=np.uint8) % 10,
     ]
-    published = idx.FASHION_MNIST_FILES
-    names = [
-        published.train_images.packed.name,
-        published.train_labels.packed.name,
-        published.test_images.packed.name,
-        published.test_labels.packed.name,
-    ]
+    names = [file.packed.name for file in idx.files("FashionMNIST")]
     contents = dict(zip(names, map(idx_file, arrays), strict=True))
     packed = {name: gzip.compress(content) for name, content in contents.items()}
-    files = idx.IdxFiles(
-        *(
-            idx.IdxFile(PublishedFile(name, md5(packed[name])), md5(contents[name]))
-            for name in names
-        )
-    )
-    facts = replace(idx.FASHION_MNIST_SOURCE.facts, train_images=train, test_images=test)
-    return idx.source(facts, files), packed, arrays
+    files = [
+        idx.IdxFile(PublishedFile(name, md5(packed[name])), md5(contents[name])) for name in names
+    ]
+    facts = replace(FACTS["FashionMNIST"], train_images=train, test_images=test)
+    return source_of(idx.load, facts, files), packed, arrays
 
 
 def svhn_source(root: Path, train=6, test=3):
@@ -200,8 +198,8 @@ def svhn_source(root: Path, train=6, test=3):
         savemat(path, {"X": images, "y": labels})
         arrays += [images, labels]
         published.append(PublishedFile(template.name, md5(path.read_bytes())))
-    facts = replace(svhn.FACTS, train_images=train, test_images=test)
-    return svhn.source(facts, *published), arrays
+    facts = replace(FACTS["SVHN"], train_images=train, test_images=test)
+    return source_of(svhn.load, facts, *published), arrays
 
 
 def stl10_source(train=3, test=2):
@@ -211,5 +209,5 @@ def stl10_source(train=3, test=2):
         array = np.arange(count) + 1 if labels else pixels(count, 3, 96, 96)
         contents[member.name] = array.astype(np.uint8).tobytes()
     published, packed = published_archive("stl10_binary.tar.gz", contents)
-    facts = replace(stl10.FACTS, train_images=train, test_images=test)
-    return stl10.source(facts, published), contents, packed
+    facts = replace(FACTS["STL10"], train_images=train, test_images=test)
+    return source_of(stl10.load, facts, published), contents, packed

@@ -7,7 +7,7 @@ import torch
 import torchvision.transforms as oracle
 import torchvision.transforms.functional as reference
 
-from rfray.data.augment import POLICIES, Augmentation, Crops, apply, augment, draw
+from rfray.data.augment import POLICIES, Augmentation, apply, draw, whole
 
 SIZE = 32
 CROP, RESIZED = POLICIES["crop_flip"], POLICIES["resized_crop_flip"]
@@ -18,13 +18,13 @@ def images(count, size=SIZE, seed=0):
     return torch.randint(0, 256, (count, 3, size, size), generator=generator, dtype=torch.uint8)
 
 
+def augment(batch, policy, generator):
+    crops = draw(policy, len(batch), batch.shape[-1], generator)
+    return apply(batch, crops.to(batch.device), policy)
+
+
 def seeded(seed):
     return torch.Generator().manual_seed(seed)
-
-
-def each(crops: Crops):
-    parts = (crops.top, crops.left, crops.height, crops.width, crops.flip)
-    return zip(*(part.tolist() for part in parts), strict=True)
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
@@ -36,7 +36,7 @@ def test_padded_crops_are_torchvisions(padding, dtype):
     result = apply(batch, crops, policy)
     assert result.dtype == dtype
     for image, got, (top, left, height, width, flip) in zip(
-        batch, result, each(crops), strict=True
+        batch, result, crops.tolist(), strict=True
     ):
         expected = reference.crop(reference.pad(image, [padding]), top, left, height, width)
         assert torch.equal(got, reference.hflip(expected) if flip else expected)
@@ -48,7 +48,7 @@ def test_resized_crops_are_torchvisions(size):
     crops = draw(RESIZED, len(batch), size, seeded(2))
     result = apply(batch, crops, RESIZED)
     for image, got, (top, left, height, width, flip) in zip(
-        batch, result, each(crops), strict=True
+        batch, result, crops.tolist(), strict=True
     ):
         expected = reference.resized_crop(
             image, top, left, height, width, [size, size], antialias=True
@@ -59,9 +59,7 @@ def test_resized_crops_are_torchvisions(size):
 
 def test_scaled_bytes_are_not_rounded_and_the_whole_image_is_itself():
     batch = images(3)
-    whole = torch.full((3,), SIZE)
-    zero = torch.zeros(3, dtype=torch.int64)
-    result = apply(batch, Crops(zero, zero, whole, whole, zero.bool()), RESIZED)
+    result = apply(batch, whole(3, SIZE), RESIZED)
     assert result.dtype == torch.float32
     assert torch.allclose(result, batch.float(), atol=0.01)
     assert torch.equal(result.round().to(torch.uint8), batch)
@@ -69,10 +67,8 @@ def test_scaled_bytes_are_not_rounded_and_the_whole_image_is_itself():
 
 def test_the_border_is_black_before_normalisation():
     policy = Augmentation(crop="padded", padding=4)
-    corner = torch.zeros(1, dtype=torch.int64)
-    size = torch.full((1,), SIZE)
     white = torch.full((1, 3, SIZE, SIZE), 255, dtype=torch.uint8)
-    result = apply(white, Crops(corner, corner, size, size, corner.bool()), policy)
+    result = apply(white, whole(1, SIZE), policy)
     assert (result[..., :4, :] == 0).all()
     assert (result[..., :4] == 0).all()
     assert (result[..., 4:, 4:] == 255).all()
@@ -80,12 +76,13 @@ def test_the_border_is_black_before_normalisation():
 
 def test_half_are_mirrored_and_every_offset_occurs_alike():
     crops = draw(CROP, 40_000, SIZE, seeded(3))
-    assert crops.flip.float().mean().item() == pytest.approx(0.5, abs=0.01)
-    offsets = torch.bincount(crops.top * 9 + crops.left, minlength=81)
+    top, left, _, _, flip = crops.unbind(1)
+    assert flip.float().mean().item() == pytest.approx(0.5, abs=0.01)
+    offsets = torch.bincount(top * 9 + left, minlength=81)
     assert len(offsets) == 81
     expected = 40_000 / 81
     assert ((offsets - expected).square() / expected).sum() < 130  # chi², 80 degrees: p = 0.0003
-    assert abs(torch.corrcoef(torch.stack([crops.top, crops.flip.long()]).float())[0, 1]) < 0.02
+    assert abs(torch.corrcoef(torch.stack([top, flip]).float())[0, 1]) < 0.02
 
 
 def test_rectangles_are_distributed_as_torchvisions():
@@ -98,7 +95,7 @@ def test_rectangles_are_distributed_as_torchvisions():
             for _ in range(4_000)
         ]
     ).double()
-    ours = torch.stack([crops.top, crops.left, crops.height, crops.width], 1).double()
+    ours = crops[:, :4].double()
     for column in range(4):
         marks = torch.arange(0, 65, dtype=torch.float64)
         distributions = [
@@ -116,7 +113,7 @@ def test_rectangles_are_distributed_as_torchvisions():
 def test_a_rectangle_that_never_fits_is_the_whole_image():
     policy = Augmentation(crop="resized", scale=(1.0, 1.0), ratio=(2.0, 3.0))
     crops = draw(policy, 50, SIZE, seeded(6))
-    assert set(each(crops)) == {(0, 0, SIZE, SIZE, False)}
+    assert torch.equal(crops, whole(50, SIZE))
 
 
 @pytest.mark.parametrize("policy", [CROP, RESIZED, Augmentation(flip=True)])

@@ -12,6 +12,7 @@ import torchvision
 from layouts import cifar10, md5, published_archive, python2_batch, refused, write_tree
 
 from rfray.data import cifar
+from rfray.data.facts import FACTS
 from rfray.data.published import PublishedFile
 
 
@@ -61,8 +62,8 @@ def test_cifar100_has_fine_labels(data_root):
     }
     published, packed = published_archive("cifar-100-python.tar.gz", contents)
     (data_root / "cifar-100-python.tar.gz").write_bytes(packed)
-    layout = replace(cifar.CIFAR100_LAYOUT, published=published)
-    assert cifar.source(cifar.CIFAR100, layout).load().train.labels.tolist() == [3, 99]
+    dataset = cifar.load(FACTS["cifar100"], published, "fine_labels")
+    assert dataset.train.labels.tolist() == [3, 99]
 
 
 def test_a_truncated_archive_is_refused(data_root):
@@ -106,25 +107,23 @@ def test_a_foreign_pickle_is_never_opened(data_root, tmp_path):
     with refused(r"test_batch: not the published file"):
         source.load()
     # Even if its checksum were the published one.
+    published = source.load.args[1]
     members = tuple(
         replace(member, md5=md5(bomb)) if member.name.endswith("test_batch") else member
-        for member in cifar10()[0].load.args[1].published.members
+        for member in published.members
     )
-    layout = source.load.args[1]
-    fooled = replace(layout, published=replace(layout.published, members=members))
     with refused(r"test_batch: no CIFAR batch: it wants to create a .*open"):
-        cifar.source(source.facts, fooled).load()
+        cifar.load(source.facts, replace(published, members=members), "labels")
     assert not trap.exists()
 
 
 def test_a_missing_archive_says_what_to_put_where(data_root):
     source, *_ = cifar10()
-    layout = source.load.args[1]
+    published = source.load.args[1]
     url = (data_root / "nowhere" / "cifar-10-python.tar.gz").as_uri()
-    archive = replace(layout.published.archive, urls=(url,))
-    gone = replace(layout, published=replace(layout.published, archive=archive))
+    gone = replace(published, archive=replace(published.archive, urls=(url,)))
     with refused(rf"{data_root}/cifar-10-python\.tar\.gz: missing, and the download failed.*put"):
-        cifar.source(source.facts, gone).load()
+        cifar.load(source.facts, gone, "labels")
     assert list(data_root.iterdir()) == []
 
 
@@ -132,12 +131,12 @@ def test_it_is_downloaded_where_the_machine_may(data_root, tmp_path):
     source, _, packed, *_ = cifar10()
     (tmp_path / "offered").write_bytes(packed)
     (tmp_path / "broken").write_bytes(packed[:50])
-    layout = source.load.args[1]
+    published = source.load.args[1]
     archive = PublishedFile(
         "cifar-10-python.tar.gz",
-        layout.published.archive.md5,
+        published.archive.md5,
         ((tmp_path / "broken").as_uri(), (tmp_path / "offered").as_uri()),
     )
-    layout = replace(layout, published=replace(layout.published, archive=archive))
-    assert len(cifar.source(source.facts, layout).load().train) == 20
+    dataset = cifar.load(source.facts, replace(published, archive=archive), "labels")
+    assert len(dataset.train) == 20
     assert [path.name for path in data_root.iterdir()] == ["cifar-10-python.tar.gz"]

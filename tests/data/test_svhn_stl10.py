@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import numpy as np
 import torch
 from layouts import pixels, refused, stl10_source, svhn_source, write_tree
@@ -22,13 +20,6 @@ def test_a_foreign_matlab_file_is_refused(data_root):
     path = data_root / "SVHN" / "test_32x32.mat"
     path.write_bytes(path.read_bytes()[:-20])
     with refused(r"test_32x32\.mat: not the published file, or truncated"):
-        source.load()
-
-
-def test_without_scipy_it_says_what_to_install(data_root, monkeypatch):
-    source, _ = svhn_source(data_root)
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with refused(r"SVHN: reading MATLAB files needs SciPy \(install scipy\)"):
         source.load()
 
 

@@ -26,7 +26,6 @@ from torchvision_layouts import (
     country211,
     emnist_letters,
     faces,
-    flowers,
     gtsrb,
     imagenette,
     inaturalist,
@@ -42,11 +41,10 @@ from rfray.data.augment import POLICIES
 from rfray.data.background import use_background
 from rfray.data.cache import prepared, prepared_path
 from rfray.data.device import normalised
+from rfray.data.facts import REFUSED, SETS
 from rfray.data.pictures import fitted
 from rfray.data.registry import DATASETS, dataset_source
 from rfray.data.torchvision_reader import source
-from rfray.data.torchvision_refused import REFUSED
-from rfray.data.torchvision_sets import SETS
 from rfray.plan import make_plan
 from rfray.study.sweep_file import load_study
 
@@ -217,7 +215,7 @@ def test_the_pictures_are_read_once_and_the_prepared_copy_is_written_then(data_r
     read = source(known, None)
     assert prepared_path(read).is_file()
     torchvision_reader._source.cache_clear()
-    monkeypatch.setattr(torchvision_reader, "open_splits", lambda *_: pytest.fail("read again"))
+    monkeypatch.setattr(torchvision_reader, "opened", lambda *_: pytest.fail("read again"))
     again = source(known, None)
     assert again.facts == read.facts
     assert len(prepared(again).train) == len(prepared(read).train) == 12
@@ -229,7 +227,7 @@ def test_remembered_facts_need_no_torch(data_root):
         "import sys\n"
         "from dataclasses import replace\n"
         "from rfray.data.torchvision_reader import source\n"
-        "from rfray.data.torchvision_sets import SETS\n"
+        "from rfray.data.facts import SETS\n"
         "print(source(replace(SETS['QMNIST'], counts=(12, 7)), None).facts.fingerprint)\n"
         "print(sorted({'torch', 'torchvision', 'numpy', 'PIL'} & set(sys.modules)))\n"
     )
@@ -389,11 +387,7 @@ def test_no_set_but_cifar_is_read_by_a_class_that_unpickles():
 
 
 def test_a_missing_package_is_named(data_root, monkeypatch):
-    written = flowers(monkeypatch)
-    put(data_root, written)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with refused(r"Flowers102: reading it needs scipy \(install scipy\)"):
-        source(written.known, 16)
     with refused(r"PCAM: reading it needs h5py \(install h5py\)"):
         source(SETS["PCAM"], None)
 

@@ -13,9 +13,8 @@ from tiny_study import TINY_SWEEP
 from rfray.cell import Cell
 from rfray.data.amount import images_held_out
 from rfray.data.device import resident
-from rfray.data.held_out import held_out
 from rfray.data.registry import dataset_source
-from rfray.data.validation import counts_by_class, with_validation
+from rfray.data.validation import counts_by_class, held_out, with_validation
 from rfray.errors import UserError
 from rfray.plan import make_plan
 from rfray.plan.keys import digest

@@ -12,7 +12,7 @@ import torchvision
 from layouts import idx_file, jpeg, md5, pixels, png
 from PIL import Image
 
-from rfray.data.torchvision_sets import SETS, TorchvisionSet
+from rfray.data.facts import SETS, TorchvisionSet
 
 
 @dataclass
