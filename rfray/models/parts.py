@@ -36,14 +36,11 @@ class WidePaddedMaxPool(nn.MaxPool2d):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (nn.MaxPool2d's own name for it)
         """(images, channels, units down, units across) of (images, channels, height, width)."""
-        padded = padded_for_pool(input, self.padding)
+        padding = self.padding
+        down, across = (padding, padding) if isinstance(padding, int) else padding
+        # With what no max-pool ever takes.
+        padded = F.pad(input, (across, across, down, down), value=-torch.inf)
         return F.max_pool2d(padded, self.kernel_size, self.stride, 0, self.dilation)
-
-
-def padded_for_pool(maps: Tensor, padding: int | tuple[int, int]) -> Tensor:
-    """`maps` with borders that no max-pool ever takes, above and below, left and right."""
-    down, across = (padding, padding) if isinstance(padding, int) else padding
-    return F.pad(maps, (across, across, down, down), value=-torch.inf)
 
 
 class Chunk(nn.Module):
