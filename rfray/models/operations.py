@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 Extent = int | tuple[int, int]
 """Down and across; one number where both are the same."""
@@ -25,9 +25,14 @@ AXES = (0, 1)
 """Down (rows, the height) and across (columns, the width)."""
 
 
-def along(extent: Extent, axis: int) -> int:
+def extent(down: int, across: int) -> Extent:
+    """As descriptions write it: one number where both axes agree, so that equal is equal."""
+    return down if down == across else (down, across)
+
+
+def along(one: Extent, axis: int) -> int:
     """What an extent is along one axis."""
-    return extent if isinstance(extent, int) else extent[axis]
+    return one if isinstance(one, int) else one[axis]
 
 
 class Shape(NamedTuple):
@@ -156,12 +161,27 @@ class Operation:
         return self.weights
 
 
+class _Function(Operation):
+    """A function of maps, which has no parameters and is the same in training and in eval mode."""
+
+    def module(self) -> nn.Module:
+        from rfray.models.parts import Computed
+
+        return Computed(self.compute)
+
+    def compute(self, *maps: Tensor) -> Tensor:
+        """What it gives for maps (images, channels, height, width), or vectors."""
+        raise NotImplementedError
+
+
 class _Window(Operation):
     """A kernel that moves over a map."""
 
     kernel_size: Extent
     stride: Extent
     padding: Extent
+    dilation: Extent = 1
+    ceil_mode: bool = False
 
     def output(self, inputs: Sequence[Shape]) -> Shape:
         (before,) = inputs
@@ -170,7 +190,11 @@ class _Window(Operation):
 
     def reach(self, axis: int, size: int) -> Reach:
         return Reach(
-            along(self.kernel_size, axis), along(self.stride, axis), along(self.padding, axis)
+            along(self.kernel_size, axis),
+            along(self.stride, axis),
+            along(self.padding, axis),
+            along(self.dilation, axis),
+            self.ceil_mode,
         )
 
 
@@ -219,14 +243,6 @@ class Convolution(_Window):
     def _depthwise(self) -> bool:
         return self.groups == self.in_channels > 1
 
-    def reach(self, axis: int, size: int) -> Reach:
-        return Reach(
-            along(self.kernel_size, axis),
-            along(self.stride, axis),
-            along(self.padding, axis),
-            along(self.dilation, axis),
-        )
-
     @property
     def weights(self) -> int:
         taps = along(self.kernel_size, 0) * along(self.kernel_size, 1)
@@ -258,15 +274,6 @@ class MaxPool(_Window):
             self.kernel_size, self.stride, self.padding, self.dilation, ceil_mode=self.ceil_mode
         )
 
-    def reach(self, axis: int, size: int) -> Reach:
-        return Reach(
-            along(self.kernel_size, axis),
-            along(self.stride, axis),
-            along(self.padding, axis),
-            along(self.dilation, axis),
-            self.ceil_mode,
-        )
-
     @property
     def pads_widely(self) -> bool:
         """Whether it pads with more than half of its kernel, which PyTorch's own pool refuses."""
@@ -283,14 +290,6 @@ class AveragePool(_Window):
     padding: Extent = 0
     ceil_mode: bool = False
     count_include_pad: bool = True
-
-    def reach(self, axis: int, size: int) -> Reach:
-        return Reach(
-            along(self.kernel_size, axis),
-            along(self.stride, axis),
-            along(self.padding, axis),
-            ceil=self.ceil_mode,
-        )
 
 
 @dataclass(frozen=True)
@@ -311,18 +310,24 @@ class AdaptiveAveragePool(Operation):
         return Reach(taps=size // units, stride=size // units)
 
 
+class _Norm(Operation):
+    """A normalisation, with a factor and a shift for each channel."""
+
+    channels: int
+
+    @property
+    def parameters(self) -> int:
+        return 2 * self.channels
+
+
 @dataclass(frozen=True)
-class BatchNorm(Operation):
+class BatchNorm(_Norm):
     """Batch normalisation over the channels of a map."""
 
     module_class = (_TORCH, "BatchNorm2d")
     channels: int
     eps: float = 1e-5
     momentum: float = 0.1
-
-    @property
-    def parameters(self) -> int:
-        return 2 * self.channels
 
 
 @dataclass(frozen=True)
@@ -333,20 +338,16 @@ class VectorBatchNorm(BatchNorm):
 
 
 @dataclass(frozen=True)
-class ChannelNorm(Operation):
+class ChannelNorm(_Norm):
     """Layer normalisation over the channels of each place, or of a vector."""
 
     module_class = (_PARTS, "ChannelNormModule")
     channels: int
     eps: float = 1e-5
 
-    @property
-    def parameters(self) -> int:
-        return 2 * self.channels
-
 
 @dataclass(frozen=True)
-class GroupNorm(Operation):
+class GroupNorm(_Norm):
     """Normalisation of each group of channels over the places of one image."""
 
     module_class = (_TORCH, "GroupNorm")
@@ -357,10 +358,6 @@ class GroupNorm(Operation):
     @property
     def channel_groups(self) -> int:
         return self.groups
-
-    @property
-    def parameters(self) -> int:
-        return 2 * self.channels
 
 
 @dataclass(frozen=True)
@@ -474,48 +471,59 @@ class Scale(Operation):
 
 
 @dataclass(frozen=True)
-class Rescale(Operation):
+class Rescale(_Function):
     """Every number times a fixed factor, and a fixed offset added to it."""
 
-    module_class = (_PARTS, "RescaleModule")
     factor: float = 1.0
     offset: float = 0.0
 
+    def compute(self, *maps: Tensor) -> Tensor:
+        # Without what would change nothing.
+        scaled = maps[0] if self.factor == 1 else maps[0] * self.factor
+        return scaled if self.offset == 0 else scaled + self.offset
+
+
+class _ChannelByChannel(_Function):
+    """What combines maps number by number."""
+
+    def descent(self, inputs: Sequence[Shape]) -> tuple[Descent, ...]:
+        # Those of every input but one of a single channel, spread to all.
+        most = max(shape.channels for shape in inputs)
+        return tuple(
+            Descent(source, range(most))
+            for source, shape in enumerate(inputs)
+            if shape.channels == most
+        )
+
 
 @dataclass(frozen=True)
-class Add(Operation):
+class Add(_ChannelByChannel):
     """Sum of two maps of one shape: the end of a residual block."""
-
-    module_class = (_PARTS, "Sum")
 
     def output(self, inputs: Sequence[Shape]) -> Shape:
         _refuse_unequal("adds", inputs)
         return inputs[0]
 
-    def descent(self, inputs: Sequence[Shape]) -> tuple[Descent, ...]:
-        return _channel_by_channel(inputs)
+    def compute(self, *maps: Tensor) -> Tensor:
+        return maps[0] + maps[1]
 
 
 @dataclass(frozen=True)
-class Product(Operation):
+class Product(_ChannelByChannel):
     """Product of two maps; one of them may be 1×1, such as squeeze-and-excitation's gate."""
-
-    module_class = (_PARTS, "Times")
 
     def output(self, inputs: Sequence[Shape]) -> Shape:
         maps = [shape for shape in inputs if shape[1:] != (1, 1)]
         _refuse_unequal("multiplies", maps)
         return maps[0] if maps else inputs[0]
 
-    def descent(self, inputs: Sequence[Shape]) -> tuple[Descent, ...]:
-        return _channel_by_channel(inputs)
+    def compute(self, *maps: Tensor) -> Tensor:
+        return maps[0] * maps[1]
 
 
 @dataclass(frozen=True)
-class Concatenate(Operation):
+class Concatenate(_Function):
     """Maps of one size, their channels one behind the other."""
-
-    module_class = (_PARTS, "Concatenation")
 
     def output(self, inputs: Sequence[Shape]) -> Shape:
         _refuse_unequal("joins", inputs)
@@ -528,12 +536,16 @@ class Concatenate(Operation):
             for source, count in enumerate(counts)
         )
 
+    def compute(self, *maps: Tensor) -> Tensor:
+        import torch
+
+        return torch.cat(maps, dim=1)
+
 
 @dataclass(frozen=True)
-class ChannelChunk(Operation):
+class ChannelChunk(_Function):
     """One of the parts, of equal size, that a map's channels are cut into."""
 
-    module_class = (_PARTS, "Chunk")
     index: int
     chunks: int
 
@@ -547,12 +559,14 @@ class ChannelChunk(Operation):
         size = inputs[0].channels // self.chunks
         return (Descent(0, range(self.index * size, (self.index + 1) * size)),)
 
+    def compute(self, *maps: Tensor) -> Tensor:
+        return maps[0].chunk(self.chunks, dim=1)[self.index]
+
 
 @dataclass(frozen=True)
-class ChannelSlice(Operation):
+class ChannelSlice(_Function):
     """The channels from `start` on, up to `stop` or to the last."""
 
-    module_class = (_PARTS, "Slice")
     start: int
     stop: int
 
@@ -565,18 +579,24 @@ class ChannelSlice(Operation):
     def descent(self, inputs: Sequence[Shape]) -> tuple[Descent, ...]:
         return (Descent(0, range(self.start, min(self.stop, inputs[0].channels))),)
 
+    def compute(self, *maps: Tensor) -> Tensor:
+        return maps[0][:, self.start : self.stop]
+
 
 @dataclass(frozen=True)
-class ChannelShuffle(Operation):
+class ChannelShuffle(_Function):
     """Mixes the channels of groups: the first of each, the second of each, and so on."""
 
-    module_class = (_PARTS, "Shuffle")
     groups: int
 
     def descent(self, inputs: Sequence[Shape]) -> tuple[Descent, ...]:
         channels = inputs[0].channels
         each = channels // self.groups
         return (Descent(0, [one for i in range(each) for one in range(i, channels, each)]),)
+
+    def compute(self, *maps: Tensor) -> Tensor:
+        groups: Tensor = maps[0].unflatten(1, (self.groups, -1))
+        return groups.transpose(1, 2).flatten(1, 2)
 
 
 @dataclass(frozen=True)
@@ -614,20 +634,12 @@ class Flatten(Operation):
 
 
 @dataclass(frozen=True)
-class Linear(Operation):
-    """Fully connected layer."""
+class _FullyConnected(Operation):
+    """A matrix and, if it has one, a bias."""
 
-    module_class = (_TORCH, "Linear")
     in_features: int
     out_features: int
     bias: bool = True
-
-    def output(self, inputs: Sequence[Shape]) -> Shape:
-        channels, height, width = inputs[0]
-        if (channels, height, width) != (self.in_features, 1, 1):
-            numbers = channels * height * width
-            raise ValueError(f"reads {self.in_features:,} numbers, but is given {numbers:,}")
-        return Shape(self.out_features, 1, 1)
 
     def descent(self, inputs: Sequence[Shape]) -> tuple[Descent, ...]:
         return ()
@@ -642,37 +654,27 @@ class Linear(Operation):
 
 
 @dataclass(frozen=True)
-class ChannelLinear(Operation):
+class Linear(_FullyConnected):
+    """Fully connected layer."""
+
+    module_class = (_TORCH, "Linear")
+
+    def output(self, inputs: Sequence[Shape]) -> Shape:
+        channels, height, width = inputs[0]
+        if (channels, height, width) != (self.in_features, 1, 1):
+            numbers = channels * height * width
+            raise ValueError(f"reads {self.in_features:,} numbers, but is given {numbers:,}")
+        return Shape(self.out_features, 1, 1)
+
+
+@dataclass(frozen=True)
+class ChannelLinear(_FullyConnected):
     """Fully connected layer over the channels of each place: a 1×1 convolution by another name."""
 
     module_class = (_PARTS, "ChannelLinearModule")
-    in_features: int
-    out_features: int
-    bias: bool = True
 
     def output(self, inputs: Sequence[Shape]) -> Shape:
         return inputs[0]._replace(channels=self.out_features)
-
-    def descent(self, inputs: Sequence[Shape]) -> tuple[Descent, ...]:
-        return ()
-
-    @property
-    def weights(self) -> int:
-        return self.in_features * self.out_features
-
-    @property
-    def parameters(self) -> int:
-        return self.weights + (self.out_features if self.bias else 0)
-
-
-def _channel_by_channel(inputs: Sequence[Shape]) -> tuple[Descent, ...]:
-    """The output's channels are those of every input but one of a single channel, spread to all."""
-    most = max(shape.channels for shape in inputs)
-    return tuple(
-        Descent(source, range(most))
-        for source, shape in enumerate(inputs)
-        if shape.channels == most
-    )
 
 
 def _refuse_unequal(does: str, inputs: Sequence[Shape]) -> None:

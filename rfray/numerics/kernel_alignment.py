@@ -43,9 +43,6 @@ _CHUNK_NUMBERS = 1 << 22
 _LEAST_UNBIASED = 4
 """With three images or fewer every U-centred matrix is zero."""
 
-_SAMPLE = 16
-"""Images that tell whether features vary enough for their products to be taken as they are."""
-
 
 @dataclass(frozen=True)
 class BlockPass:
@@ -96,9 +93,8 @@ class GramSum:
     """The Gram matrix of one layer, summed over its features piece by piece.
 
     Products and sums are in the dtype of the features. Products are of the differences from the
-    first image unless features are mostly variation anyway: they are as small as the variation
-    between images, so that no large mean drowns it, and exactly zero where all features are
-    constant.
+    first image: they are as small as the variation between images, so that no large mean drowns it,
+    and exactly zero where all features are constant.
     """
 
     def __init__(
@@ -147,17 +143,10 @@ class GramSum:
                 self._add_piece(piece, block)
 
     def _add_piece(self, piece: Tensor, block: BlockPass) -> None:
-        # Pieces may differ in what is taken off all images alike, for centring removes it; but all
-        # passes over one piece must take off the same.
-        if block == self._whole and _varies(piece):
-            self._add_products(piece, block)
-            return
-        self._add_products(piece - piece[0], block)
+        differences = piece - piece[0]
         if (0, 0) in block.products:
-            self._reference += _squared(piece[0])
-
-    def _add_products(self, features: Tensor, block: BlockPass) -> None:
-        rows = features.split([stop - start for start, stop in block.spans])
+            self._reference += torch.linalg.vector_norm(piece[0]).square()
+        rows = differences.split([stop - start for start, stop in block.spans])
         for left, right in block.products:
             of = self._gram[slice(*block.spans[left]), slice(*block.spans[right])]
             add_product(of, rows[left], rows[right].T)
@@ -300,16 +289,3 @@ def _flat(features: Tensor) -> Tensor:
     if features.dim() == 4 and not features.is_contiguous():
         features = features.permute(0, 2, 3, 1)
     return features.flatten(start_dim=1)
-
-
-def _varies(features: Tensor) -> bool:
-    """Whether some of the images say that a quarter of the sum of squares is variation, or more."""
-    sample = features[:: max(1, len(features) // _SAMPLE)]
-    total = _squared(sample)
-    return bool(total - len(sample) * _squared(sample.mean(dim=0)) > total / 4)
-
-
-def _squared(numbers: Tensor) -> Tensor:
-    """The squared Frobenius norm, a scalar on the device."""
-    norm: Tensor = torch.linalg.vector_norm(numbers)
-    return norm.square()

@@ -55,8 +55,10 @@ class CkaParameters(Parameters):
 
 
 def work(parameters: CkaParameters, cell: Cell) -> float:
-    """A forward pass; the Gram matrices cost about as much again."""
-    return float(2 * parameters.images * cell.geometry.multiplications)
+    """The forward passes; the Gram matrices cost about as much as one."""
+    size, images = cell.facts.image_size, parameters.images
+    passes = blocks_within(cell.network, size, images, MAP_BYTES) - 1
+    return float((passes + 1) * images * cell.geometry.multiplications)
 
 
 def check(parameters: CkaParameters, cell: Cell) -> str | None:

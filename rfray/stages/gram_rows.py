@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
@@ -77,67 +75,35 @@ def gram_rows(
         NumericsError: A feature is not finite, named by its layer.
     """
     import torch
+    import torch.nn.functional as F
 
+    from rfray.models.module import showing
     from rfray.numerics.kernel_alignment import GramSum, block_passes
+    from rfray.numerics.live_taps import without_dead_taps
     from rfray.numerics.precision import full_precision
 
+    places = {layer.name: place for place, layer in enumerate(module.network.weight_layers)}
+    rows = torch.empty(len(places), len(images) ** 2, device=images.device)
+    slim, forward = _slim_weights(module), without_dead_taps(module)
     passes = block_passes(len(images), blocks)
-    gathered = _GramRows(module, images, passes, estimator or GramSum)
+    sums: dict[str, GramSum] = {}
+
+    def add(block: BlockPass, name: str, read: Tensor, features: Tensor) -> None:
+        if name in slim:
+            weight, stride = slim[name]
+            features = F.conv2d(read, weight, stride=stride)
+        if name not in sums:
+            sums[name] = (estimator or GramSum)(len(images), images.device, images.dtype)
+        sums[name].add(features, block)
+        if block == passes[-1]:
+            # At once: it is in the processor's cache, and the next layer can have its memory.
+            _write_normalised(name, sums.pop(name), rows[places[name]])
+
     with torch.inference_mode(), full_precision(images.device):
         for block in passes:
-            with gathered.watching(block):
-                module(images if len(passes) == 1 else images[block.images])
-    return gathered.rows
-
-
-class _GramRows:
-    """The normalised Gram matrices of a network's layers, made while its features come in."""
-
-    def __init__(
-        self,
-        module: NetworkModule,
-        images: Tensor,
-        passes: list[BlockPass],
-        estimator: type[GramSum],
-    ) -> None:
-        import torch
-
-        layers = [layer.name for layer in module.network.weight_layers]
-        self.rows = torch.empty(len(layers), len(images) ** 2, device=images.device)
-        self._places = dict(zip(layers, self.rows, strict=True))
-        self._sum = partial(estimator, len(images), images.device, images.dtype)
-        self._sums: dict[str, GramSum] = {}
-        self._last = passes[-1]
-        self._module = module
-        self._slim = _slim_weights(module)
-
-    @contextmanager
-    def watching(self, block: BlockPass) -> Iterator[None]:
-        """Inside, the features of all layers in a forward pass of a block's images are added."""
-        hooks = [
-            self._module.get_submodule(name).register_forward_hook(
-                lambda _layer, read, features, name=name: self._add(name, block, read[0], features)
-            )
-            for name in self._places
-        ]
-        try:
-            yield
-        finally:
-            for hook in hooks:
-                hook.remove()
-
-    def _add(self, name: str, block: BlockPass, read: Tensor, features: Tensor) -> None:
-        """Add a layer's features, and end its sum with those of the last pass."""
-        import torch.nn.functional as F
-
-        if name in self._slim:
-            weight, stride = self._slim[name]
-            features = F.conv2d(read, weight, stride=stride)
-        gram = self._sums.get(name) or self._sums.setdefault(name, self._sum())
-        gram.add(features, block)
-        if block == self._last:
-            # At once: it is in the processor's cache, and the next layer can have its memory.
-            _write_normalised(name, self._sums.pop(name), self._places[name])
+            with showing(module, places, partial(add, block)):
+                forward(images if len(passes) == 1 else images[block.images])
+    return rows
 
 
 def _slim_weights(module: NetworkModule) -> dict[str, tuple[Tensor, Extent]]:
