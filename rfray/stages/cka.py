@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from rfray.numerics.kernel_alignment import GramSum
 
-MAP_BYTES = 1_500_000_000
+MAP_BYTES = 1_200_000_000
 """What the maps of a network may take. Beside them a stage holds a Gram matrix a layer, twice while
 it is summed: 430 MB for ResNet50's 54 layers and 1,000 images."""
 
