@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from rfray.atomic import partial_path, replace_with
+from rfray.files.atomic import partial_path, replace_with
 from rfray.training.weights import state_digest
 
 _MODEL = "model/"
