@@ -50,7 +50,7 @@ from rfray.models.module import NetworkModule, build
 from rfray.models.registry import architecture
 from rfray.numerics.kernel_alignment import alignment
 from rfray.stages.cka import MAP_BYTES
-from rfray.stages.gram_rows import gram_rows, map_plan
+from rfray.stages.gram_rows import blocks_within, gram_rows
 
 RESULTS = Path(__file__).parent / "results" / "cka.md"
 EVERY = 6
@@ -120,8 +120,8 @@ def bare(given: Problem) -> Callable[[], None]:
 def rfrays(given: Problem) -> Callable[[], None]:
     def call() -> None:
         network, size = given.modules[0].network, given.images.shape[2]
-        plan = map_plan(network, size, len(given.images), MAP_BYTES)
-        rows = [gram_rows(module, given.images, plan) for module in given.modules]
+        blocks = blocks_within(network, size, len(given.images), MAP_BYTES)
+        rows = [gram_rows(module, given.images, blocks) for module in given.modules]
         matrices = [alignment(rows[a], rows[b]) for a, b in given.pairs]
         given.found["rfray"] = matrices[0]
 

@@ -18,7 +18,7 @@ import torch
 from rfray.models.module import build
 from rfray.models.registry import architecture
 from rfray.stages.cka import MAP_BYTES
-from rfray.stages.gram_rows import gram_rows, map_plan
+from rfray.stages.gram_rows import blocks_within, gram_rows
 
 STATUS = Path("/proc/self/status")
 
@@ -35,13 +35,13 @@ def measure(size: int, images: int, threads: int) -> str:
     module = build(network, 0).eval().to(memory_format=torch.channels_last)
     pictures = torch.randn(images, 3, size, size, generator=torch.Generator().manual_seed(0))
     pictures = pictures.contiguous(memory_format=torch.channels_last)
-    plan = map_plan(network, size, images, MAP_BYTES)
-    gram_rows(module, pictures[:8], plan)  # loads what PyTorch loads late: code, not data
+    blocks = blocks_within(network, size, images, MAP_BYTES)
+    gram_rows(module, pictures[:8])  # loads what PyTorch loads late: code, not data
     before, started = megabytes("VmRSS"), time.perf_counter()
-    gram_rows(module, pictures, plan)
+    gram_rows(module, pictures, blocks)
     return (
         f"{size}×{size}, {images} images: {megabytes('VmHWM') - before:.0f} MB above weights and "
-        f"images; {plan.strip} rows at a time, {plan.forward_passes} forward pass(es), "
+        f"images; {blocks - 1} forward pass(es), "
         f"{time.perf_counter() - started:.0f} s on {threads} threads"
     )
 

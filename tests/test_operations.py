@@ -45,8 +45,6 @@ from rfray.models.operations import (
     StochasticDepth,
     Tanh,
 )
-from rfray.models.row_pass import forward_by_rows
-from rfray.models.row_schedule import peak_numbers, tallest_strip
 
 ONE_INPUT = [
     Convolution(8, 12),
@@ -209,23 +207,6 @@ def test_both_axes_are_told_and_the_larger_counts():
 def test_a_dilated_max_pool_has_a_linear_backward_pass_with_its_window():
     pool = MaxPool(3, stride=1, padding=1, dilation=2)
     assert gradient_reach(pool, 9, 0, 4) == [3, 5, 7]
-
-
-def test_what_does_not_go_by_rows_goes_layer_by_layer():
-    network = gated()
-    module = build(network, 0).eval()
-    images = torch.randn(3, 3, 20, 20)
-    seen = {}
-    with torch.inference_mode():
-        logits = forward_by_rows(
-            module, images, 20, lambda name, _, rows: seen.update({name: rows})
-        )
-        torch.testing.assert_close(logits, module(images))
-    assert list(seen) == [layer.name for layer in network]
-    assert tallest_strip(network, 20, 1) == 20
-    assert peak_numbers(network, 20, 20) == 3 * 8 * 10 * 10 + 8  # and the gate
-    with pytest.raises(ValueError, match="a strip has 20 to 20 rows"):
-        peak_numbers(network, 20, 10)
 
 
 def test_a_linear_layer_that_wants_another_image_size_is_named():

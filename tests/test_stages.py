@@ -8,9 +8,10 @@ import torch
 
 from rfray.cell import Cell
 from rfray.models.module import build
+from rfray.models.network import INPUT
 from rfray.numerics.shuffled_alignment import derangement
 from rfray.stages import cka, finetune, importance, train
-from rfray.stages.gram_rows import MapPlan, gram_rows, map_plan
+from rfray.stages.gram_rows import blocks_within, gram_rows, most_alive
 from rfray.stages.stage import Input, StageContext
 from rfray.training.checkpoint import load_checkpoint
 from rfray.training.weights import initial_module, load_module, save_module
@@ -364,11 +365,11 @@ def test_cka_names_a_dead_layer_and_what_reads_it_and_spoils_no_other(tmp_path):
     np.testing.assert_array_equal(matrix[:, :before], expected["matrices"][0][:, :before])
 
 
-@pytest.mark.parametrize("plan", [MapPlan(1, 1), MapPlan(5, 1), MapPlan(32, 3), MapPlan(2, 7)])
-def test_how_maps_are_kept_small_changes_nothing_but_rounding(plan):
+@pytest.mark.parametrize("blocks", [3, 7, IMAGES])
+def test_how_maps_are_kept_small_changes_nothing_but_rounding(blocks):
     module, images = warmed(CELL), first_images()
-    expected = gram_rows(module, images, MapPlan(32, 1))
-    found = gram_rows(module, images, plan)
+    expected = gram_rows(module, images)
+    found = gram_rows(module, images, blocks)
     torch.testing.assert_close(found @ found.T, expected @ expected.T, atol=1e-5, rtol=0)
 
 
@@ -378,15 +379,28 @@ def test_a_network_that_gives_no_numbers_is_refused_by_the_name_of_the_layer():
     module = build(CELL.network, 0).eval()
     torch.nn.init.constant_(module.get_submodule("block2_conv1").weight, torch.nan)
     with pytest.raises(NumericsError, match="layer 'block2_conv1': a feature is not finite"):
-        gram_rows(module, first_images(), MapPlan(32, 1))
+        gram_rows(module, first_images())
 
 
-def test_the_plan_takes_rows_before_it_takes_blocks_of_images():
+def test_images_are_cut_into_as_few_blocks_as_the_memory_allows():
     network = Cell(dataset="cifar10", arch="resnet50", kernel_size=2, seed=0).network
-    plans = [map_plan(network, 32, 1000, budget) for budget in (10**11, 10**9, 10**8)]
-    assert plans[0] == MapPlan(strip=32, blocks=1)
-    assert plans[1].strip < 32
-    assert plans[1].blocks == plans[1].forward_passes == 1
-    assert plans[2].blocks > 3
-    assert plans[2].forward_passes == plans[2].blocks - 1
-    assert map_plan(network, 32, 1000, 1) == MapPlan(strip=1, blocks=1000)
+    each = 4 * most_alive(network, 32)  # bytes
+    assert blocks_within(network, 32, 1000, 1000 * each) == 2  # all at once
+    assert blocks_within(network, 32, 1000, 1000 * each - 1) == 3
+    assert blocks_within(network, 32, 1000, (2 * 100 + 1) * each) == 10
+    assert blocks_within(network, 32, 1000, 1) == 1000
+
+
+@pytest.mark.parametrize("arch", ["vgg19_rf", "resnet50"])
+def test_the_most_numbers_alive_are_those_of_a_forward_pass(arch):
+    """Counted on the maps of the pass itself, which lie between the layers."""
+    network = Cell(dataset="cifar10", arch=arch, kernel_size=2, width=0.0625, seed=0).network
+    module = build(network, 0).eval()
+    maps = {INPUT: torch.zeros(1, 3, 32, 32)}
+    most = 0
+    for index in range(len(network.layers)):
+        after = module.advance(maps, index, index + 1)
+        both = {id(one): one.numel() for one in (*maps.values(), *after.values())}
+        most = max(most, sum(both.values()) - (32 * 32 * 3 if INPUT in maps else 0))
+        maps = after
+    assert most == most_alive(network, 32)

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from rfray.errors import UserError, nearest
 from rfray.models.network import Layer, Network, Origin
-from rfray.models.operations import AXES, Convolution, Extent, MaxPool, along
+from rfray.models.operations import AXES, Convolution, MaxPool, along, extent
 from rfray.models.stem import NO_POOL, POOL_NAME, pool_place, with_pool
 from rfray.plugins import Shelf
 
@@ -170,11 +170,6 @@ def _first(network: Network) -> Layer:
     return network.convolutions[0]
 
 
-def _extent(down: int, across: int) -> Extent:
-    """As descriptions write it: one number where both axes agree, so that equal is equal."""
-    return down if down == across else (down, across)
-
-
 def _refuse_below(least: int, name: str, strength: int) -> None:
     if strength < least:
         raise UserError(
@@ -199,7 +194,7 @@ def _stride(network: Network, strength: int, _layers: Patterns) -> Network:
     first = _first(network)
     own = _convolution(first)
     strides = (along(own.stride, axis) * strength for axis in AXES)
-    return network.with_operations({first.name: replace(own, stride=_extent(*strides))})
+    return network.with_operations({first.name: replace(own, stride=extent(*strides))})
 
 
 # dilation
@@ -226,7 +221,7 @@ def _dilated(layer: Layer, strength: int) -> Convolution:
             )
         padding.append(along(own.padding, axis) + wider // 2)
     dilation = (along(own.dilation, axis) * strength for axis in AXES)
-    return replace(own, dilation=_extent(*dilation), padding=_extent(*padding))
+    return replace(own, dilation=extent(*dilation), padding=extent(*padding))
 
 
 # convolution
@@ -243,7 +238,7 @@ def _kernel(network: Network, strength: int, _layers: Patterns) -> Network:
     first = _first(network)
     own = _convolution(first)
     larger = replace(
-        own, kernel_size=strength, padding=_extent(*(_padding(own, strength, a) for a in AXES))
+        own, kernel_size=strength, padding=extent(*(_padding(own, strength, a) for a in AXES))
     )
     if larger == own:
         return network

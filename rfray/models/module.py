@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any
 
@@ -14,6 +15,10 @@ from rfray.models.opaque import AnyNetwork
 
 Builder = Callable[[Any], nn.Module]
 """From one operation of a description to a module that computes it."""
+
+See = Callable[[str, Tensor, Tensor], object]
+"""Takes a layer's name, what it has read (its first input), and its features, which may be
+overwritten later: (images, channels, height, width) of a map, (images, features) of a vector."""
 
 NO_STAND_INS: Mapping[type, Builder] = MappingProxyType({})
 """Every operation is computed by its own module."""
@@ -98,6 +103,28 @@ def build_any(network: AnyNetwork, seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return network.make()
+
+
+@contextmanager
+def showing(module: NetworkModule, layers: Iterable[str], see: See) -> Iterator[None]:
+    """Inside, whatever passes through `module`, `see` is told of some of its layers.
+
+    Args:
+        module: The module.
+        layers: Names of layers.
+        see: What looks on.
+    """
+    hooks = [
+        module.get_submodule(name).register_forward_hook(
+            lambda _part, read, features, name=name: see(name, read[0], features)
+        )
+        for name in layers
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _initialise(module: NetworkModule, drawn: Mapping[str, Tensor]) -> None:

@@ -149,11 +149,6 @@ class Network:
         return tuple(layer for layer in self if layer.name not in read)
 
     @property
-    def by_rows(self) -> bool:
-        """Whether its maps can be computed some rows at a time, in eval mode."""
-        return all(layer.operation.by_rows for layer in self)
-
-    @property
     def last_pool(self) -> Layer:
         """The layer that makes the last map a vector, at once or with those behind it.
 

@@ -2,29 +2,37 @@
 
 An operation is plain data; torch is imported where its module is made. What it does to a map is
 said axis by axis: `Operation.reach` tells which places of the map before it each unit reads, and
-the map sizes, receptive fields, live taps and row schedules are arithmetic over that.
+the map sizes, receptive fields and live taps are arithmetic over that.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from importlib import import_module
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 Extent = int | tuple[int, int]
 """Down and across; one number where both are the same."""
+
+_TORCH, _PARTS = "torch.nn", "rfray.models.parts"
+"""Where the classes of modules lie: PyTorch's, and those that PyTorch has not."""
 
 AXES = (0, 1)
 """Down (rows, the height) and across (columns, the width)."""
 
 
-def along(extent: Extent, axis: int) -> int:
+def extent(down: int, across: int) -> Extent:
+    """As descriptions write it: one number where both axes agree, so that equal is equal."""
+    return down if down == across else (down, across)
+
+
+def along(one: Extent, axis: int) -> int:
     """What an extent is along one axis."""
-    return extent if isinstance(extent, int) else extent[axis]
+    return one if isinstance(one, int) else one[axis]
 
 
 class Shape(NamedTuple):
@@ -97,12 +105,22 @@ class Descent:
     numbers: int = 1
 
 
-class Operation(ABC):
-    """What one layer computes. Unless an operation says otherwise, it works place by place."""
+class Operation:
+    """What one layer computes. Unless an operation says otherwise, it works place by place.
 
-    @abstractmethod
+    Attributes:
+        module_class: Where the class of its module lies: its package, and its name in there. The
+            operation's fields are what the class is given, in their order.
+    """
+
+    module_class: ClassVar[tuple[str, str]]
+
     def module(self) -> nn.Module:
-        """PyTorch's own module, with its default initialisation."""
+        """The torch module that computes it, with the default initialisation of its class."""
+        package, name = self.module_class
+        settings = [getattr(self, field.name) for field in fields(self)]  # type: ignore[arg-type]
+        module: nn.Module = getattr(import_module(package), name)(*settings)
+        return module
 
     def output(self, inputs: Sequence[Shape]) -> Shape:
         """The shape of what it gives, for the shapes that it reads.
@@ -133,16 +151,6 @@ class Operation(ABC):
         return 1
 
     @property
-    def by_rows(self) -> bool:
-        """Whether rows of its output follow from rows of its inputs alone, in eval mode."""
-        return True
-
-    @property
-    def shares_memory(self) -> bool:
-        """Whether its output may be its input's own memory, in eval mode."""
-        return False
-
-    @property
     def weights(self) -> int:
         """Numbers that a place is multiplied with: no biases, no parameters of norms."""
         return 0
@@ -153,12 +161,27 @@ class Operation(ABC):
         return self.weights
 
 
+class _Function(Operation):
+    """A function of maps, which has no parameters and is the same in training and in eval mode."""
+
+    def module(self) -> nn.Module:
+        from rfray.models.parts import Computed
+
+        return Computed(self.compute)
+
+    def compute(self, *maps: Tensor) -> Tensor:
+        """What it gives for maps (images, channels, height, width), or vectors."""
+        raise NotImplementedError
+
+
 class _Window(Operation):
     """A kernel that moves over a map."""
 
     kernel_size: Extent
     stride: Extent
     padding: Extent
+    dilation: Extent = 1
+    ceil_mode: bool = False
 
     def output(self, inputs: Sequence[Shape]) -> Shape:
         (before,) = inputs
@@ -167,7 +190,11 @@ class _Window(Operation):
 
     def reach(self, axis: int, size: int) -> Reach:
         return Reach(
-            along(self.kernel_size, axis), along(self.stride, axis), along(self.padding, axis)
+            along(self.kernel_size, axis),
+            along(self.stride, axis),
+            along(self.padding, axis),
+            along(self.dilation, axis),
+            self.ceil_mode,
         )
 
 
@@ -216,14 +243,6 @@ class Convolution(_Window):
     def _depthwise(self) -> bool:
         return self.groups == self.in_channels > 1
 
-    def reach(self, axis: int, size: int) -> Reach:
-        return Reach(
-            along(self.kernel_size, axis),
-            along(self.stride, axis),
-            along(self.padding, axis),
-            along(self.dilation, axis),
-        )
-
     @property
     def weights(self) -> int:
         taps = along(self.kernel_size, 0) * along(self.kernel_size, 1)
@@ -255,65 +274,30 @@ class MaxPool(_Window):
             self.kernel_size, self.stride, self.padding, self.dilation, ceil_mode=self.ceil_mode
         )
 
-    def reach(self, axis: int, size: int) -> Reach:
-        return Reach(
-            along(self.kernel_size, axis),
-            along(self.stride, axis),
-            along(self.padding, axis),
-            along(self.dilation, axis),
-            self.ceil_mode,
-        )
-
     @property
     def pads_widely(self) -> bool:
         """Whether it pads with more than half of its kernel, which PyTorch's own pool refuses."""
         return any(2 * along(self.padding, axis) > along(self.kernel_size, axis) for axis in AXES)
-
-    @property
-    def by_rows(self) -> bool:
-        return not self.ceil_mode
 
 
 @dataclass(frozen=True)
 class AveragePool(_Window):
     """Two-dimensional average pool; padding counts as zeros, or not at all."""
 
+    module_class = (_TORCH, "AvgPool2d")
     kernel_size: Extent
     stride: Extent
     padding: Extent = 0
     ceil_mode: bool = False
     count_include_pad: bool = True
 
-    def module(self) -> nn.Module:
-        from torch import nn
-
-        return nn.AvgPool2d(
-            self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad
-        )
-
-    def reach(self, axis: int, size: int) -> Reach:
-        return Reach(
-            along(self.kernel_size, axis),
-            along(self.stride, axis),
-            along(self.padding, axis),
-            ceil=self.ceil_mode,
-        )
-
-    @property
-    def by_rows(self) -> bool:
-        return self.padding == 0 and not self.ceil_mode
-
 
 @dataclass(frozen=True)
 class AdaptiveAveragePool(Operation):
     """Average pool to a map of a given size, 1×1 for one."""
 
+    module_class = (_TORCH, "AdaptiveAvgPool2d")
     output_size: Extent = 1
-
-    def module(self) -> nn.Module:
-        from torch import nn
-
-        return nn.AdaptiveAvgPool2d(self.output_size)
 
     def output(self, inputs: Sequence[Shape]) -> Shape:
         return Shape(inputs[0].channels, along(self.output_size, 0), along(self.output_size, 1))
@@ -325,228 +309,161 @@ class AdaptiveAveragePool(Operation):
             return whole(size)
         return Reach(taps=size // units, stride=size // units)
 
-    @property
-    def by_rows(self) -> bool:
-        return False
 
-
-@dataclass(frozen=True)
-class BatchNorm(Operation):
-    """Batch normalisation over the channels of a map."""
+class _Norm(Operation):
+    """A normalisation, with a factor and a shift for each channel."""
 
     channels: int
-    eps: float = 1e-5
-    momentum: float = 0.1
-
-    def module(self) -> nn.Module:
-        from torch import nn
-
-        return nn.BatchNorm2d(self.channels, self.eps, self.momentum)
 
     @property
     def parameters(self) -> int:
         return 2 * self.channels
+
+
+@dataclass(frozen=True)
+class BatchNorm(_Norm):
+    """Batch normalisation over the channels of a map."""
+
+    module_class = (_TORCH, "BatchNorm2d")
+    channels: int
+    eps: float = 1e-5
+    momentum: float = 0.1
 
 
 @dataclass(frozen=True)
 class VectorBatchNorm(BatchNorm):
     """Batch normalisation of a vector's numbers."""
 
-    def module(self) -> nn.Module:
-        from torch import nn
-
-        return nn.BatchNorm1d(self.channels, self.eps, self.momentum)
+    module_class = (_TORCH, "BatchNorm1d")
 
 
 @dataclass(frozen=True)
-class ChannelNorm(Operation):
+class ChannelNorm(_Norm):
     """Layer normalisation over the channels of each place, or of a vector."""
 
+    module_class = (_PARTS, "ChannelNormModule")
     channels: int
     eps: float = 1e-5
 
-    def module(self) -> nn.Module:
-        from rfray.models.parts import ChannelNormModule
-
-        return ChannelNormModule(self.channels, self.eps)
-
-    @property
-    def parameters(self) -> int:
-        return 2 * self.channels
-
 
 @dataclass(frozen=True)
-class GroupNorm(Operation):
+class GroupNorm(_Norm):
     """Normalisation of each group of channels over the places of one image."""
 
+    module_class = (_TORCH, "GroupNorm")
     groups: int
     channels: int
     eps: float = 1e-5
-
-    def module(self) -> nn.Module:
-        from torch import nn
-
-        return nn.GroupNorm(self.groups, self.channels, self.eps)
 
     @property
     def channel_groups(self) -> int:
         return self.groups
 
-    @property
-    def by_rows(self) -> bool:
-        return False
-
-    @property
-    def parameters(self) -> int:
-        return 2 * self.channels
-
-
-class _Activation(Operation):
-    """A function of each number: the module of PyTorch of this name, given the fields."""
-
-    torch_name: ClassVar[str]
-
-    def module(self) -> nn.Module:
-        from torch import nn
-
-        settings = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
-        module: nn.Module = getattr(nn, self.torch_name)(**settings)
-        return module
-
 
 @dataclass(frozen=True)
-class Relu(_Activation):
+class Relu(Operation):
     """Rectified linear unit."""
 
-    torch_name = "ReLU"
+    module_class = (_TORCH, "ReLU")
 
 
 @dataclass(frozen=True)
-class Relu6(_Activation):
+class Relu6(Operation):
     """Rectified linear unit that ends at 6."""
 
-    torch_name = "ReLU6"
+    module_class = (_TORCH, "ReLU6")
 
 
 @dataclass(frozen=True)
-class LeakyRelu(_Activation):
+class LeakyRelu(Operation):
     """Rectified linear unit with a slope below zero."""
 
-    torch_name = "LeakyReLU"
+    module_class = (_TORCH, "LeakyReLU")
     negative_slope: float = 0.01
 
 
 @dataclass(frozen=True)
-class Elu(_Activation):
+class Elu(Operation):
     """Exponential linear unit."""
 
-    torch_name = "ELU"
+    module_class = (_TORCH, "ELU")
     alpha: float = 1.0
 
 
 @dataclass(frozen=True)
-class Silu(_Activation):
+class Silu(Operation):
     """Sigmoid linear unit (swish)."""
 
-    torch_name = "SiLU"
+    module_class = (_TORCH, "SiLU")
 
 
 @dataclass(frozen=True)
-class Hardswish(_Activation):
+class Hardswish(Operation):
     """Swish of straight pieces."""
 
-    torch_name = "Hardswish"
+    module_class = (_TORCH, "Hardswish")
 
 
 @dataclass(frozen=True)
-class Gelu(_Activation):
+class Gelu(Operation):
     """Gaussian error linear unit."""
 
-    torch_name = "GELU"
+    module_class = (_TORCH, "GELU")
     approximate: Literal["none", "tanh"] = "none"
 
 
 @dataclass(frozen=True)
-class Tanh(_Activation):
+class Tanh(Operation):
     """Hyperbolic tangent."""
 
-    torch_name = "Tanh"
+    module_class = (_TORCH, "Tanh")
 
 
 @dataclass(frozen=True)
-class Sigmoid(_Activation):
+class Sigmoid(Operation):
     """Logistic function: the gate of squeeze-and-excitation."""
 
-    torch_name = "Sigmoid"
+    module_class = (_TORCH, "Sigmoid")
 
 
 @dataclass(frozen=True)
-class Hardsigmoid(_Activation):
+class Hardsigmoid(Operation):
     """Logistic function of straight pieces."""
 
-    torch_name = "Hardsigmoid"
+    module_class = (_TORCH, "Hardsigmoid")
 
 
 @dataclass(frozen=True)
 class Dropout(Operation):
     """Sets numbers to zero at random while training."""
 
+    module_class = (_TORCH, "Dropout")
     p: float = 0.5
-
-    def module(self) -> nn.Module:
-        from torch import nn
-
-        return nn.Dropout(self.p)
-
-    @property
-    def shares_memory(self) -> bool:
-        return True
 
 
 @dataclass(frozen=True)
 class ChannelDropout(Operation):
     """Sets whole channels to zero at random while training."""
 
+    module_class = (_TORCH, "Dropout2d")
     p: float = 0.5
-
-    def module(self) -> nn.Module:
-        from torch import nn
-
-        return nn.Dropout2d(self.p)
-
-    @property
-    def shares_memory(self) -> bool:
-        return True
 
 
 @dataclass(frozen=True)
 class StochasticDepth(Operation):
     """Sets a whole branch to zero at random while training (Huang et al. 2016)."""
 
+    module_class = ("torchvision.ops", "StochasticDepth")
     p: float
     mode: Literal["batch", "row"] = "row"
-
-    def module(self) -> nn.Module:
-        from torchvision.ops import StochasticDepth as StochasticDepthModule
-
-        module: nn.Module = StochasticDepthModule(self.p, self.mode)
-        return module
-
-    @property
-    def shares_memory(self) -> bool:
-        return True
 
 
 @dataclass(frozen=True)
 class Scale(Operation):
     """One trainable factor a channel (Touvron et al. 2021)."""
 
+    module_class = (_PARTS, "ScaleModule")
     channels: int
-
-    def module(self) -> nn.Module:
-        from rfray.models.parts import ScaleModule
-
-        return ScaleModule(self.channels)
 
     @property
     def parameters(self) -> int:
@@ -554,65 +471,59 @@ class Scale(Operation):
 
 
 @dataclass(frozen=True)
-class Rescale(Operation):
+class Rescale(_Function):
     """Every number times a fixed factor, and a fixed offset added to it."""
 
     factor: float = 1.0
     offset: float = 0.0
 
-    def module(self) -> nn.Module:
-        from rfray.models.parts import RescaleModule
+    def compute(self, *maps: Tensor) -> Tensor:
+        # Without what would change nothing.
+        scaled = maps[0] if self.factor == 1 else maps[0] * self.factor
+        return scaled if self.offset == 0 else scaled + self.offset
 
-        return RescaleModule(self.factor, self.offset)
+
+class _ChannelByChannel(_Function):
+    """What combines maps number by number."""
+
+    def descent(self, inputs: Sequence[Shape]) -> tuple[Descent, ...]:
+        # Those of every input but one of a single channel, spread to all.
+        most = max(shape.channels for shape in inputs)
+        return tuple(
+            Descent(source, range(most))
+            for source, shape in enumerate(inputs)
+            if shape.channels == most
+        )
 
 
 @dataclass(frozen=True)
-class Add(Operation):
+class Add(_ChannelByChannel):
     """Sum of two maps of one shape: the end of a residual block."""
-
-    def module(self) -> nn.Module:
-        from rfray.models.parts import Sum
-
-        return Sum()
 
     def output(self, inputs: Sequence[Shape]) -> Shape:
         _refuse_unequal("adds", inputs)
         return inputs[0]
 
-    def descent(self, inputs: Sequence[Shape]) -> tuple[Descent, ...]:
-        return _channel_by_channel(inputs)
+    def compute(self, *maps: Tensor) -> Tensor:
+        return maps[0] + maps[1]
 
 
 @dataclass(frozen=True)
-class Product(Operation):
+class Product(_ChannelByChannel):
     """Product of two maps; one of them may be 1×1, such as squeeze-and-excitation's gate."""
-
-    def module(self) -> nn.Module:
-        from rfray.models.parts import Times
-
-        return Times()
 
     def output(self, inputs: Sequence[Shape]) -> Shape:
         maps = [shape for shape in inputs if shape[1:] != (1, 1)]
         _refuse_unequal("multiplies", maps)
         return maps[0] if maps else inputs[0]
 
-    def descent(self, inputs: Sequence[Shape]) -> tuple[Descent, ...]:
-        return _channel_by_channel(inputs)
-
-    @property
-    def by_rows(self) -> bool:
-        return False
+    def compute(self, *maps: Tensor) -> Tensor:
+        return maps[0] * maps[1]
 
 
 @dataclass(frozen=True)
-class Concatenate(Operation):
+class Concatenate(_Function):
     """Maps of one size, their channels one behind the other."""
-
-    def module(self) -> nn.Module:
-        from rfray.models.parts import Concatenation
-
-        return Concatenation()
 
     def output(self, inputs: Sequence[Shape]) -> Shape:
         _refuse_unequal("joins", inputs)
@@ -625,18 +536,18 @@ class Concatenate(Operation):
             for source, count in enumerate(counts)
         )
 
+    def compute(self, *maps: Tensor) -> Tensor:
+        import torch
+
+        return torch.cat(maps, dim=1)
+
 
 @dataclass(frozen=True)
-class ChannelChunk(Operation):
+class ChannelChunk(_Function):
     """One of the parts, of equal size, that a map's channels are cut into."""
 
     index: int
     chunks: int
-
-    def module(self) -> nn.Module:
-        from rfray.models.parts import Chunk
-
-        return Chunk(self.index, self.chunks)
 
     def output(self, inputs: Sequence[Shape]) -> Shape:
         channels, chunks = inputs[0].channels, self.chunks
@@ -648,22 +559,16 @@ class ChannelChunk(Operation):
         size = inputs[0].channels // self.chunks
         return (Descent(0, range(self.index * size, (self.index + 1) * size)),)
 
-    @property
-    def shares_memory(self) -> bool:
-        return True
+    def compute(self, *maps: Tensor) -> Tensor:
+        return maps[0].chunk(self.chunks, dim=1)[self.index]
 
 
 @dataclass(frozen=True)
-class ChannelSlice(Operation):
+class ChannelSlice(_Function):
     """The channels from `start` on, up to `stop` or to the last."""
 
     start: int
     stop: int
-
-    def module(self) -> nn.Module:
-        from rfray.models.parts import Slice
-
-        return Slice(self.start, self.stop)
 
     def output(self, inputs: Sequence[Shape]) -> Shape:
         channels = min(self.stop, inputs[0].channels) - self.start
@@ -674,26 +579,24 @@ class ChannelSlice(Operation):
     def descent(self, inputs: Sequence[Shape]) -> tuple[Descent, ...]:
         return (Descent(0, range(self.start, min(self.stop, inputs[0].channels))),)
 
-    @property
-    def shares_memory(self) -> bool:
-        return True
+    def compute(self, *maps: Tensor) -> Tensor:
+        return maps[0][:, self.start : self.stop]
 
 
 @dataclass(frozen=True)
-class ChannelShuffle(Operation):
+class ChannelShuffle(_Function):
     """Mixes the channels of groups: the first of each, the second of each, and so on."""
 
     groups: int
-
-    def module(self) -> nn.Module:
-        from rfray.models.parts import Shuffle
-
-        return Shuffle(self.groups)
 
     def descent(self, inputs: Sequence[Shape]) -> tuple[Descent, ...]:
         channels = inputs[0].channels
         each = channels // self.groups
         return (Descent(0, [one for i in range(each) for one in range(i, channels, each)]),)
+
+    def compute(self, *maps: Tensor) -> Tensor:
+        groups: Tensor = maps[0].unflatten(1, (self.groups, -1))
+        return groups.transpose(1, 2).flatten(1, 2)
 
 
 @dataclass(frozen=True)
@@ -716,10 +619,7 @@ class GlobalAveragePool(Operation):
 class Flatten(Operation):
     """A map as a vector."""
 
-    def module(self) -> nn.Module:
-        from torch import nn
-
-        return nn.Flatten()
+    module_class = (_TORCH, "Flatten")
 
     def output(self, inputs: Sequence[Shape]) -> Shape:
         channels, height, width = inputs[0]
@@ -732,23 +632,32 @@ class Flatten(Operation):
     def reach(self, axis: int, size: int) -> Reach:
         return whole(size)
 
-    @property
-    def by_rows(self) -> bool:
-        return False
-
 
 @dataclass(frozen=True)
-class Linear(Operation):
-    """Fully connected layer."""
+class _FullyConnected(Operation):
+    """A matrix and, if it has one, a bias."""
 
     in_features: int
     out_features: int
     bias: bool = True
 
-    def module(self) -> nn.Module:
-        from torch import nn
+    def descent(self, inputs: Sequence[Shape]) -> tuple[Descent, ...]:
+        return ()
 
-        return nn.Linear(self.in_features, self.out_features, self.bias)
+    @property
+    def weights(self) -> int:
+        return self.in_features * self.out_features
+
+    @property
+    def parameters(self) -> int:
+        return self.weights + (self.out_features if self.bias else 0)
+
+
+@dataclass(frozen=True)
+class Linear(_FullyConnected):
+    """Fully connected layer."""
+
+    module_class = (_TORCH, "Linear")
 
     def output(self, inputs: Sequence[Shape]) -> Shape:
         channels, height, width = inputs[0]
@@ -757,54 +666,15 @@ class Linear(Operation):
             raise ValueError(f"reads {self.in_features:,} numbers, but is given {numbers:,}")
         return Shape(self.out_features, 1, 1)
 
-    def descent(self, inputs: Sequence[Shape]) -> tuple[Descent, ...]:
-        return ()
-
-    @property
-    def weights(self) -> int:
-        return self.in_features * self.out_features
-
-    @property
-    def parameters(self) -> int:
-        return self.weights + (self.out_features if self.bias else 0)
-
 
 @dataclass(frozen=True)
-class ChannelLinear(Operation):
+class ChannelLinear(_FullyConnected):
     """Fully connected layer over the channels of each place: a 1×1 convolution by another name."""
 
-    in_features: int
-    out_features: int
-    bias: bool = True
-
-    def module(self) -> nn.Module:
-        from rfray.models.parts import ChannelLinearModule
-
-        return ChannelLinearModule(self.in_features, self.out_features, self.bias)
+    module_class = (_PARTS, "ChannelLinearModule")
 
     def output(self, inputs: Sequence[Shape]) -> Shape:
         return inputs[0]._replace(channels=self.out_features)
-
-    def descent(self, inputs: Sequence[Shape]) -> tuple[Descent, ...]:
-        return ()
-
-    @property
-    def weights(self) -> int:
-        return self.in_features * self.out_features
-
-    @property
-    def parameters(self) -> int:
-        return self.weights + (self.out_features if self.bias else 0)
-
-
-def _channel_by_channel(inputs: Sequence[Shape]) -> tuple[Descent, ...]:
-    """The output's channels are those of every input but one of a single channel, spread to all."""
-    most = max(shape.channels for shape in inputs)
-    return tuple(
-        Descent(source, range(most))
-        for source, shape in enumerate(inputs)
-        if shape.channels == most
-    )
 
 
 def _refuse_unequal(does: str, inputs: Sequence[Shape]) -> None:

@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class Sum(nn.Module):
-    """Sum of its two inputs."""
+class Computed(nn.Module):
+    """A function of maps, without parameters."""
 
-    def forward(self, left: Tensor, right: Tensor) -> Tensor:
-        """`left + right`."""
-        return left + right
-
-
-class Times(nn.Module):
-    """Product of its two inputs."""
-
-    def forward(self, left: Tensor, right: Tensor) -> Tensor:
-        """`left * right`."""
-        return left * right
-
-
-class Concatenation(nn.Module):
-    """Its inputs' channels one behind the other."""
+    def __init__(self, compute: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.compute = compute
 
     def forward(self, *maps: Tensor) -> Tensor:
-        """(images, all channels, …) of (images, channels, …)."""
-        return torch.cat(maps, dim=1)
+        """What the function gives for them."""
+        return self.compute(*maps)
 
 
 class WidePaddedMaxPool(nn.MaxPool2d):
@@ -36,68 +26,11 @@ class WidePaddedMaxPool(nn.MaxPool2d):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (nn.MaxPool2d's own name for it)
         """(images, channels, units down, units across) of (images, channels, height, width)."""
-        padded = padded_for_pool(input, self.padding)
+        padding = self.padding
+        down, across = (padding, padding) if isinstance(padding, int) else padding
+        # With what no max-pool ever takes.
+        padded = F.pad(input, (across, across, down, down), value=-torch.inf)
         return F.max_pool2d(padded, self.kernel_size, self.stride, 0, self.dilation)
-
-
-def padded_for_pool(maps: Tensor, padding: int | tuple[int, int]) -> Tensor:
-    """`maps` with borders that no max-pool ever takes, above and below, left and right."""
-    down, across = (padding, padding) if isinstance(padding, int) else padding
-    return F.pad(maps, (across, across, down, down), value=-torch.inf)
-
-
-class Chunk(nn.Module):
-    """One of some parts of a map's channels."""
-
-    def __init__(self, index: int, chunks: int) -> None:
-        super().__init__()
-        self.index = index
-        self.chunks = chunks
-
-    def forward(self, maps: Tensor) -> Tensor:
-        """(images, channels / chunks, height, width) of (images, channels, height, width)."""
-        part: Tensor = maps.chunk(self.chunks, dim=1)[self.index]
-        return part
-
-
-class Slice(nn.Module):
-    """Some neighbouring channels of a map."""
-
-    def __init__(self, start: int, stop: int) -> None:
-        super().__init__()
-        self.start = start
-        self.stop = stop
-
-    def forward(self, maps: Tensor) -> Tensor:
-        """(images, stop - start or fewer, height, width) of (images, channels, height, width)."""
-        return maps[:, self.start : self.stop]
-
-
-class RescaleModule(nn.Module):
-    """A fixed factor and a fixed offset."""
-
-    def __init__(self, factor: float, offset: float) -> None:
-        super().__init__()
-        self.factor = factor
-        self.offset = offset
-
-    def forward(self, numbers: Tensor) -> Tensor:
-        """`numbers` times the factor, plus the offset; without what would change nothing."""
-        scaled = numbers if self.factor == 1 else numbers * self.factor
-        return scaled if self.offset == 0 else scaled + self.offset
-
-
-class Shuffle(nn.Module):
-    """The first channel of each group, the second of each group, and so on."""
-
-    def __init__(self, groups: int) -> None:
-        super().__init__()
-        self.groups = groups
-
-    def forward(self, maps: Tensor) -> Tensor:
-        """`maps` (images, channels, height, width) in another order of channels."""
-        groups: Tensor = maps.unflatten(1, (self.groups, -1))
-        return groups.transpose(1, 2).flatten(1, 2)
 
 
 class ScaleModule(nn.Module):

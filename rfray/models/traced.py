@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import torch
 from torch import fx, nn
@@ -39,13 +39,13 @@ from rfray.models.operations import (
     VectorBatchNorm,
 )
 from rfray.models.vocabulary import (
-    CALLS,
     MODULES,
     PASSED_ON,
     PASSED_ON_CALLS,
     Unreadable,
     arguments,
     call_name,
+    called,
     in_place,
 )
 from rfray.plugins.user_code import in_a_line
@@ -278,36 +278,42 @@ class _Reader:
         special = _SPECIAL.get(call)
         if special is not None:
             return special(self, node)
-        owner = self._owner(node)
-        said = f"'{call}' in {owner}"
         if call in PASSED_ON_CALLS:
-            return self._value(node.args[0], said)
-        if call not in CALLS:
-            self._refuse_unread(node)
-            raise Unreadable(f"nothing is known of the operation {said}")
-        value = self._value(node.args[0], said)
+            return self._operand(node, node.args[0])
+        self._refuse_unread(node)
+        said = f"the operation {self._said(node)}"
         try:
-            operation = CALLS[call](node)
+            operation = called(node)
         except Unreadable as problem:
-            raise Unreadable(f"the operation {said} {problem}") from problem
-        read = self._read(self._name(node, call), operation, value)
+            raise Unreadable(f"{said} {problem}") from problem
+        if operation is None:
+            raise Unreadable(f"nothing is known of {said}")
+        return self._computed(node, operation, call, node.args[:1])
+
+    def _computed(
+        self, node: fx.Node, operation: Operation, call: str, operands: Iterable[Any]
+    ) -> _Value:
+        """The layer that a call is, which may write over its first operand."""
+        values = [self._operand(node, one) for one in operands]
+        if len({value.kind for value in values}) > 1:
+            self._refuse(node, "reads maps and vectors")
+        read = self._read(self._name(node, call), operation, *values)
         if in_place(node):
-            self._overwritten(value, read)
+            self._overwritten(values[0], read)
         return read
 
     def _sum(self, node: fx.Node) -> _Meaning:
-        if self._numbers(node):
-            factor: Any = node.kwargs.get("alpha", 1)
-            return self._rescaled(node, 1.0, self._numbers(node)[0] * factor)
-        if node.kwargs.get("alpha", 1) != 1:
-            raise Unreadable(f"'add' in {self._owner(node)} has an alpha")
-        return self._joined(node, Add(), "add", node.args[:2])
+        alpha: Any = node.kwargs.get("alpha", 1)
+        if numbers := self._numbers(node):
+            return self._rescaled(node, 1.0, numbers[0] * alpha)
+        if alpha != 1:
+            self._refuse(node, "has an alpha")
+        return self._computed(node, Add(), "add", node.args[:2])
 
     def _difference(self, node: fx.Node) -> _Meaning:
         numbers = self._numbers(node)
         if not numbers or node.kwargs.get("alpha", 1) != 1:
-            self._refuse_unread(node)
-            raise Unreadable(f"'sub' in {self._owner(node)} is of two maps")
+            self._refuse(node, "is of two maps")
         reverse = not isinstance(node.args[0], fx.Node) or call_name(node.target) == "rsub"
         number = numbers[0]
         return self._rescaled(node, -1.0, number) if reverse else self._rescaled(node, 1.0, -number)
@@ -315,8 +321,7 @@ class _Reader:
     def _quotient(self, node: fx.Node) -> _Meaning:
         numbers = self._numbers(node)
         if not numbers or not isinstance(node.args[0], fx.Node) or numbers[0] == 0:
-            self._refuse_unread(node)
-            raise Unreadable(f"'div' in {self._owner(node)} is not by a number")
+            self._refuse(node, "is not by a number")
         return self._rescaled(node, 1.0 / numbers[0], 0.0)
 
     def _negative(self, node: fx.Node) -> _Meaning:
@@ -331,61 +336,37 @@ class _Reader:
         ]
 
     def _rescaled(self, node: fx.Node, factor: float, offset: float) -> _Meaning:
-        call = call_name(node.target)
         (given, *_) = (one for one in node.args if isinstance(one, fx.Node))
-        value = self._value(given, f"'{call}' in {self._owner(node)}")
-        read = self._read(self._name(node, call), Rescale(factor, offset), value)
-        if in_place(node):
-            self._overwritten(value, read)
-        return read
+        return self._computed(node, Rescale(factor, offset), call_name(node.target), [given])
 
     def _product(self, node: fx.Node) -> _Meaning:
-        if self._numbers(node):
-            return self._rescaled(node, self._numbers(node)[0], 0.0)
-        parameters = [
-            meaning
-            for one in node.args[:2]
-            if isinstance(one, fx.Node) and isinstance(meaning := self._meanings[one], _Parameter)
-        ]
-        if not parameters:
-            return self._joined(node, Product(), "mul", node.args[:2])
-        name = parameters[0].name
-        shape = parameters[0].shape(self._module)
-        others = [
-            one
-            for one in node.args[:2]
-            if not (isinstance(one, fx.Node) and self._meanings[one] is parameters[0])
-        ]
-        value = self._value(others[0] if others else None, f"'{name}'")
+        if numbers := self._numbers(node):
+            return self._rescaled(node, numbers[0], 0.0)
+        operands = {one: self._meanings[one] for one in node.args[:2] if isinstance(one, fx.Node)}
+        held = next((one for one in operands.values() if isinstance(one, _Parameter)), None)
+        if held is None:
+            return self._computed(node, Product(), "mul", node.args[:2])
+        other = next((node for node, one in operands.items() if one is not held), None)
+        value = self._value(other, f"'{held.name}'")
+        shape = held.shape(self._module)
         behind = {"map": (1, 1), "channels last": (), "vector": (0,)}[value.kind]
         before = shape[: len(shape) - len(behind)]
         fits = shape[len(before) :] == behind and before and not set(before[:-1]) - {1}
         if not fits or len(shape) > 4:
-            raise Unreadable(f"'{name}' is not one factor a channel")
-        return self._read(name, Scale(before[-1]), value)
+            raise Unreadable(f"'{held.name}' is not one factor a channel")
+        return self._read(held.name, Scale(before[-1]), value)
 
     def _concatenation(self, node: fx.Node) -> _Meaning:
         given = arguments(node, ("tensors", "dim"))
-        dim = given.get("dim", 0)
         tensors = given["tensors"]
         if not isinstance(tensors, Sequence):
-            raise Unreadable(f"'cat' in {self._owner(node)} reads no list of maps")
-        kinds = {self._value(one, "'cat'").kind for one in tensors}
+            self._refuse(node, "reads no list of maps")
+        kinds = {self._operand(node, one).kind for one in tensors}
         last = kinds == {"channels last"}
-        if dim not in ((3, -1) if last else (1, -3) if kinds == {"map"} else (1, -1)):
-            raise Unreadable(f"'cat' in {self._owner(node)} joins maps side by side")
-        return self._joined(node, Concatenate(), "cat", tensors)
-
-    def _joined(
-        self, node: fx.Node, operation: Operation, call: str, operands: Iterable[Any]
-    ) -> _Meaning:
-        values = [self._value(one, f"'{call}' in {self._owner(node)}") for one in operands]
-        if len({value.kind for value in values}) > 1:
-            raise Unreadable(f"'{call}' in {self._owner(node)} reads maps and vectors")
-        read = self._read(self._name(node, call), operation, *values)
-        if in_place(node):
-            self._overwritten(values[0], read)
-        return read
+        places = (3, -1) if last else (1, -3) if kinds == {"map"} else (1, -1)
+        if given.get("dim", 0) not in places:
+            self._refuse(node, "joins maps side by side")
+        return self._computed(node, Concatenate(), "cat", tensors)
 
     def _flattened(self, node: fx.Node) -> _Meaning:
         first = node.args[0]
@@ -393,21 +374,20 @@ class _Reader:
             return self._reshaped(node)
         given = arguments(node, ("input", "start_dim", "end_dim"))
         if (given.get("start_dim", 0), given.get("end_dim", -1)) not in ((1, -1), (1, 3)):
-            raise Unreadable(f"'flatten' in {self._owner(node)} does not make vectors of maps")
-        return self._vector(node, self._value(first, f"'flatten' in {self._owner(node)}"))
+            self._refuse(node, "does not make vectors of maps")
+        return self._vector(node, self._operand(node, first))
 
     def _vector(self, node: fx.Node, value: _Value) -> _Meaning:
         if value.kind == "vector":
             return value
         if value.kind == "channels last":
-            raise Unreadable(f"'flatten' in {self._owner(node)} reads channels that come last")
+            self._refuse(node, "reads channels that come last")
         return self._read(self._name(node, "flatten"), Flatten(), value)
 
     def _reshaped(self, node: fx.Node) -> _Meaning:
         sizes = node.args[1:]
         if len(sizes) == 1 and isinstance(sizes[0], Sequence):
             sizes = tuple(sizes[0])
-        owner = self._owner(node)
         before = self._meanings[node.args[0]]  # type: ignore[index]
         if isinstance(before, _Parameter):
             return replace(before, sizes=tuple(one for one in sizes if isinstance(one, int)))
@@ -416,68 +396,64 @@ class _Reader:
                 return before.whole
             name = self._name(node, "channel_shuffle")
             return self._read(name, ChannelShuffle(before.groups), before.whole)
-        value = self._value(node.args[0], f"'{node.target}' in {owner}")
+        value = self._operand(node, node.args[0])
         match sizes:
             case (_, _):
                 return self._vector(node, value)
             case (_, int(groups), _, _, _) if value.kind == "map" and groups > 0:
                 return _Grouped(value, groups)
             case _:
-                raise Unreadable(f"nothing is known of this '{node.target}' in {owner}")
+                raise Unreadable(f"nothing is known of this {self._said(node)}")
 
     def _transposed(self, node: fx.Node) -> _Meaning:
         before = self._meanings[node.args[0]]  # type: ignore[index]
         if isinstance(before, _Grouped) and set(node.args[1:]) == {1, 2}:
             return replace(before, transposed=not before.transposed)
         self._refuse_unread(node)
-        raise Unreadable(f"nothing is known of this 'transpose' in {self._owner(node)}")
+        raise Unreadable(f"nothing is known of this {self._said(node)}")
 
     def _contiguous(self, node: fx.Node) -> _Meaning:
         return self._meanings[node.args[0]]  # type: ignore[index]
 
     def _permuted(self, node: fx.Node) -> _Meaning:
-        value = self._value(node.args[0], f"'permute' in {self._owner(node)}")
+        value = self._operand(node, node.args[0])
         order = node.args[1:] or (node.kwargs.get("dims"),)
         if len(order) == 1:
             order = tuple(order[0])  # type: ignore[arg-type]
-        if order == _TO_LAST and value.kind == "map":
-            return replace(value, kind="channels last")
-        if order == _TO_FIRST and value.kind == "channels last":
-            return replace(value, kind="map")
-        raise Unreadable(f"'permute' in {self._owner(node)} moves more than the channels")
+        if (order, value.kind) not in ((_TO_LAST, "map"), (_TO_FIRST, "channels last")):
+            self._refuse(node, "moves more than the channels")
+        return replace(value, kind="channels last" if order == _TO_LAST else "map")
 
     def _mean(self, node: fx.Node) -> _Meaning:
         given = arguments(node, ("input", "dim", "keepdim"))
-        value = self._value(given["input"], f"'mean' in {self._owner(node)}")
+        value = self._operand(node, given["input"])
         dims = given.get("dim")
         over = {one % 4 for one in dims} if isinstance(dims, Sequence) else set()
         if not over or over != _SPATIAL[value.kind]:
-            raise Unreadable(f"'mean' in {self._owner(node)} is not over a whole map")
-        name = self._name(node, "mean")
-        if given.get("keepdim"):
-            return self._read(name, AdaptiveAveragePool(), value)
-        return self._read(name, GlobalAveragePool(), value)
+            self._refuse(node, "is not over a whole map")
+        operation = AdaptiveAveragePool() if given.get("keepdim") else GlobalAveragePool()
+        return self._read(self._name(node, "mean"), operation, value)
 
     def _chunks(self, node: fx.Node) -> _Meaning:
         given = arguments(node, ("input", "chunks", "dim"))
-        value = self._value(given["input"], f"'chunk' in {self._owner(node)}")
-        if value.kind != "map" or given.get("dim", 0) not in (1, -3):
-            raise Unreadable(f"'chunk' in {self._owner(node)} does not cut channels")
-        return _Parts(value, int(given["chunks"]))
+        return _Parts(self._cut(node, given["input"], given.get("dim", 0)), int(given["chunks"]))
 
     def _split(self, node: fx.Node) -> _Meaning:
         size = "split_size_or_sections" if node.op == "call_function" else "split_size"
         given = arguments(node, ("tensor", size, "dim"))
-        said = f"'split' in {self._owner(node)}"
-        value = self._value(given["tensor"], said)
-        if value.kind != "map" or given.get("dim", 0) not in (1, -3):
-            raise Unreadable(f"{said} does not cut channels")
-        sizes = given[size]
+        value, sizes = self._cut(node, given["tensor"], given.get("dim", 0)), given[size]
         if isinstance(sizes, int):
             return _Parts(value, 0, sizes)
         if not all(isinstance(one, int) for one in sizes):
-            raise Unreadable(f"{said} has sizes that it computes")
+            self._refuse(node, "has sizes that it computes")
         return _Parts(value, tuple(sizes))
+
+    def _cut(self, node: fx.Node, given: Any, dim: int) -> _Value:
+        """The map whose channels a call cuts into parts."""
+        value = self._operand(node, given)
+        if value.kind != "map" or dim not in (1, -3):
+            self._refuse(node, "does not cut channels")
+        return value
 
     def _item(self, node: fx.Node) -> _Meaning:
         before = self._meanings[node.args[0]]  # type: ignore[index]
@@ -492,35 +468,30 @@ class _Reader:
 
     def _layer_norm(self, node: fx.Node) -> _Meaning:
         given = arguments(node, ("input", "normalized_shape", "weight", "bias", "eps"))
-        said = f"'layer_norm' in {self._owner(node)}"
-        value = self._value(given["input"], said)
+        value = self._operand(node, given["input"])
         shape = given["normalized_shape"]
         owner = self._holder(given, ("weight", "bias"))
         if not owner or len(shape) != 1:
-            raise Unreadable(f"{said} is not over channels with a weight and a bias of its own")
+            self._refuse(node, "is not over channels with a weight and a bias of its own")
         return self._read(owner, ChannelNorm(int(shape[0]), float(given.get("eps", 1e-5))), value)
 
     def _batch_norm(self, node: fx.Node) -> _Meaning:
         held = ("running_mean", "running_var", "weight", "bias")
         given = arguments(node, ("input", *held, "training", "momentum", "eps"))
-        said = f"'batch_norm' in {self._owner(node)}"
         owner = self._holder(given, held)
         part = self._module.get_submodule(owner) if owner else None
         if not isinstance(part, nn.BatchNorm2d):
-            self._refuse_unread(node)
-            raise Unreadable(f"{said} is not that of a BatchNorm2d")
-        return self._held(owner, MODULES[nn.BatchNorm2d](part), self._value(given["input"], said))
+            self._refuse(node, "is not that of a BatchNorm2d")
+        return self._held(owner, MODULES[nn.BatchNorm2d](part), self._operand(node, given["input"]))
 
     def _linear(self, node: fx.Node) -> _Meaning:
         given = arguments(node, ("input", "weight", "bias"))
-        said = f"'linear' in {self._owner(node)}"
         owner = self._holder(given, tuple(name for name in ("weight", "bias") if name in given))
         if not owner:
-            self._refuse_unread(node)
-            raise Unreadable(f"{said} has no weight of its own")
+            self._refuse(node, "has no weight of its own")
         outputs, inputs = operator.attrgetter(f"{owner}.weight")(self._module).shape
         operation = Linear(int(inputs), int(outputs), "bias" in given)
-        return self._held(owner, operation, self._value(given["input"], said))
+        return self._held(owner, operation, self._operand(node, given["input"]))
 
     def _holder(self, given: Mapping[str, Any], names: Sequence[str]) -> str:
         """The module that holds, by these very names, what a call is given; empty if none does."""
@@ -580,6 +551,18 @@ class _Reader:
         if not isinstance(meaning, _Value):
             raise Unreadable(f"{reader} reads something that is no map")
         return meaning
+
+    def _operand(self, node: fx.Node, given: Any) -> _Value:
+        return self._value(given, self._said(node))
+
+    def _said(self, node: fx.Node) -> str:
+        """What a message calls a call of a function or a method."""
+        return f"'{call_name(node.target)}' in {self._owner(node)}"
+
+    def _refuse(self, node: fx.Node, problem: str) -> NoReturn:
+        """Of a call, in words that follow what it is called."""
+        self._refuse_unread(node)
+        raise Unreadable(f"{self._said(node)} {problem}")
 
     def _refuse_unread(self, node: fx.Node) -> None:
         """The first thing that could not be read is what the user should hear of."""

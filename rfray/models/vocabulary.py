@@ -41,6 +41,7 @@ from rfray.models.operations import (
     StochasticDepth,
     Tanh,
     VectorBatchNorm,
+    extent,
 )
 
 
@@ -48,15 +49,14 @@ class Unreadable(Exception):  # noqa: N818 (it is an answer more than an error)
     """Something has no meaning as an operation; says why."""
 
 
-def extent(value: Any) -> Extent:
+def _extent(value: Any) -> Extent:
     """One number for both axes where they are equal; Unreadable if it is neither one nor two."""
     numbers = (value, value) if isinstance(value, int) else tuple(value or ())
     if len(numbers) == 1:
         numbers *= 2
     if len(numbers) != 2 or not all(isinstance(number, int) for number in numbers):
         raise Unreadable(f"has a size of {value!r}")
-    down, across = numbers
-    return down if down == across else (down, across)
+    return extent(*numbers)
 
 
 def _convolution(conv: nn.Conv2d) -> Operation:
@@ -65,10 +65,10 @@ def _convolution(conv: nn.Conv2d) -> Operation:
     return Convolution(
         conv.in_channels,
         conv.out_channels,
-        kernel_size=extent(conv.kernel_size),
-        stride=extent(conv.stride),
+        kernel_size=_extent(conv.kernel_size),
+        stride=_extent(conv.stride),
         padding=_padding(conv),
-        dilation=extent(conv.dilation),
+        dilation=_extent(conv.dilation),
         bias=conv.bias is not None,
         groups=conv.groups,
     )
@@ -78,23 +78,18 @@ def _padding(conv: nn.Conv2d) -> Extent:
     if conv.padding == "valid":
         return 0
     if conv.padding != "same":
-        return extent(conv.padding)
+        return _extent(conv.padding)
     spans = [d * (k - 1) for d, k in zip(conv.dilation, conv.kernel_size, strict=True)]
     if any(span % 2 for span in spans):
         raise Unreadable("pads one side more than the other")
-    return extent([span // 2 for span in spans])
+    return _extent([span // 2 for span in spans])
 
 
-def _batch_norm(norm: nn.BatchNorm2d) -> Operation:
+def _batch_norm(norm: nn.BatchNorm2d | nn.BatchNorm1d) -> Operation:
     if not norm.affine or not norm.track_running_stats or norm.momentum is None:
         raise Unreadable("has no parameters or no running statistics")
-    return BatchNorm(norm.num_features, norm.eps, norm.momentum)
-
-
-def _vector_norm(norm: nn.BatchNorm1d) -> Operation:
-    if not norm.affine or not norm.track_running_stats or norm.momentum is None:
-        raise Unreadable("has no parameters or no running statistics")
-    return VectorBatchNorm(norm.num_features, norm.eps, norm.momentum)
+    kind = BatchNorm if isinstance(norm, nn.BatchNorm2d) else VectorBatchNorm
+    return kind(norm.num_features, norm.eps, norm.momentum)
 
 
 def _channel_norm(norm: nn.LayerNorm) -> Operation:
@@ -113,9 +108,9 @@ def _average_pool(pool: Any) -> Operation:
     if getattr(pool, "divisor_override", None) is not None:
         raise Unreadable("has a divisor of its own")
     return AveragePool(
-        extent(pool.kernel_size),
-        extent(pool.kernel_size if pool.stride is None else pool.stride),
-        extent(pool.padding),
+        _extent(pool.kernel_size),
+        _extent(pool.kernel_size if pool.stride is None else pool.stride),
+        _extent(pool.padding),
         bool(pool.ceil_mode),
         bool(pool.count_include_pad),
     )
@@ -125,10 +120,10 @@ def _max_pool(pool: Any) -> Operation:
     if pool.return_indices:
         raise Unreadable("gives indices, too")
     return MaxPool(
-        extent(pool.kernel_size),
-        extent(pool.kernel_size if pool.stride is None else pool.stride),
-        extent(pool.padding),
-        extent(pool.dilation),
+        _extent(pool.kernel_size),
+        _extent(pool.kernel_size if pool.stride is None else pool.stride),
+        _extent(pool.padding),
+        _extent(pool.dilation),
         bool(pool.ceil_mode),
     )
 
@@ -144,13 +139,13 @@ MODULES: Mapping[type[nn.Module], Callable[[Any], Operation]] = MappingProxyType
         nn.Conv2d: _convolution,
         nn.Linear: lambda one: Linear(one.in_features, one.out_features, one.bias is not None),
         nn.BatchNorm2d: _batch_norm,
-        nn.BatchNorm1d: _vector_norm,
+        nn.BatchNorm1d: _batch_norm,
         nn.LayerNorm: _channel_norm,
         LayerNorm2d: _channel_norm,
         nn.GroupNorm: _group_norm,
         nn.MaxPool2d: _max_pool,
         nn.AvgPool2d: _average_pool,
-        nn.AdaptiveAvgPool2d: lambda one: AdaptiveAveragePool(extent(one.output_size)),
+        nn.AdaptiveAvgPool2d: lambda one: AdaptiveAveragePool(_extent(one.output_size)),
         nn.Flatten: _flatten,
         nn.ReLU: lambda _: Relu(),
         nn.ReLU6: lambda _: Relu6(),
@@ -176,60 +171,48 @@ PASSED_ON = frozenset({nn.Identity})
 PASSED_ON_CALLS = frozenset({"clone"})
 """Functions and methods that give what they read."""
 
-_Call = Callable[[fx.Node], Operation]
+_POOL = ("kernel_size", "stride", "padding")
 
-_MAX_POOL = ("input", "kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
-_AVERAGE_POOL = (
-    *("input", "kernel_size", "stride", "padding", "ceil_mode", "count_include_pad"),
-    "divisor_override",
-)
-
-
-def _max_pool_call(node: fx.Node) -> Operation:
-    given = arguments(node, _MAX_POOL)
-    return _max_pool(nn.MaxPool2d(**{key: one for key, one in given.items() if key != "input"}))
-
-
-def _average_pool_call(node: fx.Node) -> Operation:
-    given = arguments(node, _AVERAGE_POOL)
-    return _average_pool(nn.AvgPool2d(**{key: one for key, one in given.items() if key != "input"}))
-
-
-def _adaptive_pool_call(node: fx.Node) -> Operation:
-    return AdaptiveAveragePool(extent(arguments(node, ("input", "output_size"))["output_size"]))
-
-
-def _dropout_call(node: fx.Node) -> Operation:
-    given = arguments(node, ("input", "p", "training"))
-    # Traced in training mode: false here is false whatever the mode, true what follows it.
-    return Dropout(given.get("p", 0.5) if given.get("training", True) else 0.0)
-
-
-def _no_settings(make: Callable[[], Operation]) -> _Call:
-    return lambda _node: make()
-
-
-CALLS: Mapping[str, _Call] = MappingProxyType(
+_CALLED: Mapping[str, tuple[type[nn.Module], tuple[str, ...]]] = MappingProxyType(
     {
-        "relu": _no_settings(Relu),
-        "relu6": _no_settings(Relu6),
-        "silu": _no_settings(Silu),
-        "hardswish": _no_settings(Hardswish),
-        "tanh": _no_settings(Tanh),
-        "sigmoid": _no_settings(Sigmoid),
-        "hardsigmoid": _no_settings(Hardsigmoid),
-        "gelu": lambda node: Gelu(node.kwargs.get("approximate", "none")),  # type: ignore[arg-type]
-        "leaky_relu": lambda node: LeakyRelu(
-            arguments(node, ("input", "negative_slope")).get("negative_slope", 0.01)
+        "relu": (nn.ReLU, ()),
+        "relu6": (nn.ReLU6, ()),
+        "silu": (nn.SiLU, ()),
+        "hardswish": (nn.Hardswish, ()),
+        "tanh": (nn.Tanh, ()),
+        "sigmoid": (nn.Sigmoid, ()),
+        "hardsigmoid": (nn.Hardsigmoid, ()),
+        "gelu": (nn.GELU, ("approximate",)),
+        "leaky_relu": (nn.LeakyReLU, ("negative_slope",)),
+        "elu": (nn.ELU, ("alpha",)),
+        "max_pool2d": (nn.MaxPool2d, (*_POOL, "dilation", "ceil_mode", "return_indices")),
+        "avg_pool2d": (
+            nn.AvgPool2d,
+            (*_POOL, "ceil_mode", "count_include_pad", "divisor_override"),
         ),
-        "elu": lambda node: Elu(arguments(node, ("input", "alpha")).get("alpha", 1.0)),
-        "max_pool2d": _max_pool_call,
-        "avg_pool2d": _average_pool_call,
-        "adaptive_avg_pool2d": _adaptive_pool_call,
-        "dropout": _dropout_call,
+        "adaptive_avg_pool2d": (nn.AdaptiveAvgPool2d, ("output_size",)),
+        "dropout": (nn.Dropout, ("p", "training")),
     }
 )
-"""Functions and methods of one map, by their names without what marks them as in place."""
+"""Functions and methods of one map, by their names without what marks them as in place: the module
+that does the same, and what it is given besides the map, in order."""
+
+
+def called(node: fx.Node) -> Operation | None:
+    """The operation that a call of a function or a method of one map is; None if it is unknown.
+
+    Raises:
+        Unreadable: It is known, but not with these arguments.
+    """
+    kind, names = _CALLED.get(call_name(node.target), (None, ()))
+    if kind is None:
+        return None
+    given = arguments(node, ("input", *names, "inplace"))
+    settings = {name: given[name] for name in names if name in given}
+    # Traced in training mode: false here is false whatever the mode, true what follows it.
+    if not settings.pop("training", True):
+        settings["p"] = 0.0
+    return MODULES[kind](kind(**settings))
 
 
 def call_name(target: Any) -> str:

@@ -27,10 +27,8 @@ from rfray.numerics.power_iteration import PowerValues, power_values
 from rfray.numerics.quadrature import SpectralDensity, smoothed, spectral_density
 from rfray.numerics.ritz import RitzValues, ritz_values
 from rfray.numerics.shuffled_alignment import (
-    Shuffle,
     derangement,
     equal_layers_alignment,
-    shuffle,
     shuffle_rows,
 )
 from rfray.numerics.support import embedded, restricted, support
@@ -43,7 +41,6 @@ __all__ = [
     "NumericsError",
     "PowerValues",
     "RitzValues",
-    "Shuffle",
     "SpectralDensity",
     "SymmetricOperator",
     "UnbiasedGramSum",
@@ -63,7 +60,6 @@ __all__ = [
     "relocated",
     "restricted",
     "ritz_values",
-    "shuffle",
     "shuffle_rows",
     "smoothed",
     "spectral_density",

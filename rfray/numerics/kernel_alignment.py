@@ -40,14 +40,8 @@ from rfray.numerics.products import add_product
 _CHUNK_NUMBERS = 1 << 22
 """Features are copied in pieces of so many numbers, 16 MiB in float32."""
 
-_STRIPS = 2
-"""Gram matrices of all images at once are held in so many strips of rows: 3/4 of the square."""
-
 _LEAST_UNBIASED = 4
 """With three images or fewer every U-centred matrix is zero."""
-
-_SAMPLE = 16
-"""Images that tell whether features vary enough for their products to be taken as they are."""
 
 
 @dataclass(frozen=True)
@@ -72,15 +66,13 @@ class BlockPass:
 def block_passes(images: int, blocks: int) -> list[BlockPass]:
     """Passes that together meet every pair of images, each of two blocks of them.
 
-    One block is one pass over all images. B > 1 blocks are B(B - 1)/2 passes over 2/B of the
-    images, so that every image is passed B - 1 times.
+    B blocks are B(B - 1)/2 passes over 2/B of the images, so that every image is passed B - 1
+    times: two blocks are one pass over all images.
 
     Raises:
         NumericsError: There are fewer than two images, or more blocks than images.
     """
     spans = _spans(images, blocks)
-    if blocks == 1:
-        return [BlockPass(spans, ((0, 0),))]
     passes = []
     for low, high in combinations(range(blocks), 2):
         # The products within a block are taken once: in the pass with the next one.
@@ -101,39 +93,28 @@ class GramSum:
     """The Gram matrix of one layer, summed over its features piece by piece.
 
     Products and sums are in the dtype of the features. Products are of the differences from the
-    first image unless features are mostly variation anyway: they are as small as the variation
-    between images, so that no large mean drowns it, and exactly zero where all features are
-    constant.
+    first image: they are as small as the variation between images, so that no large mean drowns it,
+    and exactly zero where all features are constant.
     """
 
     def __init__(
-        self,
-        images: int,
-        device: torch.device,
-        blocks: int = 1,
-        dtype: torch.dtype = torch.float32,
+        self, images: int, device: torch.device, dtype: torch.dtype = torch.float32
     ) -> None:
         """The sum over no features yet.
 
         Args:
             images: N, at least two.
             device: Of the features.
-            blocks: As many as the passes are made of.
             dtype: Of the features, float32 or float64.
 
         Raises:
-            NumericsError: There are fewer than two images, or more blocks than images, or the
-                precision is lower than float32.
+            NumericsError: There are fewer than two images, or the precision is lower than float32.
         """
         if dtype not in {torch.float32, torch.float64}:
             raise NumericsError(f"kernel alignment needs float32 or float64, not {dtype}")
-        (self._whole,) = block_passes(images, 1)
+        (self._whole,) = block_passes(images, 2)
         self._images = images
-        self._strips = [
-            _Strip(start, stop, torch.zeros(stop - start, stop, dtype=dtype, device=device))
-            for start, stop in strip_spans(images, blocks)
-        ]
-        self._dtype = dtype
+        self._gram = torch.zeros(images, images, dtype=dtype, device=device)
         self._reference = torch.zeros((), dtype=torch.float64, device=device)
         self._ended = False
 
@@ -149,8 +130,9 @@ class GramSum:
                 normalised.
         """
         self._refuse_if_ended()
-        if features.dtype != self._dtype:
-            raise NumericsError(f"features of {self._dtype} are wanted, not of {features.dtype}")
+        if features.dtype != self._gram.dtype:
+            wanted = self._gram.dtype
+            raise NumericsError(f"features of {wanted} are wanted, not of {features.dtype}")
         block = of or self._whole
         images = sum(stop - start for start, stop in block.spans)
         if len(features) != images:
@@ -161,44 +143,24 @@ class GramSum:
                 self._add_piece(piece, block)
 
     def _add_piece(self, piece: Tensor, block: BlockPass) -> None:
-        # Pieces may differ in what is taken off all images alike, for centring removes it; but all
-        # passes over one piece must take off the same.
-        if block == self._whole and _varies(piece):
-            self._add_products(piece, block)
-            return
-        self._add_products(piece - piece[0], block)
+        differences = piece - piece[0]
         if (0, 0) in block.products:
-            self._reference += _squared(piece[0])
-
-    def _add_products(self, features: Tensor, block: BlockPass) -> None:
-        rows = features.split([stop - start for start, stop in block.spans])
+            self._reference += torch.linalg.vector_norm(piece[0]).square()
+        rows = differences.split([stop - start for start, stop in block.spans])
         for left, right in block.products:
-            (low, high), (first, last) = block.spans[left], block.spans[right]
-            for strip in self._strips:
-                if low <= strip.start < high:
-                    end = min(last, strip.stop)
-                    own = rows[left][strip.start - low : strip.stop - low]
-                    columns = rows[right][: end - first].T
-                    add_product(strip.numbers[:, first:end], own, columns)
-
-    @property
-    def length(self) -> int:
-        """Numbers in the vector that stands for the matrix: N² at most."""
-        return sum(strip.numbers.numel() for strip in self._strips)
+            of = self._gram[slice(*block.spans[left]), slice(*block.spans[right])]
+            add_product(of, rows[left], rows[right].T)
 
     def normalised(self, out: Tensor | None = None) -> Tensor:
         """HXXᵀH / ‖HXXᵀH‖ as a vector: dot products of vectors are Frobenius products of matrices.
 
         The sum is overwritten by it: this is its end.
 
-        One half stands for both: strips of rows in turn, each up to its square on the diagonal,
-        with √2 times what lies left of the square.
-
         Args:
-            out: (length,) float32 to write to; a new vector by default.
+            out: (N²,) float32 to write to; a new vector by default.
 
         Returns:
-            (length,) float32; NaN where the features tell no images apart but by rounding (a dead
+            (N²,) float32; NaN where the features tell no images apart but by rounding (a dead
             layer).
 
         Raises:
@@ -206,20 +168,23 @@ class GramSum:
         """
         self._refuse_if_ended()
         self._ended = True
+        # What lies right of the diagonal was summed in part: every pair of images is met once.
+        self._gram = self._gram.tril()
+        self._gram += self._gram.tril(-1).T
         before = self._trace()
         self._centre()
         # One transfer from the device for both.
         size, trace = torch.stack([before + self._images * self._reference, self._trace()]).tolist()
         if not math.isfinite(size):
             raise NumericsError("a feature is not finite")
-        row = torch.empty(self.length, device=self._reference.device) if out is None else out
-        of = torch.finfo(self._dtype)
+        row = torch.empty(self._images**2, device=self._gram.device) if out is None else out
+        of = torch.finfo(self._gram.dtype)
         # Nor is there anything to be told from products that small: they have lost their digits.
         if trace <= max((10 * of.eps) ** 2 * size, of.tiny / of.eps):
             return row.fill_(math.nan)
         self._end_centring()
         # By the trace first, lest squares of squares vanish or overflow.
-        self._pack(1 / trace, row)
+        torch.mul(self._gram.flatten(), 1 / trace, out=row)
         # In float64: the sum of so many squares would cost 3e-6 of the norm.
         norm = torch.linalg.vector_norm(row, dtype=torch.float64)
         return row.div_(norm.where(norm > 10 * of.eps, math.nan))
@@ -232,32 +197,13 @@ class GramSum:
             raise NumericsError("the sum of features was ended by its normalisation")
 
     def _trace(self) -> Tensor:
-        return self._diagonal().sum(dtype=torch.float64)
-
-    def _diagonal(self) -> Tensor:
-        return torch.cat([strip.square(strip.numbers).diagonal() for strip in self._strips])
+        return self._gram.diagonal().sum(dtype=torch.float64)
 
     def _centre(self) -> None:
-        """Take the mean of each row and column off and add that of all: a product of rank two."""
-        means = self._column_means()
-        ones = torch.ones_like(means)
-        rows, columns = torch.stack([means, ones], dim=1), torch.stack([ones, means - means.mean()])
-        for strip in self._strips:
-            own, others = rows[strip.start : strip.stop], columns[:, : strip.stop]
-            add_product(strip.numbers, own, others, alpha=-1)
-
-    def _column_means(self) -> Tensor:
-        sums = torch.cat([strip.numbers.sum(dim=1) for strip in self._strips])
-        for strip in self._strips:
-            sums[: strip.start] += strip.left(strip.numbers).sum(dim=0)
-        return sums / self._images
-
-    def _pack(self, scale: float, row: Tensor) -> None:
-        pieces = row.split([strip.numbers.numel() for strip in self._strips])
-        for strip, piece in zip(self._strips, pieces, strict=True):
-            packed = piece.view(strip.numbers.shape)
-            torch.mul(strip.left(strip.numbers), math.sqrt(2) * scale, out=strip.left(packed))
-            torch.mul(strip.square(strip.numbers), scale, out=strip.square(packed))
+        """Take the mean of each row and column off and add that of all."""
+        means = self._gram.mean(dim=1)
+        self._gram -= means[:, None]
+        self._gram -= means - means.mean()
 
 
 class UnbiasedGramSum(GramSum):
@@ -268,45 +214,19 @@ class UnbiasedGramSum(GramSum):
     """
 
     def __init__(
-        self,
-        images: int,
-        device: torch.device,
-        blocks: int = 1,
-        dtype: torch.dtype = torch.float32,
+        self, images: int, device: torch.device, dtype: torch.dtype = torch.float32
     ) -> None:
         """The sum over no features yet; as of a `GramSum`, but N is at least four."""
         if images < _LEAST_UNBIASED:
             raise NumericsError(f"the unbiased estimate needs at least four images, not {images}")
-        super().__init__(images, device, blocks, dtype)
+        super().__init__(images, device, dtype)
 
     def _end_centring(self) -> None:
         # Rows of C = HKH add up to zero, and without their diagonal to -cᵢ. U-centring C, which is
-        # U-centring K, adds (cᵢ + cⱼ) / (N - 2) - Σ c / ((N - 1)(N - 2)): again of rank two.
-        diagonal = self._diagonal() / (self._images - 2)
-        ones = torch.ones_like(diagonal)
-        rows = torch.stack([diagonal, ones], dim=1)
-        columns = torch.stack([ones, diagonal - diagonal.sum() / (self._images - 1)])
-        for strip in self._strips:
-            own, others = rows[strip.start : strip.stop], columns[:, : strip.stop]
-            add_product(strip.numbers, own, others)
-            strip.square(strip.numbers).fill_diagonal_(0)
-
-
-@dataclass(frozen=True)
-class _Strip:
-    """Rows `start` to `stop` of a symmetric matrix, up to column `stop`."""
-
-    start: int
-    stop: int
-    numbers: Tensor
-
-    def square(self, numbers: Tensor) -> Tensor:
-        """Of numbers in the strip's shape, those in the square on the matrix's diagonal; a view."""
-        return numbers[:, self.start :]
-
-    def left(self, numbers: Tensor) -> Tensor:
-        """Of numbers in the strip's shape, those left of that square; a view."""
-        return numbers[:, : self.start]
+        # U-centring K, adds (cᵢ + cⱼ) / (N - 2) - Σ c / ((N - 1)(N - 2)).
+        diagonal = self._gram.diagonal() / (self._images - 2)
+        self._gram += diagonal[:, None] + (diagonal - diagonal.sum() / (self._images - 1))
+        self._gram.fill_diagonal_(0)
 
 
 def equal_gram_weight(weight: Tensor) -> Tensor:
@@ -333,8 +253,8 @@ def alignment(first: Tensor, second: Tensor) -> Tensor:
     first with layer j of the second. alignment(a, b) is alignment(b, a).T.
 
     Args:
-        first: (layers of the first, numbers), rows from `GramSum.normalised`.
-        second: (layers of the second, numbers), of the same images and blocks.
+        first: (layers of the first, N²), rows from `GramSum.normalised`.
+        second: (layers of the second, N²), of the same images.
 
     Returns:
         (layers of the first, layers of the second), up to rounding in [0, 1], or unbiased in
@@ -349,44 +269,23 @@ def alignment(first: Tensor, second: Tensor) -> Tensor:
         return first @ second.T
 
 
-def strip_spans(images: int, blocks: int) -> tuple[tuple[int, int], ...]:
-    """The rows of each strip that a row from `GramSum.normalised` is made of, one after the other.
-
-    Of rows i in strip (start, stop) it holds the columns j < stop, those left of start times √2.
-    """
-    return _spans(images, min(_STRIPS, images) if blocks == 1 else blocks)
-
-
 def undefined_layers(rows: Tensor) -> list[int]:
     """Indices of the layers, rows from `GramSum.normalised`, that do not tell any images apart."""
     return [int(index) for index in rows[:, 0].isnan().nonzero().flatten()]
 
 
-def _spans(images: int, parts: int) -> tuple[tuple[int, int], ...]:
+def _spans(images: int, blocks: int) -> tuple[tuple[int, int], ...]:
     """So many ranges of images, of nearly one length."""
     if images < 2:
         raise NumericsError(f"centring needs at least two images, not {images}")
-    if not 1 <= parts <= images:
-        raise NumericsError(f"{images} images make 1 to {images} blocks, not {parts}")
-    edges = [round(images * part / parts) for part in range(parts + 1)]
+    if not 2 <= blocks <= images:
+        raise NumericsError(f"{images} images make 2 to {images} blocks, not {blocks}")
+    edges = [round(images * block / blocks) for block in range(blocks + 1)]
     return tuple(pairwise(edges))
 
 
 def _flat(features: Tensor) -> Tensor:
-    """(images, features) without a copy where channels lie last: their order does not matter."""
-    if features.dim() == 4:
+    """(images, features) without a copy, for their order does not matter."""
+    if features.dim() == 4 and not features.is_contiguous():
         features = features.permute(0, 2, 3, 1)
     return features.flatten(start_dim=1)
-
-
-def _varies(features: Tensor) -> bool:
-    """Whether some of the images say that a quarter of the sum of squares is variation, or more."""
-    sample = features[:: max(1, len(features) // _SAMPLE)]
-    total = _squared(sample)
-    return bool(total - len(sample) * _squared(sample.mean(dim=0)) > total / 4)
-
-
-def _squared(numbers: Tensor) -> Tensor:
-    """The squared Frobenius norm, a scalar on the device."""
-    norm: Tensor = torch.linalg.vector_norm(numbers)
-    return norm.square()

@@ -14,7 +14,7 @@ from pydantic import Field
 from rfray.cell import Cell
 from rfray.parameters import NOTHING_TWICE, Parameters
 from rfray.stages.drawing import save_alignment
-from rfray.stages.gram_rows import MapPlan, gram_rows, map_plan
+from rfray.stages.gram_rows import blocks_within, gram_rows
 from rfray.stages.stage import Fan, Input, Stage, StageContext
 from rfray.terminal.telling import counted
 
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
     from rfray.numerics.kernel_alignment import GramSum
 
-MAP_BYTES = 790_000_000
-"""What the maps of a network may take. Beside them a stage holds three quarters of a Gram matrix a
-layer, twice while it is summed: 320 MB for ResNet50's 54 layers and 1,000 images."""
+MAP_BYTES = 1_200_000_000
+"""What the maps of a network may take. Beside them a stage holds a Gram matrix a layer, twice while
+it is summed: 430 MB for ResNet50's 54 layers and 1,000 images."""
 
 _DTYPES = {"init": "float64", "trained": "float32"}
 """Of maps and sums. Nothing norms the maps of an untrained network: with depth the variation
@@ -55,8 +55,10 @@ class CkaParameters(Parameters):
 
 
 def work(parameters: CkaParameters, cell: Cell) -> float:
-    """A forward pass; the Gram matrices cost about as much again."""
-    return float(2 * parameters.images * cell.geometry.multiplications)
+    """The forward passes; the Gram matrices cost about as much as one."""
+    size, images = cell.facts.image_size, parameters.images
+    passes = blocks_within(cell.network, size, images, MAP_BYTES) - 1
+    return float((passes + 1) * images * cell.geometry.multiplications)
 
 
 def check(parameters: CkaParameters, cell: Cell) -> str | None:
@@ -96,20 +98,20 @@ def run(context: StageContext[CkaParameters]) -> None:
     started = time.perf_counter()
     layers = [layer.name for layer in context.cell.network.weight_layers]
     with tempfile.TemporaryDirectory(prefix="rfray-cka-") as scratch:
-        plan = _map_plan(context)
+        blocks = _blocks(context)
         networks = counted(
             context.inputs, len(context.inputs), "passing images through", "networks"
         )
         for source in networks:
-            _leave_rows(context, source, plan, Path(scratch))
-        found = _compare(context, plan, Path(scratch))
+            _leave_rows(context, source, blocks, Path(scratch))
+        found = _compare(context, Path(scratch))
     context.report(
         0,
         {
             "cka_diagonal_mean": float(np.nanmean(found.matrices.diagonal(axis1=1, axis2=2))),
             "cka_shuffled_mean": float(np.nanmean(found.shuffled)),
             "undefined_layers": len(found.undefined),
-            "forward_passes": plan.forward_passes,
+            "forward_passes": blocks - 1,
             "wall_seconds": time.perf_counter() - started,
         },
     )
@@ -138,14 +140,14 @@ def _undefined(parameters: CkaParameters, layers: list[str]) -> str:
     return f"Alignment is undefined where {where}: {', '.join(layers)}."
 
 
-def _map_plan(context: StageContext[CkaParameters]) -> MapPlan:
+def _blocks(context: StageContext[CkaParameters]) -> int:
     import torch
 
     cell = context.cell
     size, images = cell.facts.image_size, context.parameters.images
-    # The plan counts float32: numbers that take more must be fewer.
+    # The budget is of float32: numbers that take more must be fewer.
     budget = MAP_BYTES * torch.float32.itemsize // _dtype(context).itemsize
-    return map_plan(cell.network, size, images, budget)
+    return blocks_within(cell.network, size, images, budget)
 
 
 def _dtype(context: StageContext[CkaParameters]) -> torch.dtype:
@@ -154,7 +156,7 @@ def _dtype(context: StageContext[CkaParameters]) -> torch.dtype:
     return cast("torch.dtype", getattr(torch, _DTYPES[_moment(context)]))
 
 
-def _compare(context: StageContext[CkaParameters], plan: MapPlan, place: Path) -> _Found:
+def _compare(context: StageContext[CkaParameters], place: Path) -> _Found:
     """Compare the rows that wait in `place`, pair by pair."""
     import numpy as np
 
@@ -162,13 +164,11 @@ def _compare(context: StageContext[CkaParameters], plan: MapPlan, place: Path) -
     from rfray.numerics.shuffled_alignment import (
         derangement,
         equal_layers_alignment,
-        shuffle,
         shuffle_rows,
     )
 
     seeds = sorted(source.cell.seed for source in context.inputs)
-    others = derangement(context.parameters.images, _SHUFFLE_SEED)
-    shuffled = shuffle(others, plan.blocks).to(context.device)
+    others = derangement(context.parameters.images, _SHUFFLE_SEED).to(context.device)
 
     def rows(seed: int) -> Tensor:
         return _rows(place, seed, context.device)
@@ -178,7 +178,7 @@ def _compare(context: StageContext[CkaParameters], plan: MapPlan, place: Path) -
         second = rows(seed)
         for first in seeds[:number]:
             matrices[first, seed] = alignment(rows(first), second).cpu().numpy()
-        shuffle_rows(second, shuffled)
+        shuffle_rows(second, others)
         for first in seeds[:number]:
             baselines[first, seed] = equal_layers_alignment(rows(first), second).cpu().numpy()
     pairs = list(combinations(seeds, 2))
@@ -191,7 +191,7 @@ def _compare(context: StageContext[CkaParameters], plan: MapPlan, place: Path) -
 
 
 def _leave_rows(
-    context: StageContext[CkaParameters], source: Input, plan: MapPlan, place: Path
+    context: StageContext[CkaParameters], source: Input, blocks: int, place: Path
 ) -> None:
     """Leave one seed's rows in `place`, where they wait for those of the others."""
     from safetensors.torch import save_file
@@ -204,7 +204,7 @@ def _leave_rows(
     dtype = _dtype(context)
     module = load_network_at(cell, source.folder, _moment(context), context.device).eval().to(dtype)
     images = normalised(dataset.test.images[: context.parameters.images], dataset.facts).to(dtype)
-    rows = gram_rows(module, images, plan, _estimator(context.parameters))
+    rows = gram_rows(module, images, blocks, _estimator(context.parameters))
     save_file({"rows": rows.cpu()}, _rows_file(place, cell.seed))
 
 

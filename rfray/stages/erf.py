@@ -124,7 +124,8 @@ def run(context: StageContext[ErfParameters]) -> None:
     started = time.perf_counter()
     chosen = _chosen(context.parameters, context.cell)
     gradients = _gradients(context, [layer.name for layer in chosen])
-    lines = [_measured(context.cell, layer, gradients[layer.name]) for layer in chosen]
+    seen = [_seen(context.cell, layer, gradients[layer.name]) for layer in chosen]
+    lines = [one.line for one in seen]
     for line in lines:
         if line.known:
             context.report(line.step, _metrics(line))
@@ -132,8 +133,8 @@ def run(context: StageContext[ErfParameters]) -> None:
     context.report(0, {**last, "wall_seconds": time.perf_counter() - started})
     for sentence in doubts(lines, context.parameters.images):
         context.remark(sentence)
-    _write(context, lines, chosen, gradients)
-    _draw(context, lines, chosen, gradients)
+    _write(context, seen)
+    _draw(context, [one for one in seen if one.line.known])
 
 
 def _with_places(cell: Cell) -> list[LayerGeometry]:
@@ -183,26 +184,33 @@ def _gradients(
         return squared_gradients(module, names, images, parameters.micro_batch, done)
 
 
-def _field(layer: LayerGeometry, image_size: int) -> tuple[range, range]:
-    """Rows and columns of the image that the layer's central unit can see."""
-    from rfray.numerics.effective_field import centre
+@dataclass(frozen=True)
+class _Seen:
+    """A layer that was measured.
 
-    down, across = layer.windows
-    return (
-        down.pixels(centre(layer.shape.height), image_size),
-        across.pixels(centre(layer.shape.width), image_size),
-    )
+    Attributes:
+        line: What was found.
+        squares: Mean |gradient|² of each pixel, (height, width).
+        rows: Of the image, that its central unit can see.
+        columns: Of the image, that its central unit can see.
+    """
+
+    line: Measured
+    squares: Tensor
+    rows: range
+    columns: range
 
 
-def _measured(cell: Cell, layer: LayerGeometry, gradient: SquaredGradient) -> Measured:
-    from rfray.numerics.effective_field import area, has_mass, radius, share_outside
+def _seen(cell: Cell, layer: LayerGeometry, gradient: SquaredGradient) -> _Seen:
+    from rfray.numerics.effective_field import area, centre, has_mass, radius, share_outside
 
     names = [one.name for one in cell.network.weight_layers]
-    squares = gradient.mean
-    rows, columns = _field(layer, cell.facts.image_size)
+    squares, (down, across) = gradient.mean, layer.windows
+    rows = down.pixels(centre(layer.shape.height), cell.facts.image_size)
+    columns = across.pixels(centre(layer.shape.width), cell.facts.image_size)
     known = has_mass(squares)
     held = area(squares) if known else math.nan
-    return Measured(
+    line = Measured(
         step=names.index(layer.name),
         layer=layer.name,
         map_size=layer.map_size,
@@ -214,6 +222,7 @@ def _measured(cell: Cell, layer: LayerGeometry, gradient: SquaredGradient) -> Me
         share_outside=share_outside(squares, rows, columns) if known else math.nan,
         effective_images=gradient.effective_images if known else math.nan,
     )
+    return _Seen(line, squares, rows, columns)
 
 
 def _metrics(line: Measured) -> dict[str, float]:
@@ -251,63 +260,45 @@ def doubts(lines: list[Measured], images: int) -> list[str]:
     return sentences
 
 
-def _write(
-    context: StageContext[ErfParameters],
-    lines: list[Measured],
-    chosen: list[LayerGeometry],
-    gradients: dict[str, SquaredGradient],
-) -> None:
+def _write(context: StageContext[ErfParameters], seen: Sequence[_Seen]) -> None:
     import numpy as np
     import pandas as pd
 
+    lines = [one.line for one in seen]
     frame = pd.DataFrame([asdict(line) for line in lines])
     frame.to_csv(context.workspace / "erf.csv", index=False)
-    fields = [_field(layer, context.cell.facts.image_size) for layer in chosen]
     np.savez_compressed(
         context.workspace / "erf.npz",
         layers=np.array([line.layer for line in lines]),
         steps=np.array([line.step for line in lines]),
-        maps=np.stack([gradients[line.layer].mean.numpy() for line in lines]),
-        rows=np.array([(rows.start, rows.stop) for rows, _ in fields]),
-        columns=np.array([(columns.start, columns.stop) for _, columns in fields]),
+        maps=np.stack([one.squares.numpy() for one in seen]),
+        rows=np.array([(one.rows.start, one.rows.stop) for one in seen]),
+        columns=np.array([(one.columns.start, one.columns.stop) for one in seen]),
         erf_radius=np.array([line.erf_radius for line in lines]),
     )
 
 
-def _draw(
-    context: StageContext[ErfParameters],
-    lines: list[Measured],
-    chosen: list[LayerGeometry],
-    gradients: dict[str, SquaredGradient],
-) -> None:
+def _draw(context: StageContext[ErfParameters], known: Sequence[_Seen]) -> None:
+    from rfray.numerics.effective_field import centre_of_mass
+
     cell = context.cell
-    known = [
-        _effective_field(line, layer, gradients[line.layer].mean, cell.facts.image_size)
-        for line, layer in zip(lines, chosen, strict=True)
-        if line.known
+    fields = [
+        EffectiveField(
+            layer=one.line.layer,
+            receptive_field=one.line.receptive_field,
+            squares=one.squares.numpy(),
+            rows=one.rows,
+            columns=one.columns,
+            centre=centre_of_mass(one.squares),
+            radius=one.line.erf_radius,
+        )
+        for one in _spread(known, _PICTURED)
     ]
     save_effective_fields(
         context.workspace / "erf.png",
         f"{cell.arch} on {cell.dataset}, {cell.turned_words}, seed {cell.seed}, "
         f"{context.variant['at']}",
-        _spread(known, _PICTURED),
-    )
-
-
-def _effective_field(
-    line: Measured, layer: LayerGeometry, squares: Tensor, image_size: int
-) -> EffectiveField:
-    from rfray.numerics.effective_field import centre_of_mass
-
-    rows, columns = _field(layer, image_size)
-    return EffectiveField(
-        layer=line.layer,
-        receptive_field=line.receptive_field,
-        squares=squares.numpy(),
-        rows=rows,
-        columns=columns,
-        centre=centre_of_mass(squares),
-        radius=line.erf_radius,
+        fields,
     )
 
 

@@ -102,19 +102,15 @@ def lanczos(problem: Problem, settings: Settings, generator: torch.Generator) ->
 
 def ritz(problem: Problem, settings: Settings, generator: torch.Generator) -> Found:
     """As many Lanczos steps as eigenvalues are wanted, and all of their Ritz values."""
-    from rfray.numerics.lanczos import permitted_residuals
     from rfray.numerics.ritz import ritz_values
 
-    operator = problem.operator
-    found = ritz_values(operator, settings.count, generator)
-    permitted = permitted_residuals(found.values, settings.tolerance, operator.dtype)
-    converged = found.residuals <= permitted
-    return Found(found.values, found.residuals, converged, len(found.values), searched=None)
+    found = ritz_values(problem.operator, settings.count, generator)
+    products = len(found.values)
+    return _found(found.values, found.residuals, products, problem, settings)
 
 
 def pyhessian(problem: Problem, settings: Settings, generator: torch.Generator) -> Found:
     """PyHessian's power iteration, whose eigenvalues are the largest in magnitude."""
-    from rfray.numerics.lanczos import permitted_residuals
     from rfray.numerics.power_iteration import power_values
 
     found = power_values(
@@ -126,9 +122,17 @@ def pyhessian(problem: Problem, settings: Settings, generator: torch.Generator) 
         micro_batch=settings.micro_batch,
         generator=generator,
     )
-    permitted = permitted_residuals(found.values, settings.tolerance, problem.operator.dtype)
-    converged = found.residuals <= permitted
-    return Found(found.values, found.residuals, converged, products=None, searched=None)
+    return _found(found.values, found.residuals, None, problem, settings)
+
+
+def _found(
+    values: Tensor, residuals: Tensor, products: int | None, problem: Problem, settings: Settings
+) -> Found:
+    """Of a method that does not look for missed copies."""
+    from rfray.numerics.lanczos import permitted_residuals
+
+    permitted = permitted_residuals(values, settings.tolerance, problem.operator.dtype)
+    return Found(values, residuals, residuals <= permitted, products, searched=None)
 
 
 METHODS: dict[str, Callable[[Problem, Settings, torch.Generator], Found]] = {

@@ -81,6 +81,7 @@ def run(context: StageContext[SaturationParameters]) -> None:
     """Report `saturation` by layer and its mean; leave `saturation.csv` and `saturation.png`."""
     from rfray.data.device import resident
     from rfray.data.subset import chosen_images
+    from rfray.numerics.covariance import Covariance
     from rfray.training.layer_features import each_place, place_mean, show_features
     from rfray.training.weights import load_network_at
 
@@ -90,7 +91,7 @@ def run(context: StageContext[SaturationParameters]) -> None:
     dataset = resident(cell.dataset, context.device, cell.validation)
     images = chosen_images(dataset.train, parameters.images).images
     points = {"each": each_place, "mean": place_mean}[parameters.places]
-    covariances = _covariances([layer.name for layer in cell.network.weight_layers])
+    covariances = {layer.name: Covariance() for layer in cell.network.weight_layers}
     show_features(
         module,
         images,
@@ -116,12 +117,6 @@ def run(context: StageContext[SaturationParameters]) -> None:
         [one.share for one in found.values()],
         {},
     )
-
-
-def _covariances(layers: Sequence[str]) -> dict[str, Covariance]:
-    from rfray.numerics.covariance import Covariance
-
-    return {name: Covariance() for name in layers}
 
 
 def _found(layer: str, covariance: Covariance, share: float) -> Saturation:

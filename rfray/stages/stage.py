@@ -168,16 +168,9 @@ class Fan:
         return variant if self.usual is None else {self.variant: self.usual, **variant}
 
 
-def nothing_to_refuse(parameters: Parameters, cell: Cell) -> str | None:
-    """The check of a stage that can run on every cell."""
+def nothing(parameters: Parameters, cell: Cell) -> None:
+    """The check of a stage that can run on every cell, and the caution of one without surprises."""
     del parameters, cell
-    return None
-
-
-def nothing_to_caution(parameters: Parameters, cell: Cell) -> str | None:
-    """The caution of a stage that does what anyone would expect."""
-    del parameters, cell
-    return None
 
 
 def nothing_to_keep(variant: Variant, cell: Cell) -> float:
@@ -239,8 +232,8 @@ class Stage(Generic[P]):
     work: Callable[[P, Cell], float]
     summary: str
     headline: str
-    check: Callable[[P, Cell], str | None] = nothing_to_refuse
-    caution: Callable[[P, Cell], str | None] = nothing_to_caution
+    check: Callable[[P, Cell], str | None] = nothing
+    caution: Callable[[P, Cell], str | None] = nothing
     may_read: tuple[str, ...] = ()
     fan: Fan | None = None
     micro_batch: str | None = None

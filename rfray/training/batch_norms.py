@@ -14,7 +14,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from rfray.models.module import NetworkModule
+from rfray.models.module import NetworkModule, showing
 from rfray.models.network import INPUT
 from rfray.numerics.live_taps import LiveTaps, without_dead_taps
 from rfray.numerics.moments import Moments
@@ -86,20 +86,10 @@ def activation_variances(module: NetworkModule, images: Tensor) -> dict[str, flo
     """
     module.eval()
     moments = {layer.name: Moments() for layer in module.network.batch_norms}
-    hooks = [
-        module.get_submodule(name).register_forward_hook(
-            lambda _norm, _inputs, maps, one=one: one.add(maps)
-        )
-        for name, one in moments.items()
-    ]
     forward = without_dead_taps(module)
-    try:
-        with torch.no_grad():
-            for batch in images.split(_BATCH):
-                forward(batch)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with torch.no_grad(), showing(module, moments, lambda name, _read, out: moments[name].add(out)):
+        for batch in images.split(_BATCH):
+            forward(batch)
     return {name: float(one.variance.mean()) for name, one in moments.items()}
 
 

@@ -6,7 +6,6 @@ content key of what is trained in it, so a checkpoint of anything else in its pl
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from rfray.files.atomic import partial_path, replace_with
+from rfray.training.weights import state_digest
 
 _MODEL = "model/"
 _STATE = {
@@ -97,6 +97,21 @@ def load_checkpoint(
     return [EpochRecord(**record) for record in history]
 
 
+def save_state(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Replace the file at `path` by the state of both, for another process of the same machine."""
+    save_checkpoint(path, module, optimizer, [EpochRecord(epoch=0, metrics={})])
+
+
+def load_state(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Put both into the state of the file, on the devices where they are.
+
+    Raises:
+        RuntimeError: There is no such file, or it is damaged.
+    """
+    if not load_checkpoint(path, module, optimizer):
+        raise RuntimeError(f"another process left no state in {path}")
+
+
 def _as_remembered(key: str, kept: Tensor, parameter: Tensor) -> Tensor:
     """A tensor of a checkpoint as the optimizer holds it: laid out as the parameter is.
 
@@ -121,9 +136,4 @@ def _read(path: Path) -> tuple[dict[str, Tensor], str]:
 
 def _digest(path: Path, tensors: Mapping[str, Tensor], history_text: str) -> str:
     """SHA-256 (hexadecimal) of the folder's name, the history and every tensor."""
-    digest = hashlib.sha256(f"{path.parent.name}\n{history_text}\n".encode())
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    return state_digest(tensors, f"{path.parent.name}\n{history_text}\n")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 
 from torch import Tensor
 
-from rfray.models.module import NetworkModule
+from rfray.models.module import NetworkModule, showing
 from rfray.models.network import INPUT
 from rfray.numerics.effective_field import SquaredGradient, central_gradient
 
@@ -48,14 +48,6 @@ def _maps(
 ) -> dict[str, Tensor]:
     """The maps of some layers, of which the last stands just before layer `stop`."""
     kept: dict[str, Tensor] = {}
-
-    def keep(name: str) -> Callable[[object, object, Tensor], None]:
-        return lambda _module, _inputs, output: kept.update({name: output})
-
-    hooks = [module.get_submodule(name).register_forward_hook(keep(name)) for name in layers]
-    try:
+    with showing(module, layers, lambda name, _read, maps: kept.update({name: maps})):
         module.advance({INPUT: images}, 0, stop)
-    finally:
-        for hook in hooks:
-            hook.remove()
     return kept

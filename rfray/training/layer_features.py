@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rfray.data.dataset import DatasetFacts
 from rfray.data.device import normalised
-from rfray.models.module import NetworkModule
+from rfray.models.module import NetworkModule, showing
 from rfray.numerics.live_taps import without_dead_taps
 from rfray.numerics.precision import full_precision
 from rfray.terminal.telling import counted
@@ -42,21 +42,15 @@ def show_features(
         see: Called for each batch with every one of them, in the order of the network.
     """
     module.eval()
-    hooks = [
-        module.get_submodule(name).register_forward_hook(
-            lambda _layer, _inputs, features, name=name: see(name, features)
-        )
-        for name in layers
-    ]
     forward = without_dead_taps(module)
     batches = images.split(BATCH)
-    try:
-        with torch.inference_mode(), full_precision(images.device):
-            for batch in counted(batches, len(batches), "passing images through", "batches"):
-                forward(normalised(batch, facts))
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with (
+        torch.inference_mode(),
+        full_precision(images.device),
+        showing(module, layers, lambda name, _read, features: see(name, features)),
+    ):
+        for batch in counted(batches, len(batches), "passing images through", "batches"):
+            forward(normalised(batch, facts))
 
 
 def pooled_features(

@@ -18,10 +18,10 @@ import torch.distributed as dist
 from rfray.data.device import resident
 from rfray.models.module import build
 from rfray.plugins import use_plugin_files
+from rfray.training.checkpoint import load_state, save_state
 from rfray.training.determinism import arithmetic_of
 from rfray.training.loop import LossNotFiniteError, train_epochs
 from rfray.training.member_messages import Failure, Task
-from rfray.training.member_state import load_state, save_state
 from rfray.training.optimization import optimizer_for
 from rfray.training.synchronised import SYNCHRONISED
 from rfray.training.team import Team

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
-from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -76,26 +75,14 @@ def plain_step(
     return step
 
 
-class Graphs(Protocol):
-    """Records what is launched on a card, to launch it again at once."""
-
-    def warm_up(self, work: Callable[[], StepResult]) -> StepResult:
-        """Do some work where recording may follow."""
-        ...
-
-    def record(self, work: Callable[[], None]) -> Callable[[], None]:
-        """Record some work without doing it; what does it."""
-        ...
-
-
 class CudaGraphs:
-    """PyTorch's CUDA graphs, used as its notes say.
+    """What is launched on a card, recorded to be launched again at once, as PyTorch's notes say.
 
     Source: https://pytorch.org/docs/stable/notes/cuda.html#whole-network-capture
     """
 
     def warm_up(self, work: Callable[[], StepResult]) -> StepResult:
-        """On a stream of its own, as recording asks for."""
+        """Do some work where recording may follow: on a stream of its own, as that asks for."""
         aside = _stream_aside()
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):
@@ -104,7 +91,7 @@ class CudaGraphs:
         return done
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
-        """As one graph."""
+        """Record some work, without doing it, as one graph; what does it."""
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             work()
@@ -142,7 +129,7 @@ class GraphedStep:
     """
 
     def __init__(
-        self, step: Step, optimizer: torch.optim.Optimizer, size: int, graphs: Graphs
+        self, step: Step, optimizer: torch.optim.Optimizer, size: int, graphs: CudaGraphs
     ) -> None:
         self._step = step
         self._optimizer = optimizer

@@ -29,9 +29,9 @@ from rfray.cell import Cell
 from rfray.data.dataset import Dataset
 from rfray.errors import LostProcessError
 from rfray.plugins import plugin_files_in_use
+from rfray.training.checkpoint import load_state, save_state
 from rfray.training.loop import EpochResult, LossNotFiniteError, train_epochs
 from rfray.training.member_messages import Failure, Task
-from rfray.training.member_state import load_state, save_state
 from rfray.training.protocol import TrainingProtocol
 
 _SECONDS_TO_FOLLOW = 2.0

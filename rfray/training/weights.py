@@ -157,9 +157,12 @@ def load_network_at(cell: Cell, folder: Path, at: str, device: str) -> NetworkMo
     return _placed(module, device)
 
 
-def state_digest(state: Mapping[str, Tensor]) -> str:
-    """SHA-256 (hexadecimal) of the names, types, shapes and bits of tensors on the CPU."""
-    digest = hashlib.sha256()
+def state_digest(state: Mapping[str, Tensor], before: str = "") -> str:
+    """SHA-256 (hexadecimal) of tensors on the CPU: their names, types, shapes and bits.
+
+    A text `before` them is in it, too.
+    """
+    digest = hashlib.sha256(before.encode())
     for name in sorted(state):
         tensor = state[name]
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())

@@ -19,7 +19,6 @@ from rfray.numerics.kernel_alignment import (
 from rfray.numerics.shuffled_alignment import (
     derangement,
     equal_layers_alignment,
-    shuffle,
     shuffle_rows,
 )
 
@@ -37,18 +36,18 @@ def network(seed, images=12):
     return [maps, maps.relu().mean(dim=(2, 3)), draw(images, 7, seed=seed + 1)]
 
 
-def rows(layers, estimator=UnbiasedGramSum, blocks=1):
+def rows(layers, estimator=UnbiasedGramSum, blocks=2):
     found = []
     for features in layers:
-        gram = estimator(len(features), features.device, blocks, features.dtype)
+        gram = estimator(len(features), features.device, features.dtype)
         for block in block_passes(len(features), blocks):
             gram.add(features[block.images], block)
         found.append(gram.normalised())
     return torch.stack(found)
 
 
-def shuffled_alignment(first, second, shuffled):
-    return equal_layers_alignment(first, shuffle_rows(second.clone(), shuffled))
+def shuffled_alignment(first, second, others):
+    return equal_layers_alignment(first, shuffle_rows(second.clone(), others))
 
 
 def unbiased_hsic(k, l):  # noqa: E741 (the paper's letter)
@@ -76,7 +75,7 @@ def textbook(first, second):
 
 
 @pytest.mark.parametrize("images", [4, 5, 9])
-@pytest.mark.parametrize("blocks", [1, 3])
+@pytest.mark.parametrize("blocks", [2, 3])
 def test_unbiased_it_is_the_textbook_sum_for_every_pair_of_layers(images, blocks):
     first, second = network(1, images), network(5, images)[:2]
     expected = [[textbook(a, b) for b in second] for a in first]
@@ -157,7 +156,7 @@ def test_a_derangement_leaves_no_image_in_its_place(images):
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
-@pytest.mark.parametrize("blocks", [1, 2, 3, 12])
+@pytest.mark.parametrize("blocks", [2, 3, 12])
 def test_shuffled_rows_are_the_rows_of_shuffled_images(estimator, blocks):
     first, second, others = network(1), network(5), derangement(12, 3)
     shuffled_images = [features[others] for features in second]
@@ -165,7 +164,7 @@ def test_shuffled_rows_are_the_rows_of_shuffled_images(estimator, blocks):
         rows(first, estimator, blocks), rows(shuffled_images, estimator, blocks)
     ).diagonal()
     found = shuffled_alignment(
-        rows(first, estimator, blocks), rows(second, estimator, blocks), shuffle(others, blocks)
+        rows(first, estimator, blocks), rows(second, estimator, blocks), others
     )
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
     assert not torch.allclose(found, alignment(rows(first), rows(second)).diagonal(), atol=0.1)
@@ -179,7 +178,7 @@ def test_shuffled_on_average_it_is_what_the_traces_say_and_unbiased_nothing():
     means = []
     for estimator in ESTIMATORS:
         one, other = rows([first], estimator), rows([second], estimator)
-        drawn = [shuffled_alignment(one, other, shuffle(derangement(30, s))) for s in range(200)]
+        drawn = [shuffled_alignment(one, other, derangement(30, s)) for s in range(200)]
         means.append(float(torch.stack(drawn).mean()))
     assert means == pytest.approx([expected, 0], abs=0.01)
 
@@ -187,5 +186,5 @@ def test_shuffled_on_average_it_is_what_the_traces_say_and_unbiased_nothing():
 def test_shuffled_a_dead_layer_spoils_no_other():
     alive = network(1)
     with_dead = rows([alive[0], torch.zeros(12, 4), alive[2]])
-    found = shuffled_alignment(with_dead, rows(alive), shuffle(derangement(12, 0)))
+    found = shuffled_alignment(with_dead, rows(alive), derangement(12, 0))
     assert found.isnan().tolist() == [False, True, False]
