@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -68,6 +68,11 @@ def missing_lines(panels: Sequence[Panel[Content]]) -> list[str]:
     ]
 
 
+def reasons(panels: Iterable[Panel[Content]]) -> list[str]:
+    """Why what is missing in panels is missing."""
+    return [gap.reason for panel in panels for gap in panel.gaps]
+
+
 @dataclass(frozen=True)
 class Drawing(Generic[Content]):
     """The panels of one figure, or of one part of it that stands beside others of its kind.
@@ -89,6 +94,26 @@ class Drawing(Generic[Content]):
     def gaps(self) -> list[Gap]:
         """What is missing in any panel."""
         return [gap for panel in self.panels for gap in panel.gaps]
+
+    def panel(self, kernel_size: int, parameter: Scalar | None) -> Panel[Content] | None:
+        """The panel of a kernel size and a parameter; None if the study has none."""
+        found = {(one.kernel_size, one.parameter): one for one in self.panels}
+        return found.get((kernel_size, parameter))
+
+
+def panels_of(drawings: Iterable[Drawing[Content]]) -> list[Panel[Content]]:
+    """The panels of several drawings, one drawing after the other."""
+    return [panel for drawing in drawings for panel in drawing.panels]
+
+
+def sizes_of(drawings: Iterable[Drawing[Content]]) -> list[int]:
+    """The kernel sizes of any of the drawings, ascending."""
+    return sorted({panel.kernel_size for panel in panels_of(drawings)})
+
+
+def parameters_of(drawings: Iterable[Drawing[Content]]) -> list[Scalar | None]:
+    """The values of the stage's own parameter in any of the drawings, in the study's order."""
+    return list(dict.fromkeys(panel.parameter for panel in panels_of(drawings)))
 
 
 @dataclass(frozen=True)

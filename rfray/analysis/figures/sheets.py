@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
+from rfray.analysis import schema
 from rfray.analysis.figures.panels import Drawing
 from rfray.analysis.frame import StudyFrame
-from rfray.analysis.slots import Identity, only
+from rfray.analysis.slots import Identity, only, without
 from rfray.analysis.values import Scalar, show
 
 Content = TypeVar("Content")
@@ -44,6 +45,19 @@ def sheets(drawings: Iterable[Drawing[Content]], frame: StudyFrame) -> list[Shee
         sheet
         for beside in _by_network(drawings, frame)
         for sheet in ([_sheet(beside)] if len(beside) <= MOST_PANELS else _apart(beside))
+    ]
+
+
+def sheets_by_study(
+    drawings: Iterable[Drawing[Content]], frame: StudyFrame
+) -> list[Sheet[Content]]:
+    """A sheet a drawing, but one for those that are the same of several studies."""
+    grouped: dict[Identity, list[Drawing[Content]]] = {}
+    for drawing in drawings:
+        grouped.setdefault(without(drawing.identity, schema.STUDY), []).append(drawing)
+    return [
+        _sheet(sorted(those, key=lambda drawing: frame.position(drawing.identity)))
+        for those in grouped.values()
     ]
 
 
