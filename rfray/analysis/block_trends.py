@@ -10,7 +10,6 @@ from pathlib import Path
 from rfray.analysis import schema
 from rfray.analysis.entries import Entry
 from rfray.analysis.frame import StudyFrame
-from rfray.analysis.multiplicity import holm
 from rfray.analysis.report_file import (
     RECEPTIVE_FIELD,
     Column,
@@ -19,6 +18,7 @@ from rfray.analysis.report_file import (
     TableSpec,
 )
 from rfray.analysis.slots import Identity
+from rfray.analysis.statistics import holm
 from rfray.analysis.trend import Trend, trend_over, untested
 from rfray.analysis.values import Scalar, is_number, show
 from rfray.errors import UserError, nearest

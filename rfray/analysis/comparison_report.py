@@ -10,13 +10,11 @@ import pandas as pd
 
 from rfray.analysis import schema
 from rfray.analysis.comparisons import Comparison, by_setting
-from rfray.analysis.mean_difference import Interval
-from rfray.analysis.paired import PAIRED_TEST
+from rfray.analysis.mean_difference import PAIRED_TEST, WELCH_TEST, Interval
 from rfray.analysis.presentation import NOTHING, number, probability_text
 from rfray.analysis.several import Apart
 from rfray.analysis.slots import CellNames
 from rfray.analysis.values import show
-from rfray.analysis.welch import WELCH_TEST
 
 COLUMNS = ("Difference", "95 % interval", "Hedges' g", "p", "Holm p", "Seeds", "Test")
 """Headings of what stands behind the network and what was measured."""

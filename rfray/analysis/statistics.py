@@ -1,4 +1,4 @@
-"""Means over few values, with what is known of their error."""
+"""Means over few values, with what is known of their error; p-values of many tests at once."""
 
 from __future__ import annotations
 
@@ -97,3 +97,25 @@ def standard_errors_apart(
         return math.nan
     error = math.hypot(summary.std / math.sqrt(summary.n), other_std / math.sqrt(other_n))
     return (summary.mean - other_mean) / error if error > 0 else math.nan
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values adjusted for the number of tests in the family by Holm's step-down procedure.
+
+    The smallest of m is multiplied by m, the next by m − 1 and so on, none below the one before it:
+    where every one up to α is called a finding, the probability of any false one is at most α,
+    however the tests depend on each other (Holm, Scandinavian Journal of Statistics 6 (1979) 65).
+
+    Args:
+        p_values: One a test; NaN for what was not tested, which does not count.
+
+    Returns:
+        The adjusted p-values in the same order, NaN where there was none.
+    """
+    from statsmodels.stats.multitest import multipletests  # takes a second to import
+
+    adjusted = np.asarray(p_values, dtype=np.float64)
+    tested = ~np.isnan(adjusted)
+    if tested.any():
+        adjusted[tested] = multipletests(adjusted[tested], method="holm")[1]
+    return [float(p_value) for p_value in adjusted]
