@@ -157,14 +157,14 @@ def _analyze(ledger: Ledger, frame: StudyFrame, report: Report, out: Path) -> An
     )
     pictures = {figure.id: rendered(figure.figure) for figure in figures}
     vectors = {name: picture["svg"] for name, picture in pictures.items()}
-    texts = {**_table_texts(contents), "summary.md": summary_text(contents)}
-    texts["report.html"] = html_text(contents, vectors)
-    drawn = {
+    files = {name: text.encode() for name, text in _table_texts(contents).items()}
+    files |= {
         f"figures/{name}.{suffix}": content
         for name, picture in pictures.items()
         for suffix, content in picture.items()
     }
-    files = {name: text.encode() for name, text in texts.items()} | drawn
+    files["summary.md"] = summary_text(contents).encode()
+    files["report.html"] = html_text(contents, vectors).encode()
     return Analysis(
         study=frame.study,
         out=out,

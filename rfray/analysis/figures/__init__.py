@@ -37,7 +37,7 @@ from rfray.analysis.figures.layers import draw_probe, draw_saturation
 from rfray.analysis.figures.panels import (
     Drawing,
     Read,
-    Source,
+    Reader,
     StudyFiles,
     artifact,
     collect,
@@ -125,19 +125,16 @@ def _drawn(
 
 
 def _gather(
-    stage: str,
-    reader: Callable[[Ledger, Sequence[RunRecord]], Read[Content]],
-    spec: FigureSpec,
-    study: StudyFiles,
+    stage: str, reader: Reader[Content], spec: FigureSpec, study: StudyFiles
 ) -> list[Drawing[Content]]:
-    return collect(Source(stage, reader), spec.where, study)
+    return collect(stage, reader, spec.where, study)
 
 
 def _accuracies(stage: str, spec: FigureSpec, study: StudyFiles) -> list[Drawing[float]]:
     """Accuracies of a stage behind those of the dense networks that it worked on."""
     accuracy = latest("test_accuracy")
     trained = {axis: values for axis, values in spec.where.items() if applies(axis, "train")}
-    dense = {d.identity: d.panels for d in collect(Source("train", accuracy), trained, study)}
+    dense = {d.identity: d.panels for d in collect("train", accuracy, trained, study)}
     return [
         replace(
             drawing,

@@ -20,6 +20,10 @@ Content = TypeVar("Content")
 Read = Callable[["RunRecord"], Content]
 """Reads what one run left."""
 
+Reader = Callable[["Ledger", "Sequence[RunRecord]"], Read[Content]]
+"""Given the ledger and the runs that will be read, what reads one of them; that raises an
+ArtifactError where a run has not left what it should."""
+
 _Place = tuple[int, Scalar | None]
 
 
@@ -131,23 +135,7 @@ class StudyFiles:
     expected: Expected
 
 
-@dataclass(frozen=True)
-class Source(Generic[Content]):
-    """Where a figure's contents come from: a stage, and what is read of each of its runs.
-
-    Attributes:
-        stage: Name of the stage.
-        reader: Given the ledger and the runs that will be read, what reads one of them;
-            ArtifactError where it has not left what it should.
-    """
-
-    stage: str
-    reader: Callable[[Ledger, Sequence[RunRecord]], Read[Content]]
-
-
-def artifact(
-    name: str, read: Callable[[Path], Content]
-) -> Callable[[Ledger, Sequence[RunRecord]], Read[Content]]:
+def artifact(name: str, read: Callable[[Path], Content]) -> Reader[Content]:
     """What makes the reader of the runs' artifact `name`."""
 
     def reader(ledger: Ledger, records: Sequence[RunRecord]) -> Read[Content]:
@@ -164,7 +152,7 @@ def artifact(
     return reader
 
 
-def latest(metric: str) -> Callable[[Ledger, Sequence[RunRecord]], Read[float]]:
+def latest(metric: str) -> Reader[float]:
     """What makes the reader of the latest value of the runs' metric."""
 
     def read_metric(record: RunRecord) -> float:
@@ -179,18 +167,21 @@ def latest(metric: str) -> Callable[[Ledger, Sequence[RunRecord]], Read[float]]:
 
 
 def collect(
-    source: Source[Content], where: Mapping[str, tuple[Scalar, ...]], study: StudyFiles
+    stage: str,
+    reader: Reader[Content],
+    where: Mapping[str, tuple[Scalar, ...]],
+    study: StudyFiles,
 ) -> list[Drawing[Content]]:
-    """Reads a figure's contents: one drawing for each cell, kernel sizes and seeds aside."""
+    """Reads what a stage's runs left: one drawing for each cell, kernel sizes and seeds aside."""
     grouped: dict[Identity, dict[_Place, list[Slot]]] = {}
     records: list[RunRecord] = []
     for slot in study.expected.slots:
-        if slot.stage == source.stage and admits(where, slot.identity):
+        if slot.stage == stage and admits(where, slot.identity):
             places = grouped.setdefault(study.frame.block(slot.identity), {})
             place = (study.frame.document.stand_in(slot.identity), slot.parameter)
             places.setdefault(place, []).append(slot)
             records += [study.frame.kept[slot]] if slot in study.frame.kept else []
-    read = source.reader(study.ledger, records)
+    read = reader(study.ledger, records)
     return [
         Drawing(
             identity,
