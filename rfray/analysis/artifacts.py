@@ -202,8 +202,8 @@ def read_alignment(path: Path) -> Alignment:
     arrays = _arrays(path, ("layers", "pairs", "matrices"))
     with _readable(path):
         layers = tuple(map(str, arrays["layers"]))
-        pairs, matrices = arrays["pairs"].astype(np.int64), _real(arrays["matrices"])
-        shuffled = _real(arrays["shuffled"]) if "shuffled" in arrays else None
+        pairs, matrices = arrays["pairs"].astype(np.int64), arrays["matrices"].astype(np.float64)
+        shuffled = arrays["shuffled"].astype(np.float64) if "shuffled" in arrays else None
     count = len(layers)
     if count == 0 or len(pairs) == 0:
         raise ArtifactError(f"{path.name} holds no pair of networks")
@@ -222,10 +222,10 @@ def read_effective_fields(path: Path) -> EffectiveFields:
         fields = EffectiveFields(
             layers=tuple(map(str, arrays["layers"])),
             places=arrays["steps"].astype(np.int64),
-            maps=_real(arrays["maps"]),
+            maps=arrays["maps"].astype(np.float64),
             rows=arrays["rows"].astype(np.int64),
             columns=arrays["columns"].astype(np.int64),
-            radius=_real(arrays["erf_radius"]),
+            radius=arrays["erf_radius"].astype(np.float64),
         )
     count = len(fields.layers)
     if count == 0 or fields.maps.ndim != 3:
@@ -257,7 +257,7 @@ def _by_layer(path: Path, quantity: str, marks: tuple[str, ...]) -> ByLayer:
 def read_pattern(path: Path) -> Floats:
     """Reads `pattern.npy`, (H, W) means of |gradient|; ArtifactError if it is no such file."""
     with _readable(path):
-        pattern = _real(np.load(path, allow_pickle=False))
+        pattern = np.asarray(np.load(path, allow_pickle=False), dtype=np.float64)
     if pattern.ndim != 2 or pattern.size == 0:
         raise ArtifactError(f"{path.name} has the shape {pattern.shape}, not H × W")
     if not np.isfinite(pattern).all() or (pattern < 0).any():
@@ -278,10 +278,6 @@ def _arrays(path: Path, needed: tuple[str, ...]) -> dict[str, NDArray[Any]]:
     """All arrays of an npz file by name, those among them that are needed."""
     with _readable(path), np.load(path, allow_pickle=False) as arrays:
         return {name: arrays[name] for name in (*needed, *arrays)}
-
-
-def _real(array: NDArray[Any]) -> Floats:
-    return np.asarray(array, dtype=np.float64)
 
 
 def _columns(path: Path, names: tuple[str, ...]) -> dict[str, list[str]]:
