@@ -57,7 +57,9 @@ def composed(title: str, size: tuple[float, float], bodies: Mapping[str, Body]) 
             parts = list(figure.subfigures(rows, columns, squeeze=False).flat)[: len(bodies)]
             for part, heading in zip(parts, bodies, strict=True):
                 part.suptitle(heading)
-        legends = [body(part) for body, part in zip(bodies.values(), parts, strict=True)]
+        legends = {
+            name: body(part) for (name, body), part in zip(bodies.items(), parts, strict=True)
+        }
         for those in zip(*(part.axes for part in parts), strict=False):
             _share([axes for axes in those if axes.lines and not axes.images])
         _put_below(figure, legends)
@@ -72,16 +74,21 @@ def _share(panels: Sequence[Axes]) -> None:
         axes.set_ylim(ends[:, 1].min(), ends[:, 1].max())
 
 
-def _put_below(figure: Figure, legends: Sequence[Legend]) -> None:
+def _put_below(figure: Figure, legends: Mapping[str, Legend]) -> None:
+    """One legend for all parts, whose remarks say of which part they are if there are several."""
     handles: dict[str, Any] = {}
-    for handle in (handle for legend in legends for handle in legend.handles):
-        handles.setdefault(handle.get_label(), handle)
+    remarks: list[str] = []
+    for heading, legend in legends.items():
+        for handle in legend.handles:
+            handles.setdefault(handle.get_label(), handle)
+        of_part = f"{heading}: " if len(legends) > 1 else ""
+        remarks += [f"{of_part}{remark}" for remark in legend.remarks]
     if handles:
         figure.legend(
             handles=list(handles.values()),
             loc="outside lower center",
-            ncols=legends[0].columns,
-            title=shortened(dict.fromkeys(line for legend in legends for line in legend.remarks)),
+            ncols=next(iter(legends.values())).columns,
+            title=shortened(remarks),
             title_fontsize=7.5,
         )
 
