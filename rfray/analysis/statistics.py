@@ -32,8 +32,8 @@ class Summary:
     mean: float
     std: float
     n: int
-    ci_low: float
-    ci_high: float
+    ci_low: float = math.nan
+    ci_high: float = math.nan
 
 
 def summarize(values: Sequence[float], bounds: Bounds | None = None) -> Summary:
@@ -50,19 +50,13 @@ def summarize(values: Sequence[float], bounds: Bounds | None = None) -> Summary:
     if not np.isfinite(sample).all():
         raise ValueError("a value that is not finite cannot be averaged")
     n = len(sample)
-    if n == 0:
-        return Summary(math.nan, math.nan, 0, math.nan, math.nan)
-    mean = float(sample.mean())
-    if n == 1:
-        return Summary(mean, math.nan, 1, math.nan, math.nan)
-    std = float(sample.std(ddof=1))
+    mean = float(sample.mean()) if n else math.nan
+    std = float(sample.std(ddof=1)) if n > 1 else math.nan
     if n < FEWEST_FOR_INTERVAL:
-        return Summary(mean, std, n, math.nan, math.nan)
+        return Summary(mean, std, n)
     margin = float(stdtrit(n - 1, 0.975)) * std / math.sqrt(n)
-    low, high = mean - margin, mean + margin
-    return Summary(
-        mean, std, n, *((low, high) if bounds is None else _within(mean, margin, bounds))
-    )
+    low, high = (mean - margin, mean + margin) if not bounds else _within(mean, margin, bounds)
+    return Summary(mean, std, n, low, high)
 
 
 def _within(mean: float, margin: float, bounds: Bounds) -> tuple[float, float]:
