@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import pandas as pd
 
 from rfray.analysis import schema
-from rfray.analysis.comparisons import Comparison, by_setting
+from rfray.analysis.comparisons import Comparison
 from rfray.analysis.mean_difference import PAIRED_TEST, WELCH_TEST, Interval
 from rfray.analysis.presentation import NOTHING, markdown_table, number, probability_text
 from rfray.analysis.several import Apart
@@ -42,8 +43,10 @@ class Row:
 def rows_by_setting(found: Sequence[Comparison], names: CellNames) -> dict[str, list[Row]]:
     """The comparisons in words, under `train.batch_size 64 against 128`."""
     return {
-        f"{axis} {show(value)} against {show(against)}": [_row(one, names) for one in group]
-        for (axis, value, against), group in by_setting(found).items()
+        heading: [_row(one, names) for one in group]
+        for heading, group in groupby(
+            found, lambda one: f"{one.axis} {show(one.value)} against {show(one.against)}"
+        )
     }
 
 

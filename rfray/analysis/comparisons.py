@@ -229,11 +229,3 @@ def _quantity(stage: str, parameter: Scalar | None, metric: str) -> Quantity:
     own = schema.OWN_PARAMETER.get(stage)
     stated = {own: parameter} if own in Quantity.model_fields else {}
     return Quantity.model_validate({"stage": stage, "metric": metric, **stated})
-
-
-def by_setting(found: Sequence[Comparison]) -> dict[tuple[str, Scalar, Scalar], list[Comparison]]:
-    """The comparisons of each (axis, value, against), in their order."""
-    groups: dict[tuple[str, Scalar, Scalar], list[Comparison]] = {}
-    for one in found:
-        groups.setdefault((one.axis, one.value, one.against), []).append(one)
-    return groups
