@@ -36,7 +36,7 @@ from rfray.engine.standing import Standing
 from rfray.engine.view import Watcher
 from rfray.plan import Node, Plan, make_plan
 from rfray.study import Request
-from rfray.sweep_file import load_study
+from rfray.study.sweep_file import load_study
 from rfray.tracking import RunOpening, RunRecord, make_database
 
 RESULTS = Path(__file__).parent / "results" / "growth.md"
