@@ -6,8 +6,11 @@ import csv
 import json
 import math
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -196,49 +199,41 @@ def read_spectrum(path: Path) -> Spectrum:
 
 def read_alignment(path: Path) -> Alignment:
     """Reads `cka.npz`; ArtifactError if it is no such file."""
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            layers = tuple(str(name) for name in arrays["layers"])
-            pairs = np.asarray(arrays["pairs"], dtype=np.int64)
-            matrices = np.asarray(arrays["matrices"], dtype=np.float64)
-            old = "shuffled" not in arrays
-            shuffled = None if old else np.asarray(arrays["shuffled"], dtype=np.float64)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise ArtifactError(f"{path.name} cannot be read: {error}") from error
+    arrays = _arrays(path, ("layers", "pairs", "matrices"))
+    with _readable(path):
+        layers = tuple(map(str, arrays["layers"]))
+        pairs, matrices = arrays["pairs"].astype(np.int64), arrays["matrices"].astype(np.float64)
+        shuffled = arrays["shuffled"].astype(np.float64) if "shuffled" in arrays else None
     count = len(layers)
     if count == 0 or len(pairs) == 0:
         raise ArtifactError(f"{path.name} holds no pair of networks")
+    wanted = f"{len(pairs)} pairs of {count} layers"
     if matrices.shape != (len(pairs), count, count):
-        wanted = f"{len(pairs)} pairs of {count} layers"
         raise ArtifactError(f"{path.name} holds matrices {matrices.shape}, not {wanted}")
     if shuffled is not None and shuffled.shape != (len(pairs), count):
-        wanted = f"{len(pairs)} pairs of {count} layers"
         raise ArtifactError(f"{path.name} holds a baseline {shuffled.shape}, not {wanted}")
     return Alignment(layers, pairs, matrices, shuffled)
 
 
 def read_effective_fields(path: Path) -> EffectiveFields:
     """Reads `erf.npz`; ArtifactError if it is no such file."""
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            fields = EffectiveFields(
-                layers=tuple(str(name) for name in arrays["layers"]),
-                places=np.asarray(arrays["steps"], dtype=np.int64),
-                maps=np.asarray(arrays["maps"], dtype=np.float64),
-                rows=np.asarray(arrays["rows"], dtype=np.int64),
-                columns=np.asarray(arrays["columns"], dtype=np.int64),
-                radius=np.asarray(arrays["erf_radius"], dtype=np.float64),
-            )
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise ArtifactError(f"{path.name} cannot be read: {error}") from error
+    arrays = _arrays(path, ("layers", "steps", "maps", "rows", "columns", "erf_radius"))
+    with _readable(path):
+        fields = EffectiveFields(
+            layers=tuple(map(str, arrays["layers"])),
+            places=arrays["steps"].astype(np.int64),
+            maps=arrays["maps"].astype(np.float64),
+            rows=arrays["rows"].astype(np.int64),
+            columns=arrays["columns"].astype(np.int64),
+            radius=arrays["erf_radius"].astype(np.float64),
+        )
     count = len(fields.layers)
     if count == 0 or fields.maps.ndim != 3:
         raise ArtifactError(f"{path.name} holds no maps of layers")
     wanted = {"steps": (count,), "rows": (count, 2), "columns": (count, 2), "erf_radius": (count,)}
-    found = (fields.places, fields.rows, fields.columns, fields.radius)
-    for (name, shape), array in zip(wanted.items(), found, strict=True):
-        if array.shape != shape or len(fields.maps) != count:
-            raise ArtifactError(f"{path.name} holds {name} {array.shape} for {count} layers")
+    for name, shape in wanted.items():
+        if arrays[name].shape != shape or len(fields.maps) != count:
+            raise ArtifactError(f"{path.name} holds {name} {arrays[name].shape} for {count} layers")
     return fields
 
 
@@ -261,10 +256,8 @@ def _by_layer(path: Path, quantity: str, marks: tuple[str, ...]) -> ByLayer:
 
 def read_pattern(path: Path) -> Floats:
     """Reads `pattern.npy`, (H, W) means of |gradient|; ArtifactError if it is no such file."""
-    try:
+    with _readable(path):
         pattern = np.asarray(np.load(path, allow_pickle=False), dtype=np.float64)
-    except (OSError, ValueError, EOFError) as error:
-        raise ArtifactError(f"{path.name} cannot be read: {error}") from error
     if pattern.ndim != 2 or pattern.size == 0:
         raise ArtifactError(f"{path.name} has the shape {pattern.shape}, not H × W")
     if not np.isfinite(pattern).all() or (pattern < 0).any():
@@ -272,12 +265,24 @@ def read_pattern(path: Path) -> Floats:
     return pattern
 
 
-def _columns(path: Path, names: tuple[str, ...]) -> dict[str, list[str]]:
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turns what goes wrong in reading a file into an ArtifactError that names it."""
     try:
-        with path.open(encoding="utf-8", newline="") as stream:
-            lines = list(csv.DictReader(stream))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        yield
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, csv.Error) as error:
         raise ArtifactError(f"{path.name} cannot be read: {error}") from error
+
+
+def _arrays(path: Path, needed: tuple[str, ...]) -> dict[str, NDArray[Any]]:
+    """All arrays of an npz file by name, those among them that are needed."""
+    with _readable(path), np.load(path, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in (*needed, *arrays)}
+
+
+def _columns(path: Path, names: tuple[str, ...]) -> dict[str, list[str]]:
+    with _readable(path), path.open(encoding="utf-8", newline="") as stream:
+        lines = list(csv.DictReader(stream))
     if not lines:
         raise ArtifactError(f"{path.name} holds no values")
     columns = {name: [line.get(name) for line in lines] for name in names}

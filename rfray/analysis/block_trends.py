@@ -10,7 +10,6 @@ from pathlib import Path
 from rfray.analysis import schema
 from rfray.analysis.entries import Entry
 from rfray.analysis.frame import StudyFrame
-from rfray.analysis.multiplicity import holm
 from rfray.analysis.report_file import (
     RECEPTIVE_FIELD,
     Column,
@@ -19,7 +18,8 @@ from rfray.analysis.report_file import (
     TableSpec,
 )
 from rfray.analysis.slots import Identity
-from rfray.analysis.trend import Trend, trend_over, untested
+from rfray.analysis.statistics import holm
+from rfray.analysis.trend import Trend, trend_over
 from rfray.analysis.values import Scalar, is_number, show
 from rfray.errors import UserError, nearest
 
@@ -57,7 +57,12 @@ def block_trends(
         there = [entry for entry in cells if entry.values]
         levels = [_level(entry, column.trend_over) for entry in there]
         values = [tuple(entry.values.values()) for entry in there]
-        trend = _trend(column, there, list(zip(levels, values, strict=True)))
+        trend = trend_over(
+            column.trend_over,
+            list(zip(levels, values, strict=True)),
+            column.trend or "falls",
+            AT_CHANCE if there and all(entry.at_chance for entry in there) else "",
+        )
         runs = [tuple(entry.runs.values()) for entry in there]
         data = (
             _measured(column, spec),
@@ -66,15 +71,6 @@ def block_trends(
             frozenset(zip(levels, values, runs, strict=True)),
         )
         yield BlockTrend(block, column, trend, data)
-
-
-def _trend(
-    column: Column, cells: Sequence[Entry], groups: Sequence[tuple[float | None, Sequence[float]]]
-) -> Trend:
-    hypothesis = column.trend or "falls"
-    if cells and all(entry.at_chance for entry in cells):
-        return untested(column.trend_over, groups, hypothesis, AT_CHANCE)
-    return trend_over(column.trend_over, groups, hypothesis)
 
 
 def corrected(tests: Sequence[BlockTrend]) -> list[BlockTrend]:

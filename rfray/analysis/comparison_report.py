@@ -5,27 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import pandas as pd
 
 from rfray.analysis import schema
-from rfray.analysis.comparisons import Comparison, by_setting
-from rfray.analysis.mean_difference import Interval
-from rfray.analysis.paired import PAIRED_TEST
-from rfray.analysis.presentation import NOTHING, number, probability_text
+from rfray.analysis.comparisons import Comparison
+from rfray.analysis.mean_difference import PAIRED_TEST, WELCH_TEST, Interval
+from rfray.analysis.presentation import NOTHING, markdown_table, number, probability_text
 from rfray.analysis.several import Apart
 from rfray.analysis.slots import CellNames
 from rfray.analysis.values import show
-from rfray.analysis.welch import WELCH_TEST
 
 COLUMNS = ("Difference", "95 % interval", "Hedges' g", "p", "Holm p", "Seeds", "Test")
 """Headings of what stands behind the network and what was measured."""
-
-_LEADING = ("axis", "value", "against", "stage", "parameter", "metric")
-_NUMBERS = (
-    *("mean_difference", "std", "n", "n_against", "n_planned", "ci_low", "ci_high"),
-    *("hedges_g", "g_ci_low", "g_ci_high", "test", "t", "p_value", "p_holm", "n_tests", "note"),
-)
 
 
 @dataclass(frozen=True)
@@ -50,8 +43,10 @@ class Row:
 def rows_by_setting(found: Sequence[Comparison], names: CellNames) -> dict[str, list[Row]]:
     """The comparisons in words, under `train.batch_size 64 against 128`."""
     return {
-        f"{axis} {show(value)} against {show(against)}": [_row(one, names) for one in group]
-        for (axis, value, against), group in by_setting(found).items()
+        heading: [_row(one, names) for one in group]
+        for heading, group in groupby(
+            found, lambda one: f"{one.axis} {show(one.value)} against {show(one.against)}"
+        )
     }
 
 
@@ -86,9 +81,8 @@ def comparisons_markdown(found: Sequence[Comparison], names: CellNames, caption:
     """Comparisons for a reader, under a caption: one table a pair of values."""
     parts = [caption]
     for heading, rows in rows_by_setting(found, names).items():
-        lines = [["", *COLUMNS], [":--", *["--:"] * len(COLUMNS)]]
-        lines += [[row.what, *row.texts] for row in rows]
-        parts += [f"**{heading}**", "\n".join(f"| {' | '.join(line)} |" for line in lines)]
+        lines = [[row.what, *row.texts] for row in rows]
+        parts += [f"**{heading}**", markdown_table(["", *COLUMNS], 0, lines)]
         parts.append("\n".join(_notes(rows)))
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -117,7 +111,7 @@ def comparisons_form(found: Sequence[Comparison]) -> pd.DataFrame:
             "stage": one.quantity.stage,
             "parameter": one.quantity.parameter,
             "metric": one.quantity.metric,
-            **dict(one.identity),
+            **{axis: dict(one.identity).get(axis) for axis in shared},
             "mean_difference": one.test.mean,
             "std": one.test.std,
             "n": one.test.n,
@@ -137,8 +131,7 @@ def comparisons_form(found: Sequence[Comparison]) -> pd.DataFrame:
         }
         for one in found
     ]
-    frame = pd.DataFrame(rows, columns=[*_LEADING, *shared, *_NUMBERS])
-    return frame.astype({"n_against": "Int64"})
+    return pd.DataFrame(rows).astype({"n_against": "Int64"})
 
 
 def _row(one: Comparison, names: CellNames) -> Row:

@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING
 
 from rfray.analysis import schema
 from rfray.analysis.chance import at_chance
-from rfray.analysis.mean_difference import MeanDifference, untested
-from rfray.analysis.multiplicity import holm
-from rfray.analysis.paired import paired_test
+from rfray.analysis.mean_difference import MeanDifference, paired_test, welch_test
 from rfray.analysis.report_file import Column, DifferenceColumn, Quantity, ReportSpec
 from rfray.analysis.samples import Measurements, Sample, difference, measure_seeds
 from rfray.analysis.slots import Identity, without
+from rfray.analysis.statistics import holm
 from rfray.analysis.values import Scalar
-from rfray.analysis.welch import welch_test
 
 if TYPE_CHECKING:
     from rfray.tracking import RunRecord
@@ -193,7 +191,7 @@ def _tested(
     same = tuple(seed for seed in pairs if _are_same(value.runs[seed], against.runs[seed]))
     others = [gap for seed, gap in pairs.items() if seed not in same]
     if same and not others:
-        return untested(SAME_RUNS, len(same), 0.0), same
+        return MeanDifference(len(same), 0.0, reason=SAME_RUNS), same
     reason = reason or (ONE_VALUE if set(pairs) == {None} else "")
     return paired_test(others, reason), same
 
@@ -231,11 +229,3 @@ def _quantity(stage: str, parameter: Scalar | None, metric: str) -> Quantity:
     own = schema.OWN_PARAMETER.get(stage)
     stated = {own: parameter} if own in Quantity.model_fields else {}
     return Quantity.model_validate({"stage": stage, "metric": metric, **stated})
-
-
-def by_setting(found: Sequence[Comparison]) -> dict[tuple[str, Scalar, Scalar], list[Comparison]]:
-    """The comparisons of each (axis, value, against), in their order."""
-    groups: dict[tuple[str, Scalar, Scalar], list[Comparison]] = {}
-    for one in found:
-        groups.setdefault((one.axis, one.value, one.against), []).append(one)
-    return groups

@@ -6,11 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rfray.analysis import schema
-from rfray.analysis.comparison_report import (
-    comparisons_markdown,
-    differences_explained,
-    explained,
-)
+from rfray.analysis.comparison_report import differences_explained, explained
 from rfray.analysis.comparisons import Comparison
 from rfray.analysis.expected import Expected, Gap
 from rfray.analysis.figures import DrawnFigure
@@ -19,6 +15,23 @@ from rfray.analysis.screening import LeftOut
 from rfray.analysis.search_report import Chosen
 from rfray.analysis.several import Apart
 from rfray.analysis.tables import NotInStudy, Table
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Comparisons of one kind.
+
+    Attributes:
+        id: Name of their files.
+        title: Their heading.
+        caption: What their numbers are.
+        found: The comparisons, at least one.
+    """
+
+    id: str
+    title: str
+    caption: str
+    found: Sequence[Comparison]
 
 
 @dataclass(frozen=True)
@@ -62,17 +75,17 @@ class Contents:
         return Expected(planned, beyond)
 
     @property
-    def differences_markdown(self) -> str:
-        """The differences between the studies for a reader; empty if there are none."""
-        found = self.differences
-        caption = differences_explained(found, self.apart) if found else ""
-        return comparisons_markdown(found, self.frame.names, caption) if found else ""
-
-    @property
-    def comparisons_markdown(self) -> str:
-        """The comparisons of settings for a reader; empty if there are none."""
-        found = self.comparisons
-        return comparisons_markdown(found, self.frame.names, explained(found)) if found else ""
+    def compared(self) -> list[Compared]:
+        """The comparisons of studies, then those of the values of settings; without empty ones."""
+        sections = []
+        if self.differences:
+            caption = differences_explained(self.differences, self.apart)
+            title = "Differences between the studies"
+            sections.append(Compared("differences", title, caption, self.differences))
+        if self.comparisons:
+            caption, title = explained(self.comparisons), "Comparisons of settings"
+            sections.append(Compared("comparisons", title, caption, self.comparisons))
+        return sections
 
 
 def odd_values(frame: StudyFrame) -> list[str]:

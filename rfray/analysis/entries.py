@@ -56,11 +56,24 @@ class Entry:
     map_size: int | None = None
 
     @property
+    def complete(self) -> bool:
+        """Whether no value is missing."""
+        return self.summary.n == self.n_planned
+
+    @property
+    def over(self) -> str:
+        """What its mean is over: `seeds` or `draws`."""
+        return self.column.over if isinstance(self.column, MeasuredColumn) else "seeds"
+
+    @property
+    def run_ids(self) -> list[str]:
+        """Its runs once each, in the order of the seeds."""
+        return list(dict.fromkeys(run for runs in self.runs.values() for run in runs))
+
+    @property
     def note(self) -> str:
         """How many values are missing, then every flaw; empty if there is nothing to say."""
-        over_draws = isinstance(self.column, MeasuredColumn) and self.column.over == "draws"
-        unit = "draws" if over_draws else "seeds"
-        short = f"{self.summary.n} of {self.n_planned} {unit}"
+        short = f"{self.summary.n} of {self.n_planned} {self.over}"
         count = "missing" if self.summary.n == 0 else short
-        complete = 0 < self.summary.n == self.n_planned
-        return "; ".join(self.flaws if complete else (count, *self.flaws))
+        whole = self.complete and self.summary.n > 0
+        return "; ".join(self.flaws if whole else (count, *self.flaws))

@@ -10,6 +10,7 @@ from rfray.analysis.presentation import (
     apart_from,
     blocks,
     flaws,
+    markdown_table,
     remarks,
     size_heading,
     trends_across,
@@ -21,11 +22,6 @@ from rfray.analysis.values import show
 
 _BLOCK = ("arch", "dataset")
 _LEADING = ("arch", "dataset", "kernel_size", "receptive_field")
-_TREND_COLUMNS = (
-    *("metric", "hypothesis", "test", "tau", "p_value", "n", "receptive_fields", "note"),
-    *("p_holm", "n_tests", "over", "levels", "kernel_size"),
-    *("slope", "slope_low", "slope_high", "slope_per"),
-)
 
 
 def long_form(table: Table) -> pd.DataFrame:
@@ -56,32 +52,34 @@ def trend_form(table: Table) -> pd.DataFrame:
     slope_per`. `receptive_fields` is blank where the test is over something else, `kernel_size`
     where it is over several.
     """
-    others = [axis for axis in table.axes if axis not in (*_BLOCK, "kernel_size")]
+    axes = dict.fromkeys((*_BLOCK, *(axis for axis in table.axes if axis != "kernel_size")))
     rows = [
         {
             "table": table.spec.id,
-            **dict(tested.block),
+            **{axis: block.get(axis) for axis in axes},
             "metric": tested.column.name,
-            "hypothesis": tested.trend.hypothesis,
+            "hypothesis": trend.hypothesis,
             "test": TREND_TEST,
-            "tau": tested.trend.tau,
-            "p_value": tested.trend.p_value,
-            "n": tested.trend.n,
-            "receptive_fields": levels if over == RECEPTIVE_FIELD else "",
-            "note": tested.trend.reason,
+            "tau": trend.tau,
+            "p_value": trend.p_value,
+            "n": trend.n,
+            "receptive_fields": levels if trend.over == RECEPTIVE_FIELD else "",
+            "note": trend.reason,
             "p_holm": tested.p_holm,
             "n_tests": tested.n_tests,
-            "over": over,
+            "over": trend.over,
             "levels": levels,
-            "slope": tested.trend.slope.value,
-            "slope_low": tested.trend.slope.low,
-            "slope_high": tested.trend.slope.high,
-            "slope_per": tested.trend.slope.per,
+            "kernel_size": block.get("kernel_size"),
+            "slope": trend.slope.value,
+            "slope_low": trend.slope.low,
+            "slope_high": trend.slope.high,
+            "slope_per": trend.slope.per,
         }
         for tested in table.trends
-        for over, levels in [(tested.trend.over, " ".join(map(show, tested.trend.levels)))]
+        for trend, block in [(tested.trend, dict(tested.block))]
+        for levels in [" ".join(map(show, trend.levels))]
     ]
-    return pd.DataFrame(rows, columns=["table", *_BLOCK, *others, *_TREND_COLUMNS])
+    return pd.DataFrame(rows)
 
 
 def csv_text(frame: pd.DataFrame) -> str:
@@ -127,13 +125,10 @@ def _long_row(entry: Entry) -> dict[str, object]:
 
 def _block_table(table: Table, block: Block) -> str:
     titles = [column.title for column in table.spec.columns]
-    lines = [
-        ["RF", size_heading(table), "", *titles],
-        ["--:", "--:", ":--", *(["--:"] * len(titles))],
-    ]
+    lines: list[list[str]] = []
     for cell in block.cells:
         starts = [[cell.receptive_field, cell.kernel_size], *([["", ""]] * (len(cell.lines) - 1))]
         lines += [
             [*head, line.source, *line.texts] for head, line in zip(starts, cell.lines, strict=True)
         ]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown_table(["RF", size_heading(table), "", *titles], 2, lines)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -127,6 +127,19 @@ def flaws(table: Table) -> list[str]:
         for flaw in entry.flaws
     )
     return list(dict.fromkeys(said))
+
+
+def markdown_table(heads: Sequence[str], left: int, lines: Iterable[Sequence[str]]) -> str:
+    """Lines as a Markdown table, in which one column stands to the left, the others to the right.
+
+    Args:
+        heads: What stands above each column.
+        left: Which column that is.
+        lines: What stands in each line.
+    """
+    sides = ["--:"] * len(heads)
+    sides[left] = ":--"
+    return "\n".join(f"| {' | '.join(line)} |" for line in (heads, sides, *lines))
 
 
 def number(value: float, spec: str) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from rfray.analysis.block_trends import check_trends
-from rfray.analysis.comparison_report import comparisons_form
+from rfray.analysis.comparison_report import comparisons_form, comparisons_markdown
 from rfray.analysis.comparisons import comparisons, differences
 from rfray.analysis.contents import Contents
 from rfray.analysis.expected import Gap, Progress, missing, progress
@@ -38,7 +38,7 @@ from rfray.analysis.several import (
     studies_together,
 )
 from rfray.analysis.summary import summary_text
-from rfray.analysis.tables import NotInStudy, Table, build_tables
+from rfray.analysis.tables import NotInStudy, build_tables
 from rfray.analysis.writing import write_all
 
 if TYPE_CHECKING:
@@ -142,35 +142,29 @@ def _analyze(ledger: Ledger, frame: StudyFrame, report: Report, out: Path) -> An
     found = [gap for t in tables for gap in t.gaps] + [gap for f in figures for gap in f.gaps]
     gaps = tuple(dict.fromkeys([*missing(frame, expected), *found]))
     not_in_study = (*absent, *undrawn)
-    compared = comparisons(measurements)
     contents = Contents(
-        layout.title,
-        frame,
-        expected,
-        tables,
-        figures,
-        not_in_study,
-        gaps,
-        compared,
-        searches(frame, expected),
-        differences(measurements, layout) if frame.parts else (),
-        settings_apart(frame) if frame.parts else (),
+        title=layout.title,
+        frame=frame,
+        expected=expected,
+        tables=tables,
+        figures=figures,
+        not_in_study=not_in_study,
+        gaps=gaps,
+        comparisons=comparisons(measurements),
+        searches=searches(frame, expected),
+        differences=differences(measurements, layout) if frame.parts else (),
+        apart=settings_apart(frame) if frame.parts else (),
     )
     pictures = {figure.id: rendered(figure.figure) for figure in figures}
-    files = {
-        **_table_files(tables),
-        **_comparison_files(contents),
-        **_search_files(contents),
-        **{
-            f"figures/{name}.{suffix}": content
-            for name, picture in pictures.items()
-            for suffix, content in picture.items()
-        },
-        "summary.md": summary_text(contents).encode(),
-        "report.html": html_text(
-            contents, {name: picture["svg"] for name, picture in pictures.items()}
-        ).encode(),
+    vectors = {name: picture["svg"] for name, picture in pictures.items()}
+    files = {name: text.encode() for name, text in _table_texts(contents).items()}
+    files |= {
+        f"figures/{name}.{suffix}": content
+        for name, picture in pictures.items()
+        for suffix, content in picture.items()
     }
+    files["summary.md"] = summary_text(contents).encode()
+    files["report.html"] = html_text(contents, vectors).encode()
     return Analysis(
         study=frame.study,
         out=out,
@@ -182,40 +176,24 @@ def _analyze(ledger: Ledger, frame: StudyFrame, report: Report, out: Path) -> An
     )
 
 
-def _table_files(tables: Sequence[Table]) -> dict[str, bytes]:
+def _table_texts(contents: Contents) -> dict[str, str]:
+    """Every table, of the report or beside it, in each of its formats, by the name of its file."""
     texts: dict[str, str] = {}
-    for table in tables:
-        name = f"tables/{table.spec.id}"
-        texts[f"{name}.csv"] = csv_text(long_form(table))
-        texts[f"{name}.md"] = markdown_text(table)
-        texts[f"{name}.tex"] = latex_text(table)
-    trends = [trend_form(table) for table in tables if table.trends]
+    for table in contents.tables:
+        texts[f"{table.spec.id}.csv"] = csv_text(long_form(table))
+        texts[f"{table.spec.id}.md"] = markdown_text(table)
+        texts[f"{table.spec.id}.tex"] = latex_text(table)
+    trends = [trend_form(table) for table in contents.tables if table.trends]
     if trends:
-        texts["tables/trends.csv"] = csv_text(pd.concat(trends, ignore_index=True))
-    return {name: text.encode() for name, text in texts.items()}
-
-
-def _comparison_files(contents: Contents) -> dict[str, bytes]:
-    tables = {
-        "comparisons": (contents.comparisons, contents.comparisons_markdown),
-        "differences": (contents.differences, contents.differences_markdown),
-    }
-    files: dict[str, bytes] = {}
-    for name, (found, text) in tables.items():
-        if found:
-            files[f"tables/{name}.csv"] = csv_text(comparisons_form(found)).encode()
-            files[f"tables/{name}.md"] = text.encode()
-    return files
-
-
-def _search_files(contents: Contents) -> dict[str, bytes]:
-    found = contents.searches
-    if not found:
-        return {}
-    return {
-        "tables/search.csv": csv_text(searches_form(found)).encode(),
-        "tables/search.md": searches_markdown(found, contents.frame.names).encode(),
-    }
+        texts["trends.csv"] = csv_text(pd.concat(trends, ignore_index=True))
+    names = contents.frame.names
+    for one in contents.compared:
+        texts[f"{one.id}.csv"] = csv_text(comparisons_form(one.found))
+        texts[f"{one.id}.md"] = comparisons_markdown(one.found, names, one.caption)
+    if contents.searches:
+        texts["search.csv"] = csv_text(searches_form(contents.searches))
+        texts["search.md"] = searches_markdown(contents.searches, names)
+    return {f"tables/{name}": text for name, text in texts.items()}
 
 
 def _metrics(frame: StudyFrame) -> dict[str, frozenset[str]]:

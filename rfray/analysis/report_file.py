@@ -85,6 +85,18 @@ class Quantity(_Model):
 
 
 class _Column(_Model):
+    """What every column says.
+
+    Attributes:
+        name: Its name in files.
+        title: Its heading.
+        format: How its numbers are written.
+        trend: What its values are held to do as what the trend is over grows; None: not tested.
+        trend_over: The receptive field, or an axis of numbers such as `train.learning_rate`.
+        optional: Whether the column is left out where the study plans nothing of its kind, rather
+            than the whole table.
+    """
+
     name: _Identifier
     title: str
     format: str = ".2f"
@@ -112,13 +124,6 @@ class MeasuredColumn(_Column, Quantity):
     """A column of values that runs logged.
 
     Attributes:
-        name: Its name in files.
-        title: Its heading.
-        format: How its numbers are written.
-        trend: What its values are held to do as what the trend is over grows; None: not tested.
-        trend_over: The receptive field, or an axis of numbers such as `train.learning_rate`.
-        optional: Whether the column is left out where the study plans nothing of its kind, rather
-            than the whole table.
         over: What the mean is taken over: the seeds of a cell, one value a run, or the draws
             within one run, one value a step of the metric.
     """
@@ -136,13 +141,9 @@ class MeasuredColumn(_Column, Quantity):
 class DifferenceColumn(_Column):
     """A column of differences, taken per seed before they are averaged.
 
+    It is left out with either of its two columns, which say whether they are optional.
+
     Attributes:
-        name: Its name in files.
-        title: Its heading.
-        format: How its numbers are written.
-        trend: What its values are held to do as what the trend is over grows; None: not tested.
-        trend_over: The receptive field, or an axis of numbers such as `train.learning_rate`.
-        optional: Its two columns say that: it is left out with either of them.
         minus: Names of two measured columns of the table: the first minus the second.
         equals: The logged quantity that the difference must equal; also the name under which its
             published values are kept.

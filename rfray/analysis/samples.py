@@ -154,7 +154,7 @@ def difference(first: Sample, second: Sample, logged: Sample | None) -> Sample:
     return Sample(
         values=values,
         n_planned=max(first.n_planned, second.n_planned),
-        gaps=_once([*first.gaps, *second.gaps]),
+        gaps=tuple(dict.fromkeys([*first.gaps, *second.gaps])),
         notes=tuple(dict.fromkeys(notes)),
         runs=runs,
     )
@@ -257,7 +257,3 @@ def _mixed_precision(runs: Mapping[int | None, tuple[RunRecord, ...]]) -> list[s
         return []
     told = "; ".join(f"{precision}: seed {', '.join(those)}" for precision, those in seeds.items())
     return [f"runs of different precision are taken together ({told})"]
-
-
-def _once(gaps: Iterable[Gap]) -> tuple[Gap, ...]:
-    return tuple(dict.fromkeys(gaps))

@@ -4,23 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from types import MappingProxyType
-
-STAGES = (
-    "sample",
-    "search",
-    "train",
-    "prune",
-    "finetune",
-    "hessian",
-    "cka",
-    "barrier",
-    "erf",
-    "probe",
-    "saturation",
-    "importance",
-)
-"""Stages in the order in which a reader meets them."""
+from dataclasses import dataclass
 
 STANDARD_AXES = ("dataset", "arch", "kernel_size", "width")
 """Axes that belong to a cell's identity whether or not the study document names them."""
@@ -41,75 +25,111 @@ OF_A_SEARCH = ("sample", "search")
 SEED = "seed"
 """The axis that tables average over."""
 
+
+@dataclass(frozen=True)
+class _Stage:
+    """What the schema says of a stage.
+
+    Attributes:
+        metrics: What its runs log, first what says in one number how it went.
+        reads: All stages whose results it reads, first the one that it follows.
+        own: The parameter by which it runs several times on one cell, or on one group of seeds.
+        without: Axes that its runs do not have.
+    """
+
+    metrics: tuple[str, ...]
+    reads: tuple[str, ...] = ()
+    own: str = ""
+    without: frozenset[str] = frozenset()
+
+
+def _spread(metric: str) -> tuple[str, str]:
+    return f"{metric}_mean", f"{metric}_std"
+
+
+_NO_SEED = frozenset({SEED})
+_VALIDATED = ("validation_accuracy", "validation_loss")
+_TRAINED = ("train_loss", "train_accuracy", "epoch_seconds")
+_THINNED = ("test_accuracy", "accuracy_drop", "sparsity", "live_sparsity")
+_RATIOS = ("activation_variance_ratio_pruned", "activation_variance_ratio_repaired")
+_COUNTED = ("samples_tried", "samples_diverged", "samples_stopped", "settings_at_edge")
+_FIELDS = ("erf_radius", "erf_area_95", "erf_share")
+_LAST_FIELDS = ("erf_radius_last", "erf_area_95_last", "erf_share_last")
+_BARRIERS = (
+    *(*_spread("loss_barrier"), *_spread("accuracy_barrier")),
+    *(*_spread("train_loss_barrier"), *_spread("train_accuracy_barrier")),
+    *("loss_barrier", "accuracy_barrier"),
+)
+_AFTER_TRAINING = ("train",)
+
+_STAGES: Mapping[str, _Stage] = {
+    "sample": _Stage((*_VALIDATED, *_TRAINED), own="sample", without=_NO_SEED),
+    "search": _Stage((*_VALIDATED, *_COUNTED), ("sample",), without=_NO_SEED),
+    "train": _Stage(("test_accuracy", "test_loss", "learning_rate", *_VALIDATED, *_TRAINED)),
+    "prune": _Stage((*_THINNED, *_RATIOS), _AFTER_TRAINING, "rate"),
+    "finetune": _Stage((*_THINNED, *_VALIDATED), ("prune", "train"), "rate"),
+    "hessian": _Stage(("trace", "eigenvalue", "residual"), _AFTER_TRAINING, "at"),
+    "cka": _Stage(("cka_diagonal_mean", "cka_shuffled_mean"), _AFTER_TRAINING, "at", _NO_SEED),
+    "barrier": _Stage(_BARRIERS, _AFTER_TRAINING, without=_NO_SEED),
+    "erf": _Stage((*_LAST_FIELDS, *_FIELDS), _AFTER_TRAINING, "at"),
+    "probe": _Stage(("tail_start", "probe_accuracy", "field_exceeds_image_at"), _AFTER_TRAINING),
+    "saturation": _Stage(("saturation_mean", "saturation"), _AFTER_TRAINING, "at"),
+    "importance": _Stage(
+        (*_spread("max_importance"), "max_importance"), without=frozenset({"dataset", SEED})
+    ),
+}
+
+STAGES = tuple(_STAGES)
+"""Stages in the order in which a reader meets them."""
+
+METRICS: Mapping[str, frozenset[str]] = {n: frozenset(one.metrics) for n, one in _STAGES.items()}
+"""Metrics that each stage logs."""
+
+HEADLINES: Mapping[str, str] = {name: one.metrics[0] for name, one in _STAGES.items()}
+"""The metric that says in one number how each stage went: what settings are compared by."""
+
 OVER_SEEDS = frozenset({"cka", "barrier"})
 """Stages that compare the seeds of a cell, of which they need two."""
 
-OWN_PARAMETER: Mapping[str, str] = MappingProxyType(
-    {
-        "prune": "rate",
-        "finetune": "rate",
-        "hessian": "at",
-        "cka": "at",
-        "erf": "at",
-        "saturation": "at",
-        "sample": "sample",
-    }
-)
+OWN_PARAMETER: Mapping[str, str] = {name: one.own for name, one in _STAGES.items() if one.own}
 """The parameter by which a stage runs several times on one cell, or on one group of seeds."""
 
-USUAL: Mapping[str, str] = MappingProxyType({"cka": "trained"})
+USUAL: Mapping[str, str] = {"cka": "trained"}
 """Its value of runs, study documents and columns that do not say it, and that names leave out."""
 
-AXES_NOT_APPLYING: Mapping[str, frozenset[str]] = MappingProxyType(
-    {
-        "cka": frozenset({SEED}),
-        "barrier": frozenset({SEED}),
-        "importance": frozenset({"dataset", SEED}),
-        "sample": frozenset({SEED}),
-        "search": frozenset({SEED}),
-    }
-)
+AXES_NOT_APPLYING: Mapping[str, frozenset[str]] = {
+    name: one.without for name, one in _STAGES.items() if one.without
+}
 """Axes that a stage's runs do not have: cka and barrier span the seeds, importance needs no data, a
 search chooses for all seeds."""
 
-NEEDS: Mapping[str, str] = MappingProxyType(
-    {
-        "prune": "train",
-        "finetune": "prune",
-        "hessian": "train",
-        "erf": "train",
-        "probe": "train",
-        "saturation": "train",
-    }
-)
+READS: Mapping[str, frozenset[str]] = {name: frozenset(one.reads) for name, one in _STAGES.items()}
+"""All stages whose results a stage reads: their settings are axes of its runs too."""
+
+NEEDS: Mapping[str, str] = {
+    name: one.reads[0] for name, one in _STAGES.items() if one.reads and not one.without
+}
 """The stage on the same cell whose result a stage works on."""
 
-OF_LAYERS = frozenset(
-    {
-        "live_sparsity",
-        "activation_variance_ratio_pruned",
-        "activation_variance_ratio_repaired",
-    }
-)
+OF_LAYERS = frozenset({"live_sparsity", *_RATIOS})
 """Metrics that a network which cannot be read has none of."""
 
-READS: Mapping[str, frozenset[str]] = MappingProxyType(
-    {
-        "train": frozenset(),
-        "prune": frozenset({"train"}),
-        "finetune": frozenset({"prune", "train"}),
-        "hessian": frozenset({"train"}),
-        "cka": frozenset({"train"}),
-        "barrier": frozenset({"train"}),
-        "erf": frozenset({"train"}),
-        "probe": frozenset({"train"}),
-        "saturation": frozenset({"train"}),
-        "importance": frozenset(),
-        "sample": frozenset(),
-        "search": frozenset({"sample"}),
-    }
-)
-"""All stages whose results a stage reads: their settings are axes of its runs too."""
+_ACCURACIES = ("train_accuracy", "test_accuracy", "validation_accuracy", "probe_accuracy")
+_LOSSES = ("loss_barrier", "loss_barrier_mean")
+_PLACES = ("tail_start", "field_exceeds_image_at")
+
+BOUNDS: Mapping[str, tuple[float, float]] = {
+    **dict.fromkeys(
+        (*_ACCURACIES, "accuracy_barrier", "accuracy_barrier_mean"),
+        (0.0, 100.0),
+    ),
+    "accuracy_drop": (-100.0, 100.0),
+    **dict.fromkeys(("sparsity", "live_sparsity", "saturation", "saturation_mean"), (0.0, 1.0)),
+    **dict.fromkeys(("cka_diagonal_mean", "cka_shuffled_mean"), (-1.0, 1.0)),
+    # The share of a field is above 1 where a gate lets the gradient leave the theoretical one.
+    **dict.fromkeys((*_RATIOS, *_LOSSES, *_FIELDS, *_LAST_FIELDS, *_PLACES), (0.0, math.inf)),
+}
+"""The least and the greatest value of the metrics that have them."""
 
 
 def told(stage: str, parameter: object | None) -> bool:
@@ -126,145 +146,6 @@ def applies(axis: str, stage: str) -> bool:
         return owner == stage or owner in READS.get(stage, frozenset({"train"}))
     return axis not in AXES_NOT_APPLYING.get(stage, frozenset())
 
-
-METRICS: Mapping[str, frozenset[str]] = MappingProxyType(
-    {
-        "train": frozenset(
-            {
-                "train_loss",
-                "train_accuracy",
-                "test_loss",
-                "test_accuracy",
-                "validation_loss",
-                "validation_accuracy",
-                "learning_rate",
-                "epoch_seconds",
-            }
-        ),
-        "prune": frozenset(
-            {
-                "test_accuracy",
-                "accuracy_drop",
-                "sparsity",
-                "live_sparsity",
-                "activation_variance_ratio_pruned",
-                "activation_variance_ratio_repaired",
-            }
-        ),
-        "finetune": frozenset(
-            {
-                "test_accuracy",
-                "accuracy_drop",
-                "sparsity",
-                "live_sparsity",
-                "validation_loss",
-                "validation_accuracy",
-            }
-        ),
-        "hessian": frozenset({"eigenvalue", "residual", "trace"}),
-        "cka": frozenset({"cka_diagonal_mean", "cka_shuffled_mean"}),
-        "barrier": frozenset(
-            {
-                "loss_barrier",
-                "loss_barrier_mean",
-                "loss_barrier_std",
-                "accuracy_barrier",
-                "accuracy_barrier_mean",
-                "accuracy_barrier_std",
-                "train_loss_barrier_mean",
-                "train_loss_barrier_std",
-                "train_accuracy_barrier_mean",
-                "train_accuracy_barrier_std",
-            }
-        ),
-        "erf": frozenset(
-            {
-                "erf_radius",
-                "erf_area_95",
-                "erf_share",
-                "erf_radius_last",
-                "erf_area_95_last",
-                "erf_share_last",
-            }
-        ),
-        "probe": frozenset({"probe_accuracy", "tail_start", "field_exceeds_image_at"}),
-        "saturation": frozenset({"saturation", "saturation_mean"}),
-        "importance": frozenset({"max_importance", "max_importance_mean", "max_importance_std"}),
-        "sample": frozenset(
-            {
-                "train_loss",
-                "train_accuracy",
-                "validation_loss",
-                "validation_accuracy",
-                "epoch_seconds",
-            }
-        ),
-        "search": frozenset(
-            {
-                "validation_loss",
-                "validation_accuracy",
-                "samples_tried",
-                "samples_diverged",
-                "samples_stopped",
-                "settings_at_edge",
-            }
-        ),
-    }
-)
-"""Metrics that each stage logs."""
-
-HEADLINES: Mapping[str, str] = MappingProxyType(
-    {
-        "train": "test_accuracy",
-        "prune": "test_accuracy",
-        "finetune": "test_accuracy",
-        "hessian": "trace",
-        "cka": "cka_diagonal_mean",
-        "barrier": "loss_barrier_mean",
-        "erf": "erf_radius_last",
-        "probe": "tail_start",
-        "saturation": "saturation_mean",
-        "importance": "max_importance_mean",
-        "sample": "validation_accuracy",
-        "search": "validation_accuracy",
-    }
-)
-"""The metric that says in one number how each stage went: what settings are compared by."""
-
-_PERCENTAGE = (0.0, 100.0)
-_SHARE = (0.0, 1.0)
-_COSINE = (-1.0, 1.0)
-_AT_LEAST_0 = (0.0, math.inf)
-
-BOUNDS: Mapping[str, tuple[float, float]] = MappingProxyType(
-    {
-        "train_accuracy": _PERCENTAGE,
-        "test_accuracy": _PERCENTAGE,
-        "validation_accuracy": _PERCENTAGE,
-        "accuracy_drop": (-100.0, 100.0),
-        "sparsity": _SHARE,
-        "live_sparsity": _SHARE,
-        "activation_variance_ratio_pruned": _AT_LEAST_0,
-        "activation_variance_ratio_repaired": _AT_LEAST_0,
-        "cka_diagonal_mean": _COSINE,
-        "cka_shuffled_mean": _COSINE,
-        "loss_barrier": _AT_LEAST_0,
-        "loss_barrier_mean": _AT_LEAST_0,
-        "accuracy_barrier": _PERCENTAGE,
-        "accuracy_barrier_mean": _PERCENTAGE,
-        **dict.fromkeys(
-            ("erf_radius", "erf_radius_last", "erf_area_95", "erf_area_95_last"), _AT_LEAST_0
-        ),
-        # Above 1 where a gate lets the gradient leave the theoretical field.
-        **dict.fromkeys(("erf_share", "erf_share_last"), _AT_LEAST_0),
-        "probe_accuracy": _PERCENTAGE,
-        "tail_start": _AT_LEAST_0,
-        "field_exceeds_image_at": _AT_LEAST_0,
-        "saturation": _SHARE,
-        "saturation_mean": _SHARE,
-    }
-)
-"""The least and the greatest value of the metrics that have them."""
 
 RESTS_ON_TEST_ACCURACY = frozenset({"test_accuracy", "accuracy_drop"})
 """Metrics that say nothing of a network whose test accuracy is at chance level."""

@@ -10,7 +10,7 @@ import pandas as pd
 from rfray.analysis import schema
 from rfray.analysis.expected import Expected
 from rfray.analysis.frame import StudyFrame
-from rfray.analysis.presentation import NOTHING
+from rfray.analysis.presentation import NOTHING, markdown_table
 from rfray.analysis.report_file import FigureSpec, ReportSpec
 from rfray.analysis.slots import CellNames, Identity
 
@@ -87,10 +87,8 @@ def texts(one: Chosen, found: Sequence[Chosen]) -> list[str]:
 
 def searches_markdown(found: Sequence[Chosen], names: CellNames) -> str:
     """The table for a reader, with what the searches remarked below."""
-    columns = headings(found)
-    lines = [["", *columns], [":--", *["--:"] * len(columns)]]
-    lines += [[names.cell(one.identity), *texts(one, found)] for one in found]
-    parts = [EXPLAINED, "\n".join(f"| {' | '.join(line)} |" for line in lines)]
+    lines = [[names.cell(one.identity), *texts(one, found)] for one in found]
+    parts = [EXPLAINED, markdown_table(["", *headings(found)], 0, lines)]
     parts.append("\n".join(f"- {names.cell(o.identity)}: {o.note}" for o in found if o.note))
     return "\n\n".join(part for part in parts if part) + "\n"
 

@@ -1,4 +1,4 @@
-"""Means over few values, with what is known of their error."""
+"""Means over few values, with what is known of their error; p-values of many tests at once."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class Summary:
     mean: float
     std: float
     n: int
-    ci_low: float
-    ci_high: float
+    ci_low: float = math.nan
+    ci_high: float = math.nan
 
 
 def summarize(values: Sequence[float], bounds: Bounds | None = None) -> Summary:
@@ -50,19 +50,13 @@ def summarize(values: Sequence[float], bounds: Bounds | None = None) -> Summary:
     if not np.isfinite(sample).all():
         raise ValueError("a value that is not finite cannot be averaged")
     n = len(sample)
-    if n == 0:
-        return Summary(math.nan, math.nan, 0, math.nan, math.nan)
-    mean = float(sample.mean())
-    if n == 1:
-        return Summary(mean, math.nan, 1, math.nan, math.nan)
-    std = float(sample.std(ddof=1))
+    mean = float(sample.mean()) if n else math.nan
+    std = float(sample.std(ddof=1)) if n > 1 else math.nan
     if n < FEWEST_FOR_INTERVAL:
-        return Summary(mean, std, n, math.nan, math.nan)
+        return Summary(mean, std, n)
     margin = float(stdtrit(n - 1, 0.975)) * std / math.sqrt(n)
-    low, high = mean - margin, mean + margin
-    return Summary(
-        mean, std, n, *((low, high) if bounds is None else _within(mean, margin, bounds))
-    )
+    low, high = (mean - margin, mean + margin) if not bounds else _within(mean, margin, bounds)
+    return Summary(mean, std, n, low, high)
 
 
 def _within(mean: float, margin: float, bounds: Bounds) -> tuple[float, float]:
@@ -97,3 +91,25 @@ def standard_errors_apart(
         return math.nan
     error = math.hypot(summary.std / math.sqrt(summary.n), other_std / math.sqrt(other_n))
     return (summary.mean - other_mean) / error if error > 0 else math.nan
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values adjusted for the number of tests in the family by Holm's step-down procedure.
+
+    The smallest of m is multiplied by m, the next by m − 1 and so on, none below the one before it:
+    where every one up to α is called a finding, the probability of any false one is at most α,
+    however the tests depend on each other (Holm, Scandinavian Journal of Statistics 6 (1979) 65).
+
+    Args:
+        p_values: One a test; NaN for what was not tested, which does not count.
+
+    Returns:
+        The adjusted p-values in the same order, NaN where there was none.
+    """
+    from statsmodels.stats.multitest import multipletests  # takes a second to import
+
+    adjusted = np.asarray(p_values, dtype=np.float64)
+    tested = ~np.isnan(adjusted)
+    if tested.any():
+        adjusted[tested] = multipletests(adjusted[tested], method="holm")[1]
+    return [float(p_value) for p_value in adjusted]

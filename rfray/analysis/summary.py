@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from rfray.analysis.contents import Contents, beyond_plan, odd_values, why
+from rfray.analysis.comparison_report import comparisons_markdown
+from rfray.analysis.contents import Compared, Contents, beyond_plan, odd_values, why
 from rfray.analysis.expected import Progress, progress
 from rfray.analysis.figures import DrawnFigure
 from rfray.analysis.formats import markdown_text
 from rfray.analysis.frame import StudyFrame
 from rfray.analysis.provenance import facts
 from rfray.analysis.search_report import searches_markdown
+from rfray.analysis.slots import CellNames
 from rfray.analysis.tables import Table
 
 
@@ -22,8 +24,7 @@ def summary_text(contents: Contents) -> str:
         *(part for one in frame.studies for part in _study(one, contents)),
         _section("Tables", [_table(table) for table in contents.tables]),
         _section("Searches", _searches(contents)),
-        _section("Differences between the studies", _text(contents.differences_markdown)),
-        _section("Comparisons of settings", _text(contents.comparisons_markdown)),
+        *(_compared(one, frame.names) for one in contents.compared),
         _section("Figures", [_figure(figure) for figure in contents.figures]),
         _list("Missing", [str(gap) for gap in contents.gaps]),
         _list("Values that are no number", odd_values(frame)),
@@ -69,8 +70,9 @@ def _searches(contents: Contents) -> list[str]:
     return [searches_markdown(found, contents.frame.names).rstrip()] if found else []
 
 
-def _text(markdown: str) -> list[str]:
-    return [markdown.rstrip()] if markdown else []
+def _compared(one: Compared, names: CellNames) -> str:
+    text = comparisons_markdown(one.found, names, one.caption)
+    return _section(one.title, [text.rstrip()])
 
 
 def _figure(figure: DrawnFigure) -> str:

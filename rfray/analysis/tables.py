@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -102,12 +103,7 @@ def build_table(spec: TableSpec, study: Measurements, published: Published) -> T
         for column in spec.columns:
             sample = _sample(column, samples, identity, study)
             gaps.update(dict.fromkeys(sample.gaps))
-            bounds = _bounds(column, spec.measured)
-            entry = _entry(column, identity, sample, bounds, study.frame, published)
-            if spec.together is not None:
-                entry = replace(entry, block=without(entry.block, spec.together))
-            chance = _at_chance(column, spec, identity, study)
-            entries.append(_on_test_images(replace(entry, at_chance=chance), study.frame))
+            entries.append(_entry(column, spec, identity, sample, study, published))
     axes = tuple(axis for axis in study.frame.axes if any(axis in dict(cell) for cell in cells))
     return Table(
         spec=spec,
@@ -142,19 +138,6 @@ def _test_images(identity: Identity, frame: StudyFrame) -> TestImages | None:
     return frame.document.datasets.get(str(dict(identity).get("dataset")))
 
 
-def _on_test_images(entry: Entry, frame: StudyFrame) -> Entry:
-    """A number with the sampling error of its test images, if it is a test accuracy.
-
-    A difference of two accuracies on the same images has another one, which they do not tell.
-    """
-    test, column = _test_images(entry.identity, frame), entry.column
-    accuracy = isinstance(column, MeasuredColumn) and column.metric == "test_accuracy"
-    if test is None or not accuracy or entry.summary.n == 0:
-        return entry
-    error = test.sampling_error(entry.summary.mean)
-    return replace(entry, test_images=test.images, sampling_error=error)
-
-
 def _accuracies(column: Column, measured: Mapping[str, MeasuredColumn]) -> list[Quantity]:
     """The accuracies behind a column's numbers that may be at chance level."""
     if isinstance(column, DifferenceColumn):
@@ -176,24 +159,28 @@ def _bounds(column: Column, measured: Mapping[str, MeasuredColumn]) -> Bounds | 
 
 def _entry(
     column: Column,
+    spec: TableSpec,
     identity: Identity,
     sample: Sample,
-    bounds: Bounds | None,
-    frame: StudyFrame,
+    study: Measurements,
     published: Published,
 ) -> Entry:
-    flaws = list(sample.notes)
+    frame, flaws = study.frame, list(sample.notes)
     field = frame.receptive_fields(identity)
     if len(field) > 1:
         flaws.append(f"the runs record different receptive fields: {sorted(field)}")
     quantity = column.equals if isinstance(column, DifferenceColumn) else column
     settings = [record.params for record in sample.records]
+    summary = summarize(list(sample.values.values()), _bounds(column, spec.measured))
+    # A difference of two accuracies on the same images has another error, which they do not tell.
+    accuracy = isinstance(column, MeasuredColumn) and column.metric == "test_accuracy"
+    test = _test_images(identity, frame) if accuracy and summary.n else None
     return Entry(
         identity=identity,
-        block=frame.block(identity),
+        block=without(frame.block(identity), spec.together or ""),
         receptive_field=next(iter(field)) if len(field) == 1 else None,
         column=column,
-        summary=summarize(list(sample.values.values()), bounds),
+        summary=summary,
         n_planned=sample.n_planned,
         published=_published(quantity, identity, settings, published),
         flaws=tuple(flaws),
@@ -203,6 +190,9 @@ def _entry(
             for seed, records in sample.runs.items()
         },
         precisions=frozenset(filter(None, map(precision_of, sample.records))),
+        at_chance=_at_chance(column, spec, identity, study),
+        test_images=test.images if test else None,
+        sampling_error=test.sampling_error(summary.mean) if test else math.nan,
         colour_of=frame.document.stand_in(identity),
         map_size=_map_size(settings),
     )

@@ -36,9 +36,9 @@ class Slope:
     """
 
     per: Per
-    value: float
-    low: float
-    high: float
+    value: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -50,26 +50,29 @@ class Trend:
         over: What grows: the receptive field, or an axis by its name.
         levels: Those of its values at which something was measured, ascending.
         n: Number of values.
+        slope: How steep it is.
         tau: Kendall's τ-b between level and value, from −1 to 1: the size of the trend; NaN where
             nothing was tested.
         p_value: Probability of such a trend or a stronger one if there were none; NaN where
             nothing was tested.
         reason: Why nothing was tested; empty where something was.
-        slope: How steep it is.
     """
 
     hypothesis: Hypothesis
     over: str
     levels: tuple[float, ...]
     n: int
-    tau: float
-    p_value: float
-    reason: str
     slope: Slope
+    tau: float = math.nan
+    p_value: float = math.nan
+    reason: str = ""
 
 
 def trend_over(
-    over: str, groups: Sequence[tuple[float | None, Sequence[float]]], hypothesis: Hypothesis
+    over: str,
+    groups: Sequence[tuple[float | None, Sequence[float]]],
+    hypothesis: Hypothesis,
+    reason: str = "",
 ) -> Trend:
     """Tests whether values fall (or rise) from each level to the next.
 
@@ -83,36 +86,18 @@ def trend_over(
         over: What the levels are of: the receptive field, or an axis by its name.
         groups: (level, values) of each cell that has finite values; None for a level not known.
         hypothesis: The direction.
+        reason: Why they say nothing of a trend, where that is known; then nothing is tested.
     """
     known = sorted((level, values) for level, values in groups if level is not None)
     levels = tuple(dict.fromkeys(level for level, _ in known))
     pairs = [(level, value) for level, values in known for value in values]
-    reason = _untestable(len(known) < len(groups), levels, pairs, over)
+    reason = reason or _untestable(len(known) < len(groups), levels, pairs, over)
     if reason:
-        return _not_tested(hypothesis, over, levels, len(pairs), reason)
+        return Trend(hypothesis, over, levels, len(pairs), Slope(_per(levels)), reason=reason)
     side = "less" if hypothesis == "falls" else "greater"
     result = kendalltau(*zip(*pairs, strict=True), alternative=side)
     tau, p_value = float(result.statistic), float(result.pvalue)
-    return Trend(hypothesis, over, levels, len(pairs), tau, p_value, "", _slope(pairs))
-
-
-def untested(
-    over: str,
-    groups: Sequence[tuple[float | None, Sequence[float]]],
-    hypothesis: Hypothesis,
-    reason: str,
-) -> Trend:
-    """The trend of values that say nothing of one, for a reason that the values do not show."""
-    levels = tuple(sorted({level for level, _ in groups if level is not None}))
-    count = sum(len(values) for _, values in groups)
-    return _not_tested(hypothesis, over, levels, count, reason)
-
-
-def _not_tested(
-    hypothesis: Hypothesis, over: str, levels: tuple[float, ...], count: int, reason: str
-) -> Trend:
-    slope = Slope(_per(levels), math.nan, math.nan, math.nan)
-    return Trend(hypothesis, over, levels, count, math.nan, math.nan, reason, slope)
+    return Trend(hypothesis, over, levels, len(pairs), _slope(pairs), tau, p_value)
 
 
 def _slope(pairs: Sequence[tuple[float, float]]) -> Slope:
@@ -121,7 +106,7 @@ def _slope(pairs: Sequence[tuple[float, float]]) -> Slope:
     steps = [math.log2(level) for level in levels] if per == "doubling" else levels
     found = theilslopes(values, steps, alpha=0.95)
     if len(pairs) < _FEWEST_FOR_AN_INTERVAL:
-        return Slope(per, float(found.slope), math.nan, math.nan)
+        return Slope(per, float(found.slope))
     return Slope(per, float(found.slope), float(found.low_slope), float(found.high_slope))
 
 

@@ -54,7 +54,7 @@ def test_each_pair_is_a_line_beside_the_mean_of_its_receptive_field():
     gap = Gap("vgg19_rf digits k=3: barrier", "not run yet")
     full = Drawing((), (panel(2, paths), panel(3, gaps=(gap,))), chance=10.0, heading="align none")
     none = Drawing((), (panel(2, gaps=(gap,)),), heading="align weights")
-    figure = draw_barriers("Barriers", [full, none])
+    figure = draw_barriers("Barriers", full, none)
     above, beside, below, _ = figure.axes
     assert [line.get_ydata().tolist() for line in above.lines] == [[1, 3, 1], [1, 5, 1], [1, 4, 1]]
     assert [text.get_text() for text in beside.texts] == ["chance"]

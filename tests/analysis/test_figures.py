@@ -166,7 +166,7 @@ def test_training_has_one_line_a_seed_in_the_colour_of_its_receptive_field():
     first = curves(np.array([2.0, 0.1]), np.array([50.0, 90.0]))
     second = curves(np.array([2.0, np.nan]), np.array([40.0, 80.0]))
 
-    figure = draw_training("T", [drawing(panel(first, second), panel(first, k=3, gaps=(GAP,)))])
+    figure = draw_training("T", drawing(panel(first, second), panel(first, k=3, gaps=(GAP,))))
     loss, accuracy = figure.axes
 
     assert [line.get_color() for line in loss.lines] == [colour(2), colour(2), colour(3)]
@@ -202,7 +202,7 @@ def test_accuracy_against_rate_starts_dense_and_has_the_deviation_as_error_bar()
         panel(90.0, 92.0, 94.0), panel(40.0, parameter=0.9), panel(80.0, 84.0, parameter=0.5)
     )
 
-    (axes,) = draw_pruning("P", [found]).axes
+    (axes,) = draw_pruning("P", found).axes
 
     line = axes.lines[0]
     assert list(line.get_xdata()) == [0.0, 0.5, 0.9]
@@ -223,7 +223,7 @@ def test_dense_stands_hollow_beside_fine_tuned_in_one_panel_a_rate():
         panel(gaps=(GAP,), parameter=0.9, k=3),
     )
 
-    figure = draw_finetuning("F", [found])
+    figure = draw_finetuning("F", found)
 
     half, ninety = figure.axes
     assert [axes.get_title() for axes in (half, ninety)] == ["pruned at 0.5", "pruned at 0.9"]
@@ -238,7 +238,7 @@ def test_dense_stands_hollow_beside_fine_tuned_in_one_panel_a_rate():
 
 @pytest.mark.parametrize("draw", [draw_pruning, draw_finetuning, draw_training])
 def test_accuracy_of_which_nothing_is_there_says_why(draw):
-    figure = draw("F", [drawing(panel(gaps=(GAP,)), panel(parameter=0.9, gaps=(GAP,)))])
+    figure = draw("F", drawing(panel(gaps=(GAP,)), panel(parameter=0.9, gaps=(GAP,))))
 
     figure.draw_without_rendering()
     assert any("not run yet" in texts(axes) for axes in figure.axes)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rfray.analysis.multiplicity import holm
+from rfray.analysis.statistics import holm
 
 P_VALUES = st.lists(st.floats(0, 1), min_size=1, max_size=6)
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from rfray.analysis.paired import paired_test, unbiased
+from rfray.analysis.mean_difference import paired_test, unbiased
 
 # Hours of sleep gained by ten patients on the second drug over the first: Cushny and Peebles,
 # Journal of Physiology 32 (1905) 501, the data that Student (1908) and R's `sleep` made known.

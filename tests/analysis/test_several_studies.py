@@ -6,12 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
-from written_study import Writer, cell, study_document
+from written_study import Writer, cell, study_document, write_realistic
 
 from rfray.analysis import analyze, compare, load_report
 from rfray.analysis.comparison_report import comparisons_form
 from rfray.analysis.comparisons import differences
 from rfray.analysis.expected import missing
+from rfray.analysis.figures import draw_figures
+from rfray.analysis.figures.panels import StudyFiles
 from rfray.analysis.formats import long_form, markdown_text
 from rfray.analysis.report_file import read_layout
 from rfray.analysis.samples import Measurements
@@ -318,3 +320,40 @@ def test_the_long_form_says_which_test_it_was(study, together):
     row = comparisons_form(together(one, other)[0]).iloc[0]
 
     assert (row["test"], row["n"], row["n_against"]) == ("Welch's t", 5, 5)
+
+
+GRIDS = """
+figures:
+  - {id: spectra, kind: spectra, title: Spectra}
+  - {id: cka, kind: cka, title: CKA}
+  - {id: importance, kind: importance, title: Importance}
+"""
+
+
+def test_a_grid_has_a_part_for_each_study_with_the_same_axes(
+    client, store, ledger, request, tmp_path
+):
+    documents = {"a": study_document(), "b": study_document(kernel_size=[3])}
+    for name, document in documents.items():
+        writer = Writer(client, f"{request.node.name}-{name}", document, store)
+        write_realistic(writer, document)
+    studies = [f"{request.node.name}-{name}" for name in documents]
+    frame = read_studies(ledger, studies)
+    files = StudyFiles(ledger, frame, expected_of_all(frame))
+    (tmp_path / "report.yaml").write_text(REPORT + GRIDS)
+
+    for spec in read_layout(tmp_path / "report.yaml").figures:
+        (drawn,) = draw_figures(spec, files)
+
+        first, second = drawn.figure.subfigs
+        assert [part._suptitle.get_text() for part in (first, second)] == [
+            f"study {study}" for study in studies
+        ]
+        small, large = (
+            [axes for axes in part.axes if axes.axison and axes.get_title().startswith("RF 359")]
+            for part in (second, first)
+        )
+        assert len(small) == len(large) > 0
+        assert [axes.get_xlim() for axes in small] == [axes.get_xlim() for axes in large]
+        assert [axes.get_ylim() for axes in small] == [axes.get_ylim() for axes in large]
+        assert not any(axes.get_title().startswith("RF 181") for axes in second.axes)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from rfray.analysis.welch import welch_test
+from rfray.analysis.mean_difference import welch_test
 
 SAMPLES = st.lists(st.integers(-50, 50).map(float), min_size=3, max_size=9).filter(
     lambda values: len(set(values)) > 1

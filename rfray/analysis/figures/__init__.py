@@ -1,20 +1,20 @@
 """Figures: what a study's runs left, drawn, one file a data set and network.
 
 Of accuracies and curves, the values of a further axis stand side by side in one figure; of what is
-a grid of panels by itself, each has a file of its own.
+a grid of panels by itself, each has a file of its own, in which several studies have a part each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from matplotlib.figure import Figure
 
 from rfray.analysis.artifacts import (
-    Paths,
     read_alignment,
     read_density,
     read_effective_fields,
@@ -37,19 +37,19 @@ from rfray.analysis.figures.layers import draw_probe, draw_saturation
 from rfray.analysis.figures.panels import (
     Drawing,
     Read,
-    Source,
+    Reader,
     StudyFiles,
     artifact,
     collect,
     latest,
 )
 from rfray.analysis.figures.search import draw_search
-from rfray.analysis.figures.sheets import Sheet, sheets, sheets_by_rate
+from rfray.analysis.figures.sheets import Sheet, sheets, sheets_by_rate, sheets_by_study
 from rfray.analysis.figures.spectra import draw_density, draw_eigenvalues
-from rfray.analysis.figures.training import Curve, curves_reader, draw_training
+from rfray.analysis.figures.training import curves_reader, draw_training
 from rfray.analysis.frame import StudyFrame
 from rfray.analysis.report_file import FigureSpec
-from rfray.analysis.schema import applies
+from rfray.analysis.schema import STUDY, applies
 from rfray.analysis.slots import Identity, applying, without
 from rfray.analysis.tables import NotInStudy
 from rfray.analysis.values import show, typed
@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from rfray.tracking import Ledger, RunRecord
 
 Content = TypeVar("Content")
+Shown_contra = TypeVar("Shown_contra", contravariant=True)
 
 
 @dataclass(frozen=True)
@@ -93,23 +94,16 @@ def draw_figures(spec: FigureSpec, study: StudyFiles) -> list[DrawnFigure] | Not
     return drawn
 
 
+class _Draw(Protocol[Shown_contra]):
+    """Draws what stands in one figure under a title."""
+
+    def __call__(self, title: str, /, *drawings: Shown_contra) -> Figure: ...
+
+
 def _draw(
-    source: Source[Content],
-    draw: Callable[[str, Drawing[Content]], Figure],
-    spec: FigureSpec,
-    study: StudyFiles,
-) -> list[DrawnFigure]:
-    figures = []
-    for drawing in collect(source, spec.where, study):
-        stem, title = _named(spec, drawing.identity, study)
-        figures.append(DrawnFigure(stem, title, draw(title, drawing), tuple(drawing.gaps)))
-    return figures
-
-
-def _draw_side_by_side(
     gather: Callable[[FigureSpec, StudyFiles], list[Drawing[Content]]],
     arrange: Callable[[list[Drawing[Content]], StudyFrame], list[Sheet[Content]]],
-    draw: Callable[[str, Sequence[Drawing[Content]]], Figure],
+    draw: _Draw[Drawing[Content]],
     spec: FigureSpec,
     study: StudyFiles,
 ) -> list[DrawnFigure]:
@@ -118,31 +112,35 @@ def _draw_side_by_side(
         stem, title = _named(spec, sheet.identity, study)
         if sheet.rate is not None:
             stem, title = f"{stem}-rate-{show(sheet.rate)}", f"{title} rate {show(sheet.rate)}"
-        # The dense network stands in several panels, and is missing once.
-        gaps = dict.fromkeys(gap for drawing in sheet.drawings for gap in drawing.gaps)
-        figures.append(DrawnFigure(stem, title, draw(title, sheet.drawings), tuple(gaps)))
+        figures.append(_drawn(stem, title, draw(title, *sheet.drawings), sheet.drawings))
     return figures
 
 
-def _paths(spec: FigureSpec, study: StudyFiles) -> list[Drawing[Paths]]:
-    return collect(Source("barrier", artifact("barrier.csv", read_paths)), spec.where, study)
+def _drawn(
+    stem: str, title: str, figure: Figure, drawings: Iterable[Drawing[Content]]
+) -> DrawnFigure:
+    # A dense network, or one that two knobs come to, stands in several panels and is missing once.
+    gaps = dict.fromkeys(gap for drawing in drawings for gap in drawing.gaps)
+    return DrawnFigure(stem, title, figure, tuple(gaps))
 
 
-def _curves(spec: FigureSpec, study: StudyFiles) -> list[Drawing[dict[str, Curve]]]:
-    return collect(Source("train", curves_reader), spec.where, study)
+def _gather(
+    stage: str, reader: Reader[Content], spec: FigureSpec, study: StudyFiles
+) -> list[Drawing[Content]]:
+    return collect(stage, reader, spec.where, study)
 
 
 def _accuracies(stage: str, spec: FigureSpec, study: StudyFiles) -> list[Drawing[float]]:
     """Accuracies of a stage behind those of the dense networks that it worked on."""
     accuracy = latest("test_accuracy")
     trained = {axis: values for axis, values in spec.where.items() if applies(axis, "train")}
-    dense = {d.identity: d.panels for d in collect(Source("train", accuracy), trained, study)}
+    dense = {d.identity: d.panels for d in collect("train", accuracy, trained, study)}
     return [
         replace(
             drawing,
             panels=(*dense.get(applying(drawing.identity, "train"), ()), *drawing.panels),
         )
-        for drawing in collect(Source(stage, accuracy), spec.where, study)
+        for drawing in _gather(stage, accuracy, spec, study)
     ]
 
 
@@ -150,16 +148,18 @@ def _knobs(spec: FigureSpec, study: StudyFiles) -> list[DrawnFigure]:
     """One figure a data set and network, with the knobs of its cells as lines."""
     if "knob" not in study.frame.axes:
         return []
-    grouped: dict[Identity, list[Drawing[Reached]]] = {}
-    for drawing in collect(Source("train", _reached), spec.where, study):
-        heading = str(dict(drawing.identity)["knob"])
-        shared = without(drawing.identity, "knob")
-        grouped.setdefault(shared, []).append(replace(drawing, heading=heading))
+    grouped: dict[Identity, dict[Identity, list[Drawing[Reached]]]] = {}
+    for drawing in _gather("train", _reached, spec, study):
+        own = without(drawing.identity, "knob")
+        networks = grouped.setdefault(without(own, STUDY), {})
+        networks.setdefault(own, []).append(drawing)
     figures = []
-    for shared, drawings in grouped.items():
-        stem, title = _named(spec, shared, study)
-        gaps = dict.fromkeys(gap for drawing in drawings for gap in drawing.gaps)
-        figures.append(DrawnFigure(stem, title, draw_knobs(title, drawings), tuple(gaps)))
+    for shared, networks in grouped.items():
+        identity = shared if len(networks) > 1 else next(iter(networks))
+        stem, title = _named(spec, identity, study)
+        figure = draw_knobs(title, *networks.values())
+        everything = [drawing for drawings in networks.values() for drawing in drawings]
+        figures.append(_drawn(stem, title, figure, everything))
     return figures
 
 
@@ -179,30 +179,31 @@ def _named(spec: FigureSpec, identity: Identity, study: StudyFiles) -> tuple[str
     return f"{spec.id}-{names.file_stem(identity)}", f"{spec.title}: {names.cell(identity)}"
 
 
-_ALIGNMENT = Source("cka", artifact("cka.npz", read_alignment))
+def _files(
+    stage: str, name: str, read: Callable[[Path], Content], draw: _Draw[Drawing[Content]]
+) -> Callable[[FigureSpec, StudyFiles], list[DrawnFigure]]:
+    """What draws the artifact of a stage, the studies in parts of one figure."""
+    return partial(_draw, partial(_gather, stage, artifact(name, read)), sheets_by_study, draw)
+
+
 _DRAW: dict[str, Callable[[FigureSpec, StudyFiles], list[DrawnFigure]]] = {
-    "spectra": partial(
-        _draw, Source("hessian", artifact("density.csv", read_density)), draw_density
+    "spectra": _files("hessian", "density.csv", read_density, draw_density),
+    "eigenvalues": _files("hessian", "spectrum.csv", read_spectrum, draw_eigenvalues),
+    "cka": _files("cka", "cka.npz", read_alignment, draw_cka),
+    "cka_layers": _files("cka", "cka.npz", read_alignment, draw_cka_layers),
+    "erf": _files("erf", "erf.npz", read_effective_fields, draw_erf),
+    "importance": _files("importance", "pattern.npy", read_pattern, draw_importance),
+    "probe": _files("probe", "probe.csv", read_probe, draw_probe),
+    "saturation": _files("saturation", "saturation.csv", read_saturation, draw_saturation),
+    "search": _files("search", "samples.csv", read_samples, draw_search),
+    "barriers": partial(
+        _draw,
+        partial(_gather, "barrier", artifact("barrier.csv", read_paths)),
+        sheets,
+        draw_barriers,
     ),
-    "eigenvalues": partial(
-        _draw, Source("hessian", artifact("spectrum.csv", read_spectrum)), draw_eigenvalues
-    ),
-    "cka": partial(_draw, _ALIGNMENT, draw_cka),
-    "cka_layers": partial(_draw, _ALIGNMENT, draw_cka_layers),
-    "barriers": partial(_draw_side_by_side, _paths, sheets, draw_barriers),
-    "erf": partial(_draw, Source("erf", artifact("erf.npz", read_effective_fields)), draw_erf),
-    "importance": partial(
-        _draw, Source("importance", artifact("pattern.npy", read_pattern)), draw_importance
-    ),
-    "probe": partial(_draw, Source("probe", artifact("probe.csv", read_probe)), draw_probe),
-    "saturation": partial(
-        _draw, Source("saturation", artifact("saturation.csv", read_saturation)), draw_saturation
-    ),
-    "search": partial(_draw, Source("search", artifact("samples.csv", read_samples)), draw_search),
     "knobs": _knobs,
-    "training": partial(_draw_side_by_side, _curves, sheets, draw_training),
-    "pruning": partial(_draw_side_by_side, partial(_accuracies, "prune"), sheets, draw_pruning),
-    "finetuning": partial(
-        _draw_side_by_side, partial(_accuracies, "finetune"), sheets_by_rate, draw_finetuning
-    ),
+    "training": partial(_draw, partial(_gather, "train", curves_reader), sheets, draw_training),
+    "pruning": partial(_draw, partial(_accuracies, "prune"), sheets, draw_pruning),
+    "finetuning": partial(_draw, partial(_accuracies, "finetune"), sheets_by_rate, draw_finetuning),
 }

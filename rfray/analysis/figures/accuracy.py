@@ -6,18 +6,17 @@ import math
 from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 from matplotlib.lines import Line2D
 
-from rfray.analysis.figures.panels import Drawing, Panel, missing_lines
+from rfray.analysis.figures.panels import Drawing, Panel, missing_lines, panels_of, reasons
+from rfray.analysis.figures.parts import Legend, composed, keys
 from rfray.analysis.figures.style import (
     COLUMNS,
     WIDTH,
     chance_line,
     colour,
     entitle,
-    headed,
-    look,
     marker,
     note,
     rows_of,
@@ -32,33 +31,33 @@ _GREY = "#666666"
 _MEASURED = "test accuracy (%), mean ± standard deviation"
 
 
-def draw_pruning(title: str, drawings: Sequence[Drawing[float]]) -> Figure:
+def draw_pruning(title: str, *drawings: Drawing[float]) -> Figure:
     """Test accuracy against pruning rate: one line a receptive field.
 
     Several drawings stand side by side on common axes, each under its heading. Error bars are ± one
     standard deviation over the seeds; rate 0 is the dense network.
     """
-    panels = [panel for drawing in drawings for panel in drawing.panels]
+    panels = panels_of(drawings)
     alone = len(drawings) == 1
-    with look():
-        height = 4.6 if alone else 2.1 * rows_of(len(drawings)) + 1.5
-        figure = Figure(figsize=(WIDTH, height))
-        figure.set_layout_engine("constrained")
-        headed(figure, title)
+
+    def grid(figure: FigureBase) -> Legend:
         places = side_by_side(figure, len(drawings), sharex=True)
+        there = any(panel.contents for panel in panels)
         for axes, drawing in zip(places, drawings, strict=True):
             entitle(axes, drawing.heading)
-        if not any(panel.contents for panel in panels):
-            for axes, drawing in zip(places, drawings, strict=True):
-                say_absent(axes, _reasons(drawing.panels))
-            return figure
-        for axes, drawing in zip(places, drawings, strict=True):
+            if not there:
+                say_absent(axes, reasons(drawing.panels))
+                continue
             _rate_lines(axes, drawing)
             chance_line(axes, drawing.chance)
+        if not there:
+            return Legend()
         _name_alone(places[0]) if alone else _name_together(figure, places)
         places[0].set_xticks(sorted({_rate(panel) for panel in panels}))
-        _legend(figure, _lines(panels), panels)
-    return figure
+        return Legend(keys(panels, marker), _lacking(panels))
+
+    height = 4.6 if alone else 2.1 * rows_of(len(drawings)) + 1.5
+    return composed(title, (WIDTH, height), {"": grid})
 
 
 def _name_alone(axes: Axes) -> None:
@@ -66,28 +65,25 @@ def _name_alone(axes: Axes) -> None:
     axes.set_ylabel(_MEASURED)
 
 
-def _name_together(figure: Figure, places: Sequence[Axes]) -> None:
+def _name_together(figure: FigureBase, places: Sequence[Axes]) -> None:
     for lowest in places[-COLUMNS:]:
         lowest.set_xlabel("pruning rate, 0: dense")
     figure.supylabel(_MEASURED, fontsize=9)
 
 
-def draw_finetuning(title: str, drawings: Sequence[Drawing[float]]) -> Figure:
+def draw_finetuning(title: str, *drawings: Drawing[float]) -> Figure:
     """Test accuracy dense and fine-tuned against the receptive field: one panel a pruning rate.
 
     Several drawings have a panel each at each rate, under their headings. Error bars are ± one
     standard deviation over the seeds.
     """
-    panels = [panel for drawing in drawings for panel in drawing.panels]
+    panels = panels_of(drawings)
     rates = sorted({_rate(panel) for panel in panels if panel.parameter is not None})
     ticks = _receptive_fields(panels)
     alone = len(drawings) == 1
     shown = [(rate, one) for rate in rates for one in (drawings if alone else _in_rows(drawings))]
-    with look():
-        rows = rows_of(len(shown))
-        figure = Figure(figsize=(WIDTH, (2.3 if alone else 2.5) * rows + 1.0))
-        figure.set_layout_engine("constrained")
-        headed(figure, title)
+
+    def grid(figure: FigureBase) -> Legend:
         places = side_by_side(figure, len(shown), sharex=False)
         for axes, (rate, drawing) in zip(places, shown, strict=True):
             if drawing is None:
@@ -98,8 +94,10 @@ def draw_finetuning(title: str, drawings: Sequence[Drawing[float]]) -> Figure:
             chance_line(axes, drawing.chance)
         for axes in places[::COLUMNS]:
             axes.set_ylabel("test accuracy (%)")
-        _legend(figure, _fillings(), panels)
-    return figure
+        return Legend(_fillings(), _lacking(panels))
+
+    height = (2.3 if alone else 2.5) * rows_of(len(shown)) + 1.0
+    return composed(title, (WIDTH, height), {"": grid})
 
 
 def _in_rows(drawings: Sequence[Drawing[float]]) -> list[Drawing[float] | None]:
@@ -135,26 +133,14 @@ def _rate_lines(axes: Axes, drawing: Drawing[float]) -> None:
     """The lines of one drawing; where it has none, or only the dense networks, why that is so."""
     panels = drawing.panels
     if not any(panel.contents for panel in panels):
-        say_why(axes, _reasons(panels))
+        say_why(axes, reasons(panels))
         return
     for size in sorted({panel.kernel_size for panel in panels if panel.contents}):
         _rate_line(axes, [panel for panel in panels if panel.kernel_size == size])
     pruned = [panel for panel in panels if panel.parameter is not None]
     beside_others = bool(drawing.heading)
     if beside_others and not any(panel.contents for panel in pruned):
-        note(axes, _reasons(pruned)[:1])
-
-
-def _reasons(panels: Sequence[Panel[float]]) -> list[str]:
-    return [gap.reason for panel in panels for gap in panel.gaps]
-
-
-def _lines(panels: Sequence[Panel[float]]) -> list[Line2D]:
-    labels = {panel.label: panel.kernel_size for panel in panels if panel.contents}
-    return [
-        Line2D([], [], color=colour(size), marker=marker(size), label=label)
-        for label, size in sorted(labels.items(), key=lambda pair: pair[1])
-    ]
+        note(axes, reasons(pruned)[:1])
 
 
 def _rate(panel: Panel[float]) -> float:
@@ -202,7 +188,7 @@ def _dense_and_tuned(
     axes.set_xlabel("receptive field (pixels)")
     axes.set_xlim(-0.6, len(ticks) - 0.4)
     if not any(panel.contents for panel in tuned):
-        note(axes, _reasons(tuned)[:1])
+        note(axes, reasons(tuned)[:1])
 
 
 def _means_and_deviations(panels: Sequence[Panel[float]]) -> tuple[list[float], list[float]]:
@@ -219,10 +205,7 @@ def _fillings() -> list[Line2D]:
     ]
 
 
-def _legend(figure: Figure, handles: list[Line2D], panels: Sequence[Panel[float]]) -> None:
-    """The legend, under a line that counts the points that lack seeds."""
+def _lacking(panels: Sequence[Panel[float]]) -> list[str]:
+    """A line that counts the points that lack seeds."""
     lacking = len(missing_lines(panels))
-    title = f"Incomplete: {lacking} of {len(panels)} points lack seeds" if lacking else None
-    figure.legend(
-        handles=handles, loc="outside lower center", ncols=2, title=title, title_fontsize=7.5
-    )
+    return [f"Incomplete: {lacking} of {len(panels)} points lack seeds"] if lacking else []

@@ -5,36 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
+from matplotlib.figure import Figure, FigureBase
 
 from rfray.analysis.artifacts import Paths
-from rfray.analysis.figures.panels import Drawing, Panel, missing_lines
-from rfray.analysis.figures.style import (
-    WIDTH,
-    chance_line,
-    colour,
-    entitle,
-    headed,
-    look,
-    say_why,
-    shortened,
-)
+from rfray.analysis.figures.panels import Drawing, Panel, missing_lines, panels_of, reasons
+from rfray.analysis.figures.parts import Legend, composed, keys
+from rfray.analysis.figures.style import WIDTH, chance_line, colour, entitle, say_why
 
 _SHOWN = {"loss": "test loss", "accuracy": "test accuracy (%)"}
 
 
-def draw_barriers(title: str, drawings: Sequence[Drawing[Paths]]) -> Figure:
+def draw_barriers(title: str, *drawings: Drawing[Paths]) -> Figure:
     """Test loss and accuracy by position: one colour a receptive field, thin lines its pairs.
 
     The thick line is the mean over pairs. Several drawings stand in rows on common axes, each under
     its heading.
     """
-    panels = [panel for drawing in drawings for panel in drawing.panels]
-    with look():
-        figure = Figure(figsize=(WIDTH, 2.4 * len(drawings) + 1.2))
-        figure.set_layout_engine("constrained")
-        headed(figure, title)
+
+    def rows(figure: FigureBase) -> Legend:
         places = figure.subplots(len(drawings), 2, sharex=True, sharey="col", squeeze=False)
         for row, drawing in zip(places, drawings, strict=True):
             for axes, quantity in zip(row, _SHOWN, strict=True):
@@ -44,13 +32,15 @@ def draw_barriers(title: str, drawings: Sequence[Drawing[Paths]]) -> Figure:
             chance_line(row[1], drawing.chance)
         for lowest in places[-1]:
             lowest.set_xlabel("position, first seed to second")
-        _legend(figure, panels)
-    return figure
+        panels = panels_of(drawings)
+        return Legend(keys(panels), missing_lines(panels))
+
+    return composed(title, (WIDTH, 2.4 * len(drawings) + 1.2), {"": rows})
 
 
 def _lines(axes: Axes, quantity: str, panels: Sequence[Panel[Paths]]) -> None:
     if not any(panel.contents for panel in panels):
-        say_why(axes, [gap.reason for panel in panels for gap in panel.gaps])
+        say_why(axes, reasons(panels))
         return
     for panel in panels:
         ink = colour(panel.kernel_size)
@@ -58,15 +48,3 @@ def _lines(axes: Axes, quantity: str, panels: Sequence[Panel[Paths]]) -> None:
             values = getattr(paths, quantity)
             axes.plot(paths.alphas, values.T, color=ink, lw=0.5, alpha=0.4)
             axes.plot(paths.alphas, values.mean(axis=0), color=ink, lw=1.5)
-
-
-def _legend(figure: Figure, panels: Sequence[Panel[Paths]]) -> None:
-    labels = {panel.label: panel.kernel_size for panel in panels if panel.contents}
-    if labels:
-        figure.legend(
-            handles=[Line2D([], [], color=colour(size), label=one) for one, size in labels.items()],
-            loc="outside lower center",
-            ncols=2,
-            title=shortened(missing_lines(panels)),
-            title_fontsize=7.5,
-        )

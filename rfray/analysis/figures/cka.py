@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
+from matplotlib.figure import Figure, FigureBase
 
 from rfray.analysis.artifacts import Alignment, Floats
-from rfray.analysis.figures.panels import Drawing, Panel
-from rfray.analysis.figures.style import headed, look, say_absent
+from rfray.analysis.figures.panels import Drawing, Panel, parameters_of, reasons, sizes_of
+from rfray.analysis.figures.parts import Legend, composed
+from rfray.analysis.figures.style import say_absent
 from rfray.analysis.values import Scalar
 
 _MOMENTS = {"trained": "trained", "init": "untrained"}
@@ -36,40 +37,38 @@ def middle_layer(count: int) -> int:
     return count // 2
 
 
-def moments(drawing: Drawing[Alignment]) -> list[Scalar | None]:
-    """The moments that a drawing is of, `trained` and `init`, in the study's order."""
-    return list(dict.fromkeys(panel.parameter for panel in drawing.panels))
-
-
 def name_of(moment: Scalar | None) -> str:
     """A moment as figures call it: `trained`, `untrained`."""
     return _MOMENTS.get(str(moment), str(moment))
 
 
-def draw_cka(title: str, drawing: Drawing[Alignment]) -> Figure:
+def draw_cka(title: str, *drawings: Drawing[Alignment]) -> Figure:
     """One heat map a receptive field, all on one scale from 0 to 1, the middle layer in red.
 
     Where networks were compared untrained as well, those stand beside the trained ones.
     """
-    beside = moments(drawing)
-    columns = len(beside) if len(beside) > 1 else min(2, len(drawing.panels))
-    rows = -(-len(drawing.panels) // columns)
-    with look():
-        figure = Figure(figsize=(3.2 * columns + 2.0, 3.2 * rows + 1.6))
-        figure.set_layout_engine("constrained")
-        headed(figure, title)
-        places = figure.subplots(rows, columns, squeeze=False).ravel()
-        image: AxesImage | None = None
-        for axes, panel in zip(places, drawing.panels, strict=False):
-            image = _heat_map(axes, panel, _said(panel, beside)) or image
-        for axes in places[len(drawing.panels) :]:
+    beside = parameters_of(drawings)
+    shown = [(size, moment) for size in sizes_of(drawings) for moment in beside]
+    columns = len(beside) if len(beside) > 1 else min(2, len(shown))
+    rows = -(-len(shown) // columns)
+
+    def grid(drawing: Drawing[Alignment], figure: FigureBase) -> Legend:
+        places = figure.subplots(rows, columns, squeeze=False)
+        for axes in places.ravel()[len(shown) :]:
             axes.set_axis_off()
-        _name_layers_once(places.reshape(rows, columns).tolist())
-        if image is not None:
-            bar = figure.colorbar(image, ax=list(places), shrink=0.6, aspect=30)
+        for axes, (size, moment) in zip(places.flat, shown, strict=False):
+            panel = drawing.panel(size, moment)
+            _heat_map(axes, panel, _said(panel, beside)) if panel else axes.set_axis_off()
+        _name_layers_once(places.tolist())
+        drawn = [axes.images[0] for axes in places.flat if axes.images]
+        if drawn:
+            bar = figure.colorbar(drawn[-1], ax=list(places.flat), shrink=0.6, aspect=30)
             bar.set_label("linear CKA, mean over pairs of seeds")
             bar.outline.set_visible(False)
-    return figure
+        return Legend()
+
+    size = (3.2 * columns + 2.0, 3.2 * rows + 1.6)
+    return composed(title, size, {one.heading: partial(grid, one) for one in drawings})
 
 
 def _said(panel: Panel[Alignment], beside: Sequence[Scalar | None]) -> str:
@@ -79,15 +78,15 @@ def _said(panel: Panel[Alignment], beside: Sequence[Scalar | None]) -> str:
     return f"{panel.title}, {name_of(panel.parameter)}"
 
 
-def _heat_map(axes: Axes, panel: Panel[Alignment], title: str) -> AxesImage | None:
+def _heat_map(axes: Axes, panel: Panel[Alignment], title: str) -> None:
     axes.set_title(title)
     if not panel.contents:
-        say_absent(axes, [gap.reason for gap in panel.gaps])
+        say_absent(axes, reasons([panel]))
         axes.set_box_aspect(1)
-        return None
+        return
     alignment = panel.contents[0]
     mean = mean_over_pairs(alignment)
-    image = axes.imshow(
+    axes.imshow(
         np.ma.masked_invalid(mean),
         cmap=colormaps["viridis"].with_extremes(bad=_UNDEFINED),
         vmin=0.0,
@@ -102,7 +101,6 @@ def _heat_map(axes: Axes, panel: Panel[Alignment], title: str) -> AxesImage | No
     said += f", grey: {undefined} undefined" if undefined else ""
     axes.set_title(f"{title}, {said}")
     _mark_layers(axes, alignment.layers)
-    return image
 
 
 def _mark_layers(axes: Axes, layers: tuple[str, ...]) -> None:

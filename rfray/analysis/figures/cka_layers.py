@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 from matplotlib.lines import Line2D
 
 from rfray.analysis.artifacts import Alignment, Floats
-from rfray.analysis.figures.cka import mean_over_pairs, moments, name_of, named_layers
-from rfray.analysis.figures.panels import Drawing, Panel, missing_lines
+from rfray.analysis.figures.cka import mean_over_pairs, name_of, named_layers
+from rfray.analysis.figures.panels import (
+    Drawing,
+    Panel,
+    missing_lines,
+    parameters_of,
+    reasons,
+    sizes_of,
+)
+from rfray.analysis.figures.parts import Legend, composed
 from rfray.analysis.figures.style import (
     COLUMNS,
     WIDTH,
     colour,
-    headed,
-    look,
     note,
     rows_of,
     say_absent,
@@ -30,31 +37,32 @@ _LINES = {"trained": "-", "init": "--"}
 _LOWEST = -0.05
 
 
-def draw_cka_layers(title: str, drawing: Drawing[Alignment]) -> Figure:
+def draw_cka_layers(title: str, *drawings: Drawing[Alignment]) -> Figure:
     """CKA of each layer with the same layer of another seed: one panel a receptive field.
 
     A line is the mean over pairs of seeds, trained or untrained, with a thin dotted one below it:
     the same with the images of the second seed shuffled.
     """
-    sizes = list(dict.fromkeys(panel.kernel_size for panel in drawing.panels))
-    with look():
-        figure = Figure(figsize=(WIDTH, 2.6 * rows_of(len(sizes)) + 1.2))
-        figure.set_layout_engine("constrained")
-        headed(figure, title)
+    sizes = sizes_of(drawings)
+
+    def grid(drawing: Drawing[Alignment], figure: FigureBase) -> Legend:
         places = side_by_side(figure, len(sizes), sharex=False)
         for axes, size in zip(places, sizes, strict=True):
-            _panel(axes, [panel for panel in drawing.panels if panel.kernel_size == size])
+            panels = [panel for panel in drawing.panels if panel.kernel_size == size]
+            _panel(axes, panels) if panels else axes.set_axis_off()
         _name_layers(places, drawing.panels)
         figure.supylabel("linear CKA of equal layers, mean over pairs of seeds", fontsize=9)
-        figure.legend(handles=_legend(drawing), loc="outside lower center", ncols=2)
-    return figure
+        return Legend(_handles(drawing))
+
+    size = (WIDTH, 2.6 * rows_of(len(sizes)) + 1.2)
+    return composed(title, size, {one.heading: partial(grid, one) for one in drawings})
 
 
 def _panel(axes: Axes, panels: Sequence[Panel[Alignment]]) -> None:
     axes.set_title(panels[0].label)
     axes.set_ylim(_LOWEST, 1.02)
     if not any(panel.contents for panel in panels):
-        say_absent(axes, [gap.reason for panel in panels for gap in panel.gaps])
+        say_absent(axes, reasons(panels))
         return
     for panel in (panel for panel in panels if panel.contents):
         alignment, ink, line = panel.contents[0], colour(panel.kernel_size), _line(panel.parameter)
@@ -87,11 +95,11 @@ def _line(moment: Scalar | None) -> str:
     return _LINES.get(str(moment), "-")
 
 
-def _legend(drawing: Drawing[Alignment]) -> list[Line2D]:
+def _handles(drawing: Drawing[Alignment]) -> list[Line2D]:
     ink = colour(drawing.panels[0].kernel_size) if len(drawing.panels) == 1 else _GREY
     handles = [
         Line2D([], [], color=ink, lw=1.4, ls=_line(moment), label=name_of(moment))
-        for moment in moments(drawing)
+        for moment in parameters_of([drawing])
     ]
     contents = [content for panel in drawing.panels for content in panel.contents]
     if any(content.shuffled is not None for content in contents):

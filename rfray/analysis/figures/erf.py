@@ -3,71 +3,75 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from rfray.analysis.artifacts import EffectiveFields, Floats
-from rfray.analysis.figures.panels import Drawing, Panel, missing_lines
+from rfray.analysis.figures.panels import (
+    Drawing,
+    Panel,
+    missing_lines,
+    parameters_of,
+    reasons,
+    sizes_of,
+)
+from rfray.analysis.figures.parts import Legend, composed, keys
 from rfray.analysis.figures.style import (
     WIDTH,
     colour,
-    headed,
-    look,
+    heat_map,
     moment_name,
     note,
     say_absent,
     say_why,
 )
+from rfray.analysis.values import Scalar
 
 _NORM = LogNorm(1e-3, 1.0)
 _OUTLINE = "#D55E00"
 _LINES = ("-", "--", ":")
 
 
-def draw_erf(title: str, drawing: Drawing[EffectiveFields]) -> Figure:
+def draw_erf(title: str, *drawings: Drawing[EffectiveFields]) -> Figure:
     """Maps of the last convolution, one row a receptive field; below them the radius by layer.
 
     A frame marks the part of the image that lies in the theoretical field.
     """
-    panels = drawing.panels
-    moments = list(dict.fromkeys(panel.parameter for panel in panels))
-    sizes = list(dict.fromkeys(panel.kernel_size for panel in panels))
-    with look():
-        figure = Figure(figsize=(WIDTH, 2.4 * len(sizes) + 3.6))
-        figure.set_layout_engine("constrained")
-        headed(figure, title)
-        grid = figure.add_gridspec(
-            len(sizes) + 1, len(moments), height_ratios=[1.0] * len(sizes) + [1.2]
-        )
-        places = {
-            (panel.kernel_size, panel.parameter): figure.add_subplot(
-                grid[sizes.index(panel.kernel_size), moments.index(panel.parameter)]
-            )
-            for panel in panels
-        }
-        for panel in panels:
-            _map(places[panel.kernel_size, panel.parameter], panel)
-        drawn = [axes.images[0] for axes in places.values() if axes.images]
+    sizes, moments = sizes_of(drawings), parameters_of(drawings)
+    lines = dict(zip(moments, _LINES, strict=False))
+
+    def grid(drawing: Drawing[EffectiveFields], figure: FigureBase) -> Legend:
+        ratios = [1.0] * len(sizes) + [1.2]
+        places = figure.add_gridspec(len(sizes) + 1, len(moments), height_ratios=ratios)
+        maps = []
+        for row, size in enumerate(sizes):
+            for column, moment in enumerate(moments):
+                axes = figure.add_subplot(places[row, column])
+                panel = drawing.panel(size, moment)
+                _map(axes, panel) if panel else axes.set_axis_off()
+                maps.append(axes)
+        drawn = [axes.images[0] for axes in maps if axes.images]
         if drawn:
-            bar = figure.colorbar(drawn[0], ax=list(places.values()), aspect=40, extend="min")
+            bar = figure.colorbar(drawn[0], ax=maps, aspect=40, extend="min")
             bar.set_label("root mean |gradient|² over its largest value")
             bar.outline.set_visible(False)
-        radii = figure.add_subplot(grid[-1, :])
-        _radii(radii, panels, dict(zip(moments, _LINES, strict=False)))
-        if radii.lines:
-            figure.legend(
-                handles=_legend(panels, dict(zip(moments, _LINES, strict=False))),
-                loc="outside lower center",
-                ncols=2,
-            )
-    return figure
+        radii = figure.add_subplot(places[-1, :])
+        _radii(radii, drawing.panels, lines)
+        named = [
+            Line2D([], [], color="#444444", ls=style, label=moment_name(at))
+            for at, style in lines.items()
+        ]
+        return Legend([*keys(drawing.panels), *named] if radii.lines else ())
+
+    size = (WIDTH, 2.4 * len(sizes) + 3.6)
+    return composed(title, size, {one.heading: partial(grid, one) for one in drawings})
 
 
 def relative_gradient(fields: Sequence[EffectiveFields]) -> Floats:
@@ -84,16 +88,10 @@ def _map(axes: Axes, panel: Panel[EffectiveFields]) -> None:
     radii = [one.radius[-1] for one in panel.contents if np.isfinite(one.radius[-1])]
     if not radii:
         axes.set_box_aspect(1)
-        say_absent(axes, [gap.reason for gap in panel.gaps] or ["no gradient"])
+        say_absent(axes, reasons([panel]) or ["no gradient"])
         return
     axes.set_title(f"{panel.title}\n{moment}: radius {np.mean(radii):.1f}", fontsize=8.5)
-    palette = colormaps["cividis"]
-    axes.imshow(
-        np.ma.masked_less_equal(relative_gradient(panel.contents), 0.0),
-        cmap=palette.with_extremes(bad=palette(0.0), under=palette(0.0)),
-        norm=_NORM,
-        interpolation="nearest",
-    )
+    heat_map(axes, relative_gradient(panel.contents), _NORM)
     (top, bottom), (left, right) = panel.contents[0].rows[-1], panel.contents[0].columns[-1]
     axes.add_patch(
         Rectangle(
@@ -106,17 +104,16 @@ def _map(axes: Axes, panel: Panel[EffectiveFields]) -> None:
             clip_on=False,
         )
     )
-    axes.spines[:].set_visible(False)
-    axes.set_xticks([])
-    axes.set_yticks([])
 
 
-def _radii(axes: Axes, panels: Sequence[Panel[EffectiveFields]], lines: dict[object, str]) -> None:
+def _radii(
+    axes: Axes, panels: Sequence[Panel[EffectiveFields]], lines: dict[Scalar | None, str]
+) -> None:
     axes.set_xlabel("place among the convolutional and linear layers")
     axes.set_ylabel("effective radius (pixels)")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if not any(panel.contents for panel in panels):
-        say_why(axes, [gap.reason for panel in panels for gap in panel.gaps])
+        say_why(axes, reasons(panels))
         return
     note(axes, missing_lines(panels))
     for panel in panels:
@@ -130,13 +127,3 @@ def _radii(axes: Axes, panels: Sequence[Panel[EffectiveFields]], lines: dict[obj
                 alpha=0.8,
             )
     axes.set_ylim(bottom=0)
-
-
-def _legend(panels: Sequence[Panel[EffectiveFields]], lines: dict[object, str]) -> list[Line2D]:
-    labels = {panel.kernel_size: panel.label for panel in panels if panel.contents}
-    fields = [Line2D([], [], color=colour(k), label=name) for k, name in sorted(labels.items())]
-    moments = [
-        Line2D([], [], color="#444444", ls=style, label=moment_name(at))
-        for at, style in lines.items()
-    ]
-    return [*fields, *moments]

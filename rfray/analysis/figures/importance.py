@@ -3,47 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 
 from rfray.analysis.artifacts import Floats
-from rfray.analysis.figures.panels import Drawing, Panel
-from rfray.analysis.figures.style import WIDTH, colour, headed, look, say_absent
+from rfray.analysis.figures.panels import (
+    Drawing,
+    Panel,
+    panels_of,
+    parameters_of,
+    reasons,
+    sizes_of,
+)
+from rfray.analysis.figures.parts import Legend, composed
+from rfray.analysis.figures.style import COLUMNS, WIDTH, colour, heat_map, rows_of, say_absent
 
 _DECADES = 4
 """Decades shown below the largest value of the smallest map."""
 
 
-def draw_importance(title: str, drawing: Drawing[Floats]) -> Figure:
+def draw_importance(title: str, *drawings: Drawing[Floats]) -> Figure:
     """One map a receptive field on one logarithmic scale, and below them their central profiles."""
-    panels = drawing.panels
-    norm = _scale([panel.contents[0] for panel in panels if panel.contents])
-    with look():
-        columns = min(2, len(panels))
-        rows = -(-len(panels) // columns)
-        figure = Figure(figsize=(WIDTH, 2.4 * rows + 2.7))
-        figure.set_layout_engine("constrained")
-        headed(figure, title)
-        grid = figure.add_gridspec(rows + 1, columns)
-        places = [
-            figure.add_subplot(grid[number // columns, number % columns])
-            for number in range(len(panels))
-        ]
-        for axes, panel in zip(places, panels, strict=True):
-            _map(axes, panel, norm)
-        drawn = [axes.images[0] for axes in places if axes.images]
+    shown = [(size, own) for size in sizes_of(drawings) for own in parameters_of(drawings)]
+    norm = _scale([panel.contents[0] for panel in panels_of(drawings) if panel.contents])
+    columns, rows = min(COLUMNS, len(shown)), rows_of(len(shown))
+
+    def grid(drawing: Drawing[Floats], figure: FigureBase) -> Legend:
+        places = figure.add_gridspec(rows + 1, columns)
+        maps = []
+        for number, place in enumerate(shown):
+            axes = figure.add_subplot(places[number // columns, number % columns])
+            panel = drawing.panel(*place)
+            _map(axes, panel, norm) if panel else axes.set_axis_off()
+            maps.append(axes)
+        drawn = [axes.images[0] for axes in maps if axes.images]
         if drawn:
-            bar = figure.colorbar(drawn[0], ax=places, aspect=15, extend="min", panchor=False)
+            bar = figure.colorbar(drawn[0], ax=maps, aspect=15, extend="min", panchor=False)
             bar.set_label("mean |gradient|")
-        profiles = figure.add_subplot(grid[-1, :])
-        _profiles(profiles, panels, norm)
-        if profiles.lines:
-            figure.legend(handles=profiles.lines, loc="outside lower center", ncols=2)
-    return figure
+        profiles = figure.add_subplot(places[-1, :])
+        _profiles(profiles, drawing.panels, norm)
+        return Legend(profiles.lines)
+
+    size = (WIDTH, 2.4 * rows + 2.7)
+    return composed(title, size, {one.heading: partial(grid, one) for one in drawings})
 
 
 def _scale(patterns: Sequence[Floats]) -> LogNorm:
@@ -58,19 +64,10 @@ def _scale(patterns: Sequence[Floats]) -> LogNorm:
 def _map(axes: Axes, panel: Panel[Floats], norm: LogNorm) -> None:
     axes.set_title(panel.title)
     if not panel.contents:
-        say_absent(axes, [gap.reason for gap in panel.gaps])
+        say_absent(axes, reasons([panel]))
         axes.set_box_aspect(1)
         return
-    palette = colormaps["cividis"]
-    axes.imshow(
-        np.ma.masked_less_equal(panel.contents[0], 0.0),
-        cmap=palette.with_extremes(bad=palette(0.0), under=palette(0.0)),
-        norm=norm,
-        interpolation="nearest",
-    )
-    axes.spines[:].set_visible(False)
-    axes.set_xticks([])
-    axes.set_yticks([])
+    heat_map(axes, panel.contents[0], norm)
 
 
 def _profiles(axes: Axes, panels: Sequence[Panel[Floats]], norm: LogNorm) -> None:

@@ -5,23 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 from matplotlib.ticker import NullLocator
 from scipy.stats import kendalltau
 
-from rfray.analysis.figures.panels import Drawing, Panel, missing_lines
-from rfray.analysis.figures.style import (
-    WIDTH,
-    chance_line,
-    colour,
-    headed,
-    look,
-    marker,
-    say_why,
-    shortened,
-)
+from rfray.analysis import schema
+from rfray.analysis.figures.panels import Drawing, Panel, missing_lines, panels_of, reasons
+from rfray.analysis.figures.parts import Legend, composed
+from rfray.analysis.figures.style import WIDTH, chance_line, colour, marker, say_why
 from rfray.analysis.statistics import summarize
 
 _FIRST_COLOUR = 2
@@ -45,7 +39,7 @@ class Reached:
 _Place = Callable[[Panel[Reached]], int | None]
 
 
-def draw_knobs(title: str, drawings: Sequence[Drawing[Reached]]) -> Figure:
+def draw_knobs(title: str, *studies: Sequence[Drawing[Reached]]) -> Figure:
     """Test accuracy against the receptive field that was reached, and against the last map's size.
 
     One line a knob, the same networks in both panels, mean ± one standard deviation over the seeds.
@@ -53,12 +47,10 @@ def draw_knobs(title: str, drawings: Sequence[Drawing[Reached]]) -> Figure:
 
     Args:
         title: Its title.
-        drawings: One a knob, headed by its name.
+        studies: The drawings of each study, one a knob.
     """
-    with look():
-        figure = Figure(figsize=(WIDTH, 3.9))
-        figure.set_layout_engine("constrained")
-        headed(figure, title)
+
+    def panels(drawings: Sequence[Drawing[Reached]], figure: FigureBase) -> Legend:
         places = figure.subplots(1, 2, sharey=True)
         for axes, place, name in zip(
             places, (_field, _map_size), ("receptive field", "last map"), strict=True
@@ -68,17 +60,25 @@ def draw_knobs(title: str, drawings: Sequence[Drawing[Reached]]) -> Figure:
             axes.set_xlabel(f"{name} (pixels)")
             chance_line(axes, drawings[0].chance)
         places[0].set_ylabel("test accuracy (%), mean ± deviation")
-        if not any(panel.contents for drawing in drawings for panel in drawing.panels):
-            say_why(places[0], [gap.reason for drawing in drawings for gap in drawing.gaps])
-        lacking = [line for drawing in drawings for line in missing_lines(drawing.panels)]
-        figure.legend(
+        if not any(panel.contents for panel in panels_of(drawings)):
+            say_why(places[0], reasons(panels_of(drawings)))
+        lacking = len(missing_lines(panels_of(drawings)))
+        return Legend(
             handles=[_handle(places[0], index, one) for index, one in enumerate(drawings)],
-            loc="outside lower center",
-            ncols=len(drawings),
-            title=shortened([f"Incomplete: {len(lacking)} points lack seeds"]) if lacking else None,
-            title_fontsize=7.5,
+            remarks=[f"Incomplete: {lacking} points lack seeds"] if lacking else [],
+            columns=len(drawings),
         )
-    return figure
+
+    bodies = {_study(drawings[0]): partial(panels, drawings) for drawings in studies}
+    return composed(title, (WIDTH, 3.9), bodies)
+
+
+def _study(drawing: Drawing[Reached]) -> str:
+    return f"study {dict(drawing.identity).get(schema.STUDY)}"
+
+
+def _knob(drawing: Drawing[Reached]) -> str:
+    return str(dict(drawing.identity)["knob"])
 
 
 def _field(panel: Panel[Reached]) -> int | None:
@@ -133,7 +133,7 @@ def _handle(axes: Axes, index: int, drawing: Drawing[Reached]) -> object:
         [],
         color=colour(_FIRST_COLOUR + index),
         marker=marker(_FIRST_COLOUR + index),
-        label=drawing.heading,
+        label=_knob(drawing),
     )
 
 

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 from matplotlib.lines import Line2D
 
 from rfray.analysis.artifacts import ByLayer
-from rfray.analysis.figures.panels import Drawing, Panel, missing_lines
+from rfray.analysis.figures.panels import Drawing, Panel, missing_lines, parameters_of, reasons
+from rfray.analysis.figures.parts import Legend, composed, keys
 from rfray.analysis.figures.style import (
     WIDTH,
     chance_line,
     colour,
-    headed,
-    look,
     marker,
+    moment_name,
     note,
     say_absent,
 )
 
-_MOMENTS = {"init": "at initialisation", "trained": "after training"}
 _ALL_NAMED = 20
 """Networks with so few layers have all of them named on the axis."""
 _NAMED = 12
@@ -30,55 +30,55 @@ _EXCEEDS = "field_exceeds_image"
 _TAIL = "in_tail"
 
 
-def draw_probe(title: str, drawing: Drawing[ByLayer]) -> Figure:
+def draw_probe(title: str, *drawings: Drawing[ByLayer]) -> Figure:
     """Accuracy of linear probes by layer: one colour a receptive field, one line a seed.
 
     A large marker stands where accuracy no longer rises, a dashed line where the receptive field
     first exceeds the image.
     """
-    with look():
-        figure = _figure(title, 1)
+
+    def panel(drawing: Drawing[ByLayer], figure: FigureBase) -> Legend:
         axes = figure.subplots()
         _lines(axes, drawing.panels)
         axes.set_ylabel("accuracy of a linear probe (%)")
         chance_line(axes, drawing.chance)
-        handles = _legend(drawing.panels)
-        if handles:
-            handles += [
-                Line2D([], [], color="#444444", marker="o", ms=7, ls="", label="no later rise"),
-                Line2D([], [], color="#444444", ls="--", lw=1, label="field exceeds the image"),
-            ]
-        _below(figure, handles)
-    return figure
+        marks = [
+            Line2D([], [], color="#444444", marker="o", ms=7, ls="", label="no later rise"),
+            Line2D([], [], color="#444444", ls="--", lw=1, label="field exceeds the image"),
+        ]
+        there = keys(drawing.panels, marker, ms=4)
+        return Legend([*there, *marks] if there else ())
+
+    return composed(title, _size(1), {one.heading: partial(panel, one) for one in drawings})
 
 
-def draw_saturation(title: str, drawing: Drawing[ByLayer]) -> Figure:
+def draw_saturation(title: str, *drawings: Drawing[ByLayer]) -> Figure:
     """Saturation by layer: one panel a moment, one colour a receptive field, one line a seed."""
-    moments = list(dict.fromkeys(panel.parameter for panel in drawing.panels))
-    with look():
-        figure = _figure(title, len(moments))
-        column = figure.subplots(len(moments), 1, squeeze=False, sharex=True, sharey=True)[:, 0]
-        for axes, moment in zip(column, moments, strict=True):
+    moments = parameters_of(drawings)
+
+    def column(drawing: Drawing[ByLayer], figure: FigureBase) -> Legend:
+        places = figure.subplots(len(moments), 1, squeeze=False, sharex=True, sharey=True)[:, 0]
+        for axes, moment in zip(places, moments, strict=True):
             _lines(axes, [panel for panel in drawing.panels if panel.parameter == moment])
-            axes.set_title(_MOMENTS.get(str(moment), str(moment)))
+            axes.set_title(moment_name(moment))
             axes.set_ylabel("saturation")
-        for upper in column[:-1]:
+        for upper in places[:-1]:
             upper.set_xlabel("")
-        _below(figure, _legend(drawing.panels))
-    return figure
+        return Legend(keys(drawing.panels, marker, ms=4))
+
+    size = _size(len(moments))
+    return composed(title, size, {one.heading: partial(column, one) for one in drawings})
 
 
-def _figure(title: str, panels: int) -> Figure:
-    figure = Figure(figsize=(WIDTH, 2.5 * panels + 2.2))
-    figure.set_layout_engine("constrained")
-    return headed(figure, title)
+def _size(panels: int) -> tuple[float, float]:
+    return WIDTH, 2.5 * panels + 2.2
 
 
 def _lines(axes: Axes, panels: Sequence[Panel[ByLayer]]) -> None:
     """The numbers of one moment, each receptive field's with its marks."""
     drawn = [content for panel in panels for content in panel.contents]
     if not drawn:
-        say_absent(axes, [gap.reason for panel in panels for gap in panel.gaps])
+        say_absent(axes, reasons(panels))
         return
     for panel in panels:
         ink, shape = colour(panel.kernel_size), marker(panel.kernel_size)
@@ -108,16 +108,3 @@ def _name_layers(axes: Axes, layers: Sequence[str]) -> None:
     step = 1 if len(layers) <= _ALL_NAMED else -(-len(layers) // _NAMED)
     named = range(0, len(layers), step)
     axes.set_xticks(named, [layers[place] for place in named], rotation=90, fontsize=7)
-
-
-def _legend(panels: Sequence[Panel[ByLayer]]) -> list[Line2D]:
-    labels = {panel.kernel_size: panel.label for panel in panels if panel.contents}
-    return [
-        Line2D([], [], color=colour(size), marker=marker(size), ms=4, label=label)
-        for size, label in sorted(labels.items())
-    ]
-
-
-def _below(figure: Figure, handles: Sequence[Line2D]) -> None:
-    if handles:
-        figure.legend(handles=handles, loc="outside lower center", ncols=2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 Content = TypeVar("Content")
 Read = Callable[["RunRecord"], Content]
 """Reads what one run left."""
+
+Reader = Callable[["Ledger", "Sequence[RunRecord]"], Read[Content]]
+"""Given the ledger and the runs that will be read, what reads one of them; that raises an
+ArtifactError where a run has not left what it should."""
 
 _Place = tuple[int, Scalar | None]
 
@@ -68,6 +72,11 @@ def missing_lines(panels: Sequence[Panel[Content]]) -> list[str]:
     ]
 
 
+def reasons(panels: Iterable[Panel[Content]]) -> list[str]:
+    """Why what is missing in panels is missing."""
+    return [gap.reason for panel in panels for gap in panel.gaps]
+
+
 @dataclass(frozen=True)
 class Drawing(Generic[Content]):
     """The panels of one figure, or of one part of it that stands beside others of its kind.
@@ -90,6 +99,26 @@ class Drawing(Generic[Content]):
         """What is missing in any panel."""
         return [gap for panel in self.panels for gap in panel.gaps]
 
+    def panel(self, kernel_size: int, parameter: Scalar | None) -> Panel[Content] | None:
+        """The panel of a kernel size and a parameter; None if the study has none."""
+        found = {(one.kernel_size, one.parameter): one for one in self.panels}
+        return found.get((kernel_size, parameter))
+
+
+def panels_of(drawings: Iterable[Drawing[Content]]) -> list[Panel[Content]]:
+    """The panels of several drawings, one drawing after the other."""
+    return [panel for drawing in drawings for panel in drawing.panels]
+
+
+def sizes_of(drawings: Iterable[Drawing[Content]]) -> list[int]:
+    """The kernel sizes of any of the drawings, ascending."""
+    return sorted({panel.kernel_size for panel in panels_of(drawings)})
+
+
+def parameters_of(drawings: Iterable[Drawing[Content]]) -> list[Scalar | None]:
+    """The values of the stage's own parameter in any of the drawings, in the study's order."""
+    return list(dict.fromkeys(panel.parameter for panel in panels_of(drawings)))
+
 
 @dataclass(frozen=True)
 class StudyFiles:
@@ -106,23 +135,7 @@ class StudyFiles:
     expected: Expected
 
 
-@dataclass(frozen=True)
-class Source(Generic[Content]):
-    """Where a figure's contents come from: a stage, and what is read of each of its runs.
-
-    Attributes:
-        stage: Name of the stage.
-        reader: Given the ledger and the runs that will be read, what reads one of them;
-            ArtifactError where it has not left what it should.
-    """
-
-    stage: str
-    reader: Callable[[Ledger, Sequence[RunRecord]], Read[Content]]
-
-
-def artifact(
-    name: str, read: Callable[[Path], Content]
-) -> Callable[[Ledger, Sequence[RunRecord]], Read[Content]]:
+def artifact(name: str, read: Callable[[Path], Content]) -> Reader[Content]:
     """What makes the reader of the runs' artifact `name`."""
 
     def reader(ledger: Ledger, records: Sequence[RunRecord]) -> Read[Content]:
@@ -139,7 +152,7 @@ def artifact(
     return reader
 
 
-def latest(metric: str) -> Callable[[Ledger, Sequence[RunRecord]], Read[float]]:
+def latest(metric: str) -> Reader[float]:
     """What makes the reader of the latest value of the runs' metric."""
 
     def read_metric(record: RunRecord) -> float:
@@ -154,18 +167,21 @@ def latest(metric: str) -> Callable[[Ledger, Sequence[RunRecord]], Read[float]]:
 
 
 def collect(
-    source: Source[Content], where: Mapping[str, tuple[Scalar, ...]], study: StudyFiles
+    stage: str,
+    reader: Reader[Content],
+    where: Mapping[str, tuple[Scalar, ...]],
+    study: StudyFiles,
 ) -> list[Drawing[Content]]:
-    """Reads a figure's contents: one drawing for each cell, kernel sizes and seeds aside."""
+    """Reads what a stage's runs left: one drawing for each cell, kernel sizes and seeds aside."""
     grouped: dict[Identity, dict[_Place, list[Slot]]] = {}
     records: list[RunRecord] = []
     for slot in study.expected.slots:
-        if slot.stage == source.stage and admits(where, slot.identity):
+        if slot.stage == stage and admits(where, slot.identity):
             places = grouped.setdefault(study.frame.block(slot.identity), {})
             place = (study.frame.document.stand_in(slot.identity), slot.parameter)
             places.setdefault(place, []).append(slot)
             records += [study.frame.kept[slot]] if slot in study.frame.kept else []
-    read = source.reader(study.ledger, records)
+    read = reader(study.ledger, records)
     return [
         Drawing(
             identity,

@@ -3,60 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 from matplotlib.lines import Line2D
 
 from rfray.analysis.artifacts import Floats, Samples
-from rfray.analysis.figures.panels import Drawing, Panel, missing_lines
-from rfray.analysis.figures.style import (
-    WIDTH,
-    chance_line,
-    colour,
-    headed,
-    look,
-    marker,
-    say_absent,
-    shortened,
-)
+from rfray.analysis.figures.panels import Drawing, Panel, missing_lines, panels_of, reasons
+from rfray.analysis.figures.parts import Legend, composed, keys
+from rfray.analysis.figures.style import WIDTH, chance_line, colour, marker, say_absent
 from rfray.analysis.values import is_number
 
 _DECADES = 20
 """Values that span more than this, highest over lowest, are drawn on a logarithmic axis."""
 
 
-def draw_search(title: str, drawing: Drawing[Samples]) -> Figure:
+def draw_search(title: str, *drawings: Drawing[Samples]) -> Figure:
     """Validation accuracy against each searched setting: a panel a setting, a colour a kernel size.
 
     A hollow sample was stopped early; one that diverged has no accuracy and is not drawn.
     """
-    names = dict.fromkeys(n for p in drawing.panels for s in p.contents for n in s.settings)
-    with look():
-        figure = Figure(figsize=(WIDTH, 2.6 * max(1, len(names)) + 1.0))
-        figure.set_layout_engine("constrained")
-        headed(figure, title)
-        grid = figure.subplots(max(1, len(names)), 1, squeeze=False)
-        if not names:
-            say_absent(grid[0, 0], [gap.reason for gap in drawing.gaps])
-            return figure
-        for axes, name in zip(grid[:, 0], names, strict=True):
-            _setting(axes, name, drawing.panels)
+    tried = [samples for panel in panels_of(drawings) for samples in panel.contents]
+    names = list(dict.fromkeys(name for samples in tried for name in samples.settings))
+
+    def column(drawing: Drawing[Samples], figure: FigureBase) -> Legend:
+        places = figure.subplots(max(1, len(names)), 1, squeeze=False)[:, 0]
+        if not any(panel.contents for panel in drawing.panels):
+            for axes in places:
+                say_absent(axes, reasons(drawing.panels))
+            return Legend()
+        for axes, name in zip(places, names, strict=True):
+            everything = [value for samples in tried for value in samples.settings.get(name, [])]
+            _setting(axes, name, drawing.panels, everything)
             axes.set_ylabel("validation accuracy (%)")
             chance_line(axes, drawing.chance)
-        figure.legend(
-            handles=_handles(drawing.panels),
-            loc="outside lower center",
-            ncols=2,
-            title=shortened(missing_lines(drawing.panels)),
-            title_fontsize=7.5,
-        )
-    return figure
+        return Legend(_handles(drawing.panels), missing_lines(drawing.panels))
+
+    size = (WIDTH, 2.6 * max(1, len(names)) + 1.0)
+    return composed(title, size, {one.heading: partial(column, one) for one in drawings})
 
 
-def _setting(axes: Axes, name: str, panels: Sequence[Panel[Samples]]) -> None:
-    everything = [v for p in panels for s in p.contents for v in s.settings.get(name, [])]
+def _setting(
+    axes: Axes, name: str, panels: Sequence[Panel[Samples]], everything: Sequence[object]
+) -> None:
+    """The samples of one search, on an axis that holds everything that was tried."""
     numeric = all(map(is_number, everything))
     words = [] if numeric else list(dict.fromkeys(map(str, everything)))
     for panel in panels:
@@ -88,13 +80,7 @@ def _points(axes: Axes, places: Floats, samples: Samples, kernel_size: int) -> N
 
 
 def _handles(panels: Sequence[Panel[Samples]]) -> list[Line2D]:
-    handles = [
-        Line2D(
-            [], [], ls="", color=colour(p.kernel_size), marker=marker(p.kernel_size), label=p.label
-        )
-        for p in panels
-        if p.contents
-    ]
+    handles = keys(panels, marker, ls="")
     if any(samples.stopped.any() for panel in panels for samples in panel.contents):
         hollow = Line2D([], [], ls="", marker="o", color="#777777", mfc="white")
         hollow.set_label("stopped early")

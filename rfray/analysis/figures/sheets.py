@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
+from rfray.analysis import schema
 from rfray.analysis.figures.panels import Drawing
 from rfray.analysis.frame import StudyFrame
-from rfray.analysis.slots import Identity, only
+from rfray.analysis.slots import Identity, only, without
 from rfray.analysis.values import Scalar, show
 
 Content = TypeVar("Content")
@@ -47,6 +48,14 @@ def sheets(drawings: Iterable[Drawing[Content]], frame: StudyFrame) -> list[Shee
     ]
 
 
+def sheets_by_study(
+    drawings: Iterable[Drawing[Content]], frame: StudyFrame
+) -> list[Sheet[Content]]:
+    """A sheet a drawing, but one for those that are the same of several studies."""
+    beside = _grouped(drawings, frame, lambda identity: without(identity, schema.STUDY))
+    return [_sheet(those) for those in beside]
+
+
 def sheets_by_rate(drawings: Iterable[Drawing[Content]], frame: StudyFrame) -> list[Sheet[Content]]:
     """The same for a figure with a panel a pruning rate.
 
@@ -68,12 +77,18 @@ def sheets_by_rate(drawings: Iterable[Drawing[Content]], frame: StudyFrame) -> l
 def _by_network(
     drawings: Iterable[Drawing[Content]], frame: StudyFrame
 ) -> list[list[Drawing[Content]]]:
+    return _grouped(drawings, frame, lambda identity: only(identity, _FIGURES_APART))
+
+
+def _grouped(
+    drawings: Iterable[Drawing[Content]], frame: StudyFrame, shared: Callable[[Identity], Identity]
+) -> list[list[Drawing[Content]]]:
+    """The drawings that share so much of their identity, each group in the study's order."""
     grouped: dict[Identity, list[Drawing[Content]]] = {}
     for drawing in drawings:
-        grouped.setdefault(only(drawing.identity, _FIGURES_APART), []).append(drawing)
+        grouped.setdefault(shared(drawing.identity), []).append(drawing)
     return [
-        sorted(those, key=lambda drawing: frame.position(drawing.identity))
-        for those in grouped.values()
+        sorted(those, key=lambda one: frame.position(one.identity)) for those in grouped.values()
     ]
 
 

@@ -3,93 +3,102 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from rfray.analysis.artifacts import Density, Spectrum
-from rfray.analysis.figures.panels import Drawing, Panel, missing_lines
-from rfray.analysis.figures.style import (
-    WIDTH,
-    colour,
-    headed,
-    look,
-    moment_name,
-    note,
-    say_absent,
+from rfray.analysis.figures.panels import (
+    Drawing,
+    Panel,
+    missing_lines,
+    panels_of,
+    parameters_of,
+    reasons,
+    sizes_of,
 )
+from rfray.analysis.figures.parts import Legend, composed, keys
+from rfray.analysis.figures.style import WIDTH, colour, moment_name, note, say_absent
+from rfray.analysis.values import Scalar
 
 _DECADES = 10
 """Decades of density shown below the peak: one eigenvalue of 10⁷ stands some 8 below the bulk."""
 
 
-def draw_density(title: str, drawing: Drawing[Density]) -> Figure:
+def draw_density(title: str, *drawings: Drawing[Density]) -> Figure:
     """λ against P(λ): one column a moment, one row a receptive field, one line a seed.
 
     The density axis is shared along a column; each panel has the λ axis that its spectrum needs.
     """
-    moments = list(dict.fromkeys(panel.parameter for panel in drawing.panels))
-    sizes = list(dict.fromkeys(panel.kernel_size for panel in drawing.panels))
-    with look():
-        figure = Figure(figsize=(WIDTH, 1.9 * len(sizes) + 0.9))
-        figure.set_layout_engine("constrained")
-        headed(figure, title)
-        grid = figure.subplots(len(sizes), len(moments), squeeze=False)
-        for column, moment in zip(grid.T, moments, strict=True):
-            mine = [panel for panel in drawing.panels if panel.parameter == moment]
-            _density_column(dict(zip(sizes, column, strict=True)), mine)
-        for axes in grid[:, 0]:
+    sizes, moments = sizes_of(drawings), parameters_of(drawings)
+    peaks = {moment: _peak(moment, drawings) for moment in moments}
+
+    def grid(drawing: Drawing[Density], figure: FigureBase) -> Legend:
+        places = figure.subplots(len(sizes), len(moments), squeeze=False)
+        for axes in places[:, 0]:
             axes.set_ylabel("density P(λ)")
-        for axes in (axes for axes in grid[-1] if axes.lines):
+        for size, row in zip(sizes, places, strict=True):
+            for moment, axes in zip(moments, row, strict=True):
+                panel = drawing.panel(size, moment)
+                _density(axes, panel, peaks[moment]) if panel else axes.set_axis_off()
+        for axes in (axes for axes in places[-1] if axes.lines):
             axes.set_xlabel("eigenvalue λ")
-    return figure
+        return Legend()
+
+    size = (WIDTH, 1.9 * len(sizes) + 0.9)
+    return composed(title, size, {one.heading: partial(grid, one) for one in drawings})
 
 
-def draw_eigenvalues(title: str, drawing: Drawing[Spectrum]) -> Figure:
+def draw_eigenvalues(title: str, *drawings: Drawing[Spectrum]) -> Figure:
     """Eigenvalue against rank: one panel a moment, one colour a receptive field, one line a seed.
 
     An eigenvalue that has not converged has a hollow marker.
     """
-    moments = list(dict.fromkeys(panel.parameter for panel in drawing.panels))
-    with look():
-        figure = Figure(figsize=(WIDTH, 3.3 * len(moments) + 0.8))
-        figure.set_layout_engine("constrained")
-        headed(figure, title)
-        column = figure.subplots(len(moments), 1, squeeze=False)[:, 0]
-        for axes, moment in zip(column, moments, strict=True):
-            panels = [panel for panel in drawing.panels if panel.parameter == moment]
-            _rank_panel(axes, panels)
+    moments = parameters_of(drawings)
+
+    def column(drawing: Drawing[Spectrum], figure: FigureBase) -> Legend:
+        places = figure.subplots(len(moments), 1, squeeze=False)[:, 0]
+        for axes, moment in zip(places, moments, strict=True):
+            scale = _scale([panel for panel in panels_of(drawings) if panel.parameter == moment])
+            _rank_panel(axes, [one for one in drawing.panels if one.parameter == moment], scale)
             axes.set_title(moment_name(moment))
             axes.set_xlabel("rank, largest first")
             axes.set_ylabel("eigenvalue λ")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        figure.legend(handles=_legend(drawing.panels), loc="outside lower center", ncols=2)
-    return figure
+        hollow = Line2D(
+            [], [], color="#444444", marker="o", ms=4, mfc="white", ls="", label="not converged"
+        )
+        return Legend([*keys(drawing.panels, lambda size: "o", ms=4), hollow])
+
+    size = (WIDTH, 3.3 * len(moments) + 0.8)
+    return composed(title, size, {one.heading: partial(column, one) for one in drawings})
 
 
-def _density_column(places: dict[int, Axes], panels: Sequence[Panel[Density]]) -> None:
-    drawn = [content for panel in panels for content in panel.contents]
-    peak = max((float(content.density.max()) for content in drawn), default=1.0)
+def _peak(moment: Scalar | None, drawings: Sequence[Drawing[Density]]) -> float:
+    """The highest density of any network at a moment."""
+    panels = [panel for panel in panels_of(drawings) if panel.parameter == moment]
+    return max((float(one.density.max()) for p in panels for one in p.contents), default=1.0)
+
+
+def _density(axes: Axes, panel: Panel[Density], peak: float) -> None:
     floor = peak * 10.0**-_DECADES
-    for panel in panels:
-        axes = places[panel.kernel_size]
-        axes.set_title(f"{panel.title}, {moment_name(panel.parameter)}", fontsize=8.5)
-        if not panel.contents:
-            say_absent(axes, [gap.reason for gap in panel.gaps])
-            continue
-        for content in panel.contents:
-            above = np.where(content.density > floor, content.density, np.nan)
-            axes.plot(
-                content.eigenvalues, above, color=colour(panel.kernel_size), lw=1.0, alpha=0.8
-            )
-        axes.set_yscale("log")
-        axes.yaxis.set_minor_locator(NullLocator())
-        axes.set_ylim(floor, peak * 4)
-        axes.set_xlim(*_extent(panel.contents, floor))
-        axes.axvline(0.0, color="#999999", lw=0.6, zorder=0)
+    axes.set_title(f"{panel.title}, {moment_name(panel.parameter)}", fontsize=8.5)
+    if not panel.contents:
+        say_absent(axes, reasons([panel]))
+        return
+    for content in panel.contents:
+        above = np.where(content.density > floor, content.density, np.nan)
+        axes.plot(content.eigenvalues, above, color=colour(panel.kernel_size), lw=1.0, alpha=0.8)
+    axes.set_yscale("log")
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.set_ylim(floor, peak * 4)
+    axes.set_xlim(*_extent(panel.contents, floor))
+    axes.axvline(0.0, color="#999999", lw=0.6, zorder=0)
 
 
 def _extent(densities: Sequence[Density], floor: float) -> tuple[float, float]:
@@ -103,19 +112,22 @@ def _extent(densities: Sequence[Density], floor: float) -> tuple[float, float]:
     return float(visible.min()) - margin, float(visible.max()) + margin
 
 
-def _rank_panel(axes: Axes, panels: Sequence[Panel[Spectrum]]) -> None:
-    drawn = [content for panel in panels for content in panel.contents]
-    if not drawn:
-        say_absent(axes, [gap.reason for panel in panels for gap in panel.gaps])
-        return
-    values = np.concatenate([content.eigenvalues for content in drawn])
-    if values.min() > 0 and values.max() < 10 * values.min():
+def _scale(panels: Sequence[Panel[Spectrum]]) -> dict[str, Any]:
+    """The scale that eigenvalues ask for, as `Axes.set_yscale` takes it."""
+    values = np.concatenate([np.zeros(0), *(c.eigenvalues for p in panels for c in p.contents)])
+    if not values.size or (values.min() > 0 and values.max() < 10 * values.min()):
         # Within less than a decade a logarithmic axis has no tick to read.
-        axes.set_yscale("linear")
-    elif values.min() > 0:
-        axes.set_yscale("log")
-    else:
-        axes.set_yscale("symlog", linthresh=float(np.quantile(np.abs(values), 0.1)) or 1e-12)
+        return {"value": "linear"}
+    if values.min() > 0:
+        return {"value": "log"}
+    return {"value": "symlog", "linthresh": float(np.quantile(np.abs(values), 0.1)) or 1e-12}
+
+
+def _rank_panel(axes: Axes, panels: Sequence[Panel[Spectrum]], scale: dict[str, Any]) -> None:
+    if not any(panel.contents for panel in panels):
+        say_absent(axes, reasons(panels))
+        return
+    axes.set_yscale(**scale)
     note(axes, missing_lines(panels))
     for panel in panels:
         ink = colour(panel.kernel_size)
@@ -131,15 +143,3 @@ def _rank_panel(axes: Axes, panels: Sequence[Panel[Spectrum]]) -> None:
                     linewidths=0.7,
                     zorder=2,
                 )
-
-
-def _legend(panels: Sequence[Panel[Spectrum]]) -> list[Line2D]:
-    labels = {panel.kernel_size: panel.label for panel in panels if panel.contents}
-    handles = [
-        Line2D([], [], color=colour(size), marker="o", ms=4, label=label)
-        for size, label in sorted(labels.items())
-    ]
-    hollow = Line2D(
-        [], [], color="#444444", marker="o", ms=4, mfc="white", ls="", label="not converged"
-    )
-    return [*handles, hollow]

@@ -9,8 +9,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure, FigureBase
+from numpy.typing import NDArray
 
 # Okabe and Ito's colour-blind safe palette, less the yellow, which is too pale for lines.
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000")
@@ -90,7 +94,7 @@ def headed(figure: Figure, title: str) -> Figure:
     return figure
 
 
-def side_by_side(figure: Figure, count: int, *, sharex: bool) -> list[Axes]:
+def side_by_side(figure: FigureBase, count: int, *, sharex: bool) -> list[Axes]:
     """Panels in as few rows of two as hold them, with one y axis for all; what is over is blank.
 
     Where they share an x axis as well, it stands below the last panel of each column.
@@ -122,6 +126,20 @@ def entitle(axes: Axes, title: str) -> None:
     )
     lines = textwrap.wrap(parts, _PANEL_TITLE_CHARACTERS, break_on_hyphens=False)
     axes.set_title("\n".join(lines).replace(_NO_BREAK, " "), fontsize=8.5)
+
+
+def heat_map(axes: Axes, values: NDArray[np.float64], norm: LogNorm) -> None:
+    """Draws pixels, (H, W), on a logarithmic scale; what is 0 has its darkest colour."""
+    palette = colormaps["cividis"]
+    axes.imshow(
+        np.ma.masked_less_equal(values, 0.0),
+        cmap=palette.with_extremes(bad=palette(0.0), under=palette(0.0)),
+        norm=norm,
+        interpolation="nearest",
+    )
+    axes.spines[:].set_visible(False)
+    axes.set_xticks([])
+    axes.set_yticks([])
 
 
 def chance_line(axes: Axes, chance: float | None) -> None:

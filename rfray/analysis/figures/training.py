@@ -8,23 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
+from matplotlib.figure import Figure, FigureBase
 from matplotlib.ticker import MaxNLocator
 
 from rfray.analysis.artifacts import ArtifactError, Floats
-from rfray.analysis.figures.panels import Drawing, Panel, missing_lines
+from rfray.analysis.figures.panels import Drawing, Panel, missing_lines, panels_of, reasons
+from rfray.analysis.figures.parts import Legend, composed, keys
 from rfray.analysis.figures.style import (
     WIDTH,
     chance_line,
     colour,
     entitle,
-    headed,
-    look,
     note,
     say_absent,
     say_why,
-    shortened,
 )
 from rfray.analysis.values import is_finite
 
@@ -63,19 +60,17 @@ def curves_reader(
     return read
 
 
-def draw_training(title: str, drawings: Sequence[Drawing[dict[str, Curve]]]) -> Figure:
+def draw_training(title: str, *drawings: Drawing[dict[str, Curve]]) -> Figure:
     """Training loss and test accuracy by epoch: one colour a receptive field, one line a seed.
 
     Several drawings stand in rows on common axes, each under its heading.
     """
-    panels = [panel for drawing in drawings for panel in drawing.panels]
+    panels = panels_of(drawings)
     alone = len(drawings) == 1
-    with look():
-        figure = Figure(figsize=(WIDTH, 6.0 if alone else 1.9 * len(drawings) + 1.2))
-        figure.set_layout_engine("constrained")
-        headed(figure, title)
+    absent = say_why if any(panel.contents for panel in panels) and not alone else say_absent
+
+    def grid(figure: FigureBase) -> Legend:
         places = _metrics_below(figure) if alone else _metrics_beside(figure, drawings)
-        absent = say_why if any(panel.contents for panel in panels) and not alone else say_absent
         for column, metric in zip(places.T, _SHOWN, strict=True):
             scale = _scale(metric, panels)
             for axes, drawing in zip(column, drawings, strict=True):
@@ -84,21 +79,22 @@ def draw_training(title: str, drawings: Sequence[Drawing[dict[str, Curve]]]) -> 
             for inner in column[:-1]:
                 inner.set_xlabel("")
         if alone:
-            _legend(figure, panels, [*missing_lines(panels), *_odd_values(panels)])
-        else:
-            for axes, drawing in zip(places[:, 0], drawings, strict=True):
-                if any(panel.contents for panel in drawing.panels):
-                    note(axes, [*missing_lines(drawing.panels), *_odd_values(drawing.panels)])
-            _legend(figure, panels, [])
-    return figure
+            return Legend(keys(panels), [*missing_lines(panels), *_odd_values(panels)])
+        for axes, drawing in zip(places[:, 0], drawings, strict=True):
+            if any(panel.contents for panel in drawing.panels):
+                note(axes, [*missing_lines(drawing.panels), *_odd_values(drawing.panels)])
+        return Legend(keys(panels))
+
+    height = 6.0 if alone else 1.9 * len(drawings) + 1.2
+    return composed(title, (WIDTH, height), {"": grid})
 
 
-def _metrics_below(figure: Figure) -> Any:
+def _metrics_below(figure: FigureBase) -> Any:
     """Places of one drawing, (1, metrics): one metric below the other."""
     return figure.subplots(len(_SHOWN), 1, squeeze=False).T
 
 
-def _metrics_beside(figure: Figure, drawings: Sequence[Drawing[dict[str, Curve]]]) -> Any:
+def _metrics_beside(figure: FigureBase, drawings: Sequence[Drawing[dict[str, Curve]]]) -> Any:
     """Places of several drawings, (drawings, metrics): a metric has the same axes in all."""
     places = figure.subplots(len(drawings), len(_SHOWN), sharex=True, sharey="col", squeeze=False)
     for row, drawing in zip(places, drawings, strict=True):
@@ -108,21 +104,6 @@ def _metrics_beside(figure: Figure, drawings: Sequence[Drawing[dict[str, Curve]]
     for lowest in places[-1]:
         lowest.set_xlabel("epoch")
     return places
-
-
-def _legend(
-    figure: Figure, panels: Sequence[Panel[dict[str, Curve]]], remarks: Sequence[str]
-) -> None:
-    labels = {panel.label: panel.kernel_size for panel in panels if panel.contents}
-    handles = [Line2D([], [], color=colour(size), label=label) for label, size in labels.items()]
-    if handles:
-        figure.legend(
-            handles=handles,
-            loc="outside lower center",
-            ncols=2,
-            title=shortened(remarks),
-            title_fontsize=7.5,
-        )
 
 
 def _curve(history: Sequence[tuple[int, float]], kept: set[int]) -> Curve:
@@ -159,7 +140,7 @@ def _panel(
 ) -> None:
     drawn = _drawn(metric, panels)
     if not drawn:
-        absent(axes, [gap.reason for panel in panels for gap in panel.gaps] or ["not logged"])
+        absent(axes, reasons(panels) or ["not logged"])
         return
     for panel, curve in drawn:
         # A run of one epoch is a point, which a line alone would not show.

@@ -1,0 +1,110 @@
+"""The skeleton of every figure: its title, a part for each study, and one legend below them all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, FigureBase
+from matplotlib.lines import Line2D
+
+from rfray.analysis.figures.panels import Content, Panel
+from rfray.analysis.figures.style import COLUMNS, colour, headed, look, shortened
+
+
+@dataclass(frozen=True)
+class Legend:
+    """What stands below a figure.
+
+    Attributes:
+        handles: Its entries, of those with one label the first; without any there is no legend.
+        remarks: What stands above them, such as what is missing.
+        columns: Entries beside each other.
+    """
+
+    handles: Sequence[Any] = ()
+    remarks: Sequence[str] = ()
+    columns: int = 2
+
+
+Body = Callable[[FigureBase], Legend]
+"""Draws panels into a figure, or into a part of one, and says what its legend holds."""
+
+
+def composed(title: str, size: tuple[float, float], bodies: Mapping[str, Body]) -> Figure:
+    """A figure in the shared look, with a part for each body under its heading.
+
+    Parts that are taller than wide stand beside each other, others below each other. The same panel
+    of each has the same axes. One alone is the whole figure, without a heading.
+
+    Args:
+        title: Its title.
+        size: Width and height of one part, inches.
+        bodies: What draws each part, by heading.
+    """
+    width, height = size
+    columns = min(COLUMNS, len(bodies)) if height > width else 1
+    rows = -(-len(bodies) // columns)
+    with look():
+        figure = Figure(figsize=(width * columns, height * rows))
+        figure.set_layout_engine("constrained")
+        headed(figure, title)
+        parts: Sequence[FigureBase] = [figure]
+        if len(bodies) > 1:
+            parts = list(figure.subfigures(rows, columns, squeeze=False).flat)[: len(bodies)]
+            for part, heading in zip(parts, bodies, strict=True):
+                part.suptitle(heading)
+        legends = {
+            name: body(part) for (name, body), part in zip(bodies.items(), parts, strict=True)
+        }
+        for those in zip(*(part.axes for part in parts), strict=False):
+            _share([axes for axes in those if axes.lines and not axes.images])
+        _put_below(figure, legends)
+    return figure
+
+
+def _share(panels: Sequence[Axes]) -> None:
+    """Gives the curves of several studies the same axes, so that they can be compared by eye."""
+    ends = np.array([(axes.get_xlim(), axes.get_ylim()) for axes in panels])
+    for axes in panels if len(panels) > 1 else ():
+        axes.set_xlim(ends[:, 0].min(), ends[:, 0].max())
+        axes.set_ylim(ends[:, 1].min(), ends[:, 1].max())
+
+
+def _put_below(figure: Figure, legends: Mapping[str, Legend]) -> None:
+    """One legend for all parts, whose remarks say of which part they are if there are several."""
+    handles: dict[str, Any] = {}
+    remarks: list[str] = []
+    for heading, legend in legends.items():
+        for handle in legend.handles:
+            handles.setdefault(handle.get_label(), handle)
+        of_part = f"{heading}: " if len(legends) > 1 else ""
+        remarks += [f"{of_part}{remark}" for remark in legend.remarks]
+    if handles:
+        figure.legend(
+            handles=list(handles.values()),
+            loc="outside lower center",
+            ncols=next(iter(legends.values())).columns,
+            title=shortened(remarks),
+            title_fontsize=7.5,
+        )
+
+
+def keys(
+    panels: Iterable[Panel[Content]], shape: Callable[[int], str] = lambda size: "", **look: Any
+) -> list[Line2D]:
+    """Entries of a legend: one a receptive field of which something is there, in its colour.
+
+    Args:
+        panels: The panels.
+        shape: The marker of a kernel size.
+        look: Further properties of the lines.
+    """
+    labels = {panel.label: panel.kernel_size for panel in panels if panel.contents}
+    return [
+        Line2D([], [], color=colour(size), marker=shape(size), label=label, **look)
+        for label, size in sorted(labels.items(), key=lambda pair: pair[1])
+    ]
