@@ -76,6 +76,9 @@ def whole_run(writer, measured, params=PARAMS, tags=TAGS):
 
 
 @pytest.mark.parametrize("measured", MEASURED.values(), ids=MEASURED)
+# Writing
+
+
 def test_a_run_is_what_the_client_would_have_written(writer, by_client, storage, measured):
     ours, theirs = whole_run(writer, measured), whole_run(by_client, measured)
     assert written(storage, ours.run_id) == written(storage, theirs.run_id)
@@ -142,6 +145,36 @@ def test_a_short_run_is_written_without_the_client(writer, monkeypatch):
     monkeypatch.setattr(writer, "client", None)
     run = whole_run(writer, MEASURED["several epochs"])
     assert run.status == "RUNNING"
+
+
+# Reading
+
+
+def test_runs_are_read_as_the_client_reads_them(storage, monkeypatch):
+    writer = LedgerWriter(storage.tracking_uri, "read")
+    for name, measured in MEASURED.items():
+        whole_run(writer, measured, {"case": name}, {"rfray.host": name})
+    writer.open_run(OPENING)
+    writer.client.delete_run(whole_run(writer, []).run_id)
+    monkeypatch.setattr("rfray.tracking.rows._RUNS_AT_ONCE", 4)
+    ours = list(writer.runs("read"))
+    monkeypatch.setattr(writer, "_rows", None)
+    theirs = list(writer.runs("read"))
+    assert [run.start_time for run in ours] == sorted(run.start_time for run in ours)
+    assert len(ours) == len(MEASURED) + 1
+    assert by_identifier(ours) == by_identifier(theirs)
+
+
+def by_identifier(runs):
+    """As text, in which a value that is no number equals itself."""
+    return {run.run_id: repr({**vars(run), "tags": sorted(run.tags.items()),
+            "params": sorted(run.params.items()), "metrics": sorted(run.metrics.items())})
+            for run in runs}  # fmt: skip
+
+
+def test_a_study_without_runs_has_none(storage):
+    writer = LedgerWriter(storage.tracking_uri, "empty")
+    assert list(writer.runs("empty")) == []
 
 
 def test_rows_are_written_only_where_mlflow_asks_a_database_itself(writer):

@@ -1,15 +1,17 @@
 """Whole runs as rows of MLflow's tables: what its client makes of them, without its detours.
 
 Through its client MLflow asks a database some 35 questions for one short run, and makes objects of
-all that comes back: twenty milliseconds, ten times of what the rows themselves take. So a run that
-is new, and one that is ended with all that it says, are written here, in MLflow's own tables and
-checked by MLflow's own rules. Whatever is not as plain as that is left to the client.
+all that comes back: four times of what the rows themselves take, in writing as in reading. So a run
+that is new, and one that is ended with all that it says, are written here, in MLflow's own tables
+and checked by MLflow's own rules; a study's runs are read here. Whatever is not as plain as that is
+left to the client.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from mlflow.entities import LifecycleStage, Metric, Param, RunStatus, RunTag, SourceType
@@ -25,6 +27,7 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME, MLFLOW_USER
 from mlflow.utils.uri import append_to_uri_path
 from mlflow.utils.validation import _validate_batch_log_data
+from sqlalchemy import Row as Found
 from sqlalchemy import Table, insert, select, union_all, update
 from sqlalchemy.orm import Session
 
@@ -32,11 +35,15 @@ from rfray.tracking.records import RunRecord
 
 _NOBODY = "unknown"  # what MLflow calls the user of a run whose tags name none
 
+_RUNS_AT_ONCE = 500  # fewer than a database takes parameters
+
 Row = dict[str, Any]
+
+T = TypeVar("T")
 
 
 class Rows:
-    """Writes runs into a database that MLflow's client would ask itself.
+    """Reads and writes runs in a database that MLflow's client would ask itself.
 
     Args:
         store: That of the client.
@@ -44,6 +51,47 @@ class Rows:
 
     def __init__(self, store: SqlAlchemyStore) -> None:
         self._store = store
+
+    def runs(self, experiment_id: str) -> Iterator[RunRecord]:
+        """Every run of an experiment that is not deleted, oldest first."""
+        with self._store.ManagedSessionMaker() as session:
+            found = session.execute(
+                select(
+                    SqlRun.run_uuid,
+                    SqlRun.name,
+                    SqlRun.status,
+                    SqlRun.start_time,
+                    SqlRun.end_time,
+                    SqlRun.artifact_uri,
+                )
+                .where(
+                    SqlRun.experiment_id == int(experiment_id),
+                    SqlRun.lifecycle_stage == LifecycleStage.ACTIVE,
+                )
+                .order_by(SqlRun.start_time, SqlRun.run_uuid)
+            ).all()
+        for first in range(0, len(found), _RUNS_AT_ONCE):
+            yield from self._records(found[first : first + _RUNS_AT_ONCE])
+
+    def _records(self, found: Sequence[Found[Any]]) -> Iterator[RunRecord]:
+        """Runs with all that they say."""
+        with self._store.ManagedSessionMaker() as session:
+            ids = [run.run_uuid for run in found]
+            tags = _said_of(ids, _pairs(session, SqlTag, ids))
+            params = _said_of(ids, _pairs(session, SqlParam, ids))
+            metrics = _said_of(ids, _latest_values(session, ids))
+        for run in found:
+            yield RunRecord(
+                run_id=run.run_uuid,
+                name=run.name or tags[run.run_uuid].get(MLFLOW_RUN_NAME, ""),
+                status=run.status,
+                start_time=run.start_time,
+                end_time=run.end_time,
+                artifact_uri=run.artifact_uri,
+                tags=tags[run.run_uuid],
+                params=params[run.run_uuid],
+                metrics=metrics[run.run_uuid],
+            )
 
     def open_run(
         self, experiment_id: str, name: str, tags: Mapping[str, str], start_time: int
@@ -156,6 +204,31 @@ def rows_of(store: SqlAlchemyStore) -> Rows | None:
     One is that of MLflow's workspaces, which asks whose experiment a run is of.
     """
     return Rows(store) if type(store) is SqlAlchemyStore else None
+
+
+def _pairs(
+    session: Session, table: type[SqlTag] | type[SqlParam], run_ids: Sequence[str]
+) -> Iterator[tuple[str, str, str]]:
+    """(run, name, value) of the tags or params of runs."""
+    columns = select(table.run_uuid, table.key, table.value)
+    for run_id, key, value in session.execute(columns.where(table.run_uuid.in_(run_ids))):
+        yield run_id, key, value
+
+
+def _latest_values(session: Session, run_ids: Sequence[str]) -> Iterator[tuple[str, str, float]]:
+    """(run, metric, latest value) of runs."""
+    one = SqlLatestMetric
+    columns = select(one.run_uuid, one.key, one.value, one.is_nan)
+    for run_id, key, value, is_nan in session.execute(columns.where(one.run_uuid.in_(run_ids))):
+        yield run_id, key, math.nan if is_nan else value
+
+
+def _said_of(run_ids: Sequence[str], said: Iterable[tuple[str, str, T]]) -> dict[str, dict[str, T]]:
+    """What is said of each run, by name; of those as well of which nothing is."""
+    by_run: dict[str, dict[str, T]] = {run_id: {} for run_id in run_ids}
+    for run_id, name, value in said:
+        by_run[run_id][name] = value
+    return by_run
 
 
 def _artifact_location(session: Session, experiment_id: int) -> str | None:

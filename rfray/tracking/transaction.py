@@ -68,11 +68,9 @@ def one_transaction(client: MlflowClient) -> Iterator[None]:
 
 def database_store(client: MlflowClient) -> Any:
     """The store of a database that a client asks; None if it asks something else."""
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
     # The same store that the client asks; it is not in its face.
     store = client._tracking_client.store
-    return store if isinstance(store, SqlAlchemyStore) else None
+    return store if hasattr(store, _MAKER) else None
 
 
 def _let_join(store: Any) -> None:

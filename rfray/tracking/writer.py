@@ -9,11 +9,10 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
-from mlflow.tracking import MlflowClient
 from mlflow.utils.time import get_current_time_millis
 
 from rfray.errors import UserError
@@ -21,10 +20,7 @@ from rfray.tracking.ledger import STUDY_TAG, Ledger, located
 from rfray.tracking.places import STORE_TAG, new_home
 from rfray.tracking.records import NOTE_TAG, Measured, RunOpening, RunRecord, run_record
 from rfray.tracking.store import leave_retries_to_rfray
-from rfray.tracking.transaction import database_store, has_transactions, one_transaction
-
-if TYPE_CHECKING:
-    from rfray.tracking.rows import Rows
+from rfray.tracking.transaction import has_transactions, one_transaction
 
 _EXPERIMENT_KIND = ("mlflow.experimentKind", "custom_model_development")
 """Has MLflow's pages show training runs, not the traces of language models."""
@@ -70,7 +66,6 @@ class LedgerWriter(Ledger):
             )
         self._id = experiment.experiment_id
         self._home = self.home(experiment)
-        self._rows = _rows(self.client)
 
     def _create_experiment(self) -> None:
         home = new_home(self.tracking_uri, self.study)
@@ -220,16 +215,6 @@ class LedgerWriter(Ledger):
 
 def _pieces(entries: Sequence[T], length: int) -> list[Sequence[T]]:
     return [entries[start : start + length] for start in range(0, len(entries), length)]
-
-
-def _rows(client: MlflowClient) -> Rows | None:
-    """What writes whole runs, if the client asks a database of the kind that it knows."""
-    store = database_store(client)
-    if store is None:
-        return None
-    from rfray.tracking.rows import rows_of
-
-    return rows_of(store)
 
 
 def _params(params: Mapping[str, Any]) -> list[Param]:
