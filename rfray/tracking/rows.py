@@ -211,8 +211,7 @@ def _pairs(
 ) -> Iterator[tuple[str, str, str]]:
     """(run, name, value) of the tags or params of runs."""
     columns = select(table.run_uuid, table.key, table.value)
-    for run_id, key, value in session.execute(columns.where(table.run_uuid.in_(run_ids))):
-        yield run_id, key, value
+    yield from session.execute(columns.where(table.run_uuid.in_(run_ids)))
 
 
 def _latest_values(session: Session, run_ids: Sequence[str]) -> Iterator[tuple[str, str, float]]:
