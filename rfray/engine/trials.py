@@ -265,7 +265,8 @@ def _forget(trial: Any) -> None:
     Nobody reads them, and of a training of many epochs they are 100 kB.
     """
     kept = trial.run_metadata
-    kept.last_result.pop("outcome", None)
+    # Tune says aloud that a trial has ended if its result holds nothing to be said of it.
+    kept.last_result["outcome"] = "told"
     kept.metric_analysis.clear()
     kept.metric_n_steps.clear()
 
