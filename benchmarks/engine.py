@@ -43,13 +43,13 @@ from ray import tune
 from side_by_side import print_and_write, versions
 from sleeping import LONGEST_VARIABLE, seconds_of
 
+from rfray.driver.sweep_run import prepared, run_sweep
 from rfray.engine.ray_executor import RayExecutor
 from rfray.engine.ray_start import start_ray
 from rfray.engine.view import Ending, View, Watcher
 from rfray.plan import Plan, make_plan
 from rfray.storage import Storage, storage_at
-from rfray.sweep_file import load_study
-from rfray.sweep_run import prepared, run_sweep
+from rfray.study.sweep_file import load_study
 
 
 def study_of(folder: Path, name: str, cells: int) -> Plan:

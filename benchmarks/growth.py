@@ -35,7 +35,7 @@ from rfray.engine.view import Watcher
 from rfray.plan import Node, Plan, make_plan
 from rfray.storage import storage_at
 from rfray.study import Request
-from rfray.sweep_file import load_study
+from rfray.study.sweep_file import load_study
 from rfray.tracking import LedgerWriter, RunOpening, RunRecord, make_database
 
 RESULTS = Path(__file__).parent / "results" / "growth.md"

@@ -21,7 +21,7 @@ from rfray.engine.assemble import demands
 from rfray.engine.places import Occupancy
 from rfray.engine.simulation import Schedule, simulate
 from rfray.plan import Node, Plan, make_plan
-from rfray.sweep_file import load_study
+from rfray.study.sweep_file import load_study
 
 mpl.use("agg")
 import matplotlib.pyplot as plt

@@ -16,10 +16,10 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from rfray import chatter
 from rfray.errors import UserError, nearest
-from rfray.interruption import Interruption, interrupt
 from rfray.storage import Storage, storage_at
+from rfray.terminal import chatter
+from rfray.terminal.interruption import Interruption, interrupt
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     from rfray import study as documents
+    from rfray.driver.executors import Workers
     from rfray.engine.frontier import State
     from rfray.engine.standing import Standing
-    from rfray.executors import Workers
     from rfray.plan import Node, Plan
     from rfray.tracking import Elsewhere, Ledger, RunRecord
 
@@ -69,7 +69,7 @@ class Study:
     document: documents.Study
 
     def __init__(self, *, name: str, axes: Mapping[str, Sequence[Any]], **sections: Any) -> None:
-        from rfray.sweep_file import make_study
+        from rfray.study.sweep_file import make_study
 
         self._take(make_study({"name": name, "axes": axes, **sections}))
 
@@ -85,7 +85,7 @@ class Study:
         Raises:
             UserError: The file is not there or is no valid study, or a change is malformed.
         """
-        from rfray.sweep_file import load_study
+        from rfray.study.sweep_file import load_study
 
         study = cls.__new__(cls)
         study._take(load_study(None if sweep is None else str(sweep), overrides))
@@ -145,14 +145,14 @@ class Planned:
 
     def as_json(self) -> dict[str, Any]:
         """The same as `rfray plan --json`."""
-        from rfray.plan_report import plan_json
+        from rfray.commands.plan_report import plan_json
 
         self.study.use()
         return plan_json(self.plan, self.standing.finished, self._taken, self.notes)
 
     def as_text(self) -> RenderableType:
         """The same as `rfray plan`, for rich."""
-        from rfray.plan_report import plan_text
+        from rfray.commands.plan_report import plan_text
 
         self.study.use()
         return plan_text(self.plan, self.standing.finished, self._taken, self.notes)
@@ -175,7 +175,7 @@ class Planned:
         return text.getvalue()
 
     def _repr_html_(self) -> str:
-        from rfray.notebook import html
+        from rfray.terminal.notebook import html
 
         return html(self.as_text())
 
@@ -239,8 +239,8 @@ class Result:
         Raises:
             UserError: There is no such run, it is not done, or there are no weights of it.
         """
+        from rfray.commands.weights_file import run_state
         from rfray.training.weights import module_with
-        from rfray.weights_file import run_state
 
         node = self._node(run)
         record = self._standing().finished.get(node.key)
@@ -322,7 +322,7 @@ def sweep(
         UserError: Nothing ran: the study, the data, the storage or Ray is not as it should be.
         KeyboardInterrupt: Control-C, or the notebook's stop button. What was finished is kept.
     """
-    from rfray.executors import on_ray
+    from rfray.driver.executors import on_ray
 
     place = _place(storage, tracking_uri)
     try:
@@ -369,7 +369,7 @@ def frame(
 def expand(study: Study) -> Plan:
     """The graph of a study, whatever is done of it; UserError if it cannot be run as it is."""
     from rfray.plan import make_plan
-    from rfray.reading import reading_shown
+    from rfray.terminal.reading import reading_shown
 
     study.use()  # before the plan: what an imagefolder holds, its files say
     with reading_shown():
@@ -378,8 +378,8 @@ def expand(study: Study) -> Plan:
 
 def sweep_on(workers: Workers, study: Study, place: Storage, interruption: Interruption) -> Result:
     """`sweep`, on given workers, until somebody interrupts."""
-    from rfray.consoles import plain_console, usual_console
-    from rfray.sweep_run import sweep_study
+    from rfray.driver.sweep_run import sweep_study
+    from rfray.terminal.consoles import plain_console, usual_console
 
     expanded = expand(study)
     states = sweep_study(
@@ -402,7 +402,7 @@ def open_ledger(place: Storage) -> Ledger:
             do="run a sweep first, or name another folder with --storage DIR",
         )
     wait_seconds_not_minutes()
-    from rfray.lease import settle_undriven
+    from rfray.driver.lease import settle_undriven
     from rfray.tracking import Ledger, check_store
 
     check_store(place.tracking_uri)

@@ -19,11 +19,11 @@ from rfray.api import open_ledger as _ledger
 from rfray.api import runs_there as _runs
 from rfray.api import wait_seconds_not_minutes as _wait_seconds_not_minutes
 from rfray.errors import UserError
-from rfray.interruption import INTERRUPTED, Interruption, leave
 from rfray.storage import storage_at
+from rfray.terminal.interruption import INTERRUPTED, Interruption, leave
 
 if TYPE_CHECKING:
-    from rfray.forecast import SlotKind
+    from rfray.commands.forecast import SlotKind
     from rfray.plan import Plan
 
 DONE, SOME_FAILED, USAGE_ERROR = 0, 1, 2
@@ -109,8 +109,8 @@ def plan(
     rfray plan quickstart axes.seed=[0,1,2]
     rfray plan paper --slots 64 --price 2.5
     """
-    from rfray.forecast import expected_schedule
-    from rfray.plan_report import schedule_json, schedule_text
+    from rfray.commands.forecast import expected_schedule
+    from rfray.commands.plan_report import schedule_json, schedule_text
 
     if price is not None and slots is None:
         raise UserError("a price needs slots to pay for", where="--price", do="add --slots N")
@@ -154,8 +154,9 @@ def sweep(
     rfray sweep quickstart axes.seed=[0,1,2]
     rfray sweep my-sweep.yaml --address auto --tracking-uri http://127.0.0.1:5000
     """
-    from rfray import chatter, executors
-    from rfray.pasteable import build_tables, compare_runs, sweep_again
+    from rfray.commands.pasteable import build_tables, compare_runs, sweep_again
+    from rfray.driver import executors
+    from rfray.terminal import chatter
 
     if in_process and address is not None:
         raise UserError("it joins no cluster", where="--in-process", do="leave --address out")
@@ -198,8 +199,8 @@ def status(
     rfray status
     rfray status paper --tracking-uri http://127.0.0.1:5000 --json
     """
+    from rfray.commands.status import choice_counts, left_over_text, status_json, status_text
     from rfray.engine.standing import left_over
-    from rfray.status import choice_counts, left_over_text, status_json, status_text
 
     planned = _plan(arguments)
     runs = _runs(planned, storage_at(storage, tracking_uri))
@@ -235,8 +236,8 @@ def clean(
     rfray clean
     rfray clean paper keep=[] --yes
     """
-    from rfray.clean_run import cleaning, cleaning_text, disposable, drop
-    from rfray.cleaning import cleaning_json
+    from rfray.commands.clean_run import cleaning, cleaning_text, disposable, drop
+    from rfray.commands.cleaning import cleaning_json
 
     planned, place = _plan(arguments), storage_at(storage, tracking_uri)
     _ledger(place)
@@ -281,7 +282,7 @@ def weights(
     rfray weights vgg19_rf-digits-k3-seed0/prune-0.9 pruned.safetensors
     rfray weights vgg19_rf-digits-k3-seed0/train initial.safetensors --at init
     """
-    from rfray.weights_file import write_weights
+    from rfray.commands.weights_file import write_weights
 
     ledger = _ledger(storage_at(storage, tracking_uri))
     write_weights(ledger, study or ledger.latest_study(), run, at, Path(out))
@@ -310,7 +311,7 @@ def doctor(
     """
     from dataclasses import asdict
 
-    from rfray import doctor as doctors
+    from rfray.commands import doctor as doctors
 
     _wait_seconds_not_minutes()
     place = storage_at(storage, tracking_uri)
@@ -327,7 +328,7 @@ def schema() -> None:
     \b
     rfray schema > sweep.schema.json
     """
-    from rfray.sweep_schema import sweep_schema
+    from rfray.commands.sweep_schema import sweep_schema
 
     click.echo(json.dumps(sweep_schema(), indent=1))
 
@@ -335,7 +336,7 @@ def schema() -> None:
 @rfray.command()
 def reference() -> None:
     """Print every key of a sweep file, its type, default and meaning, as Markdown."""
-    from rfray.sweep_schema import reference_page
+    from rfray.commands.sweep_schema import reference_page
 
     click.echo(reference_page(__version__), nl=False)
 
@@ -372,7 +373,7 @@ def analyze(
     from rfray.analysis import analyze as build
     from rfray.analysis import compare, load_report
     from rfray.analysis.result import analysis_json, analysis_lines
-    from rfray.sweep_file import shipped_folder
+    from rfray.study.sweep_file import shipped_folder
     from rfray.tracking import store_answers
 
     place = storage_at(storage, tracking_uri)
@@ -443,7 +444,7 @@ def import_(archive: Path, storage: str | None, tracking_uri: str | None) -> Non
     rfray import quickstart.tar.zst
     rfray import paper.tar.zst --tracking-uri http://127.0.0.1:5000
     """
-    from rfray.pasteable import build_tables
+    from rfray.commands.pasteable import build_tables
     from rfray.sharing import import_study, vetted
 
     _wait_seconds_not_minutes()
@@ -484,8 +485,8 @@ def redo_(
     rfray redo quickstart vgg19_rf-digits-k3-seed1/train
     rfray redo quickstart vgg19_rf-digits-k3-seed2/train axes.seed=[0,1,2]
     """
-    from rfray.pasteable import sweep_again
-    from rfray.redo import following, redo
+    from rfray.commands.pasteable import sweep_again
+    from rfray.commands.redo import following, redo
 
     arguments = [study, *overrides]
     planned = _plan(arguments)
@@ -558,7 +559,7 @@ def _show(as_json: bool, data: Any, *texts: Any) -> None:
     if as_json:
         click.echo(json.dumps(data, indent=1))
         return
-    from rfray.consoles import usual_console
+    from rfray.terminal.consoles import usual_console
 
     console = usual_console()
     for text in texts:

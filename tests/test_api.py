@@ -17,13 +17,13 @@ from rich.text import Text
 from safetensors.torch import load_file
 
 import rfray
-from rfray import executors
 from rfray.cli import rfray as command_line
 from rfray.data.device import normalised, resident
+from rfray.driver import executors
+from rfray.driver.executors import Workers, in_process
 from rfray.engine.executor import InProcessExecutor
-from rfray.executors import Workers, in_process
-from rfray.interruption import Interruption, interrupt
-from rfray.notebook import html
+from rfray.terminal.interruption import Interruption, interrupt
+from rfray.terminal.notebook import html
 from rfray.training.weights import initial_module
 
 HEAVY = ("torch", "ray", "mlflow", "pandas", "numpy", "pydantic", "rich", "matplotlib")
@@ -83,7 +83,7 @@ import json; print(json.dumps([seconds, loaded]))
         "from rfray.plan import make_plan",
         "import rfray.plan, rfray.sweep",
         "import rfray; rfray.plan; from rfray.plan import Plan; import rfray.sweep",
-        "from rfray import plan; from rfray.sweep_run import sweep_study; import rfray.sweep",
+        "from rfray import plan; import rfray.driver.sweep_run; import rfray.sweep",
         "import importlib; importlib.import_module('rfray.sweep'); import rfray.cli",
     ],
 )

@@ -8,11 +8,11 @@ from collections import Counter
 import pytest
 from rich.console import Console
 
+from rfray.commands.plan_report import plan_json, plan_text
+from rfray.commands.status import by_stage, choice_counts, status_json, status_text
 from rfray.errors import UserError
 from rfray.plan import make_plan
-from rfray.plan_report import plan_json, plan_text
-from rfray.status import by_stage, choice_counts, status_json, status_text
-from rfray.sweep_file import load_study
+from rfray.study.sweep_file import load_study
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from rfray.models.permutations import channel_groups, permuted_state
 from rfray.plan import make_plan
 from rfray.stages import barrier, train
 from rfray.stages.stage import Input, StageContext
-from rfray.sweep_file import load_study
+from rfray.study.sweep_file import load_study
 from rfray.training.weights import initial_module, load_module, save_module
 
 WIDTH = 0.0625

@@ -23,7 +23,7 @@ from rfray.plan import make_plan
 from rfray.stages import hessian
 from rfray.stages.registry import stages
 from rfray.stages.stage import StageContext
-from rfray.sweep_file import load_study
+from rfray.study.sweep_file import load_study
 from rfray.tracking import RunRecord
 
 GB = 1e9

@@ -7,13 +7,13 @@ from collections import Counter
 import pytest
 from test_sweep import runs_of, sweep
 
+from rfray.driver.watch import result_words
 from rfray.engine.executor import Ended, InProcessExecutor, Progressed
 from rfray.engine.frontier import State
 from rfray.engine.job import CardUse, Outcome, Progress
 from rfray.engine.machine import Machine
 from rfray.engine.places import Occupancy
 from rfray.engine.worker import run_job
-from rfray.watch import result_words
 
 ONE_CELL = ("axes.seed=[0]", "prune.rates=[0.5]", "finetune=false", "cka=false",
             "importance=false", "hessian.images=8", "hessian.micro_batch=4")  # fmt: skip

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rfray.cell import Cell
-from rfray.cost import weight_bytes
 from rfray.plan import make_plan
-from rfray.sweep_file import load_study
+from rfray.plan.cost import weight_bytes
+from rfray.study.sweep_file import load_study
 from rfray.training import weights
 from rfray.training.changes import (
     OtherWeightsError,

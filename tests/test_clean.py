@@ -11,15 +11,15 @@ import pytest
 from safetensors.torch import load_file
 from tiny_study import TINY_SWEEP
 
-from rfray.artifacts import local_path
 from rfray.cli import main
+from rfray.driver.lease import folder_lock
+from rfray.driver.sweep_run import prepared, run_sweep, sweep_study
 from rfray.engine.executor import InProcessExecutor
 from rfray.engine.view import Watcher
-from rfray.lease import folder_lock
+from rfray.files.artifacts import local_path
 from rfray.plan import make_plan
 from rfray.storage import storage_at
-from rfray.sweep_file import load_study
-from rfray.sweep_run import prepared, run_sweep, sweep_study
+from rfray.study.sweep_file import load_study
 from rfray.tracking import Ledger
 from rfray.training.weight_files import WEIGHT_FILES
 from rfray.training.weights import initial_module, save_module

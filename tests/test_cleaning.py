@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_study import TINY_SWEEP
 
-from rfray.cleaning import droppable_checkpoints, droppable_weights
+from rfray.commands.cleaning import droppable_checkpoints, droppable_weights
 from rfray.engine.standing import needed_again
 from rfray.errors import UserError
 from rfray.plan import make_plan
-from rfray.sweep_file import load_study
+from rfray.study.sweep_file import load_study
 
 WITH_WEIGHTS = ("train", "prune", "finetune")
 

@@ -10,14 +10,14 @@ import pandas as pd
 import pytest
 
 from rfray.analysis import analyze, load_report
+from rfray.driver.sweep_run import prepared, run_sweep
 from rfray.engine.drive import Watcher
 from rfray.engine.executor import InProcessExecutor
 from rfray.engine.frontier import State
 from rfray.plan import make_plan
 from rfray.plugins import use_plugin_files
 from rfray.storage import storage_at
-from rfray.sweep_file import load_study
-from rfray.sweep_run import prepared, run_sweep
+from rfray.study.sweep_file import load_study
 from rfray.tracking import Ledger
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"

@@ -7,8 +7,8 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from rfray import doctor
 from rfray.cli import rfray
+from rfray.commands import doctor
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from rfray.plan import make_plan
 from rfray.stages import erf
 from rfray.stages.stage import Input, StageContext
 from rfray.storage import storage_at
-from rfray.sweep_file import load_study
+from rfray.study.sweep_file import load_study
 from rfray.tracking import Ledger
 from rfray.training.effective_field import squared_gradients
 from rfray.training.weights import initial_module, save_module

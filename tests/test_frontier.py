@@ -11,7 +11,7 @@ from slow_frontier import SlowFrontier
 from rfray.engine.frontier import Frontier, State, upward_ranks
 from rfray.engine.places import Occupancy
 from rfray.plan import make_plan
-from rfray.sweep_file import load_study
+from rfray.study.sweep_file import load_study
 
 ONE_CORE = Occupancy(cpus=1, gpus=0)
 

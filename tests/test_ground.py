@@ -13,7 +13,7 @@ from rfray.engine.places import Occupancy
 from rfray.engine.prospects import MachineKind, Prospects
 from rfray.errors import UserError
 from rfray.plan import make_plan
-from rfray.sweep_file import load_study
+from rfray.study.sweep_file import load_study
 
 HEAD = Machine(Occupancy(0, 0), 8 * GIB)
 PLAIN, WITH_GPU = Machine(Occupancy(8, 0), 32 * GIB), Machine(Occupancy(8, 1), 32 * GIB)

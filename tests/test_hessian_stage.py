@@ -13,7 +13,7 @@ from rfray.plan import make_plan
 from rfray.stages import hessian
 from rfray.stages.hessian_methods import Found
 from rfray.stages.stage import Input, StageContext
-from rfray.sweep_file import load_study
+from rfray.study.sweep_file import load_study
 from rfray.training.weights import initial_module, save_module
 
 pytestmark = pytest.mark.filterwarnings("ignore")

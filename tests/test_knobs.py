@@ -7,6 +7,7 @@ import torch
 from tiny_study import TINY_SWEEP
 
 from rfray.cli import main
+from rfray.commands.plan_report import plan_json
 from rfray.errors import UserError
 from rfray.models.geometry import geometry, live_taps
 from rfray.models.knobs import KNOBS, chosen_convolutions, turned
@@ -15,8 +16,7 @@ from rfray.models.module import build
 from rfray.models.operations import MaxPool
 from rfray.models.registry import architecture
 from rfray.plan import make_plan
-from rfray.plan_report import plan_json
-from rfray.sweep_file import load_study
+from rfray.study.sweep_file import load_study
 
 SIZE = 32
 ARCHS = ("vgg19_rf", "resnet50", "torchvision:resnet18", "torchvision:squeezenet1_1",

@@ -21,7 +21,7 @@ from rfray.plan import make_plan
 from rfray.stages import probe, saturation
 from rfray.stages.saturation import Saturation
 from rfray.stages.stage import Input, StageContext
-from rfray.sweep_file import load_study
+from rfray.study.sweep_file import load_study
 from rfray.training.layer_features import (
     each_place,
     place_mean,

@@ -12,7 +12,7 @@ from rfray.cli import main
 from rfray.engine.longer import begun
 from rfray.plan import keys_of_fewer_epochs, make_plan
 from rfray.storage import storage_at
-from rfray.sweep_file import load_study
+from rfray.study.sweep_file import load_study
 from rfray.tracking import DIGEST_TAG
 
 ALONE = ("axes.seed=[0]", "prune=false", "finetune=false", "hessian=false", "cka=false",

@@ -15,15 +15,15 @@ import pytest
 from mlflow.tracking import MlflowClient
 from tiny_study import TINY_SWEEP
 
-from rfray.artifacts import RESULT, local_path
+from rfray.driver.lease import folder_lock
+from rfray.driver.sweep_run import prepared, run_sweep
 from rfray.engine.executor import InProcessExecutor
 from rfray.engine.frontier import State
 from rfray.engine.view import Watcher
-from rfray.lease import folder_lock
+from rfray.files.artifacts import RESULT, local_path
 from rfray.plan import make_plan
 from rfray.storage import storage_at
-from rfray.sweep_file import load_study
-from rfray.sweep_run import prepared, run_sweep
+from rfray.study.sweep_file import load_study
 from rfray.tracking import Ledger, RunOpening
 
 pytestmark = pytest.mark.xdist_group("moved")

@@ -19,7 +19,7 @@ from rfray.models.outside import outside_network
 from rfray.plan import make_plan
 from rfray.stages import finetune, hessian, prune, train
 from rfray.stages.stage import Input, StageContext
-from rfray.sweep_file import load_study
+from rfray.study.sweep_file import load_study
 from rfray.training.weights import changed_state, initial_module, load_network_at
 
 NETS = """\

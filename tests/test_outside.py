@@ -22,7 +22,7 @@ from rfray.models.outside import (
     use_network_folders,
 )
 from rfray.plan import make_plan
-from rfray.sweep_file import load_study
+from rfray.study.sweep_file import load_study
 from rfray.tracking import RunRecord
 
 NETS = """\

@@ -6,7 +6,7 @@ import pytest
 
 from rfray.engine.pace import Pace
 from rfray.plan import make_plan
-from rfray.sweep_file import load_study
+from rfray.study.sweep_file import load_study
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import shlex
 import pytest
 
 from rfray.analysis.links import ui_command
+from rfray.commands.pasteable import build_tables, compare_runs, sweep_again
 from rfray.errors import UserError
-from rfray.pasteable import build_tables, compare_runs, sweep_again
 from rfray.storage import storage_at
 from rfray.tracking import LedgerWriter, make_database
 

@@ -7,11 +7,10 @@ from collections import Counter
 import pytest
 from tiny_study import TINY_RUNS
 
-from rfray import keys
+from rfray.commands.plan_report import plan_json, seeds_text
 from rfray.errors import UserError
-from rfray.plan import make_plan
-from rfray.plan_report import plan_json, seeds_text
-from rfray.sweep_file import load_study
+from rfray.plan import keys, make_plan
+from rfray.study.sweep_file import load_study
 
 
 @pytest.fixture

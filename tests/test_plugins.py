@@ -11,7 +11,7 @@ from tiny_study import TINY_SWEEP
 
 from rfray.cell import Cell
 from rfray.cli import main
-from rfray.doctor import plugin_findings
+from rfray.commands.doctor import plugin_findings
 from rfray.engine.assemble import assemble
 from rfray.engine.places import Occupancy
 from rfray.engine.worker import run_job
@@ -21,11 +21,11 @@ from rfray.models.outside import code_digest
 from rfray.models.registry import architecture
 from rfray.plan import make_plan
 from rfray.plugins import use_plugin_files
+from rfray.plugins.user_code import text_digest
 from rfray.stages.registry import KEYS_OF_A_STUDY, stage_code, stages
 from rfray.study import Study
-from rfray.sweep_file import load_study
+from rfray.study.sweep_file import load_study
 from rfray.tracking import RunRecord
-from rfray.user_code import text_digest
 
 ALL_STAGES = ("train", "prune", "finetune", "hessian", "cka", "importance")
 NO_OWN_STAGE = [f"{stage}=false" for stage in ALL_STAGES]

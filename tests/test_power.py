@@ -2,7 +2,7 @@ import pytest
 from statsmodels.stats.power import TTestIndPower, TTestPower
 
 from rfray.analysis.statistics import FEWEST_FOR_INTERVAL
-from rfray.power import FEWEST_PAIRS, resolution
+from rfray.commands.power import FEWEST_PAIRS, resolution
 
 
 def test_known_sizes():

@@ -29,7 +29,7 @@ from rfray.plan import make_plan
 from rfray.seeding import stream_seed
 from rfray.stages.finetune import FinetuneParameters
 from rfray.stages.train import TrainParameters
-from rfray.sweep_file import load_study
+from rfray.study.sweep_file import load_study
 from rfray.training.checkpoint import EpochRecord, load_checkpoint, save_checkpoint
 from rfray.training.determinism import arithmetic_of
 from rfray.training.loop import train_epochs

@@ -16,7 +16,7 @@ from rfray.models.geometry import geometry
 from rfray.plan import make_plan
 from rfray.stages import finetune, prune
 from rfray.stages.stage import Input, StageContext
-from rfray.sweep_file import load_study
+from rfray.study.sweep_file import load_study
 from rfray.training.batch_norms import renew_statistics
 from rfray.training.weights import initial_module, load_changed, save_module
 

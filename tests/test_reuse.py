@@ -9,8 +9,8 @@ import pytest
 from test_sharing import SMALL, exit_code, last_line, quiet, refused, runs_at, sweep, tables
 from tiny_study import TINY_SWEEP
 
-from rfray.artifacts import local_path
-from rfray.lease import folder_lock
+from rfray.driver.lease import folder_lock
+from rfray.files.artifacts import local_path
 from rfray.sharing import export_study, import_study, vetted
 from rfray.sharing.packing import all_artifacts, without_weights
 from rfray.storage import storage_at

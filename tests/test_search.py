@@ -14,17 +14,17 @@ import pytest
 from tiny_study import TINY_SWEEP
 
 from rfray.analysis import analyze, load_report
+from rfray.driver.sweep_run import prepared, run_sweep
 from rfray.engine.executor import InProcessExecutor
 from rfray.engine.frontier import State
 from rfray.engine.view import Watcher
 from rfray.errors import UserError
 from rfray.plan import make_plan
-from rfray.search_draws import draws, proposed
-from rfray.search_space import Domain, Proposal, at_edge, best, rounds
+from rfray.search.draws import draws, proposed
+from rfray.search.space import Domain, Proposal, at_edge, best, rounds
 from rfray.seeding import stream_seed
 from rfray.storage import storage_at
-from rfray.sweep_file import load_study
-from rfray.sweep_run import prepared, run_sweep
+from rfray.study.sweep_file import load_study
 from rfray.tracking import Ledger
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -309,7 +309,7 @@ def test_seeds_train_with_what_won_and_every_number_says_so(searched, tmp_path):
 
 
 def test_without_optuna_the_search_is_refused_in_one_line(searched, monkeypatch):
-    monkeypatch.setattr("rfray.search_draws.find_spec", lambda name: None)
+    monkeypatch.setattr("rfray.search.draws.find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"Optuna, which is not installed.*rfray\[optuna\]"):
         searched(*OPTUNA)
 

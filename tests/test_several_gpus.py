@@ -13,16 +13,16 @@ import pytest
 from own_head import own_head, plain_environment
 
 from rfray.cell import Cell
+from rfray.commands.forecast import expected_schedule
 from rfray.data.device import resident
 from rfray.engine import trials
 from rfray.engine.assemble import assemble, demands
 from rfray.engine.places import Occupancy
 from rfray.engine.shares import Shares, granted
 from rfray.errors import UserError
-from rfray.forecast import expected_schedule
 from rfray.plan import make_plan
 from rfray.storage import storage_at
-from rfray.sweep_file import load_study
+from rfray.study.sweep_file import load_study
 from rfray.tracking import Ledger, RunRecord
 from rfray.training.loop import train_epochs
 from rfray.training.optimization import optimizer_for

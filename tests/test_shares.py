@@ -13,7 +13,7 @@ from rfray.engine.packing import MOST, cells_a_card
 from rfray.engine.places import Occupancy
 from rfray.engine.shares import Grant, Shares, granted
 from rfray.plan import make_plan
-from rfray.sweep_file import load_study
+from rfray.study.sweep_file import load_study
 from rfray.tracking import RunRecord
 
 GB = 1e9

@@ -21,20 +21,20 @@ from serving import served
 from tiny_study import TINY_SWEEP
 
 from rfray.analysis import analyze, load_report
-from rfray.artifacts import RESULT, check_files, local_path
 from rfray.cli import main
+from rfray.driver.lease import folder_lock
+from rfray.driver.sweep_run import prepared, run_sweep
 from rfray.engine.executor import InProcessExecutor
 from rfray.engine.frontier import State
 from rfray.engine.view import Watcher
 from rfray.errors import UserError
-from rfray.lease import folder_lock
+from rfray.files.artifacts import RESULT, check_files, local_path
 from rfray.plan import make_plan
 from rfray.sharing import export_study, import_study, vetted
 from rfray.sharing.packing import all_artifacts
 from rfray.sharing.seal import SEAL_BYTES, seal
 from rfray.storage import storage_at
-from rfray.sweep_file import load_study, shipped_folder
-from rfray.sweep_run import prepared, run_sweep
+from rfray.study.sweep_file import load_study, shipped_folder
 from rfray.tracking import (
     KEY_TAG,
     ORIGIN_TAG,

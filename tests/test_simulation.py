@@ -9,12 +9,12 @@ import pytest
 from click.testing import CliRunner
 
 from rfray.cli import rfray
-from rfray.cost import durations
 from rfray.engine.places import Occupancy
 from rfray.engine.simulation import simulate
 from rfray.errors import UserError
 from rfray.plan import make_plan
-from rfray.sweep_file import load_study
+from rfray.plan.cost import durations
+from rfray.study.sweep_file import load_study
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tiny_study import TINY_SWEEP
 
-from rfray.sweep_file import load_study, overridden
+from rfray.study.sweep_file import load_study, overridden
 
 
 def test_scientists_write_numbers_as_1e_4(tiny_sweep):

@@ -13,11 +13,13 @@ import pytest
 from mlflow.tracking import MlflowClient
 from tiny_study import TINY_RUNS
 
-from rfray.artifacts import RESULT, file_digests, local_path
 from rfray.cli import main
+from rfray.commands.status import by_stage, choice_counts
 from rfray.data.cache import prepared as prepared_dataset
 from rfray.data.dataset import Dataset, Split
 from rfray.data.device import resident
+from rfray.driver.sweep_run import prepared, run_sweep
+from rfray.driver.watch import result_words
 from rfray.engine.executor import Ended, InProcessExecutor
 from rfray.engine.fitting import refuse_what_never_fits
 from rfray.engine.frontier import State
@@ -27,14 +29,12 @@ from rfray.engine.standing import other_precision, standing
 from rfray.engine.view import Watcher
 from rfray.engine.worker import run_job
 from rfray.errors import UserError
+from rfray.files.artifacts import RESULT, file_digests, local_path
 from rfray.plan import make_plan
-from rfray.status import by_stage, choice_counts
 from rfray.storage import storage_at
-from rfray.sweep_file import load_study
-from rfray.sweep_run import prepared, run_sweep
+from rfray.study.sweep_file import load_study
 from rfray.tracking import NOTE_TAG, Ledger, LedgerWriter, RunOpening, make_database
 from rfray.training.weights import changed_state
-from rfray.watch import result_words
 
 
 @dataclass

@@ -11,9 +11,9 @@ from jsonschema import Draft202012Validator
 
 from rfray import __version__
 from rfray.cli import rfray
+from rfray.commands.sweep_schema import reference_page, sweep_schema
+from rfray.files.yaml_file import read_mapping
 from rfray.stages.registry import sections
-from rfray.sweep_schema import reference_page, sweep_schema
-from rfray.yaml_file import read_mapping
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = sorted((ROOT / "sweeps").glob("*.yaml"))

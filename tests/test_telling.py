@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from rfray import telling
 from rfray.data.image_folder import image_folder
-from rfray.reading import reading_shown
-from rfray.telling import counted, tell, told_to
+from rfray.terminal import telling
+from rfray.terminal.reading import reading_shown
+from rfray.terminal.telling import counted, tell, told_to
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from rfray.models.opaque import OpaqueNetwork
 from rfray.models.outside import code_digest, outside_network
 from rfray.models.registry import naming_problem
 from rfray.plan import make_plan
-from rfray.sweep_file import load_study
+from rfray.study.sweep_file import load_study
 
 timm = pytest.importorskip("timm", reason="timm is not installed: pip install 'rfray[timm]'")
 

@@ -6,13 +6,13 @@ import pytest
 from mlflow.tracking import MlflowClient
 from serving import served
 
+from rfray.driver.sweep_run import prepared, run_sweep
 from rfray.engine.executor import InProcessExecutor
 from rfray.engine.frontier import State
 from rfray.engine.view import Watcher
 from rfray.plan import make_plan
 from rfray.storage import storage_at
-from rfray.sweep_file import load_study
-from rfray.sweep_run import prepared, run_sweep
+from rfray.study.sweep_file import load_study
 
 
 @pytest.fixture

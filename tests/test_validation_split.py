@@ -12,6 +12,7 @@ from tiny_study import TINY_SWEEP
 from rfray.cell import Cell
 from rfray.data import device
 from rfray.data.dataset import Split
+from rfray.driver.sweep_run import prepared, run_sweep
 from rfray.engine.executor import InProcessExecutor
 from rfray.engine.frontier import State
 from rfray.engine.view import Watcher
@@ -19,8 +20,7 @@ from rfray.plan import make_plan
 from rfray.stages import finetune, train
 from rfray.stages.stage import Input
 from rfray.storage import storage_at
-from rfray.sweep_file import load_study
-from rfray.sweep_run import prepared, run_sweep
+from rfray.study.sweep_file import load_study
 from rfray.tracking import Ledger
 from rfray.training.evaluate import evaluate
 from rfray.training.weights import initial_module, load_changed, load_module, save_module

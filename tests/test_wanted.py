@@ -18,7 +18,7 @@ from rfray.engine.simulation import simulate
 from rfray.engine.wanted import Outlook, left_of
 from rfray.engine.wishes import SECONDS_KEPT, Wishes, granted
 from rfray.plan import make_plan
-from rfray.sweep_file import load_study
+from rfray.study.sweep_file import load_study
 
 ONE_GPU = {"CPU": 1.0, "GPU": 1.0}
 ONE_CORE = {"CPU": 1.0}

@@ -8,13 +8,13 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from rfray.driver.watch import live_screen, watching
 from rfray.engine.frontier import Frontier
 from rfray.engine.job import Measurement, Outcome, Progress
 from rfray.engine.places import Occupancy
 from rfray.engine.view import Ending, Running, View
 from rfray.plan import make_plan
-from rfray.sweep_file import load_study
-from rfray.watch import live_screen, watching
+from rfray.study.sweep_file import load_study
 
 
 @pytest.fixture

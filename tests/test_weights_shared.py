@@ -10,12 +10,12 @@ from safetensors.torch import load_file, save_file
 from test_sharing import exit_code, quiet, runs_at, sweep
 from tiny_study import TINY_SWEEP
 
-from rfray.artifacts import RESULT, digest_of, file_digests, local_path
+from rfray.files.artifacts import RESULT, digest_of, file_digests, local_path
 from rfray.plan import make_plan
 from rfray.sharing import export_study, import_study, vetted
 from rfray.sharing.packing import all_artifacts, without_weights
 from rfray.storage import storage_at
-from rfray.sweep_file import load_study
+from rfray.study.sweep_file import load_study
 from rfray.tracking import DIGEST_TAG, TAKEN_FROM_STUDY_TAG, Ledger, LedgerWriter
 from rfray.training.weight_files import CHANGES, INITIAL, INITIAL_NOTE, MODEL, WEIGHT_FILES
 from rfray.training.weights import changed_state, initial_state

@@ -53,7 +53,8 @@ def test_every_shipped_sweep_can_be_planned(installed, tmp_path, sweep):
 
 def test_the_shipped_report_and_its_published_values_are_there(installed, tmp_path):
     code = (
-        "from rfray.analysis import load_report; from rfray.sweep_file import shipped_folder; "
+        "from rfray.analysis import load_report; "
+        "from rfray.study.sweep_file import shipped_folder; "
         "report = load_report(shipped_folder('analysis') / 'paper.yaml'); "
         "print(len(report.layout.tables), shipped_folder('analysis'))"
     )

@@ -22,7 +22,7 @@ from pydantic import (
 from rfray.analysis import schema
 from rfray.analysis.values import Scalar, typed
 from rfray.errors import UserError, nearest
-from rfray.yaml_file import read_mapping
+from rfray.files.yaml_file import read_mapping
 
 _Lines = dict[tuple[str, int], int]
 """The line of each table and figure, by section and place, once `each` is written out."""

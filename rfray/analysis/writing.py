@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from rfray.atomic import write_atomically
 from rfray.errors import UserError
+from rfray.files.atomic import write_atomically
 
 _LIST = ".rfray-files"
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from rfray.data.dataset import Dataset, DatasetSource, Split, checked, problem_with
 from rfray.data.folders import FINDINGS, prepared_file
 from rfray.data.overlap import count_overlap, overlap_findings
-from rfray.telling import tell
+from rfray.terminal.telling import tell
 
 
 def prepared(source: DatasetSource) -> Dataset:

@@ -22,7 +22,7 @@ from rfray.data.pictures import Shown, fitted, no_warnings, shown, square
 from rfray.data.remembered import ENCODING, files_state, memory_file, recall, remember
 from rfray.data.treatment import Treatments, treatment_findings
 from rfray.errors import UserError
-from rfray.telling import counted
+from rfray.terminal.telling import counted
 
 if TYPE_CHECKING:
     import numpy as np

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from rfray.errors import UserError
-from rfray.telling import counted, tell
+from rfray.terminal.telling import counted, tell
 
 _TIMEOUT_SECONDS = 30
 _CHUNK = 1 << 20

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
-from rfray.atomic import write_atomically
 from rfray.data.dataset import DatasetFacts
+from rfray.files.atomic import write_atomically
 
 _READING = "viewed-1"
 """Enters what is remembered: raise it where pictures are read otherwise than when they were."""

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from rfray.data.dataset import Dataset, DatasetFacts, DatasetSource, Split, checked
-from rfray.telling import counted
+from rfray.terminal.telling import counted
 
 if TYPE_CHECKING:
     from torch import Tensor

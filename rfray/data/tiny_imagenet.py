@@ -21,7 +21,7 @@ from rfray.data.folders import data_folder
 from rfray.data.pictures import no_warnings, shown, square
 from rfray.data.published import PublishedFile, fetch, verify
 from rfray.errors import UserError
-from rfray.telling import counted
+from rfray.terminal.telling import counted
 
 if TYPE_CHECKING:
     import numpy as np

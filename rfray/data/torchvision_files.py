@@ -15,7 +15,7 @@ from rfray.data.published import fetch, verify
 from rfray.data.remembered import files_state
 from rfray.data.torchvision_sets import TorchvisionSet
 from rfray.errors import UserError
-from rfray.telling import tell
+from rfray.terminal.telling import tell
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,7 +27,7 @@ from rfray.data.torchvision_files import OpenSplit, open_splits, state_of
 from rfray.data.torchvision_sets import TorchvisionSet
 from rfray.data.treatment import Treatment, Treatments, treatment_findings
 from rfray.errors import UserError
-from rfray.telling import counted
+from rfray.terminal.telling import counted
 
 if TYPE_CHECKING:
     import numpy as np

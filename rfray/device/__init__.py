@@ -1,1 +1,1 @@
-"""What a stage computes on, as far as its memory goes: a GPU, or the processor."""
+"""What a stage computes on, a GPU or the processor: its memory, precision and name."""

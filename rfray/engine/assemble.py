@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from rfray.artifacts import digest_of
 from rfray.engine.job import Job, JobInput, Outcome
 from rfray.engine.places import Occupancy
 from rfray.engine.records import ATTEMPT_TAG
+from rfray.files.artifacts import digest_of
 from rfray.models.outside import code_digest, network_folders_in_use
-from rfray.naming import SAMPLE, SEARCH, TRAIN
 from rfray.plan import Node, Plan
 from rfray.plugins import plugin_files_in_use
 from rfray.stages.registry import stage_code
+from rfray.study.naming import SAMPLE, SEARCH, TRAIN
 from rfray.tracking import DIGEST_TAG, RunRecord
 
 _MOST_CPU_THREADS = 64

@@ -6,8 +6,8 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from rfray import chatter
 from rfray.errors import UserError
+from rfray.terminal import chatter
 
 VARIABLE = "RAY_ADDRESS"
 

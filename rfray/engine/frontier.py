@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 from rfray.engine.places import Occupancy, Places
-from rfray.naming import TRAIN
 from rfray.plan import Node, Plan
+from rfray.study.naming import TRAIN
 
 
 class State(Enum):

@@ -12,9 +12,9 @@ from collections.abc import Collection, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
-from rfray.naming import TRAIN
 from rfray.plan import Node, keys_of_fewer_epochs
 from rfray.stages.registry import stages
+from rfray.study.naming import TRAIN
 
 _MOST_LOOKED_AT = 500
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from rfray.engine.job import CardUse
-from rfray.keys import digest
 from rfray.plan import Node
+from rfray.plan.keys import digest
 
 MOST = 8
 """Cells on one card; each has an interpreter, a copy of the data set, and CUDA itself."""

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from rfray.atomic import write_atomically
 from rfray.engine.job import NOTHING_TOLD, Measurement, Progress
+from rfray.files.atomic import write_atomically
 
 SECONDS_BETWEEN = 5.0
 """A task tells no more often than that: writing costs, and nobody reads faster."""

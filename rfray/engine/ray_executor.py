@@ -22,8 +22,8 @@ from rfray.engine.progress import SECONDS_BETWEEN, noted_progress
 from rfray.engine.prospects import Bundle, Prospects
 from rfray.engine.trials import TrialLane
 from rfray.engine.worker import run_task
-from rfray.naming import SAMPLE, TRAIN
 from rfray.study import Request
+from rfray.study.naming import SAMPLE, TRAIN
 
 _COUNT_SECONDS = 1.0
 _TAKE_BACK_SECONDS = 5.0

@@ -15,12 +15,12 @@ from ray._raylet import (  # type: ignore[attr-defined]  # compiled
 )
 from ray.exceptions import AuthenticationError
 
-from rfray import chatter
 from rfray.engine.cluster_address import ClusterAddress, chosen_address, host_and_port
 from rfray.engine.cluster_entry import AuthMode, auth_mode
 from rfray.engine.cluster_probe import Answer, ask
 from rfray.engine.cluster_token import token_at_hand
 from rfray.errors import UserError
+from rfray.terminal import chatter
 
 _MODE_VARIABLE = "RAY_AUTH_MODE"
 _CONNECT_SECONDS = 10.0

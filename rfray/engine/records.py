@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from rfray import __version__
-from rfray.artifacts import digest_of
 from rfray.engine.job import Outcome
-from rfray.naming import shown
+from rfray.files.artifacts import digest_of
 from rfray.plan import Node, Plan
+from rfray.plan.turning import turned_document
+from rfray.plan.unread import left_out_document
 from rfray.stages.registry import stages
+from rfray.study.naming import shown
 from rfray.tracking import DIGEST_TAG, NOTE_TAG, WITHHELD_TAG, RunOpening, RunRecord
-from rfray.turning import turned_document
-from rfray.unread import left_out_document
 
 ATTEMPT_TAG = "rfray.attempt"
 

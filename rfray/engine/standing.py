@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
+from rfray.device.precision import on_device, recorded_precision
 from rfray.engine.assemble import demands
 from rfray.plan import Plan
-from rfray.precision import on_device, recorded_precision
 from rfray.tracking import KEY_TAG, SUPERSEDED_TAG, RunRecord, withheld_of
 
 

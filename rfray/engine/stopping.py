@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from rfray.engine.job import Job, Progress
-from rfray.naming import SAMPLE
-from rfray.search_space import METRICS
+from rfray.search.space import METRICS
+from rfray.study.naming import SAMPLE
 
 _NOTE = "stop"
 

@@ -31,7 +31,6 @@ from ray import tune
 from ray.tune.search import Searcher
 from ray.tune.search.search_generator import SearchGenerator
 
-from rfray import chatter
 from rfray.engine.answer import answered, lost
 from rfray.engine.executor import Ended, Event, Progressed
 from rfray.engine.job import Job, Progress
@@ -41,6 +40,7 @@ from rfray.engine.stopping import Stopping
 from rfray.engine.worker import run_job
 from rfray.errors import LostProcessError
 from rfray.study import Request
+from rfray.terminal import chatter
 
 
 @dataclass

@@ -11,9 +11,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 
+from rfray.device.hardware import speedup
 from rfray.engine.frontier import Frontier, State, upward_ranks
 from rfray.engine.places import Occupancy
-from rfray.hardware import speedup
 from rfray.plan import Node, Plan
 
 _LEAST_SHARE = 0.25

@@ -14,7 +14,20 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from rfray.artifacts import (
+from rfray.data.background import use_background
+from rfray.data.dataset import UnreadableDatasetError
+from rfray.data.folders import use_data_root
+from rfray.device.card import PROCESSOR, Card, NoCardError
+from rfray.device.exhaustion import exhausted
+from rfray.device.hardware import named
+from rfray.engine.job import Job, JobInput, Measurement, Outcome, Progress
+from rfray.engine.meter import NoMeter, metered
+from rfray.engine.progress import ProgressNote
+from rfray.engine.stopping import stopped
+from rfray.engine.threads import allow_threads
+from rfray.engine.time_limit import overrun, time_limited
+from rfray.errors import LostProcessError, UserError
+from rfray.files.artifacts import (
     RESULT,
     DamagedArtifactError,
     MissingArtifactError,
@@ -24,26 +37,13 @@ from rfray.artifacts import (
     local_path,
     publish,
 )
-from rfray.atomic import write_atomically
-from rfray.data.background import use_background
-from rfray.data.dataset import UnreadableDatasetError
-from rfray.data.folders import use_data_root
-from rfray.device.card import PROCESSOR, Card, NoCardError
-from rfray.device.exhaustion import exhausted
-from rfray.engine.job import Job, JobInput, Measurement, Outcome, Progress
-from rfray.engine.meter import NoMeter, metered
-from rfray.engine.progress import ProgressNote
-from rfray.engine.stopping import stopped
-from rfray.engine.threads import allow_threads
-from rfray.engine.time_limit import overrun, time_limited
-from rfray.errors import LostProcessError, UserError
-from rfray.hardware import named
+from rfray.files.atomic import write_atomically
 from rfray.models.outside import code_digest, use_network_folders
 from rfray.plugins import use_plugin_files
-from rfray.search_draws import proposed
+from rfray.search.draws import proposed
 from rfray.stages.registry import broken_stages, stage_code, stages
 from rfray.stages.stage import Input, Remark, Report, Settle, Stage, StageContext
-from rfray.telling import told_to
+from rfray.terminal.telling import told_to
 
 _UNSEEN = (
     "How busy the GPU is could not be seen, so cells do not share it: pip install 'rfray[gpu]'."

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from rfray.errors import nearest
-from rfray.user_code import file_digest
+from rfray.plugins.user_code import file_digest
 
 if TYPE_CHECKING:
     from torch import nn

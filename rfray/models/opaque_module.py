@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from rfray.errors import UserError
 from rfray.models.opaque import OpaqueNetwork
 from rfray.models.traced import line_of
-from rfray.user_code import in_a_line
+from rfray.plugins.user_code import in_a_line
 
 _IMAGES = 2
 """The fewest of which a batch norm can take statistics, whatever its map."""

@@ -48,7 +48,7 @@ from rfray.models.vocabulary import (
     call_name,
     in_place,
 )
-from rfray.user_code import in_a_line
+from rfray.plugins.user_code import in_a_line
 
 Kind = Literal["map", "channels last", "vector"]
 

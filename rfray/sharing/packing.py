@@ -16,9 +16,9 @@ import zstandard
 from pydantic import TypeAdapter, ValidationError
 
 from rfray import __version__
-from rfray.artifacts import RESULT, digest_of
-from rfray.atomic import partial_path, replace_with
 from rfray.errors import UserError
+from rfray.files.artifacts import RESULT, digest_of
+from rfray.files.atomic import partial_path, replace_with
 from rfray.sharing import contents
 from rfray.sharing.contents import Format, Planned
 from rfray.sharing.seal import seal

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
+from rfray.driver.holding import Held, study_held
 from rfray.errors import UserError
-from rfray.holding import Held, study_held
 from rfray.sharing import contents
 from rfray.sharing.contents import RunCopy
 from rfray.sharing.vetting import Member, Vetted, members, refusals, run_folder_of

@@ -15,7 +15,7 @@ from rfray.cell import Cell
 from rfray.parameters import Parameters
 from rfray.stages.drawing import save_paths
 from rfray.stages.stage import Input, Stage, StageContext
-from rfray.telling import tell
+from rfray.terminal.telling import tell
 from rfray.training.protocol import Count
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from rfray.parameters import NOTHING_TWICE, Parameters
 from rfray.stages.drawing import save_alignment
 from rfray.stages.gram_rows import MapPlan, gram_rows, map_plan
 from rfray.stages.stage import Fan, Input, Stage, StageContext
-from rfray.telling import counted
+from rfray.terminal.telling import counted
 
 if TYPE_CHECKING:
     import numpy as np

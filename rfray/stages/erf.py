@@ -16,7 +16,7 @@ from rfray.models.geometry import LayerGeometry
 from rfray.parameters import NOTHING_TWICE, Parameters
 from rfray.stages.drawing import EffectiveField, save_effective_fields
 from rfray.stages.stage import Fan, Stage, StageContext
-from rfray.telling import each_second
+from rfray.terminal.telling import each_second
 from rfray.training.protocol import Count
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from rfray.parameters import NOTHING_TWICE, Parameters
 from rfray.stages.drawing import save_spectrum
 from rfray.stages.hessian_methods import METHODS, Found, Problem, Settings
 from rfray.stages.stage import Fan, Stage, StageContext
-from rfray.telling import each_second, tell
+from rfray.terminal.telling import each_second, tell
 from rfray.training.protocol import Count, Positive
 
 if TYPE_CHECKING:

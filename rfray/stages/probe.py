@@ -14,7 +14,7 @@ from rfray.models.geometry import LayerGeometry
 from rfray.parameters import Parameters
 from rfray.stages.drawing import save_by_layer
 from rfray.stages.stage import Stage, StageContext
-from rfray.telling import counted
+from rfray.terminal.telling import counted
 from rfray.training.protocol import Count, Positive
 
 if TYPE_CHECKING:

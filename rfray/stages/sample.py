@@ -8,8 +8,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from rfray.atomic import write_atomically
-from rfray.search_space import Choice, Proposal, Space
+from rfray.files.atomic import write_atomically
+from rfray.search.space import Choice, Proposal, Space
 from rfray.stages.stage import Input, Stage, StageContext
 from rfray.stages.train import CHECKPOINT, TrainParameters, best_epoch, training_work
 from rfray.training.protocol import together

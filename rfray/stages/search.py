@@ -12,7 +12,7 @@ from pydantic import Field, field_validator
 
 from rfray.cell import Cell
 from rfray.parameters import NOTHING_TWICE, Parameters
-from rfray.search_space import (
+from rfray.search.space import (
     Choice,
     Domain,
     at_edge,

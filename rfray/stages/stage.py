@@ -15,7 +15,7 @@ from typing import Generic, Literal, TypeVar
 from rfray.cell import Cell
 from rfray.device.card import PROCESSOR, Card
 from rfray.parameters import Parameters
-from rfray.search_space import Choice, Proposal, Tried
+from rfray.search.space import Choice, Proposal, Tried
 
 P = TypeVar("P", bound=Parameters)
 

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from mlflow.entities import Experiment
 
-from rfray.artifacts import local_path
+from rfray.files.artifacts import local_path
 
 STORE_TAG = "rfray.store"
 """Experiment tag: the folder of its database, as of when its addresses were written. What they name

@@ -15,8 +15,8 @@ from filelock import FileLock
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from rfray import chatter
 from rfray.errors import UserError
+from rfray.terminal import chatter
 
 _SERVER_ERROR = 500
 _WAIT_LONGER_STATUS = (408, 429)

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from mlflow.artifacts import download_artifacts, list_artifacts
 from mlflow.tracking import MlflowClient
 
-from rfray.artifacts import local_path
+from rfray.files.artifacts import local_path
 
 
 def fetch_artifact(artifact_uri: str, name: str, tracking_uri: str) -> Path | None:

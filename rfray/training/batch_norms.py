@@ -18,7 +18,7 @@ from rfray.models.module import NetworkModule
 from rfray.models.network import INPUT
 from rfray.numerics.live_taps import LiveTaps, without_dead_taps
 from rfray.numerics.moments import Moments
-from rfray.telling import counted
+from rfray.terminal.telling import counted
 
 _BATCH = 100
 

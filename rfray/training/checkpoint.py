@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from rfray.atomic import partial_path, replace_with
+from rfray.files.atomic import partial_path, replace_with
 
 _MODEL = "model/"
 _STATE = {

@@ -16,7 +16,7 @@ from rfray.data.device import normalised
 from rfray.models.module import NetworkModule
 from rfray.numerics.live_taps import without_dead_taps
 from rfray.numerics.precision import full_precision
-from rfray.telling import counted
+from rfray.terminal.telling import counted
 
 BATCH = 100
 """Images that pass through the network together."""

@@ -17,8 +17,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from rfray.artifacts import file_digest
 from rfray.cell import Cell
+from rfray.files.artifacts import file_digest
 from rfray.models.module import NetworkModule, build, build_any
 from rfray.seeding import stream_seed
 from rfray.training.changes import (

@@ -12,7 +12,7 @@ import sys
 from mlflow.tracking import MlflowClient
 
 from rfray.plan import make_plan
-from rfray.sweep_file import load_study
+from rfray.study.sweep_file import load_study
 
 plan = make_plan(load_study(sys.argv[1], sys.argv[2:]))
 client = MlflowClient(os.environ["MLFLOW_TRACKING_URI"])

@@ -28,7 +28,7 @@ from rfray.engine.places import Occupancy
 from rfray.engine.worker import run_job
 from rfray.plan import make_plan
 from rfray.storage import storage_at
-from rfray.sweep_file import load_study
+from rfray.study.sweep_file import load_study
 from rfray.tracking import RunRecord
 
 SWEEP = """\

@@ -19,7 +19,7 @@ from rfray.data.pictures import fitted
 from rfray.data.registry import at_size, dataset_source
 from rfray.data.resized import resized, scaled_planes
 from rfray.plan import make_plan
-from rfray.sweep_file import load_study
+from rfray.study.sweep_file import load_study
 
 
 def plan(tmp_path, *overrides):

@@ -48,7 +48,7 @@ from rfray.data.torchvision_reader import source
 from rfray.data.torchvision_refused import REFUSED
 from rfray.data.torchvision_sets import SETS
 from rfray.plan import make_plan
-from rfray.sweep_file import load_study
+from rfray.study.sweep_file import load_study
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "data.md"
 

@@ -17,9 +17,9 @@ from rfray.data.held_out import held_out
 from rfray.data.registry import dataset_source
 from rfray.data.validation import counts_by_class, with_validation
 from rfray.errors import UserError
-from rfray.keys import digest
 from rfray.plan import make_plan
-from rfray.sweep_file import load_study
+from rfray.plan.keys import digest
+from rfray.study.sweep_file import load_study
 
 FACTS = dataset_source("digits").facts
 NETWORK = {"arch": "vgg19_rf", "kernel_size": 5, "width": 0.0625}

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import psutil
 
-from rfray.artifacts import RESULT, local_path
 from rfray.cli import main
+from rfray.files.artifacts import RESULT, local_path
 from rfray.storage import storage_at
 from rfray.tracking import Ledger
 
@@ -49,7 +49,7 @@ _servers.set_forkserver_preload(
         "torch",
         "ray.tune",
         "mlflow.tracking",
-        "rfray.sweep_run",
+        "rfray.driver.sweep_run",
         "rfray.engine.ray_executor",
         "faulty",
     ]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from rfray.driver.sweep_run import prepared, run_sweep
 from rfray.engine.executor import InProcessExecutor
 from rfray.engine.view import Watcher
 from rfray.plan import make_plan
 from rfray.storage import storage_at
-from rfray.sweep_file import load_study
-from rfray.sweep_run import prepared, run_sweep
+from rfray.study.sweep_file import load_study
 
 SILENT = Watcher(ended=lambda ending: None, looked=lambda view: None)
 

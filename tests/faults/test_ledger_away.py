@@ -12,16 +12,16 @@ from faulty import RUNS, locked, results, wait_until
 from mlflow.tracking import MlflowClient
 from server import Server, gate_before
 
-from rfray.artifacts import file_digest
+from rfray.driver.sweep_run import prepared, run_sweep
+from rfray.driver.watch import progress_words
 from rfray.engine.executor import InProcessExecutor
 from rfray.engine.frontier import State
 from rfray.engine.view import Watcher
+from rfray.files.artifacts import file_digest
 from rfray.plan import make_plan
 from rfray.storage import storage_at
-from rfray.sweep_file import load_study
-from rfray.sweep_run import prepared, run_sweep
+from rfray.study.sweep_file import load_study
 from rfray.tracking import Ledger, fetch_artifact
-from rfray.watch import progress_words
 
 pytestmark = pytest.mark.xdist_group("ledger")
 

@@ -9,12 +9,19 @@ from dataclasses import replace
 import pytest
 from faulty import start_driver, wait_until
 
+from rfray.driver.lease import (
+    EXPIRE_SECONDS,
+    RENEW_SECONDS,
+    Lease,
+    folder_lock,
+    in_force,
+    own_claim,
+)
+from rfray.driver.sweep_run import prepared
 from rfray.errors import UserError
-from rfray.lease import EXPIRE_SECONDS, RENEW_SECONDS, Lease, folder_lock, in_force, own_claim
 from rfray.plan import make_plan
 from rfray.storage import Storage
-from rfray.sweep_file import load_study
-from rfray.sweep_run import prepared
+from rfray.study.sweep_file import load_study
 from rfray.tracking import LedgerWriter, make_database
 
 pytestmark = pytest.mark.xdist_group("ledger")

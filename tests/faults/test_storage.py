@@ -15,13 +15,13 @@ from faulty import EXPLODED, RUNS, SWEEP, plant_bomb, result_of, results, runs
 from in_process import sweep
 from mlflow.tracking import MlflowClient
 
-from rfray.artifacts import RESULT, check_files, local_path
 from rfray.engine.frontier import State
 from rfray.engine.view import Watcher
 from rfray.errors import UserError
+from rfray.files.artifacts import RESULT, check_files, local_path
 from rfray.plan import make_plan
 from rfray.storage import storage_at
-from rfray.sweep_file import load_study
+from rfray.study.sweep_file import load_study
 from rfray.training.checkpoint import EpochRecord, save_checkpoint
 from rfray.training.optimization import optimizer_for
 from rfray.training.weights import initial_module

@@ -12,16 +12,16 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from rfray.cost import core_seconds, weight_bytes
+from rfray.commands.power import FEWEST_PAIRS, LEVEL, POWER, resolution
 from rfray.engine.reuse import taken_words
 from rfray.engine.simulation import Schedule
 from rfray.models.geometry import Geometry
 from rfray.models.knobs import POOL
 from rfray.models.stem import NO_POOL
-from rfray.naming import shown
 from rfray.plan import CellPlan, Plan
-from rfray.power import FEWEST_PAIRS, LEVEL, POWER, resolution
-from rfray.turning import Turn
+from rfray.plan.cost import core_seconds, weight_bytes
+from rfray.plan.turning import Turn
+from rfray.study.naming import shown
 
 NOT_KNOWN = "–"
 """What stands for a receptive field, and what follows from it, of a network that cannot be read."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from rfray.lease import Claim, Lease, folder_lock, settle_undriven
+from rfray.driver.lease import Claim, Lease, folder_lock, settle_undriven
 from rfray.storage import Storage
 from rfray.tracking import LedgerWriter, check_store, is_outage, make_database, store_answers
 

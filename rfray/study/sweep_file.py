@@ -13,19 +13,19 @@ from pydantic import TypeAdapter, ValidationError
 
 from rfray import grid
 from rfray.errors import UserError, in_words, nearest
+from rfray.files.yaml_file import parse_value, read_mapping
 from rfray.models.knobs import DILATION, POOL
 from rfray.models.outside import use_network_folders
-from rfray.naming import SEARCH, TRAIN
 from rfray.parameters import Parameters
 from rfray.plugins import read_plugin_files, use_plugin_files
-from rfray.search_draws import INSTALL_OPTUNA, draws, optuna_problem
-from rfray.search_space import Domain
-from rfray.settings import TURNS, advice, settings
-from rfray.shelves import refuse_wrong_files
+from rfray.search.draws import INSTALL_OPTUNA, draws, optuna_problem
+from rfray.search.space import Domain
 from rfray.stages.registry import broken_stages, sections, stages
 from rfray.stages.search import DrawnSearch, SearchParameters
 from rfray.study import ChosenLayers, Data, Knobs, Request, Study, study_model, when_model
-from rfray.yaml_file import parse_value, read_mapping
+from rfray.study.naming import SEARCH, TRAIN
+from rfray.study.settings import TURNS, advice, settings
+from rfray.study.shelves import refuse_wrong_files
 
 DEFAULT_SWEEP = "quickstart"
 SWEEP_VARIABLE = "RFRAY_SWEEP"
@@ -110,7 +110,7 @@ def shipped_folder(kind: str) -> Path:
 
     They lie beside the package in a checkout, and inside it in an installed wheel.
     """
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parents[1]
     inside = package / "shipped" / kind
     return inside if inside.is_dir() else package.parent / kind
 

@@ -8,7 +8,7 @@ from itertools import chain, count
 from typing import Any
 
 from rfray.errors import UserError
-from rfray.search_space import METRICS, Choice, Domain, Proposal, Space, Tried
+from rfray.search.space import METRICS, Choice, Domain, Proposal, Space, Tried
 from rfray.seeding import stream_seed
 
 INSTALL_OPTUNA = "pip install 'rfray[optuna]' on every machine, or search.algorithm=random"

@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from rfray.engine.standing import standing
-from rfray.naming import in_short, shown
 from rfray.plan import Plan
+from rfray.study.naming import in_short, shown
 from rfray.tracking import RunRecord
 
 STATES = ("done", "running", "failed", "interrupted", "missing")

@@ -25,12 +25,12 @@ from rfray.data.registry import at_size
 from rfray.errors import UserError, in_words, nearest
 from rfray.grid import Grid, Point
 from rfray.models.outside import AS_IT_IS, has_one_width
-from rfray.naming import SAMPLE, SEARCH, TRAIN
 from rfray.parameters import NOTHING_TWICE, Parameters
 from rfray.plugins import ByPlugins
-from rfray.settings import one_of, settings
 from rfray.stages.registry import sections, stages
 from rfray.stages.search import DrawnSearch
+from rfray.study.naming import SAMPLE, SEARCH, TRAIN
+from rfray.study.settings import one_of, settings
 
 
 @ByPlugins

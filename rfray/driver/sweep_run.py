@@ -12,6 +12,9 @@ from pathlib import Path
 
 from rich.console import Console
 
+from rfray.driver.holding import study_held
+from rfray.driver.taking import take_over
+from rfray.driver.watch import say, watching
 from rfray.engine.assemble import readers
 from rfray.engine.drive import Driver
 from rfray.engine.executor import Executor
@@ -23,14 +26,11 @@ from rfray.engine.scribe import Scribe
 from rfray.engine.standing import Standing, standing
 from rfray.engine.view import Watcher
 from rfray.engine.worker import published_outcome
-from rfray.holding import study_held
-from rfray.naming import in_short
 from rfray.plan import Node, Plan
-from rfray.reading import reading_shown
 from rfray.storage import Storage
-from rfray.taking import take_over
+from rfray.study.naming import in_short
+from rfray.terminal.reading import reading_shown
 from rfray.tracking import LedgerWriter, RunRecord, store_answers
-from rfray.watch import say, watching
 
 _INTERRUPTED_PATIENCE_SECONDS = 10.0
 

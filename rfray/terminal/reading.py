@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from rfray.telling import told_to
+from rfray.terminal.telling import told_to
 
 if TYPE_CHECKING:
     from rich.console import Console

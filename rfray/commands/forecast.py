@@ -6,18 +6,18 @@ import math
 from collections.abc import Mapping
 from typing import Literal
 
-from rfray.cost import (
-    MULTIPLICATIONS_PER_CORE_SECOND,
-    MULTIPLICATIONS_PER_GPU_SECOND,
-    durations,
-)
+from rfray.device.hardware import processes_of, speedup
+from rfray.device.precision import device_of
 from rfray.engine.assemble import demands
 from rfray.engine.places import Occupancy
 from rfray.engine.simulation import Schedule, simulate
 from rfray.errors import UserError
-from rfray.hardware import processes_of, speedup
 from rfray.plan import Node, Plan
-from rfray.precision import device_of
+from rfray.plan.cost import (
+    MULTIPLICATIONS_PER_CORE_SECOND,
+    MULTIPLICATIONS_PER_GPU_SECOND,
+    durations,
+)
 from rfray.tracking import RunRecord
 
 SlotKind = Literal["gpu", "cpu"]

@@ -16,9 +16,9 @@ from rich.text import Text
 
 from rfray.engine.frontier import State
 from rfray.engine.view import Ending, Running, View, Watcher
-from rfray.notebook import html
 from rfray.plan import Plan
 from rfray.stages.registry import stages
+from rfray.terminal.notebook import html
 
 _LAST_RESULTS = 6
 _LAST_FAILURES = 3

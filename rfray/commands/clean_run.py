@@ -13,14 +13,14 @@ from pathlib import Path
 from rich.console import RenderableType
 from rich.table import Table
 
-from rfray.artifacts import local_path
-from rfray.cleaning import Disposable, Kind, droppable_checkpoints, droppable_weights
+from rfray.commands.cleaning import Disposable, Kind, droppable_checkpoints, droppable_weights
+from rfray.driver.holding import study_held
 from rfray.engine.standing import left_over, standing
 from rfray.errors import UserError
-from rfray.holding import study_held
-from rfray.naming import TRAIN
+from rfray.files.artifacts import local_path
 from rfray.plan import Plan
 from rfray.storage import Storage
+from rfray.study.naming import TRAIN
 from rfray.tracking import (
     KEY_TAG,
     PARENT_TAG,

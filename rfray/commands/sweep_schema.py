@@ -17,12 +17,12 @@ from rfray.data.registry import DATASETS, OUTSIDE
 from rfray.models.libraries import LIBRARIES
 from rfray.models.outside import OUTSIDE as NETWORKS
 from rfray.models.registry import ARCHITECTURES
-from rfray.naming import TRAIN
 from rfray.parameters import Parameters
-from rfray.search_space import Domain
-from rfray.settings import CELL_SETTINGS, TURNS, settings
+from rfray.search.space import Domain
 from rfray.stages.registry import sections
 from rfray.study import ChosenLayers, Data, Knobs, Request, study_model
+from rfray.study.naming import TRAIN
+from rfray.study.settings import CELL_SETTINGS, TURNS, settings
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 

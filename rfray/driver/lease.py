@@ -20,8 +20,8 @@ from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
-from rfray.atomic import write_atomically
 from rfray.errors import UserError
+from rfray.files.atomic import write_atomically
 from rfray.tracking import LedgerWriter, is_outage, settle_moved
 
 LEASE_TAG = "rfray.driver"

@@ -6,9 +6,9 @@ import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from rfray.driver.holding import study_held
 from rfray.engine.standing import standing
 from rfray.errors import UserError, nearest
-from rfray.holding import study_held
 from rfray.plan import Plan
 from rfray.storage import Storage
 from rfray.tracking import KEY_TAG, SUPERSEDED_TAG, LedgerWriter, RunRecord, store_written

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from rfray.naming import TRAIN
 from rfray.plan import Plan
+from rfray.study.naming import TRAIN
 
 Kind = Literal["weights", "weights superseded", "weights left over", "checkpoint"]
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from rfray.artifacts import RESULT, DamagedArtifactError, check_files, local_path
-from rfray.atomic import partial_path, replace_with
 from rfray.errors import UserError, nearest
-from rfray.naming import TRAIN
+from rfray.files.artifacts import RESULT, DamagedArtifactError, check_files, local_path
+from rfray.files.atomic import partial_path, replace_with
+from rfray.study.naming import TRAIN
 from rfray.tracking import (
     PARENT_TAG,
     STAGE_TAG,

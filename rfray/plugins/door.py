@@ -26,7 +26,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from rfray import __version__
 from rfray.errors import UserError
-from rfray.user_code import in_a_line, line_within, module_of, text_digest, tree_digest
+from rfray.plugins.user_code import in_a_line, line_within, module_of, text_digest, tree_digest
 
 Kind = Literal["stages", "networks", "datasets", "knobs"]
 """What can be brought from outside: the groups of entry points without `rfray.`."""

@@ -23,9 +23,9 @@ from rfray.models.knobs import (
 )
 from rfray.models.matching import misses, nearest_strength
 from rfray.models.stem import NO_POOL
-from rfray.settings import ASKED, TURNS
+from rfray.plan.unread import geometry_if_read
 from rfray.study import Study
-from rfray.unread import geometry_if_read
+from rfray.study.settings import ASKED, TURNS
 
 _OF_A_TURN = ("dataset", "arch", "knob", *TURNS)
 

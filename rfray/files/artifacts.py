@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
-from rfray.atomic import PARTIAL, partial_path, replace_with
+from rfray.files.atomic import PARTIAL, partial_path, replace_with
 
 RESULT = "result.json"
 

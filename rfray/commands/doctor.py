@@ -17,8 +17,8 @@ from rich.text import Text
 from rfray.engine.cluster_address import chosen_address
 from rfray.errors import UserError
 from rfray.plan import Plan
-from rfray.shelves import verdicts
 from rfray.storage import Storage
+from rfray.study.shelves import verdicts
 
 _PACKAGES = ("torch", "torchvision", "ray", "mlflow")
 _GIB = 2**30

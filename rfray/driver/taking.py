@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rfray.artifacts import RESULT, digest_of, local_path
-from rfray.atomic import partial_path, replace_with
 from rfray.engine.job import Outcome
 from rfray.engine.records import closing_tags, missing_params, run_opening
 from rfray.engine.reuse import reusable
 from rfray.engine.standing import Standing
 from rfray.engine.worker import published_outcome
+from rfray.files.artifacts import RESULT, digest_of, local_path
+from rfray.files.atomic import partial_path, replace_with
 from rfray.plan import Node, Plan
 from rfray.tracking import (
     DIGEST_TAG,

@@ -1,0 +1,7 @@
+"""How a study becomes a graph: its runs, each with its key, its inputs and what it will cost."""
+
+from rfray.plan.graph import CellPlan, Node, Plan
+from rfray.plan.identity import keys_of_fewer_epochs
+from rfray.plan.make import make_plan
+
+__all__ = ["CellPlan", "Node", "Plan", "keys_of_fewer_epochs", "make_plan"]
