@@ -4,24 +4,22 @@ Each part is done at three sizes, each twice the one before; the last column say
 multiplied the time by. `plan` and its forecast read no store: the paper's networks with more seeds,
 in a process of its own each, as a user starts them. The driver is rfray's own, at 256 slots, with
 jobs that end at once and a ledger that keeps nothing: what is left is what it does for one run,
-from its start to its end, while all the others wait. `status` and `analyze` read finished runs from
-sqlite, written by the public schema through MLflow's own client.
+from its start to its end, while all the others wait. `status`, `analyze` and the start of a sweep
+read finished runs from sqlite, written as a driver writes them.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
-from mlflow.entities import Metric, Param
-from mlflow.tracking import MlflowClient
 from side_by_side import print_and_write, versions
 
 from rfray.engine.drive import Driver
@@ -35,9 +33,10 @@ from rfray.engine.scribe import Scribe
 from rfray.engine.standing import Standing
 from rfray.engine.view import Watcher
 from rfray.plan import Node, Plan, make_plan
+from rfray.storage import storage_at
 from rfray.study import Request
 from rfray.study.sweep_file import load_study
-from rfray.tracking import RunOpening, RunRecord, make_database
+from rfray.tracking import LedgerWriter, RunOpening, RunRecord, make_database
 
 RESULTS = Path(__file__).parent / "results" / "growth.md"
 SLOTS = 256
@@ -50,6 +49,7 @@ SMALL = (
     "importance=false",
 )
 RUNS_A_SEED = 8 * 5
+RUNS_A_TRANSACTION = 1000
 EPOCHS = 10
 START = 1_760_000_000_000
 
@@ -62,6 +62,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--networks", type=int, default=10_000, help="of the largest plan")
     parser.add_argument("--runs", type=int, default=5_000, help="of the largest store")
+    parser.add_argument("--finished", type=int, default=50_000, help="of the largest start")
     parser.add_argument("--driven", type=int, default=20_000, help="runs of the largest drive")
     parser.add_argument("--store", type=Path, help="folder of the stores; default: fresh ones")
     options = parser.parse_args()
@@ -78,6 +79,10 @@ def main() -> None:
         for name, command in reading:
             call = in_store(command, store, Path(scratch))
             rows += growth(name, "runs", halves(options.runs), call)
+        for runs in halves(options.finished):
+            write_store(store / str(runs), runs)
+        call = in_store(started, store, Path(scratch))
+        rows += growth("rfray sweep, all runs done", "runs", halves(options.finished), call)
     print_and_write(
         RESULTS,
         "# Time against size",
@@ -114,22 +119,28 @@ def growth(
 
 def planned(networks: int, *more: str) -> float:
     study = ["paper", seeds(networks // PAPER_NETWORKS)]
-    return timed("plan", *study, "--storage", "/nonexistent/results", *more)
+    return timed(["rfray.cli", "plan"], *study, "--storage", "/nonexistent/results", *more)
 
 
 def foretold(networks: int) -> float:
     return planned(networks, "--slots", str(SLOTS))
 
 
-def timed(*arguments: str) -> float:
+def timed(module: Sequence[str], *arguments: str) -> float:
     began = time.perf_counter()
-    command = [sys.executable, "-m", "rfray.cli", *arguments]
+    command = [sys.executable, "-m", *module, *arguments]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - began
 
 
+def study_of(runs: int) -> list[str]:
+    """A study of so many runs, as the command line takes it."""
+    return ["paper", *SMALL, seeds(runs // RUNS_A_SEED), "name=growth"]
+
+
 def small_plan(runs: int) -> Plan:
-    return make_plan(load_study("paper", [*SMALL, seeds(runs // RUNS_A_SEED), "name=growth"]))
+    name, *overrides = study_of(runs)
+    return make_plan(load_study(name, overrides))
 
 
 class InstantExecutor:
@@ -224,27 +235,30 @@ def driven(runs: int) -> float:
 
 def write_store(folder: Path, runs: int) -> None:
     """A study of so many finished runs, unless it is there."""
-    database = folder / "mlflow.db"
     if (folder / "whole").exists():
         return
     folder.mkdir(parents=True)
-    make_database(database)
-    client = MlflowClient(tracking_uri=f"sqlite:///{database}")
+    storage = storage_at(str(folder), None)
+    storage.make()
+    make_database(storage.database)
     plan = small_plan(runs)
-    experiment = client.create_experiment(
-        "growth",
-        artifact_location=(folder / "artifacts").as_uri(),
-        tags={"rfray.study": json.dumps(study_document(plan))},
-    )
-    for node in plan.nodes.values():
-        write_run(client, experiment, node)
+    ledger = LedgerWriter(storage.tracking_uri, plan.study.name)
+    ledger.describe(study_document(plan))
+    for nodes in batched(plan.nodes.values(), RUNS_A_TRANSACTION):
+        with ledger.together():
+            for node in nodes:
+                write_run(ledger, node)
     (folder / "whole").touch()
 
 
-def write_run(client: MlflowClient, experiment: str, node: Node) -> None:
+def batched(nodes: Iterable[Node], length: int) -> Iterator[list[Node]]:
+    left = iter(nodes)
+    while some := list(islice(left, length)):
+        yield some
+
+
+def write_run(ledger: LedgerWriter, node: Node) -> None:
     opening = run_opening(node, None, "benchmark", None)
-    tags = {**opening.tags, "rfray.hardware": "x86_64 CPU, 2 threads", "rfray.seconds": "60"}
-    run = client.create_run(experiment, START, tags, opening.name)
     drop = 10 * float(node.variant.get("rate", 0))
     accuracy = 90.0 - int(node.params["kernel_size"]) + int(node.params["seed"]) / 100 - drop
     metrics = {"test_accuracy": accuracy}
@@ -252,16 +266,17 @@ def write_run(client: MlflowClient, experiment: str, node: Node) -> None:
         metrics["train_loss"] = 0.5
     else:
         metrics |= {"accuracy_drop": drop, "sparsity": drop / 10, "live_sparsity": drop / 10}
-    client.log_batch(
-        run.info.run_id,
-        metrics=[
-            Metric(name, value, START + step, step)
+    ledger.end_run(
+        ledger.open_run(opening).run_id,
+        "FINISHED",
+        {"rfray.hardware": "x86_64 CPU, 2 threads", "rfray.seconds": "60"},
+        [
+            (name, step, value, START + step)
             for name, value in metrics.items()
             for step in range(EPOCHS if node.stage == "train" else 1)
         ],
-        params=[Param(name, str(value)) for name, value in opening.params.items()],
+        opening.params,
     )
-    client.set_terminated(run.info.run_id, end_time=START + 60_000)
 
 
 def in_store(
@@ -270,15 +285,22 @@ def in_store(
     return lambda runs: command(store / str(runs), runs, scratch / f"out-{runs}")
 
 
+def started(store: Path, runs: int, out: Path) -> float:
+    """Seconds of a sweep that finds all of its runs done."""
+    del out
+    return timed(["rfray.sweep"], *study_of(runs), "--storage", str(store))
+
+
 def status(store: Path, runs: int, out: Path) -> float:
     del out
-    study = ["paper", *SMALL, seeds(runs // RUNS_A_SEED), "name=growth"]
-    return timed("status", *study, "--storage", str(store))
+    return timed(["rfray.cli", "status"], *study_of(runs), "--storage", str(store))
 
 
 def analyzed(store: Path, runs: int, out: Path) -> float:
     del runs
-    return timed("analyze", "--study", "growth", "--storage", str(store), "--out", str(out))
+    return timed(
+        ["rfray.cli", "analyze"], "--study", "growth", "--storage", str(store), "--out", str(out)
+    )
 
 
 if __name__ == "__main__":

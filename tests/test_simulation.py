@@ -38,9 +38,14 @@ def longest_chain(plan, seconds):
     return max(ends.values())
 
 
+def cores(count):
+    """One machine."""
+    return {"all": Occupancy(count, 0)}
+
+
 def test_one_slot_takes_the_sum_of_all(plan):
     seconds = random_seconds(plan, 0)
-    schedule = simulate(plan, (), Occupancy(1, 0), one_core, lambda node: seconds[node.key])
+    schedule = simulate(plan, (), cores(1), one_core, lambda node: seconds[node.key])
     assert schedule.makespan == pytest.approx(sum(seconds.values()))
     assert schedule.utilisation == pytest.approx(1.0)
     assert schedule.slot_hours == pytest.approx(sum(seconds.values()) / 3600)
@@ -48,7 +53,7 @@ def test_one_slot_takes_the_sum_of_all(plan):
 
 def test_slots_without_end_take_the_longest_chain(plan):
     seconds = random_seconds(plan, 1)
-    schedule = simulate(plan, (), Occupancy(999, 0), one_core, lambda node: seconds[node.key])
+    schedule = simulate(plan, (), cores(999), one_core, lambda node: seconds[node.key])
     assert schedule.makespan == pytest.approx(longest_chain(plan, seconds))
 
 
@@ -57,7 +62,7 @@ def test_slots_without_end_take_the_longest_chain(plan):
 def test_any_schedule_lies_between_the_bounds_of_list_scheduling(plan, slots, seed):
     """Graham 1969: no greedy schedule is longer than total/m + (1 - 1/m)·longest chain."""
     seconds = random_seconds(plan, seed)
-    schedule = simulate(plan, (), Occupancy(slots, 0), one_core, lambda node: seconds[node.key])
+    schedule = simulate(plan, (), cores(slots), one_core, lambda node: seconds[node.key])
     total, chain = sum(seconds.values()), longest_chain(plan, seconds)
     assert schedule.makespan >= max(total / slots, chain) - 1e-6
     assert schedule.makespan <= total / slots + (1 - 1 / slots) * chain + 1e-6
@@ -65,7 +70,7 @@ def test_any_schedule_lies_between_the_bounds_of_list_scheduling(plan, slots, se
 
 
 def test_what_is_done_costs_nothing(plan):
-    schedule = simulate(plan, set(plan.nodes), Occupancy(2, 0), one_core, lambda node: 1.0)
+    schedule = simulate(plan, set(plan.nodes), cores(2), one_core, lambda node: 1.0)
     assert schedule.makespan == 0
     assert schedule.utilisation == 1.0
 
@@ -74,16 +79,27 @@ def test_stages_share_a_gpu(plan):
     trains = [node for node in plan.nodes.values() if node.stage == "train"]
     others = set(plan.nodes) - {node.key for node in trains}
     quarter = simulate(
-        plan, {node.key for node in trains}, Occupancy(64, 1), lambda _: Occupancy(1, 0.25),
-        lambda node: 1.0,
+        plan, {node.key for node in trains}, {"all": Occupancy(64, 1)},
+        lambda _: Occupancy(1, 0.25), lambda node: 1.0,
     )  # fmt: skip
     assert quarter.makespan <= -(-len(others) // 4) + 1
     assert quarter.busy == pytest.approx(len(others) / 4)
 
 
+def test_a_node_runs_on_one_machine(plan):
+    """Two machines of three cores hold two nodes of two cores; one of six would hold three."""
+    apart, together = {"one": Occupancy(3, 0), "two": Occupancy(3, 0)}, cores(6)
+
+    def makespan(machines):
+        return simulate(plan, (), machines, lambda _: Occupancy(2, 0), lambda _: 1.0).makespan
+
+    assert makespan(apart) >= len(plan.nodes) / 2
+    assert makespan(together) < makespan(apart)
+
+
 def test_a_node_that_never_fits_is_refused(plan):
-    with pytest.raises(ValueError, match="more than the capacity"):
-        simulate(plan, (), Occupancy(2, 0), lambda _: Occupancy(4, 0), lambda node: 1.0)
+    with pytest.raises(ValueError, match="more than any machine has"):
+        simulate(plan, (), cores(2), lambda _: Occupancy(4, 0), lambda node: 1.0)
 
 
 def test_without_a_finished_run_operations_are_counted(plan):

@@ -50,7 +50,7 @@ class TestHowMuchIsOfUse:
 
         def makespan(gpus):
             return simulate(
-                paper, (), Occupancy(math.inf, gpus), lambda node: needs[node.stage],
+                paper, (), {"all": Occupancy(math.inf, gpus)}, lambda node: needs[node.stage],
                 lambda node: node.work / needs[node.stage].gpus,
             ).makespan  # fmt: skip
 

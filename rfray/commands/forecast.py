@@ -69,7 +69,7 @@ def expected_schedule(
     def seconds(node: Node) -> float:
         return known.of(node) / max(1.0, speedup(need(node).gpus))
 
-    schedule = simulate(plan, set(finished), capacity, need, seconds)
+    schedule = simulate(plan, set(finished), {"all": capacity}, need, seconds)
     runs = "run" if known.measured == 1 else "runs"
     basis = (
         f"by {known.measured} finished {runs}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from rfray.engine.frontier import Frontier
@@ -39,7 +39,7 @@ class Schedule:
 def simulate(
     plan: Plan,
     done: Collection[str],
-    capacity: Occupancy,
+    machines: Mapping[str, Occupancy],
     demand: Callable[[Node], Occupancy],
     seconds: Callable[[Node], float],
 ) -> Schedule:
@@ -48,11 +48,12 @@ def simulate(
     Args:
         plan: The plan.
         done: Keys of its nodes that are finished already.
-        capacity: What there is to run on, as one machine.
-        demand: What a node occupies; no node may need more than the capacity.
+        machines: What each machine offers, by name.
+        demand: What a node occupies; no node may need more than a machine offers.
         seconds: How long a node takes.
     """
-    frontier = Frontier(plan, done, {"all": capacity})
+    frontier = Frontier(plan, done, machines)
+    capacity = frontier.capacity
     running: list[tuple[float, int, str]] = []
     now = busy = 0.0
     started = 0
@@ -63,7 +64,7 @@ def simulate(
             heapq.heappush(running, (now + takes, started, node.key))
             started += 1
         if not running:
-            raise ValueError("a node needs more than the capacity")
+            raise ValueError("a node needs more than any machine has")
         now, _, key = heapq.heappop(running)
         frontier.end(key, well=True)
     return Schedule(_slots(capacity, capacity), now, busy)

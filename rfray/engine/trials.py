@@ -156,6 +156,7 @@ class _Reports(tune.Callback):  # type: ignore[misc]
         _EXCHANGES[self.exchange].live -= 1
         job, text = _job(trial), (trial.last_result or {}).get("outcome")
         self._tell(Ended(answered(job, text) if text else lost(job, "the trial gave no outcome")))
+        _forget(trial)
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
         """A trial's process has died more often than it may."""
@@ -256,6 +257,18 @@ class TrialLane:
                     self._fitting = bool(self._exchange.released)
         except Exception as error:  # noqa: BLE001 (told to the driver's thread, which raises it)
             self._failure = error
+
+
+def _forget(trial: Any) -> None:
+    """Drop what Tune keeps of a trial that has ended: its values, and statistics over them.
+
+    Nobody reads them, and of a training of many epochs they are 100 kB.
+    """
+    kept = trial.run_metadata
+    # Tune says aloud that a trial has ended if its result holds nothing to be said of it.
+    kept.last_result["outcome"] = "told"
+    kept.metric_analysis.clear()
+    kept.metric_n_steps.clear()
 
 
 def _job(trial: Any) -> Job:

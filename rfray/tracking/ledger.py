@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlflow.entities import Experiment, ViewType
 from mlflow.exceptions import MlflowException
@@ -29,7 +29,11 @@ from rfray.tracking.records import (
     withheld_of,
 )
 from rfray.tracking.store import store_answers
+from rfray.tracking.transaction import database_store
 from rfray.tracking.transfers import fetch_artifact
+
+if TYPE_CHECKING:
+    from rfray.tracking.rows import Rows
 
 STUDY_TAG = "rfray.study"
 """Experiment tag that holds the study document (JSON): what was planned."""
@@ -54,6 +58,7 @@ class Ledger:
         self.tracking_uri = tracking_uri
         self.client = MlflowClient(tracking_uri=tracking_uri)
         self._database = database_file(tracking_uri)
+        self._rows = _rows(self.client)
         self._homes: dict[str, Home | None] = {}
 
     def studies(self) -> list[str]:
@@ -116,15 +121,20 @@ class Ledger:
         experiment = self._experiment(study)
         home = self.home(experiment)
         held = home.held() if home else ()
+        read = self._rows.runs if self._rows is not None else self._runs_by_pages
+        yield from (located(run, home, held) for run in read(experiment.experiment_id))
+
+    def _runs_by_pages(self, experiment_id: str) -> Iterator[RunRecord]:
+        """What `runs` asks of a store that is no database."""
         token: str | None = None
         while True:
             page = self.client.search_runs(
-                [experiment.experiment_id],
+                [experiment_id],
                 max_results=_PAGE,
                 page_token=token,
                 order_by=["attributes.start_time ASC"],
             )
-            yield from (located(run_record(run), home, held) for run in page)
+            yield from map(run_record, page)
             token = page.token
             if not token:
                 return
@@ -234,6 +244,17 @@ def located(run: RunRecord, home: Home | None, held: Container[str] = ()) -> Run
         return run
     address = present_address(home, run.run_id, run.status, run.artifact_uri, held, is_there)
     return replace(run, artifact_uri=address)
+
+
+def _rows(client: MlflowClient) -> Rows | None:
+    """What reads and writes whole runs, if the client asks a database of the kind that it knows."""
+    store = database_store(client)
+    if store is None:
+        return None
+    # What knows MLflow's tables takes seconds to import, which a server needs none of.
+    from rfray.tracking.rows import rows_of
+
+    return rows_of(store)
 
 
 def _reusable(run: RunRecord) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from mlflow.entities import Experiment
@@ -41,7 +42,7 @@ class Home:
         """Where the artifacts of the study's runs lie."""
         return self.store / self.relative
 
-    @property
+    @cached_property
     def uri(self) -> str:
         """The folder as MLflow records it of an experiment."""
         return self.folder.as_uri()
@@ -132,12 +133,13 @@ def present_address(
         held: Runs that have a folder at home.
         exists: Whether a folder is there.
     """
-    former = local_path(recorded)
+    here = f"{home.uri}/{run_id}/{ARTIFACTS}"
+    former = local_path(recorded) if recorded != here else None
     if former is None or former.parts[-2:] != (run_id, ARTIFACTS):
         return recorded
     if status == "FINISHED" and run_id not in held and exists(former):
         return recorded
-    return f"{home.uri}/{run_id}/{ARTIFACTS}"
+    return here
 
 
 def _tails(path: Path) -> Iterator[str]:

@@ -35,7 +35,7 @@ LOCK_MILLISECONDS = 20_000
 
 def has_transactions(client: MlflowClient) -> bool:
     """Whether a client asks a database itself, and no server in front of one."""
-    return _database(client) is not None
+    return database_store(client) is not None
 
 
 @contextmanager
@@ -46,7 +46,7 @@ def one_transaction(client: MlflowClient) -> Iterator[None]:
         MlflowException: TEMPORARILY_UNAVAILABLE if the database is locked or its disk is full; what
             a request raised.
     """
-    store = _database(client)
+    store = database_store(client)
     if store is None:
         yield
         return
@@ -84,13 +84,11 @@ def _said_first(error: BaseException | None) -> str | None:
     return said
 
 
-def _database(client: MlflowClient) -> Any:
+def database_store(client: MlflowClient) -> Any:
     """The store of a database that a client asks; None if it asks something else."""
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
     # The same store that the client asks; it is not in its face.
     store = client._tracking_client.store
-    return store if isinstance(store, SqlAlchemyStore) else None
+    return store if hasattr(store, _MAKER) else None
 
 
 def _let_join(store: Any) -> None:

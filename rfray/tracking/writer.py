@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.utils.time import get_current_time_millis
 
 from rfray.errors import UserError
 from rfray.tracking.ledger import STUDY_TAG, Ledger, located
@@ -122,8 +123,7 @@ class LedgerWriter(Ledger):
 
     def open_run(self, opening: RunOpening) -> RunRecord:
         """Create a run that is RUNNING, with its tags; its params are yet to be logged."""
-        run = self.client.create_run(self._id, run_name=opening.name, tags=dict(opening.tags))
-        return located(run_record(run), self._home)
+        return self.open_copy(opening.name, get_current_time_millis(), opening.tags)
 
     def reopen_run(self, run: RunRecord, opening: RunOpening) -> RunRecord:
         """Take up a run that an earlier attempt left unfinished, under the name that it has now."""
@@ -149,10 +149,9 @@ class LedgerWriter(Ledger):
             measurements: `(metric, step, value, milliseconds since the epoch)`.
             tags: At most 100.
         """
-        metrics = [Metric(name, value, time, step) for name, step, value, time in measurements]
         batches = zip_longest(
-            _pieces([Param(name, str(value)) for name, value in params.items()], _PARAMS_A_BATCH),
-            _pieces(metrics, _METRICS_A_BATCH),
+            _pieces(_params(params), _PARAMS_A_BATCH),
+            _pieces(_metrics(measurements), _METRICS_A_BATCH),
             [_tags(tags)] if tags else [],
             fillvalue=(),
         )
@@ -167,6 +166,10 @@ class LedgerWriter(Ledger):
             start_time: When it was started there, milliseconds since the epoch.
             tags: Those it has from the beginning.
         """
+        if self._rows is not None:
+            made = self._rows.open_run(self._id, name, tags, start_time)
+            if made is not None:
+                return located(made, self._home)
         run = self.client.create_run(
             self._id, start_time=start_time, tags=dict(tags), run_name=name
         )
@@ -196,12 +199,30 @@ class LedgerWriter(Ledger):
         params: Mapping[str, Any] | None = None,
     ) -> None:
         """Write what is still to be written of a run, then end it FINISHED, FAILED or KILLED."""
-        self.log(run_id, params or {}, measurements, tags)
+        params = params or {}
+        if self._rows is not None and self._rows.end_run(
+            run_id,
+            status,
+            get_current_time_millis(),
+            _params(params),
+            _metrics(measurements),
+            _tags(tags),
+        ):
+            return
+        self.log(run_id, params, measurements, tags)
         self.client.set_terminated(run_id, status=status)
 
 
 def _pieces(entries: Sequence[T], length: int) -> list[Sequence[T]]:
     return [entries[start : start + length] for start in range(0, len(entries), length)]
+
+
+def _params(params: Mapping[str, Any]) -> list[Param]:
+    return [Param(name, str(value)) for name, value in params.items()]
+
+
+def _metrics(measurements: Sequence[Measured]) -> list[Metric]:
+    return [Metric(name, value, time, step) for name, step, value, time in measurements]
 
 
 def _tags(tags: Mapping[str, str]) -> list[RunTag]:
