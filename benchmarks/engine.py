@@ -1,15 +1,17 @@
 """python benchmarks/engine.py: what the engine itself costs, on real Ray and real MLflow.
 
-Cost: 1,000 cells of five stages that do nothing (a training trial and four tasks that follow it),
-with the embedded sqlite: milliseconds a stage, the driver's memory on the way, and a start on the
-finished study. Use of the slots: 300 stages that sleep 0.5 to 3 s, on two slots, against Ray Tune
-as it is usually used, a trial a cell that does the same five sleeps inside itself. Stages sleep, so
-that what is measured is the scheduling and not a fight for two cores.
+Cost: cells of five stages that do nothing (a training trial and four tasks that follow it), with
+the embedded sqlite: milliseconds a stage, the driver's memory on the way, and a start on the
+finished study. With `--cores 32` Ray believes in so many cores, whatever there are. Use of the
+slots: 300 stages that sleep 0.5 to 3 s, on two slots, against Ray Tune as it is usually used, a
+trial a cell that does the same five sleeps inside itself. Stages sleep, so that what is measured is
+the scheduling and not a fight for two cores.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import random
 import sys
@@ -22,6 +24,9 @@ from pathlib import Path
 FOLDER = Path(__file__).parent
 STAGES = FOLDER / "empty_stages"
 COST_RESULTS = FOLDER / "results" / "engine.md"
+COST_CURVES = FOLDER / "results" / "engine.png"
+POINTS = 20
+"""At which the cost is looked at on the way."""
 SLOTS_RESULTS = FOLDER / "results" / "slots.md"
 RATES = [0.5, 0.6, 0.7, 0.8]
 SLOTS = 2
@@ -59,10 +64,14 @@ def study_of(folder: Path, name: str, cells: int) -> Plan:
 
 
 @contextmanager
-def ray_for_a_while() -> Iterator[None]:
+def ray_for_a_while(cores: int | None = None) -> Iterator[None]:
+    """Ray as a sweep starts it, or one that believes in so many cores."""
     import ray
 
-    start_ray(None)
+    if cores is None:
+        start_ray(None)
+    else:
+        ray.init("local", num_cpus=cores, include_dashboard=False, log_to_driver=False)
     try:
         yield
     finally:
@@ -73,20 +82,26 @@ def megabytes() -> float:
     return psutil.Process().memory_info().rss / 1e6
 
 
-def timed_sweep(plan: Plan, storage: Storage, look_at: dict[int, float]) -> float:
-    """Seconds of a sweep; memory in MB after so many endings goes into `look_at`."""
-    ended = 0
+Look = tuple[float, float]
+"""Seconds since the start, and the driver's memory in MB."""
+
+
+def timed_sweep(
+    plan: Plan, storage: Storage, look_at: dict[int, Look], cores: int | None = None
+) -> float:
+    """Seconds of a sweep; what it had cost after so many endings goes into `look_at`."""
+    ended, started = 0, 0.0
 
     def count(_ending: Ending) -> None:
         nonlocal ended
         ended += 1
         if ended in look_at:
-            look_at[ended] = megabytes()
+            look_at[ended] = time.perf_counter() - started, megabytes()
 
     def ignore(_view: View) -> None:
         pass
 
-    with ray_for_a_while(), prepared(plan, storage) as ready:
+    with ray_for_a_while(cores), prepared(plan, storage) as ready:
         started = time.perf_counter()
         run_sweep(
             ready,
@@ -114,22 +129,45 @@ def nothing_to_do(plan: Plan, storage: Storage) -> float:
     return time.perf_counter() - started
 
 
-def cost(folder: Path, cells: int) -> list[list[str]]:
+def cost(folder: Path, cells: int, cores: int | None) -> list[list[str]]:
     plan = study_of(folder, "empty", cells)
     storage = storage_at(str(folder / "results"), None)
-    memory = {len(plan.nodes) // 5: 0.0, len(plan.nodes): 0.0}
-    seconds = timed_sweep(plan, storage, memory)
+    stages = len(plan.nodes)
+    looks = {stages * part // POINTS: (0.0, 0.0) for part in range(1, POINTS + 1)}
+    seconds = timed_sweep(plan, storage, looks, cores)
+    draw(looks)
     again = nothing_to_do(plan, storage)
     rows = [
         ["stages", str(len(plan.nodes)), ""],
-        ["milliseconds a stage", f"{1000 * seconds / len(plan.nodes):.1f}", "60"],
-        ["seconds a trial of five", f"{seconds / cells:.2f}", "0.3"],
+        ["milliseconds a stage", f"{1000 * seconds / stages:.1f}", "25"],
+        ["seconds a trial of five", f"{seconds / cells:.2f}", "0.13"],
     ]
     rows += [
-        [f"driver's memory after {count:,} stages, MB", f"{size:.0f}", ""]
-        for count, size in memory.items()
+        [f"driver's memory after {count:,} stages, MB", f"{looks[count][1]:.0f}", ""]
+        for count in (stages // 5, stages)
     ]
     return [*rows, ["a start on the finished study, s", f"{again:.1f}", "10"]]
+
+
+def draw(looks: dict[int, Look]) -> None:
+    """Milliseconds a stage since the point before, and the driver's memory, against stages done."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    counts = list(looks)
+    seconds = [0.0, *(second for second, _ in looks.values())]
+    figure, (above, below) = pyplot.subplots(2, sharex=True, figsize=(6, 5), layout="constrained")
+    above.plot(
+        counts,
+        [1000 * (after - before) / counts[0] for before, after in itertools.pairwise(seconds)],
+    )
+    above.set(ylabel="milliseconds a stage", ylim=(0, None))
+    below.plot(counts, [memory for _, memory in looks.values()])
+    below.set(xlabel="stages done", ylabel="driver's memory, MB", ylim=(0, None))
+    figure.savefig(COST_CURVES, dpi=120)
+    pyplot.close(figure)
 
 
 def whole_cell(config: dict[str, int]) -> None:
@@ -173,6 +211,7 @@ def use_of_slots(folder: Path, cells: int, longest: float) -> list[list[str]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cells", type=int, default=1000)
+    parser.add_argument("--cores", type=int, help="that Ray believes in; default those there are")
     parser.add_argument("--sleeping-cells", type=int, default=60)
     parser.add_argument("--longest", type=float, default=3.0, help="seconds that a stage sleeps")
     parser.add_argument("--part", choices=["cost", "slots"], action="append", help="default: both")
@@ -185,8 +224,9 @@ def main() -> None:
             page(
                 COST_RESULTS,
                 "# Engine: what a stage costs beside its computing",
-                f"--part cost --cells {options.cells}",
-                cost(folder, options.cells),
+                f"--part cost --cells {options.cells}"
+                + (f" --cores {options.cores}" if options.cores else ""),
+                cost(folder, options.cells, options.cores),
             )
         if "slots" in parts:
             page(
