@@ -417,7 +417,7 @@ def test_a_disk_that_fills_up_is_told_and_the_import_goes_on(
         assert "the database cannot be made" in line
         line = refused(capsys, "import", archive, "--storage", there.root)
         assert "could not be written" in line
-        assert "goes on where it stopped" in line
+        assert "it continues where it stopped" in line
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     import_study(vetted(archive), there, quiet)
