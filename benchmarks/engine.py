@@ -24,7 +24,7 @@ from pathlib import Path
 FOLDER = Path(__file__).parent
 STAGES = FOLDER / "empty_stages"
 COST_RESULTS = FOLDER / "results" / "engine.md"
-COST_CURVES = FOLDER / "results" / "engine.png"
+PRETENDED_RESULTS = FOLDER / "results" / "engine_pretended_cores.md"
 POINTS = 20
 """At which the cost is looked at on the way."""
 SLOTS_RESULTS = FOLDER / "results" / "slots.md"
@@ -129,13 +129,13 @@ def nothing_to_do(plan: Plan, storage: Storage) -> float:
     return time.perf_counter() - started
 
 
-def cost(folder: Path, cells: int, cores: int | None) -> list[list[str]]:
+def cost(folder: Path, cells: int, cores: int | None, curves: Path) -> list[list[str]]:
     plan = study_of(folder, "empty", cells)
     storage = storage_at(str(folder / "results"), None)
     stages = len(plan.nodes)
     looks = {stages * part // POINTS: (0.0, 0.0) for part in range(1, POINTS + 1)}
     seconds = timed_sweep(plan, storage, looks, cores)
-    draw(looks)
+    draw(looks, curves)
     again = nothing_to_do(plan, storage)
     rows = [
         ["stages", str(len(plan.nodes)), ""],
@@ -149,7 +149,7 @@ def cost(folder: Path, cells: int, cores: int | None) -> list[list[str]]:
     return [*rows, ["a start on the finished study, s", f"{again:.1f}", "10"]]
 
 
-def draw(looks: dict[int, Look]) -> None:
+def draw(looks: dict[int, Look], path: Path) -> None:
     """Milliseconds a stage since the point before, and the driver's memory, against stages done."""
     import matplotlib
 
@@ -166,7 +166,7 @@ def draw(looks: dict[int, Look]) -> None:
     above.set(ylabel="milliseconds a stage", ylim=(0, None))
     below.plot(counts, [memory for _, memory in looks.values()])
     below.set(xlabel="stages done", ylabel="driver's memory, MB", ylim=(0, None))
-    figure.savefig(COST_CURVES, dpi=120)
+    figure.savefig(path, dpi=120)
     pyplot.close(figure)
 
 
@@ -221,12 +221,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if "cost" in parts:
+            results = PRETENDED_RESULTS if options.cores else COST_RESULTS
             page(
-                COST_RESULTS,
+                results,
                 "# Engine: what a stage costs beside its computing",
                 f"--part cost --cells {options.cells}"
                 + (f" --cores {options.cores}" if options.cores else ""),
-                cost(folder, options.cells, options.cores),
+                cost(folder, options.cells, options.cores, results.with_suffix(".png")),
             )
         if "slots" in parts:
             page(
