@@ -12,6 +12,8 @@ import torch
 from tiny_study import TINY_SWEEP
 
 from rfray.data.idx import DEBIANS_FASHION_MNIST
+from rfray.storage import Storage, storage_at
+from rfray.tracking import make_database
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -64,6 +66,15 @@ def debians_fashion_mnist() -> Path:
         message = "no Fashion-MNIST on this machine: apt-get install dataset-fashion-mnist"
         (pytest.fail if required else pytest.skip)(message)
     return folder
+
+
+@pytest.fixture(scope="module")
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Storage:
+    """One database, in which each test has a study of its own: making one takes a while."""
+    made = storage_at(str(tmp_path_factory.mktemp("results")), None)
+    made.make()
+    make_database(made.database)
+    return made
 
 
 @pytest.fixture

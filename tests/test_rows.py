@@ -9,8 +9,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.dbmodels.models import SqlRun
 
-from rfray.storage import storage_at
-from rfray.tracking import LedgerWriter, RunOpening, make_database, rows
+from rfray.tracking import LedgerWriter, RunOpening, rows
 from rfray.tracking.rows import Rows, rows_of
 from rfray.tracking.transaction import database_store
 
@@ -36,14 +35,6 @@ MEASURED = {
     "infinite": [("loss", 1, math.inf, NOW), ("loss", 0, -math.inf, NOW)],
     "no number twice": [("loss", 0, math.nan, NOW), ("loss", 0, math.nan, NOW)],
 }
-
-
-@pytest.fixture(scope="module")
-def storage(tmp_path_factory):
-    made = storage_at(str(tmp_path_factory.mktemp("results")), None)
-    made.make()
-    make_database(made.database)
-    return made
 
 
 @pytest.fixture

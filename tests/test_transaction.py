@@ -13,26 +13,15 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from rfray.engine.scribe import Scribe
-from rfray.storage import storage_at
 from rfray.tracking import (
     Ledger,
     LedgerWriter,
     RunOpening,
     first_line,
     is_outage,
-    make_database,
 )
 
 MEASURED = [("accuracy", 1, 50.0, 1_700_000_000_000), ("accuracy", 2, 60.0, 1_700_000_000_001)]
-
-
-@pytest.fixture(scope="module")
-def storage(tmp_path_factory):
-    """One database, in which each test has a study of its own: making one takes a while."""
-    made = storage_at(str(tmp_path_factory.mktemp("results")), None)
-    made.make()
-    make_database(made.database)
-    return made
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ the map sizes, receptive fields and live taps are arithmetic over that.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from importlib import import_module
@@ -161,7 +162,7 @@ class Operation:
         return self.weights
 
 
-class _Function(Operation):
+class _Function(Operation, ABC):
     """A function of maps, which has no parameters and is the same in training and in eval mode."""
 
     def module(self) -> nn.Module:
@@ -169,9 +170,9 @@ class _Function(Operation):
 
         return Computed(self.compute)
 
+    @abstractmethod
     def compute(self, *maps: Tensor) -> Tensor:
         """What it gives for maps (images, channels, height, width), or vectors."""
-        raise NotImplementedError
 
 
 class _Window(Operation):
