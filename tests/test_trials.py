@@ -12,6 +12,16 @@ from ray.tune.utils.log import Verbosity, set_verbosity
 from rfray.engine import trials
 from rfray.engine.executor import Ended
 from rfray.engine.job import Outcome
+from rfray.study import Request
+
+_TUNES_SETTINGS = (
+    "RAY_AIR_NEW_OUTPUT",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS",
+    "TUNE_DISABLE_SIGINT_HANDLER",
+    "TUNE_GLOBAL_CHECKPOINT_S",
+    "TUNE_MAX_PENDING_TRIALS_PG",
+)
+"""What a lane sets in the environment, put back after the test."""
 
 
 @pytest.fixture
@@ -46,3 +56,45 @@ def test_tune_says_nothing_of_it(trial, events, capsys):
     trials._Reports("study").on_trial_complete(1, [trial], trial)
     TrialProgressCallback().on_trial_complete(1, [trial], trial)
     assert capsys.readouterr().out == ""
+
+
+@pytest.fixture
+def lane(events, tmp_path, monkeypatch):
+    """A lane whose Tune has not begun."""
+    for name in _TUNES_SETTINGS:
+        monkeypatch.setenv(name, "0")
+    return trials.TrialLane("study", tmp_path, Request(cpus=1), events)
+
+
+def search():
+    return trials._Search(trials._Releases("study"))
+
+
+def test_a_stage_that_needs_a_slot_ends_no_search_while_every_process_has_a_trial(lane):
+    lane.give_up_idle_slot()
+    assert not search().is_finished()
+
+
+def test_an_idle_process_is_dropped_and_the_next_trial_to_end_keeps_its_own(lane, trial):
+    reports = trials._Reports("study")
+    reports.on_step_begin(1, [trial])
+    reports.on_trial_complete(1, [trial], trial)
+    reports.on_step_end(1, [trial])
+    lane.give_up_idle_slot()
+    assert search().is_finished()
+
+    reports.on_step_begin(2, [trial])
+    assert search().is_finished()
+    reports.on_step_end(2, [trial])
+    assert not search().is_finished()
+    lane.give_up_idle_slot()
+    assert not search().is_finished(), "nothing is idle any more"
+
+
+def test_a_slot_that_is_wanted_in_the_middle_of_a_step_is_given_up_in_the_next_one(lane, trial):
+    reports = trials._Reports("study")
+    reports.on_step_begin(1, [trial])
+    reports.on_trial_complete(1, [trial], trial)
+    lane.give_up_idle_slot()
+    reports.on_step_end(1, [trial])
+    assert search().is_finished()

@@ -7,9 +7,10 @@ ever competes with the stages that follow training for a slot.
 A trial's process is kept for the next trial, for starting one costs seconds. It keeps its slot with
 it, so when the driver gives the slot to another stage instead, the process has to go. Tune drops
 the process that it keeps once its search is over; the search algorithm here therefore says that it
-is over, for the time being, while the driver wants the slot. Where no other trial keeps Tune
-running (between the last sample of a search and the training that waits for it) Tune ends, and the
-next trial that is released has it begin anew.
+is over, for one step of Tune's loop, when the driver wants the slot and a process is idle. (A trial
+that ends in such a step loses its process too, and the next one has to wait for a new one.) Where no
+other trial keeps Tune running (between the last sample of a search and the training that waits for
+it) Tune ends, and the next trial that is released has it begin anew.
 
 Tune pickles searchers and callbacks into its state, so neither may hold a queue: they find the one
 of their sweep by name in this process.
@@ -52,6 +53,9 @@ class _Exchange:
         released: Cells that may start.
         closed: No cell will be released any more.
         slot_wanted: An idle trial's slot is to be given up.
+        idle: A trial has ended, and its process may wait for a next one; Tune's thread alone
+            changes it.
+        dropping: Tune drops idle processes in this step of its loop; its thread alone uses it.
         live: Trials that Tune was given and has not ended; Tune's thread alone changes it.
         stopping: Which samples are to end early; Tune's thread alone asks it.
     """
@@ -60,6 +64,8 @@ class _Exchange:
     released: deque[tuple[Job, Occupancy]] = field(default_factory=deque)
     closed: threading.Event = field(default_factory=threading.Event)
     slot_wanted: threading.Event = field(default_factory=threading.Event)
+    idle: bool = False
+    dropping: bool = False
     live: int = 0
     stopping: Stopping = field(default_factory=Stopping)
 
@@ -101,6 +107,7 @@ class _Releases(Searcher):  # type: ignore[misc]
             return None
         job, occupancy = shared.released.popleft()
         shared.live += 1
+        shared.idle = False
         return {
             "name": job.name,
             "key": job.key,
@@ -140,6 +147,18 @@ class _Reports(tune.Callback):  # type: ignore[misc]
     def _tell(self, event: Event) -> None:
         _EXCHANGES[self.exchange].events.put(event)
 
+    def on_step_begin(self, iteration: int, trials: Any, **_: Any) -> None:
+        """Tune's loop begins a step, at whose end it drops idle processes if the search is over."""
+        shared = _EXCHANGES[self.exchange]
+        shared.dropping = shared.slot_wanted.is_set()
+
+    def on_step_end(self, iteration: int, trials: Any, **_: Any) -> None:
+        """Where the search was over for a whole step, no process is idle any more: it goes on."""
+        shared = _EXCHANGES[self.exchange]
+        if shared.dropping and shared.slot_wanted.is_set():
+            shared.idle = False
+            shared.slot_wanted.clear()
+
     def on_trial_result(
         self, iteration: int, trials: Any, trial: Any, result: Any, **_: Any
     ) -> None:
@@ -153,7 +172,9 @@ class _Reports(tune.Callback):  # type: ignore[misc]
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
         """A trial has returned."""
-        _EXCHANGES[self.exchange].live -= 1
+        shared = _EXCHANGES[self.exchange]
+        shared.live -= 1
+        shared.idle = True
         job, text = _job(trial), (trial.last_result or {}).get("outcome")
         self._tell(Ended(answered(job, text) if text else lost(job, "the trial gave no outcome")))
         _forget(trial)
@@ -238,7 +259,8 @@ class TrialLane:
 
     def give_up_idle_slot(self) -> None:
         """Have Tune drop the process that it keeps for a next trial, if it keeps one."""
-        self._exchange.slot_wanted.set()
+        if self._exchange.idle:
+            self._exchange.slot_wanted.set()
 
     def close(self) -> None:
         """No cell will follow: Tune ends with the last trial."""

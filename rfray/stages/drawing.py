@@ -54,17 +54,26 @@ class EffectiveField:
 
 def save_effective_fields(path: Path, title: str, fields: Sequence[EffectiveField]) -> None:
     """Draw the gradients of some layers: theoretical field as a frame, radius as a circle."""
-    figure = _figure(title, height=4.2 if len(fields) > _IN_A_ROW else 2.6)
+    rows = -(-len(fields) // _IN_A_ROW)
+    height = 1.0 + 1.6 * max(rows, 1)
+    figure = _figure(title, height=height)
     if not fields:
         figure.text(0.5, 0.5, "no layer has a gradient", ha="center", va="center")
         _save(figure, path)
         return
-    grid = figure.subplots(-(-len(fields) // _IN_A_ROW), _IN_A_ROW, squeeze=False)
+    # Places in inches: to look for them takes longer than to draw the picture.
+    figure.set_layout_engine("none")
+    inches = {"top": 1 - 0.65 / height, "bottom": 0.55 / height, "hspace": 0.35, "wspace": 0.08}
+    grid = figure.subplots(
+        rows, _IN_A_ROW, squeeze=False, gridspec_kw={"left": 0.03, "right": 0.97, **inches}
+    )
     for axes in grid.flat:
         axes.set_axis_off()
     shown = [_draw_field(axes, field) for axes, field in zip(grid.flat, fields, strict=False)]
-    bar = figure.colorbar(shown[0], ax=grid, location="bottom", aspect=40, extend="min")
-    bar.set_label("root mean |gradient|² over its largest value", fontsize=8)
+    place = figure.add_axes((0.08, 0.42 / height, 0.84, 0.08 / height))
+    bar = figure.colorbar(shown[0], cax=place, orientation="horizontal", extend="min")
+    bar.ax.tick_params(labelsize=7)
+    bar.set_label("root mean |gradient|² over its largest value", fontsize=7)
     _save(figure, path)
 
 
@@ -251,7 +260,7 @@ def _save(figure: Figure, path: Path) -> None:
     colours = Image.open(drawn).convert("RGB")
     # Maximum coverage: others give up the rare ends of a colour scale.
     palette = colours.quantize(_COLOURS, method=Image.Quantize.MAXCOVERAGE, kmeans=1)
-    palette.save(path, format="png", optimize=True)
+    palette.save(path, format="png")
 
 
 def _figure(title: str, height: float = 4.2) -> Figure:
