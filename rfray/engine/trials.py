@@ -8,9 +8,9 @@ A trial's process is kept for the next trial, for starting one costs seconds. It
 it, so when the driver gives the slot to another stage instead, the process has to go. Tune drops
 the process that it keeps once its search is over; the search algorithm here therefore says that it
 is over, for one step of Tune's loop, when the driver wants the slot and a process is idle. (A trial
-that ends in such a step loses its process too, and the next one has to wait for a new one.) Where no
-other trial keeps Tune running (between the last sample of a search and the training that waits for
-it) Tune ends, and the next trial that is released has it begin anew.
+that ends in such a step loses its process too, and the next one has to wait for a new one.) Where
+no other trial keeps Tune running (between the last sample of a search and the training that waits
+for it) Tune ends, and the next trial that is released has it begin anew.
 
 Tune pickles searchers and callbacks into its state, so neither may hold a queue: they find the one
 of their sweep by name in this process.
