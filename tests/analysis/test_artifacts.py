@@ -49,13 +49,13 @@ def test_alignment_keeps_what_is_undefined(tmp_path):
 @pytest.mark.parametrize(
     ("name", "read", "content", "message"),
     [
-        ("density.csv", read_density, "", "density.csv holds no values"),
+        ("density.csv", read_density, "", "density.csv cannot be read"),
         ("density.csv", read_density, "eigenvalue\n1\n", "lacks values in the column density"),
         (
             "density.csv",
             read_density,
             "eigenvalue,density\n1,x\n",
-            "density.csv: could not convert",
+            "density.csv cannot be read: could not convert",
         ),
         ("density.csv", read_density, "eigenvalue,density\n1,nan\n", "values that are not finite"),
         (
