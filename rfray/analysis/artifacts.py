@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import zipfile
@@ -12,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
@@ -265,7 +265,7 @@ def _readable(path: Path) -> Iterator[None]:
     """Turns an error in reading a file into an ArtifactError that names the file."""
     try:
         yield
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, csv.Error) as error:
         raise ArtifactError(f"{path.name} cannot be read: {error}") from error
 
 
@@ -276,15 +276,20 @@ def _arrays(path: Path, needed: tuple[str, ...]) -> dict[str, NDArray[Any]]:
 
 
 def _columns(path: Path, names: tuple[str, ...]) -> dict[str, list[str]]:
-    """All columns of a csv file by name; ArtifactError if a needed one is missing or not full."""
-    with _readable(path):
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False)
-    if table.empty:
+    """All columns of a csv file by name; ArtifactError if one lacks values, or one of `names`."""
+    with _readable(path), path.open(encoding="utf-8", newline="") as stream:
+        lines = list(csv.DictReader(stream))
+    if not lines:
         raise ArtifactError(f"{path.name} holds no values")
-    for name in names:
-        if name not in table or table[name].isna().any():
+    present = (name for name in lines[0] if name is not None)
+    columns = {
+        name: [line[name] for line in lines if line.get(name) is not None]
+        for name in (*names, *present)
+    }
+    for name, values in columns.items():
+        if len(values) < len(lines):
             raise ArtifactError(f"{path.name} lacks values in the column {name}")
-    return {str(name): values.tolist() for name, values in table.items()}
+    return columns
 
 
 def _floats(path: Path, texts: list[str]) -> Floats:

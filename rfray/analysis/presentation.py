@@ -206,7 +206,8 @@ def trend_text(tested: BlockTrend) -> str:
     if trend.reason:
         return f"{hypothesis}: not tested, {trend.reason}"
     numbers = f"τ = {number(trend.tau, '.2f')}, {trend.n} values; {slope_text(trend.slope)}"
-    p_values = p_values_text(trend.p_value, tested.p_holm, tested.n_tests)
+    corrected = f"Holm-corrected for {tests_text(tested.n_tests)} {_p(tested.p_holm)}"
+    p_values = f"{_p(trend.p_value)}, {corrected}"
     return f"{hypothesis}: {p_values} ({TREND_TEST}, one-sided; {numbers})"
 
 
@@ -222,11 +223,6 @@ def probability_text(p_value: float) -> str:
     if math.isnan(p_value):
         return NOTHING
     return "< 0.0001" if p_value < 1e-4 else f"{p_value:.4f}"
-
-
-def p_values_text(p_value: float, p_holm: float, n_tests: int) -> str:
-    """`p = 0.0013, Holm-corrected for 12 tests p = 0.0156`."""
-    return f"{_p(p_value)}, Holm-corrected for {tests_text(n_tests)} {_p(p_holm)}"
 
 
 def tests_text(n_tests: int) -> str:

@@ -59,13 +59,10 @@ def _counts(values: Iterable[str | None]) -> str:
 def _work(frame: StudyFrame) -> str:
     """The total time of the stages that count, as far as their runs record it."""
     spent = [record.tags.get(schema.SECONDS_TAG) for record in frame.kept.values()]
-    recorded = [float(text) for text in spent if text is not None and _is_seconds(text)]
+    # A tag that is not a number counts as not recorded.
+    recorded = [float(text) for text in spent if text and text.replace(".", "", 1).isdecimal()]
     if not recorded:
         return "not recorded"
     hours = f"{sum(recorded) / 3600:.2f} hours of stages, one after the other"
     silent = len(spent) - len(recorded)
     return f"{hours}; {silent} runs do not record theirs" if silent else hours
-
-
-def _is_seconds(text: str) -> bool:
-    return text.replace(".", "", 1).isdecimal()

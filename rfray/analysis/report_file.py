@@ -32,17 +32,15 @@ class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-def _as_tuple(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else (value,)
-
-
 Hypothesis = Literal["falls", "rises"]
 """How a column is expected to change as an ordered axis grows, stated before the data are seen."""
 
 RECEPTIVE_FIELD = "receptive_field"
 """The axis of a trend, unless its column names another one."""
 
-_Values = Annotated[tuple[Scalar, ...], BeforeValidator(_as_tuple)]
+_Values = Annotated[
+    tuple[Scalar, ...], BeforeValidator(lambda one: one if isinstance(one, list) else [one])
+]
 _Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
 

@@ -247,7 +247,8 @@ class _Reader:
         if not isinstance(given, fx.Node):
             return _Unread(f"it gives a {type(given).__name__}, not one tensor of logits")
         meaning = self._meanings[given]
-        if isinstance(meaning, _Unread) or _is(meaning, "vector"):
+        vector = isinstance(meaning, _Value) and meaning.kind == "vector"
+        if vector or isinstance(meaning, _Unread):
             return meaning
         return _Unread("it gives a map, not a vector of logits")
 
@@ -641,10 +642,6 @@ def _slice_of_channels(index: Any) -> tuple[int, int] | None:
     start, stop = taken.start or 0, taken.stop
     plain = isinstance(start, int) and isinstance(stop, int) and taken.step in (None, 1)
     return (start, stop) if plain and 0 <= start < stop else None
-
-
-def _is(meaning: _Meaning, kind: Kind) -> bool:
-    return isinstance(meaning, _Value) and meaning.kind == kind
 
 
 def _needed(layers: Sequence[Layer], output: str) -> list[Layer]:

@@ -87,16 +87,12 @@ def _beside(values: Tensor, maps: Tensor) -> Tensor:
     return values.view(1, -1, *[1] * (maps.dim() - 2))
 
 
-def _on_processors(operation: BatchNorm) -> nn.Module:
-    return SynchronisedBatchNorm(operation.channels, operation.eps, operation.momentum)
-
-
-def _on_cards(operation: BatchNorm) -> nn.Module:
-    return nn.SyncBatchNorm(operation.channels, operation.eps, operation.momentum)
+def _maker(norm: type[_BatchNorm]) -> Builder:
+    return lambda operation: norm(operation.channels, operation.eps, operation.momentum)
 
 
 SYNCHRONISED: Mapping[str, Mapping[type, Builder]] = {
-    kind: {BatchNorm: make, VectorBatchNorm: make}
-    for kind, make in (("cpu", _on_processors), ("cuda", _on_cards))
+    kind: dict.fromkeys((BatchNorm, VectorBatchNorm), _maker(norm))
+    for kind, norm in (("cpu", SynchronisedBatchNorm), ("cuda", nn.SyncBatchNorm))
 }
 """The replacements of batch norms, by the kind of device; on GPUs PyTorch's own."""

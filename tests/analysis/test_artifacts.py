@@ -49,7 +49,7 @@ def test_alignment_keeps_what_is_undefined(tmp_path):
 @pytest.mark.parametrize(
     ("name", "read", "content", "message"),
     [
-        ("density.csv", read_density, "", "density.csv cannot be read"),
+        ("density.csv", read_density, "", "density.csv holds no values"),
         ("density.csv", read_density, "eigenvalue\n1\n", "lacks values in the column density"),
         (
             "density.csv",

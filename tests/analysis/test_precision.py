@@ -39,9 +39,7 @@ def test_seeds_of_different_precision_are_named_beside_the_number(write, tables)
     for seed, hardware in enumerate((CPU, GPU, CPU)):
         train(writer, seed, hardware)
     note = rows(tables(writer.study)["pruned-0.9"]).loc["dense_test_accuracy", "note"]
-    expected = (
-        "the runs have different precisions (float32: seed 0, 2; bfloat16: seed 1)"
-    )
+    expected = "the runs have different precisions (float32: seed 0, 2; bfloat16: seed 1)"
     assert expected in note
 
 

@@ -253,7 +253,10 @@ def test_a_report_of_two_studies_holds_their_differences_and_panels(
     assert list(differing["metric"]) == ["test_accuracy"]
     text = (done.out / "tables" / "differences.md").read_text()
     assert f"**study {other.study} against {one.study}**" in text
-    assert f"between the studies: train.learning_rate is 0.1 in {one.study}, 0.01 in {other.study}." in text
+    assert (
+        f"between the studies: train.learning_rate is 0.1 in {one.study}, 0.01 in {other.study}."
+        in text
+    )
     assert "| vgg19_rf digits k=2: train test_accuracy | −0.74 | " in text
     assert "## Differences between the studies" in (done.out / "summary.md").read_text()
     page = (done.out / "report.html").read_text()

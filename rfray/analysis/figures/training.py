@@ -70,7 +70,11 @@ def draw_training(title: str, *drawings: Drawing[dict[str, Curve]]) -> Figure:
     absent = say_why if any(panel.contents for panel in panels) and not alone else say_absent
 
     def grid(figure: FigureBase) -> Legend:
-        places = _metrics_below(figure) if alone else _metrics_beside(figure, drawings)
+        places = (
+            figure.subplots(len(_SHOWN), 1, squeeze=False).T  # one metric below the other
+            if alone
+            else _metrics_beside(figure, drawings)
+        )
         for column, metric in zip(places.T, _SHOWN, strict=True):
             scale = _scale(metric, panels)
             for axes, drawing in zip(column, drawings, strict=True):
@@ -87,11 +91,6 @@ def draw_training(title: str, *drawings: Drawing[dict[str, Curve]]) -> Figure:
 
     height = 6.0 if alone else 1.9 * len(drawings) + 1.2
     return composed(title, (WIDTH, height), {"": grid})
-
-
-def _metrics_below(figure: FigureBase) -> Any:
-    """Axes of one drawing, (1, metrics): one metric below the other."""
-    return figure.subplots(len(_SHOWN), 1, squeeze=False).T
 
 
 def _metrics_beside(figure: FigureBase, drawings: Sequence[Drawing[dict[str, Curve]]]) -> Any:
