@@ -75,7 +75,7 @@ def _split_folder(folder: Path, names: Sequence[str]) -> Path:
     raise UserError(
         "there is no such folder",
         where=str(folder / names[0]),
-        do=f"put pictures there, one folder a class: {names[0]}/CLASS/picture.png",
+        do=f"put pictures there, one folder for each class: {names[0]}/CLASS/picture.png",
     )
 
 

@@ -44,7 +44,7 @@ class EpochRecord:
 
 
 def is_due(epoch: int, every: int, epochs: int) -> bool:
-    """Whether a checkpoint belongs behind an epoch: each so many, and the last of `epochs`."""
+    """Whether a checkpoint is due after an epoch: every `every` epochs, and after the last one."""
     return epoch % every == 0 or epoch == epochs
 
 

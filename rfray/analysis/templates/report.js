@@ -1,5 +1,5 @@
-// What a report's page does beyond showing itself. It asks nothing of any network, and without it
-// the page shows all that it shows with it: numbers link to MLflow, figures stand in the text.
+// The interactive functions of a report's page. It loads nothing from a network. Without it the page
+// has the same contents: numbers link to MLflow, figures are in the text.
 "use strict";
 
 const FEWEST_ROWS_TO_FILTER = 6;
@@ -14,7 +14,7 @@ function element(name, properties, ...children) {
 
 // ---- Tables: sorted by a click on a heading, filtered by words -------------------------------
 
-/** What a cell is sorted by: a number, a text, or null where nothing stands. */
+/** The sort key of a cell: a number, a text, or null if the cell is empty. */
 function sortValue(cell) {
   if (cell.dataset.value !== undefined) return Number(cell.dataset.value);
   const text = cell.textContent.trim();
@@ -23,7 +23,7 @@ function sortValue(cell) {
   return Number.isNaN(number) ? text : number;
 }
 
-/** The order of two values; what is missing comes last in either direction. */
+/** The order of two values; missing values are last in both directions. */
 function compared(one, other, direction) {
   if (one === null || other === null) return (one === null) - (other === null);
   if (typeof one === "number" && typeof other === "number") return direction * (one - other);
@@ -65,12 +65,12 @@ function makeSortable(section) {
   }
 }
 
-/** Text as it is searched: `k = 3` is one word, as is `K=3`. */
+/** Text for the search: `k = 3` is one word, and so is `K=3`. */
 function plain(text) {
   return text.toLowerCase().replace(/\s*=\s*/g, "=");
 }
 
-/** Shows the rows that hold every word, in themselves or in the heading of their block. */
+/** Shows the rows that contain every word, in the row or in the heading of its block. */
 function filterSection(section, text) {
   const words = plain(text).split(/\s+/).filter(word => word !== "");
   let shown = 0;
@@ -88,7 +88,7 @@ function filterSection(section, text) {
   return shown;
 }
 
-/** The choice of an order where headings are not shown, as on a phone. */
+/** The choice of an order if headings are not shown, as on a phone. */
 function orderChoice(section) {
   const choice = element("select", {}, element("option", { value: "", textContent: "report's order" }));
   [...section.querySelector(".cells").tHead.rows[0].cells].forEach((heading, column) => {
@@ -151,7 +151,7 @@ function openFigure(image) {
     const box = view.getBoundingClientRect();
     return [box.left + box.width / 2, box.top + box.height / 2];
   };
-  // What lies at (x, y) of the window stays there.
+  // The point at (x, y) of the window stays there.
   const zoomTo = (wanted, [x, y] = middle()) => {
     const before = picture.getBoundingClientRect();
     zoom = Math.min(MOST_ZOOM, Math.max(1, wanted));
@@ -174,7 +174,7 @@ function openFigure(image) {
     zoomTo(zoom * step, [event.clientX, event.clientY]);
   }, { passive: false });
   view.addEventListener("pointermove", event => {
-    // A finger scrolls by itself.
+    // On a touch screen the browser itself scrolls.
     if (event.pointerType === "mouse" && event.buttons === 1) {
       view.scrollBy(-event.movementX, -event.movementY);
     }
@@ -199,7 +199,7 @@ function makeZoomable(image) {
 
 // ---- Numbers: the runs behind each ---------------------------------------------------------------
 
-/** Each run of the report by its id: its name, and its page in MLflow. */
+/** The runs of the report by id, each with its name and its page in MLflow. */
 function readRuns() {
   const { address, studies } = JSON.parse(document.getElementById("runs").textContent);
   const several = studies.length > 1;
@@ -216,7 +216,7 @@ function runsOf(link, known) {
   return [...new Set(ids)].filter(id => known.has(id));
 }
 
-/** A number and what it is of: `93.25 ± 0.65 (5): Dense (%), vgg19_rf, digits, RF 181 k = 2`. */
+/** A number with its column and cell: `93.25 ± 0.65 (5): Dense (%), vgg19_rf, digits, RF 181 k = 2`. */
 function inWords(link) {
   const cell = link.closest("td");
   if (cell === null) return `Runs: ${link.textContent}`;
