@@ -23,6 +23,7 @@ from rfray.errors import UserError
 from rfray.terminal import chatter
 
 _MODE_VARIABLE = "RAY_AUTH_MODE"
+_IDLE_MILLISECONDS = 60_000
 _CONNECT_SECONDS = 10.0
 _ANSWER_SECONDS = 9.0
 """A head answers in milliseconds, one under load in seconds."""
@@ -46,6 +47,8 @@ def start_ray(option: str | None) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Otherwise a task that is killed for its memory is started again for ever.
     os.environ.setdefault("RAY_task_oom_retries", "2")
+    # Ray ends a task's process after a second without a task, and to start one takes five.
+    os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", str(_IDLE_MILLISECONDS))
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's coming default
     address = chosen_address(option, os.environ)
     if address is None:
