@@ -44,17 +44,22 @@ def start_ray(option: str | None) -> None:
             "this process has a Ray already, and a sweep has one of its own",
             do="call ray.shutdown() first; address 'auto' joins a cluster that runs on",
         )
+    settle_environment()
+    address = chosen_address(option, os.environ)
+    if address is None:
+        _start_here()
+    else:
+        _join(address)
+
+
+def settle_environment() -> None:
+    """Ray's settings as a sweep wants them, unless the environment says otherwise."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Otherwise a task that is killed for its memory is started again for ever.
     os.environ.setdefault("RAY_task_oom_retries", "2")
     # Ray ends a task's process after a second without a task, and to start one takes five.
     os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", str(_IDLE_MILLISECONDS))
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's coming default
-    address = chosen_address(option, os.environ)
-    if address is None:
-        _start_here()
-    else:
-        _join(address)
 
 
 def _join(address: ClusterAddress) -> None:
