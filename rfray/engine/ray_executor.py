@@ -67,6 +67,7 @@ class RayExecutor:
         # machine has several, a process is for one task, as Ray itself has it for tasks on GPUs.
         self._task_of_one_card: Callable[..., Any] = ray.remote(max_calls=1)(run_task)
         self._running: dict[str, _Task] = {}
+        self._ended_last: set[str] = set()
         self._looked = time.monotonic()
         self._requests = requests
         self._machines = machines()
@@ -123,15 +124,19 @@ class RayExecutor:
 
     def events(self, timeout: float) -> list[Event]:
         """What has happened; raises what stopped Tune, if anything did."""
-        if self._lane is not None and self._lane.failure is not None:
-            raise self._lane.failure
+        if self._lane is not None:
+            if self._lane.failure is not None:
+                raise self._lane.failure
+            self._lane.acted_on(self._ended_last)
         happened: list[Event | None] = []
         try:
             happened.append(self._events.get(timeout=timeout))
             while True:
                 happened.append(self._events.get_nowait())
         except Empty:
-            return [*self._progress(), *(event for event in happened if event is not None)]
+            events = [event for event in happened if event is not None]
+            self._ended_last = {event.outcome.key for event in events if isinstance(event, Ended)}
+            return [*self._progress(), *events]
 
     def _progress(self) -> Iterator[Event]:
         """What tasks have told since the last look, every few seconds."""
