@@ -105,7 +105,8 @@ class RayExecutor:
         changes = changes_cards(occupancy, self.machines.values())
         task = self._task_of_one_card if changes else self._task
         options = task.options(  # type: ignore[attr-defined]
-            name=job.name,
+            # Ray keeps 10 kB for each name for as long as the sweep lasts.
+            name=job.stage,
             num_cpus=occupancy.cpus,
             num_gpus=occupancy.gpus,
             memory=request.memory,

@@ -299,13 +299,15 @@ class TrialLane:
 
 
 def _forget(trial: Any) -> None:
-    """Drop what Tune keeps of a trial that has ended: its values, and statistics over them.
+    """Drop what Tune keeps of a trial that has ended: its job, its values, statistics over them.
 
     Nobody reads them, and of a training of many epochs they are 100 kB.
     """
     kept = trial.run_metadata
     # Tune says aloud that a trial has ended if its result holds nothing to be said of it.
     kept.last_result["outcome"] = "told"
+    for configuration in (trial.config, trial.evaluated_params, kept.last_result["config"]):
+        configuration.pop("job", None)
     kept.metric_analysis.clear()
     kept.metric_n_steps.clear()
 
