@@ -101,6 +101,7 @@ def swept(names: Sequence[str], address: str, folder: Path, cells: int) -> float
                 *(sys.executable, "-m", "rfray.sweep", str(folder / f"{name}.yaml")),
                 *("--in-process", "--storage", str(folder / name), "--tracking-uri", address),
             ],
+            cwd=folder,  # MLflow lays artifacts there, where no server says otherwise
             env=os.environ | {"PYTHONPATH": str(STAGES)},
             stdout=subprocess.PIPE,
             text=True,
