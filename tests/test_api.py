@@ -307,7 +307,7 @@ def test_control_c_keeps_what_is_done(tmp_path, monkeypatch):
 
     on_this_process(monkeypatch, Workers(executor, lambda names: None, leaves_the_terminal=False))
     before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt, match="what was finished is kept"):
+    with pytest.raises(KeyboardInterrupt, match="finished runs are kept"):
         rfray.sweep(small(), tmp_path)
     assert signal.getsignal(signal.SIGINT) is before
     assert list(rfray.frame("small", tmp_path)["name"]) == [f"{CELL}/train"]
