@@ -283,7 +283,7 @@ def test_a_failure_is_told_by_the_result_and_does_not_raise(tmp_path, monkeypatc
     assert list(result.failures()) == [f"{CELL}/prune-0.5"]
     assert repr(result).startswith("Result 'small': 1 of 3 runs done, 1 failed, 1 skipped")
     assert len(rfray.frame(result)) == 1
-    with pytest.raises(rfray.UserError, match="it is not done"):
+    with pytest.raises(rfray.UserError, match="this run is not done"):
         result.load(f"{CELL}/prune-0.5")
 
 

@@ -239,4 +239,4 @@ def test_here_ray_needs_a_home_that_it_can_write(monkeypatch):
     monkeypatch.setattr("ray.init", no_home)
     with pytest.raises(UserError) as refusal:
         start_ray(None)
-    assert "Ray does not start: /home/me/.ray: Permission denied (it keeps" in str(refusal.value)
+    assert "Ray does not start: /home/me/.ray: Permission denied (Ray writes" in str(refusal.value)

@@ -154,9 +154,9 @@ IN_A_STUDY = [
 IN_A_SWEEP_FILE = [
     ("", "bad.yaml", "empty"),
     ("- a\n- b\n", "bad.yaml", "list"),
-    ("name: [", "bad.yaml:", "no YAML"),
+    ("name: [", "bad.yaml:", "not YAML"),
     ("name: a\nname: b\n", "bad.yaml:2", "is there twice"),
-    ("name: !!python/object:os.system {}\n", "bad.yaml:1", "no YAML"),
+    ("name: !!python/object:os.system {}\n", "bad.yaml:1", "not YAML"),
     ("name: only\n", "bad.yaml", "'axes' is missing"),
     (TINY_SWEEP.replace("seed: [0, 1]", "seed: [zero]"), "bad.yaml:6: axes.seed.0", "integer"),
 ]
