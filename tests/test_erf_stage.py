@@ -224,7 +224,7 @@ def test_a_layer_without_a_gradient_is_named_and_spoils_no_other(tmp_path):
     assert unknown[0] == "block3_conv2"
     assert "block3_conv1" not in unknown
     assert sorted(reported["erf_radius"]) == list(range(len(lines) - len(unknown)))
-    assert remarks[0].endswith(f"one that is no number: {', '.join(unknown)}.")
+    assert remarks[0].endswith(f"one that is not a number: {', '.join(unknown)}.")
 
 
 def test_a_gate_that_lets_the_gradient_leave_the_field_is_told(tmp_path, monkeypatch):
@@ -284,7 +284,10 @@ def test_a_mean_that_rests_on_few_images_is_told(tmp_path):
     ("change", "words"),
     [
         ("erf.images=365", "erf.images is 365, but digits has 364 test images"),
-        ("erf.layers=[blok5_*]", r"\(blok5_\*\) names no convolution of vgg19_rf, .* block1_conv1"),
+        (
+            "erf.layers=[blok5_*]",
+            r"\(blok5_\*\) matches no convolution of vgg19_rf, .* block1_conv1",
+        ),
     ],
 )
 def test_what_cannot_be_measured_is_refused_before_anything_starts(change, words):

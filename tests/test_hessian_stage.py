@@ -131,5 +131,5 @@ def test_the_micro_batch_changes_nothing_but_rounding(trained, tmp_path):
 
 def test_too_few_products_are_refused_before_anything_starts():
     study = load_study("quickstart", ["hessian.n=90", "hessian.max_products=180"])
-    with pytest.raises(UserError, match="max_products is 180, and n = 90 needs 181"):
+    with pytest.raises(UserError, match="max_products is 180, and n = 90 needs at least 181"):
         make_plan(study)

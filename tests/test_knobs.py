@@ -173,10 +173,10 @@ def test_a_part_of_a_network_from_outside_is_named_as_its_modules_are():
 @pytest.mark.parametrize(
     ("name", "strength", "words"),
     [
-        ("pool", 0, "begins at 1"),
-        ("stride", 0, "begins at 1"),
-        ("dilation", 0, "begins at 1"),
-        ("convolution", 4, "keeps its map at 1, 3, 5"),
+        ("pool", 0, "must be at least 1"),
+        ("stride", 0, "must be at least 1"),
+        ("dilation", 0, "must be at least 1"),
+        ("convolution", 4, "keeps its map size at 1, 3, 5"),
         ("twist", 1, "no knob is called 'twist'"),
     ],
 )
@@ -273,8 +273,8 @@ LAST = "knobs.dilation.layers=[block4]"
 @pytest.mark.parametrize(
     ("layers", "words"),
     [
-        ("[blok4]", r"'blok4' names no convolution \(did you mean 'block4'\?\)"),
-        ("[stage4]", "'stage4' names no convolution of vgg19_rf"),
+        ("[blok4]", r"'blok4' matches no convolution \(did you mean 'block4'\?\)"),
+        ("[stage4]", "'stage4' matches no convolution of vgg19_rf"),
     ],
 )
 def test_a_pattern_that_names_nothing_is_refused(plan_of, layers, words):

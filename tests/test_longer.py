@@ -86,7 +86,7 @@ def told(capsys, *arguments):
     [
         (CONSTANT, "1 of 1 trainings continue from epoch 1, which shorter ones have reached"),
         (ALONE, "1 of 1 trainings start from the beginning, although shorter ones reached epoch 1: "
-                "train.schedule cosine spreads"),
+                "with train.schedule cosine"),
         ((*CONSTANT, "train.checkpoint=best"), "train.checkpoint best needs the weights of"),
     ],
     ids=["constant", "cosine", "best"],

@@ -30,7 +30,7 @@ IN_A_STUDY = [
     (
         "axes.dataset=[digits@0]",
         "command line: axes.dataset",
-        "names no size in pixels (write 'digits@64')",
+        "has no size in pixels (write 'digits@64')",
     ),
     ("axes.dataset=[VOCDetection]", "command line: axes.dataset", "torchvision's VOCDetection"),
     ("axes.kernel_size=[0]", "axes.kernel_size.0", "greater than or equal to 1, but it is 0"),
@@ -71,7 +71,7 @@ IN_A_STUDY = [
     (
         "train={optimizer: adamw, nesterov: true}",
         "command line: train",
-        "nesterov is sgd's, and the optimizer is adamw (leave nesterov out)",
+        "nesterov is for sgd, and the optimizer is adamw (leave nesterov out)",
     ),
     ("train.optimizer=adam", "train.optimizer", "'sgd' or 'adamw', but it is 'adam'"),
     ("train.schedule=step", "tiny.yaml:8: train", "(add milestones: [...], or take"),
@@ -94,7 +94,7 @@ IN_A_STUDY = [
         "data.validation",
         "of the 1,433 training images of digits, in 10 classes, 5 cannot be held out (hold out 10",
     ),
-    ("data.validation=1430", "data.validation", "to 1,423, so that each class is on both sides)"),
+    ("data.validation=1430", "data.validation", "to 1,423, so that each class is in both parts)"),
     ("data.validation=0.999", "data.validation", "1,432 cannot be held out"),
     ("axes.data.validation=[10]", "axes.data.validation", "it is the same for the whole study"),
     ("train.label_smoothing=1", "train.label_smoothing", "less than 1, but it is 1"),

@@ -143,7 +143,7 @@ def _pixels_reached(network, layer, unit, image_size):
 
 
 def test_a_map_that_collapses_is_refused_by_the_layers_name():
-    with pytest.raises(UserError, match=r"collapses to nothing at layer 'block1_pool'"):
+    with pytest.raises(UserError, match=r"the map of layer 'block1_pool' would have no pixel"):
         geometry(architecture("vgg19_rf")(5, 1.0, 10), 4)
 
 

@@ -175,10 +175,10 @@ def test_a_worker_refuses_code_that_was_not_planned(folder):
 
 MISTAKES = [
     ("torchvision:resnet81", "no classification network 'resnet81' (did you mean 'torchvision:res"),
-    ("torchvison:resnet18", "'torchvison:resnet18' names no network (write torchvision:resnet18"),
-    ("tim:resnet18", "'tim:resnet18' names no network"),
+    ("torchvison:resnet18", "'torchvison:resnet18' is not a network (write torchvision:resnet18"),
+    ("tim:resnet18", "'tim:resnet18' is not a network"),
     ("net.py:small_net", "there is no file 'net.py' in "),
-    ("nets.py:", "'nets.py:' names no function (write nets.py:small_net)"),
+    ("nets.py:", "'nets.py:' has no name of a function (write nets.py:small_net)"),
     ("nets.py:smal_net", "has no function 'smal_net' (did you mean 'small_net'?)"),
     ("nets.py:no_module", "no_module(10) gives a dict, not a torch.nn.Module"),
     ("nets.py:forgets", "forgets(10) gives nothing, not a torch.nn.Module"),
@@ -186,7 +186,7 @@ MISTAKES = [
     ("broken.py:net", "broken.py:2: it raises SyntaxError"),
     ("raising.py:net", "raising.py:1: it raises ModuleNotFoundError"),
     ("empty.py:net", "has no function 'net' (it has no function at all)"),
-    ("torchvision:inception_v3", "collapses to nothing at layer"),
+    ("torchvision:inception_v3", "would have no pixel"),
 ]
 
 
@@ -203,7 +203,7 @@ def test_mistakes_are_told_in_one_line(name, words, folder, capsys):
 
 
 def test_several_widths_are_refused_for_a_network_that_has_one(folder):
-    words = "width is 0.5, but a network from outside is taken as it is"
+    words = "width is 0.5, but this network cannot be changed"
     with pytest.raises(UserError, match=words):
         planned(folder, "axes.arch=[nets.py:small_net]", *AS_IS, "axes.width=[0.5, 1.0]")
 

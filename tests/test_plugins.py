@@ -168,11 +168,11 @@ def test_a_package_that_cannot_be_used_is_told_in_one_line_and_the_others_go_on(
     told = "\n".join(plan.findings)
     for words in (
         "the stage 'late' of my-wrongs 1.0: it raises ModuleNotFoundError: No module named 'not_t",
-        "the stage 'older' of my-wrongs 1.0: calls itself 'counted'",
+        "the stage 'older' of my-wrongs 1.0: has the name 'counted'",
         "the stage 'train' of my-wrongs 1.0: its name is taken by rfray",
         "the stage 'none' of my-wrongs 1.0: it raises AttributeError: module 'my_wrongs' has no",
         "the stage 'nothing' of my-wrongs 1.0: is a int, not a rfray.stages.stage.Stage",
-        "the stage 'reads_it' of my-wrongs 1.0: reads the stage 'missing', which there is not",
+        "the stage 'reads_it' of my-wrongs 1.0: reads the stage 'missing', which does not exist",
         "the network 'resnet50' of my-newer 1.0: its name is taken by rfray",
         f"the data set 's' of my-newer 1.0: needs rfray >=99, but this is rfray {__version__}",
     ):
@@ -304,8 +304,8 @@ CELL = {"dataset": "digits", "arch": "vgg19_rf", "kernel_size": 5, "seed": 0, "w
         ("STAGE = 3\n", "mine.py: STAGE is a int, not a stage"),
         ("from rfray.stages.train import STAGE\n", "its name is taken by rfray (repair it)"),
         (stage_file("data"), "its name is taken by rfray (repair it)"),
-        (stage_file("follows", ["trian"]), "reads the stage 'trian', which there is not"),
-        (stage_file().replace('"counted"', '"two words"'), "its name is no plain word"),
+        (stage_file("follows", ["trian"]), "reads the stage 'trian', which does not exist"),
+        (stage_file().replace('"counted"', '"two words"'), "its name may have only letters"),
         ("NETWORKS = [len]\n", "NETWORKS is a list, not a dictionary of names (write NETWORKS ="),
         ("NETWORKS = {'four': 4}\n", "mine.py: is a int, not a function"),
         ("NETWORKS = {'a:b': len}\n", "mine.py: its name may have only letters, digits"),

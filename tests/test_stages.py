@@ -330,9 +330,7 @@ def test_the_baseline_is_the_alignment_with_the_second_networks_images_shuffled(
 
 def test_the_unbiased_estimate_of_few_images_is_refused_in_a_sentence():
     few = cka.CkaParameters(images=3, estimator="unbiased")
-    assert cka.check(few, CELL) == (
-        "cka.images is 3, but cka.estimator unbiased needs 4 at the least"
-    )
+    assert cka.check(few, CELL) == ("cka.images is 3, but cka.estimator unbiased needs at least 4")
     assert cka.check(cka.CkaParameters(images=4, estimator="unbiased"), CELL) is None
     assert cka.check(cka.CkaParameters(images=2), CELL) is None
 

@@ -440,10 +440,10 @@ UNREADABLE = [
     (nn.Sequential(CONV, nn.MaxPool2d(2)), "a map, not a vector"),
     (nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), "no convolution"),
     (nn.Sequential(CONV, HEAD), "reads the width of a map"),
-    (classifier(CONV, HEAD, forward=twice), r"'parts.0' \(Conv2d\) is used twice, but a layer has"),
+    (classifier(CONV, HEAD, forward=twice), r"'parts.0' \(Conv2d\) is used twice, but each"),
     (classifier(CONV, HEAD, forward=every_second), "this indexing"),
     (classifier(CONV, HEAD, forward=uneven_split), "does not cut channels"),
-    (nn.Sequential(CONV, nn.BatchNorm1d(4), nn.Flatten(), HEAD), "reads no vector"),
+    (nn.Sequential(CONV, nn.BatchNorm1d(4), nn.Flatten(), HEAD), "does not read a vector"),
     (classifier(CONV, forward=lambda self, x: (self.parts[0](x), x)), "gives a tuple"),
     (classifier(CONV, forward=lambda self, x: 1 / self.parts[0](x)), "is not by a number"),
     (

@@ -4,8 +4,8 @@
     >>> from rfray.tracking import Ledger
     >>> rows = read_frame(Ledger("sqlite:////home/me/rfray-results/mlflow.db"), "quickstart").rows
 
-The names below are public. They are imported when first used, for pandas and matplotlib take
-seconds that a command which draws nothing should not wait for.
+The names below are public. They are imported on first use: importing pandas and matplotlib takes
+seconds, and a command that draws nothing should not wait for them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the stages leave as files, read into arrays and checked against the public schema."""
+"""Reads the artifacts of stages into arrays and checks them against the public schema."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Floats = NDArray[np.float64]
 
 
 class ArtifactError(ValueError):
-    """What a run left is not there, or not what the public schema says it is."""
+    """An artifact is missing, or it is not what the public schema says."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ class Alignment:
         pairs: The two seeds of each of the P pairs, (P, 2).
         matrices: CKA of layer i of the first seed with layer j of the second, (P, L, L); NaN where
             it is undefined.
-        shuffled: CKA of equal layers with the images of the second seed shuffled, (P, L); None of
-            a run that was made before there was such a baseline.
+        shuffled: CKA of equal layers with the images of the second seed shuffled, (P, L); None if
+            the run is older than this baseline.
     """
 
     layers: tuple[str, ...]
@@ -75,10 +75,10 @@ class EffectiveFields:
 
     Attributes:
         layers: Names of the L layers in forward order.
-        places: Place of each among the network's convolutional and linear layers, (L,).
+        places: Index of each among the network's convolutional and linear layers, (L,).
         maps: Mean |gradient|² of each pixel, (L, H, W).
-        rows: First row of the image in the theoretical field, and the one behind the last, (L, 2).
-        columns: The same of columns, (L, 2).
+        rows: First image row in the theoretical receptive field, and first row after it, (L, 2).
+        columns: The same for columns, (L, 2).
         radius: Root of the second moment of each map, pixels, (L,); NaN where there is no gradient.
     """
 
@@ -92,13 +92,13 @@ class EffectiveFields:
 
 @dataclass(frozen=True)
 class ByLayer:
-    """A number of each layer of one network, from `probe.csv` or `saturation.csv`.
+    """One number for each layer of one network, from `probe.csv` or `saturation.csv`.
 
     Attributes:
         layers: Names of the L layers, first to last.
         values: The number of each, (L,).
-        starts: Layers that stand out, counted from 0, by the column that is true from there on; L
-            where it is true nowhere.
+        starts: For each column of truth values, the index of the first layer where it is true; L if
+            there is none.
     """
 
     layers: tuple[str, ...]
@@ -111,7 +111,7 @@ class Samples:
     """The samples of a search, from `samples.csv`.
 
     Attributes:
-        settings: What each of the S samples tried, by the setting's dotted name.
+        settings: The values that the S samples tried, by the setting's dotted name.
         accuracy: Validation accuracy in percent, (S,); NaN where a sample diverged.
         stopped: Whether each was stopped early, (S,).
     """
@@ -123,10 +123,10 @@ class Samples:
 
 @dataclass(frozen=True)
 class Paths:
-    """What was measured on the lines between P pairs of networks, from `barrier.csv`.
+    """Loss and accuracy on the lines between P pairs of networks, from `barrier.csv`.
 
     Attributes:
-        alphas: The N positions on a line, 0 to 1, (N,).
+        alphas: The N positions on a line, from 0 to 1, (N,).
         loss: Test loss, (P, N); NaN where it is not finite.
         accuracy: Test accuracy in percent, (P, N).
     """
@@ -137,17 +137,15 @@ class Paths:
 
 
 def read_paths(path: Path) -> Paths:
-    """Reads `barrier.csv`; ArtifactError if it is no such file."""
+    """Reads `barrier.csv`; ArtifactError if it is not such a file."""
     names = ("first", "second", "point", "alpha", "test_loss", "test_accuracy")
     columns = _columns(path, names)
-    try:
-        # A loss that is not finite has an empty field.
+    with _readable(path):
+        # The field of a loss that is not finite is empty.
         values = {
-            name: np.array([float(text or "nan") for text in texts], dtype=np.float64)
-            for name, texts in columns.items()
+            name: np.array([text or "nan" for text in columns[name]], dtype=np.float64)
+            for name in names
         }
-    except ValueError as error:
-        raise ArtifactError(f"{path.name}: {error}") from error
     points = int(values["point"].max()) + 1
     if (
         len(values["point"]) % points
@@ -160,25 +158,22 @@ def read_paths(path: Path) -> Paths:
 
 
 def read_samples(path: Path) -> Samples:
-    """Reads `samples.csv`; ArtifactError if it is no such file."""
-    with path.open(encoding="utf-8", newline="") as stream:
-        names = [name for name in next(csv.reader(stream), []) if "." in name]
+    """Reads `samples.csv`; ArtifactError if it is not such a file."""
     measured = ("validation_accuracy", "stopped_epoch", "diverged_epoch")
-    columns = _columns(path, (*names, *measured))
+    columns = _columns(path, measured)
+    names = [name for name in columns if "." in name]
     accuracy = [
         math.nan if diverged or not text else float(text)
         for text, diverged in zip(columns[measured[0]], columns[measured[2]], strict=True)
     ]
-    try:
+    with _readable(path):
         settings = {name: [json.loads(text) for text in columns[name]] for name in names}
-    except json.JSONDecodeError as error:
-        raise ArtifactError(f"{path.name}: {error}") from error
     stopped = np.array([bool(text) for text in columns[measured[1]]], dtype=np.bool_)
     return Samples(settings, np.array(accuracy, dtype=np.float64), stopped)
 
 
 def read_density(path: Path) -> Density:
-    """Reads `density.csv`; ArtifactError if it is no such file."""
+    """Reads `density.csv`; ArtifactError if it is not such a file."""
     columns = _columns(path, ("eigenvalue", "density"))
     eigenvalues, density = _floats(path, columns["eigenvalue"]), _floats(path, columns["density"])
     order = np.argsort(eigenvalues, kind="stable")
@@ -186,7 +181,7 @@ def read_density(path: Path) -> Density:
 
 
 def read_spectrum(path: Path) -> Spectrum:
-    """Reads `spectrum.csv`; ArtifactError if it is no such file."""
+    """Reads `spectrum.csv`; ArtifactError if it is not such a file."""
     columns = _columns(path, ("rank", "eigenvalue", "converged"))
     return Spectrum(
         ranks=_floats(path, columns["rank"]).astype(np.int64),
@@ -198,7 +193,7 @@ def read_spectrum(path: Path) -> Spectrum:
 
 
 def read_alignment(path: Path) -> Alignment:
-    """Reads `cka.npz`; ArtifactError if it is no such file."""
+    """Reads `cka.npz`; ArtifactError if it is not such a file."""
     arrays = _arrays(path, ("layers", "pairs", "matrices"))
     with _readable(path):
         layers = tuple(map(str, arrays["layers"]))
@@ -216,7 +211,7 @@ def read_alignment(path: Path) -> Alignment:
 
 
 def read_effective_fields(path: Path) -> EffectiveFields:
-    """Reads `erf.npz`; ArtifactError if it is no such file."""
+    """Reads `erf.npz`; ArtifactError if it is not such a file."""
     arrays = _arrays(path, ("layers", "steps", "maps", "rows", "columns", "erf_radius"))
     with _readable(path):
         fields = EffectiveFields(
@@ -238,12 +233,12 @@ def read_effective_fields(path: Path) -> EffectiveFields:
 
 
 def read_probe(path: Path) -> ByLayer:
-    """Reads `probe.csv`; ArtifactError if it is no such file."""
+    """Reads `probe.csv`; ArtifactError if it is not such a file."""
     return _by_layer(path, "accuracy", ("in_tail", "field_exceeds_image"))
 
 
 def read_saturation(path: Path) -> ByLayer:
-    """Reads `saturation.csv`; ArtifactError if it is no such file."""
+    """Reads `saturation.csv`; ArtifactError if it is not such a file."""
     return _by_layer(path, "saturation", ())
 
 
@@ -255,19 +250,19 @@ def _by_layer(path: Path, quantity: str, marks: tuple[str, ...]) -> ByLayer:
 
 
 def read_pattern(path: Path) -> Floats:
-    """Reads `pattern.npy`, (H, W) means of |gradient|; ArtifactError if it is no such file."""
+    """Reads `pattern.npy`, (H, W) means of |gradient|; ArtifactError if it is not such a file."""
     with _readable(path):
         pattern = np.asarray(np.load(path, allow_pickle=False), dtype=np.float64)
     if pattern.ndim != 2 or pattern.size == 0:
         raise ArtifactError(f"{path.name} has the shape {pattern.shape}, not H × W")
     if not np.isfinite(pattern).all() or (pattern < 0).any():
-        raise ArtifactError(f"{path.name} holds values that are no mean of |gradient|")
+        raise ArtifactError(f"{path.name} holds values that cannot be a mean of |gradient|")
     return pattern
 
 
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
-    """Turns what goes wrong in reading a file into an ArtifactError that names it."""
+    """Turns an error in reading a file into an ArtifactError that names the file."""
     try:
         yield
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, csv.Error) as error:
@@ -275,29 +270,31 @@ def _readable(path: Path) -> Iterator[None]:
 
 
 def _arrays(path: Path, needed: tuple[str, ...]) -> dict[str, NDArray[Any]]:
-    """All arrays of an npz file by name, those among them that are needed."""
+    """All arrays of an npz file by name; ArtifactError if a needed one is missing."""
     with _readable(path), np.load(path, allow_pickle=False) as arrays:
         return {name: arrays[name] for name in (*needed, *arrays)}
 
 
 def _columns(path: Path, names: tuple[str, ...]) -> dict[str, list[str]]:
+    """All columns of a csv file by name; ArtifactError if one lacks values, or one of `names`."""
     with _readable(path), path.open(encoding="utf-8", newline="") as stream:
         lines = list(csv.DictReader(stream))
     if not lines:
         raise ArtifactError(f"{path.name} holds no values")
-    columns = {name: [line.get(name) for line in lines] for name in names}
-    complete = {name: [v for v in values if v is not None] for name, values in columns.items()}
-    for name, values in complete.items():
+    present = (name for name in lines[0] if name is not None)
+    columns = {
+        name: [line[name] for line in lines if line.get(name) is not None]
+        for name in (*names, *present)
+    }
+    for name, values in columns.items():
         if len(values) < len(lines):
             raise ArtifactError(f"{path.name} lacks values in the column {name}")
-    return complete
+    return columns
 
 
 def _floats(path: Path, texts: list[str]) -> Floats:
-    try:
-        values = np.array([float(text) for text in texts], dtype=np.float64)
-    except ValueError as error:
-        raise ArtifactError(f"{path.name}: {error}") from error
+    with _readable(path):
+        values = np.array(texts, dtype=np.float64)
     if not np.isfinite(values).all():
         raise ArtifactError(f"{path.name} holds values that are not finite")
     return values

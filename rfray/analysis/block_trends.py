@@ -1,4 +1,4 @@
-"""The trend tests of a report: which cells each is over, and how many there are."""
+"""The trend tests of a report: which cells each one tests, and how many tests there are."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ AT_CHANCE = "every value, or a side of every difference, is at chance level"
 
 @dataclass(frozen=True)
 class BlockTrend:
-    """A trend test over the cells of a table that differ by one thing alone.
+    """A trend test over the cells of a table that differ in one axis only.
 
     Attributes:
-        block: What the cells share.
+        block: The axes and values that the cells share.
         column: The column that was tested.
         trend: The test.
-        data: What was tested, so that a test which stands in several tables counts once: two are
-            the same if they hold the same of the same values of the same runs.
-        p_holm: The p-value adjusted for the number of the report's tests; NaN where nothing was
+        data: What was tested: metric, hypothesis, values and runs. Two tests with equal data are
+            the same test, in two tables, and count once.
+        p_holm: The p-value, corrected by Holm for all tests of the report; NaN where nothing was
             tested.
-        n_tests: How many tests the report has.
+        n_tests: Number of tests in the report.
     """
 
     block: Identity
@@ -52,7 +52,7 @@ class BlockTrend:
 def block_trends(
     spec: TableSpec, entries: Sequence[Entry], frame: StudyFrame
 ) -> Iterable[BlockTrend]:
-    """The test of each block and column of a table that states a hypothesis."""
+    """The test of each block of a table, for each column with a hypothesis."""
     for block, column, cells in _blocks(spec, entries, frame):
         there = [entry for entry in cells if entry.values]
         levels = [_level(entry, column.trend_over) for entry in there]
@@ -74,7 +74,7 @@ def block_trends(
 
 
 def corrected(tests: Sequence[BlockTrend]) -> list[BlockTrend]:
-    """The tests of a report as one family, corrected for their number by Holm's procedure."""
+    """The tests of a report as one family, with their p-values corrected by Holm's procedure."""
     p_values = {tested.data: tested.trend.p_value for tested in tests if not tested.trend.reason}
     adjusted = dict(zip(p_values, holm(list(p_values.values())), strict=True))
     return [
@@ -84,11 +84,11 @@ def corrected(tests: Sequence[BlockTrend]) -> list[BlockTrend]:
 
 
 def check_trends(report: ReportSpec, path: Path, axes: Mapping[str, Sequence[Scalar]]) -> None:
-    """Refuses a trend over what does not vary, has no order, or does not act on the column.
+    """Refuses a trend over an axis that does not vary, has no order, or cannot change the column.
 
     Args:
         report: The report.
-        path: Where it was read, for the message.
+        path: The report file, for the message.
         axes: The study's axes with their values.
 
     Raises:
@@ -104,7 +104,8 @@ def check_trends(report: ReportSpec, path: Path, axes: Mapping[str, Sequence[Sca
 
 def _refuse(over: str, axes: Mapping[str, Sequence[Scalar]], place: str) -> None:
     if over == schema.SEED:
-        raise UserError("seeds have no order, and a number is over all of them", where=place)
+        what = "there is no trend over seeds: they have no order, and numbers are means over them"
+        raise UserError(what, where=place)
     values = axes.get(over, ())
     owner, dot, _ = over.partition(".")
     if not values and not (over in schema.STANDARD_AXES or (dot and owner in schema.STAGES)):
@@ -113,12 +114,12 @@ def _refuse(over: str, axes: Mapping[str, Sequence[Scalar]], place: str) -> None
         raise UserError(f"'{over}' does not vary in this study", where=place)
     unordered = next((value for value in values if not is_number(value)), None)
     if unordered is not None:
-        what = f"'{over}' has no order: {show(unordered)} is no number"
+        what = f"'{over}' has no order: {show(unordered)} is not a number"
         raise UserError(what, where=place)
 
 
 def _refuse_idle(column: Column, table: TableSpec, place: str) -> None:
-    """Refuses a trend over what none of the column's stages depends on: it repeats one number."""
+    """Refuses a trend over an axis that no stage of the column depends on."""
     measured = table.measured
     names = (column.name,) if isinstance(column, MeasuredColumn) else column.minus
     stages = [measured[name].stage for name in names]
@@ -129,7 +130,7 @@ def _refuse_idle(column: Column, table: TableSpec, place: str) -> None:
 def _blocks(
     spec: TableSpec, entries: Sequence[Entry], frame: StudyFrame
 ) -> Iterable[tuple[Identity, Column, Sequence[Entry]]]:
-    """(what they share, column, cells) in the order in which the table shows them."""
+    """(block, column, entries of its cells) in the order in which the table shows them."""
     found: dict[tuple[Identity, str], list[Entry]] = {}
     for entry in entries:
         if entry.column.trend is not None:
@@ -156,7 +157,7 @@ def _level(entry: Entry, over: str) -> float | None:
 
 
 def _measured(column: Column, spec: TableSpec) -> Hashable:
-    """What a column is of, whatever it is called."""
+    """What a column measures, independent of its name."""
     if isinstance(column, MeasuredColumn):
         return (column.stage, column.parameter, column.metric, column.over)
     return tuple(_measured(spec.measured[name], spec) for name in column.minus)

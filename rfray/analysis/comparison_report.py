@@ -1,4 +1,4 @@
-"""Comparisons of settings as a reader sees them, and as csv."""
+"""Comparisons of settings as Markdown and as csv."""
 
 from __future__ import annotations
 
@@ -11,24 +11,31 @@ import pandas as pd
 
 from rfray.analysis import schema
 from rfray.analysis.comparisons import Comparison
-from rfray.analysis.mean_difference import PAIRED_TEST, WELCH_TEST, Interval
-from rfray.analysis.presentation import NOTHING, markdown_table, number, probability_text
+from rfray.analysis.mean_difference import PAIRED_TEST, WELCH_TEST
+from rfray.analysis.presentation import (
+    NOTHING,
+    markdown_table,
+    number,
+    probability_text,
+    range_text,
+    tests_text,
+)
 from rfray.analysis.several import Apart
 from rfray.analysis.slots import CellNames
 from rfray.analysis.values import show
 
 COLUMNS = ("Difference", "95 % interval", "Hedges' g", "p", "Holm p", "Seeds", "Test")
-"""Headings of what stands behind the network and what was measured."""
+"""Headings of the columns after the first, which names the network and the metric."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One comparison in words.
+    """One comparison as a line of a table.
 
     Attributes:
-        what: The network and what was measured.
-        texts: What stands in each of `COLUMNS`.
-        values: The number that each of them is sorted by; None where it is none.
+        what: The network, the stage and the metric.
+        texts: The text in each of `COLUMNS`.
+        values: The number that a reader sorts each column by; None if it has none.
         runs: Ids of the runs that were measured.
         note: Why nothing was tested, or what is missing.
     """
@@ -41,7 +48,7 @@ class Row:
 
 
 def rows_by_setting(found: Sequence[Comparison], names: CellNames) -> dict[str, list[Row]]:
-    """The comparisons in words, under `train.batch_size 64 against 128`."""
+    """The lines of the table under each heading, such as `train.batch_size 64 against 128`."""
     return {
         heading: [_row(one, names) for one in group]
         for heading, group in groupby(
@@ -51,34 +58,29 @@ def rows_by_setting(found: Sequence[Comparison], names: CellNames) -> dict[str, 
 
 
 def explained(found: Sequence[Comparison]) -> str:
-    """What the numbers are, and how many tests they are corrected for."""
+    """What the numbers of comparisons of settings mean."""
     return (
-        "Each setting's values against its first one, seed by seed, where nothing else differs: "
-        f"mean difference with its 95 % interval and two-sided p of a {PAIRED_TEST}-test, "
-        f"Holm-corrected for {_tests(found)}; Hedges' g is the difference in standard deviations "
-        "of the differences."
+        "Each value of a setting is compared with the first value, seed by seed, where all other "
+        "settings are equal: the mean difference with its 95 % interval and the two-sided p of a "
+        f"{PAIRED_TEST}-test, Holm-corrected for {tests_text(found[0].n_tests)}. Hedges' g is the "
+        "mean difference divided by the standard deviation of the differences."
     )
 
 
 def differences_explained(found: Sequence[Comparison], apart: Sequence[Apart]) -> str:
-    """What the differences between studies are, and what the studies do differently."""
+    """What the differences between studies mean, and which settings differ between the studies."""
     settings = "; ".join(map(str, apart)) or "nothing"
     return (
-        f"Each study's mean less that of {show(found[0].against)}, where both have the same stage "
-        f"on the same cell, with its 95 % interval and two-sided p: by a {PAIRED_TEST}-test over "
-        f"the seeds that both have, or by {WELCH_TEST}-test where they share none; Holm-corrected "
-        f"for {_tests(found)}. Runs that both studies share are not tested. What each study fixes "
-        f"for itself: {settings}."
+        f"The mean of each study minus that of {show(found[0].against)}, where both have the same "
+        f"stage on the same cell, with its 95 % interval and two-sided p of a {PAIRED_TEST}-test "
+        f"over the seeds that both have, or of {WELCH_TEST}-test if they have no seed in common; "
+        f"Holm-corrected for {tests_text(found[0].n_tests)}. Runs that both studies share are not "
+        f"tested. Settings that differ between the studies: {settings}."
     )
 
 
-def _tests(found: Sequence[Comparison]) -> str:
-    n_tests = found[0].n_tests
-    return f"{n_tests} test{'' if n_tests == 1 else 's'}"
-
-
 def comparisons_markdown(found: Sequence[Comparison], names: CellNames, caption: str) -> str:
-    """Comparisons for a reader, under a caption: one table a pair of values."""
+    """Comparisons as Markdown under a caption: one table for each pair of values."""
     parts = [caption]
     for heading, rows in rows_by_setting(found, names).items():
         lines = [[row.what, *row.texts] for row in rows]
@@ -88,7 +90,7 @@ def comparisons_markdown(found: Sequence[Comparison], names: CellNames, caption:
 
 
 def _notes(rows: Sequence[Row]) -> list[str]:
-    """Each note once, with all that it is of."""
+    """Each note once, with the lines that it belongs to."""
     found: dict[str, list[str]] = {}
     for row in rows:
         found.setdefault(row.note, []).append(row.what)
@@ -96,11 +98,11 @@ def _notes(rows: Sequence[Row]) -> list[str]:
 
 
 def comparisons_form(found: Sequence[Comparison]) -> pd.DataFrame:
-    """The comparisons in long form, one row each.
+    """The comparisons in long form, one row for each.
 
     Columns: `axis value against stage parameter metric`, the axes that both sides share,
     `mean_difference std n n_against n_planned ci_low ci_high hedges_g g_ci_low g_ci_high test t
-    p_value p_holm n_tests note`. `n_against` is blank where values are paired.
+    p_value p_holm n_tests note`. `n_against` is blank if the values are paired.
     """
     shared = dict.fromkeys(axis for one in found for axis, _ in one.identity)
     rows = [
@@ -138,12 +140,12 @@ def _row(one: Comparison, names: CellNames) -> Row:
     test = one.test
     spec = "+.2f" if one.quantity.metric in schema.RESTS_ON_TEST_ACCURACY else "+.3g"
     g = number(test.g, "+.2f")
-    g_interval = _interval(test.g_interval, "+.2f")
+    g_interval = range_text(*test.g_interval, "+.2f")
     return Row(
         what=f"{names.cell(one.identity)}: {one.quantity} {one.quantity.metric}",
         texts=(
             number(test.mean, spec),
-            _interval(test.interval, spec),
+            range_text(*test.interval, spec),
             g if g_interval == NOTHING else f"{g} ({g_interval})",
             probability_text(test.p_value),
             probability_text(one.p_holm),
@@ -169,8 +171,3 @@ def _seeds(one: Comparison) -> str:
     if against is not None:
         return f"{n} and {against}"
     return f"{n}" if n == one.n_planned else f"{n} of {one.n_planned}"
-
-
-def _interval(interval: Interval, spec: str) -> str:
-    low, high = interval
-    return NOTHING if math.isnan(low) else f"{number(low, spec)} to {number(high, spec)}"

@@ -1,4 +1,4 @@
-"""Two values of one setting, or two studies, compared seed by seed where nothing else differs."""
+"""Compares two values of one setting, or two studies, seed by seed, where all else is equal."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from rfray.tracking import RunRecord
 
 _NOT_COMPARED = ("dataset", "arch", schema.STUDY, *schema.TURNS)
-"""What the tables, the trend tests and the differences between studies are about."""
+"""Axes that the tables, the trend tests and the differences between studies compare already."""
 
 BOTH_AT_CHANCE = "both are at chance level"
 ONE_VALUE = "one value each, nothing to test"
-SAME_RUNS = "the same runs stand on both sides, so there is no difference"
+SAME_RUNS = "both sides are the same runs, so there is no difference"
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,13 @@ class Comparison:
         value: The value.
         against: The value that it is compared with, the study's first.
         quantity: What was measured.
-        identity: What both share.
+        identity: The axes and values that both sides share.
         test: The test of value minus against.
-        n_planned: How many seeds it should be over.
+        n_planned: Number of seeds that it should have.
         runs: Ids of the runs that were measured.
-        same: Seeds whose runs are the same on both sides, and so not tested.
-        p_holm: The p-value adjusted for the number of comparisons; NaN where nothing was tested.
-        n_tests: How many comparisons there are.
+        same: Seeds that are not tested because their runs are the same on both sides.
+        p_holm: The p-value, corrected by Holm for all comparisons; NaN where nothing was tested.
+        n_tests: Number of comparisons that were tested.
     """
 
     axis: str
@@ -59,7 +59,7 @@ class Comparison:
 
     @property
     def note(self) -> str:
-        """Why nothing was tested, or which seeds are missing or not tested; empty if none is."""
+        """Why nothing was tested, or which seeds are missing or not tested; else empty."""
         if self.test.reason:
             return self.test.reason
         notes = []
@@ -76,22 +76,26 @@ class Comparison:
 
 
 def comparisons(study: Measurements) -> list[Comparison]:
-    """Each further axis' values against its first, by stage and network, as one family of tests.
+    """The values of each further axis against its first value, as one family of tests.
 
-    A further axis is one that is neither data set, network, kernel size nor seed. Compared is the
-    headline metric of every stage that has seeds; cells that differ in more than the one axis are
-    never compared.
+    A further axis is one that is neither data set, network, kernel size nor seed. The comparison is
+    of the headline metric of every stage that has seeds. Cells that differ in more than one axis
+    are never compared.
     """
     axes = (axis for axis in study.frame.axes if axis not in _NOT_COMPARED)
-    stages = {stage: [schema.HEADLINES[stage]] for stage in schema.HEADLINES if _has_seeds(stage)}
+    stages = {
+        stage: [metric]
+        for stage, metric in schema.HEADLINES.items()
+        if schema.applies(schema.SEED, stage)
+    }
     return _corrected([one for axis in axes for one in _over(axis, stages, study)])
 
 
 def differences(study: Measurements, layout: ReportSpec) -> list[Comparison]:
-    """Each study's difference from the first one, as one family of tests; none of one alone.
+    """The difference of each study from the first, as one family of tests.
 
-    Compared is, wherever two studies have a stage on the same cell, its headline metric and each
-    metric of it that a table of the report shows.
+    Where two studies have a stage on the same cell, its headline metric is compared, and each of
+    its metrics that a table of the report shows. A study alone has no differences.
     """
     return _corrected(list(_over(schema.STUDY, _metrics(layout), study)))
 
@@ -106,7 +110,7 @@ def _corrected(found: Sequence[Comparison]) -> list[Comparison]:
 
 
 def _metrics(layout: ReportSpec) -> dict[str, list[str]]:
-    """What to compare of each stage: its headline first, then what the tables show of it."""
+    """The metrics to compare for each stage: its headline first, then those in the tables."""
     stages = {stage: metric for stage, metric in schema.HEADLINES.items() if _is_result(stage)}
     found = {stage: {metric: None} for stage, metric in stages.items()}
     for quantity in (one for table in layout.tables for one in _quantities(table.columns)):
@@ -116,7 +120,7 @@ def _metrics(layout: ReportSpec) -> dict[str, list[str]]:
 
 
 def _quantities(columns: Iterable[Column]) -> Iterable[Quantity]:
-    """What columns measure, one value a run; of differences, what the runs log of them."""
+    """What columns measure with one value per run; of a difference, the metric that equals it."""
     for column in columns:
         if isinstance(column, DifferenceColumn):
             yield from () if column.equals is None else (column.equals,)
@@ -127,7 +131,7 @@ def _quantities(columns: Iterable[Column]) -> Iterable[Quantity]:
 def _over(
     axis: str, stages: Mapping[str, Sequence[str]], study: Measurements
 ) -> Iterable[Comparison]:
-    """The values of an axis against its first, of some metrics of each stage."""
+    """The values of an axis against its first value, in some metrics of each stage."""
     against, *others = study.frame.document.axes.get(axis, (None,))
     if against is None:
         return
@@ -140,7 +144,7 @@ def _over(
                 for place, metric in enumerate(stages.get(stage, ())):
                     quantity = _quantity(stage, parameter, metric)
                     found = _comparison(axis, quantity, (identity, base), study)
-                    # What no run measured, or one and the same did, is told once a stage.
+                    # That no run measured it, or that the runs are the same, is said once a stage.
                     if place == 0 or (found.runs and found.test.reason != SAME_RUNS):
                         yield found
 
@@ -171,7 +175,7 @@ def _comparison(
 def _planned_in_both(
     quantity: Quantity, cells: tuple[Identity, Identity], study: Measurements
 ) -> int:
-    """How many seeds both sides have in their plans."""
+    """Number of seeds that are planned on both sides."""
     place = (quantity.stage, quantity.parameter)
     value, against = ({slot.seed for slot in study.places[(*place, one)]} for one in cells)
     return len(value & against)
@@ -180,10 +184,10 @@ def _planned_in_both(
 def _tested(
     value: Sample, against: Sample, reason: str
 ) -> tuple[MeanDifference, tuple[int | None, ...]]:
-    """Value minus against, and the seeds at which both are the same runs.
+    """The test of value minus against, and the seeds at which both are the same runs.
 
-    Paired by seed; where no seed is common, two independent samples. A run is never tested against
-    itself: that it does not differ is known.
+    Paired by seed; two independent samples if they have no seed in common. A run is never tested
+    against itself.
     """
     if value.values and against.values and value.values.keys().isdisjoint(against.values):
         return welch_test(list(value.values.values()), list(against.values.values()), reason), ()
@@ -197,7 +201,7 @@ def _tested(
 
 
 def _are_same(some: Sequence[RunRecord], others: Sequence[RunRecord]) -> bool:
-    """Whether runs are the same work: one run, or two of one key, of which one was taken over."""
+    """Whether runs are the same work: the same run, or runs with one key, one of them reused."""
     return {_work(record) for record in some} == {_work(record) for record in others}
 
 
@@ -206,23 +210,19 @@ def _work(record: RunRecord) -> str:
 
 
 def _at_chance(quantity: Quantity, cells: Sequence[Identity], study: Measurements) -> bool:
-    """Whether both sides rest on accuracies of networks that do no better than guessing."""
+    """Whether the networks of both sides are no better than guessing."""
     if quantity.metric not in schema.RESTS_ON_TEST_ACCURACY:
         return False
     accuracy = _quantity(quantity.stage, quantity.parameter, "test_accuracy")
-    images = study.frame.document.datasets.get(str(dict(cells[0]).get("dataset")))
+    images = study.frame.document.test_images(cells[0])
     return all(
         at_chance(measure_seeds(accuracy, one, study).values.values(), images) for one in cells
     )
 
 
 def _is_result(stage: str) -> bool:
-    """Whether a stage measures networks, rather than choose their settings."""
+    """Whether a stage measures networks; the other stages choose their settings."""
     return stage not in schema.OF_A_SEARCH
-
-
-def _has_seeds(stage: str) -> bool:
-    return schema.applies(schema.SEED, stage)
 
 
 def _quantity(stage: str, parameter: Scalar | None, metric: str) -> Quantity:

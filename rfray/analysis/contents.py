@@ -1,4 +1,4 @@
-"""What a report tells, whatever the format of its page."""
+"""The contents of a report, for pages of any format."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Compared:
 
 @dataclass(frozen=True)
 class Contents:
-    """All that a report tells.
+    """All contents of a report.
 
     Attributes:
         title: Heading of the report.
@@ -44,12 +44,13 @@ class Contents:
         expected: Its slots.
         tables: Its tables.
         figures: Its figures.
-        not_in_study: Tables and figures of the report that the study has nothing for.
-        gaps: Everything that is missing, by name and reason.
+        not_in_study: Tables and figures of the report for which the study has no runs, not even
+            planned ones.
+        gaps: All that is missing, by name and reason.
         comparisons: Values of settings, compared seed by seed.
         searches: What each search chose.
-        differences: Each study against the first, where there are several.
-        apart: What the studies fix to different values.
+        differences: Each study against the first, if there are several.
+        apart: Settings that differ between the studies.
     """
 
     title: str
@@ -76,7 +77,7 @@ class Contents:
 
     @property
     def compared(self) -> list[Compared]:
-        """The comparisons of studies, then those of the values of settings; without empty ones."""
+        """The differences between studies, then the comparisons of settings, if there are any."""
         sections = []
         if self.differences:
             caption = differences_explained(self.differences, self.apart)
@@ -89,17 +90,17 @@ class Contents:
 
 
 def odd_values(frame: StudyFrame) -> list[str]:
-    """Each latest metric that is no number, by name."""
+    """Each metric whose latest value is not a finite number, with the name of its slot."""
     return [f"{frame.names.slot(s)}: {metric} = {value}" for s, metric, value in not_finite(frame)]
 
 
 def beyond_plan(contents: Contents) -> list[str]:
-    """Each result that counts although the recorded plan does not hold it, by name."""
+    """The name of each result that counts although the recorded plan does not have it."""
     return [contents.frame.names.slot(slot) for slot in contents.expected.beyond]
 
 
 def why(entry: LeftOut) -> str:
-    """Why a run is left out: the rule, then the reason."""
+    """Why a run is left out: the kind, then the reason."""
     if entry.reason.startswith(entry.kind):
         return entry.reason
     return f"{entry.kind}: {entry.reason}"

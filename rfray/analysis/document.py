@@ -1,9 +1,10 @@
-"""The study as its driver recorded it, or as it can be inferred from the runs alone."""
+"""The study document: as the driver recorded it, or inferred from the runs."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -21,10 +22,10 @@ if TYPE_CHECKING:
 
 
 Turn = tuple[str, str, str, str]
-"""Data set, network, the knob that a study names and what it asks of it."""
+"""Data set, network, the knob that the study names, and the value that it asks for."""
 
 Turned = tuple[str, int]
-"""The knob and the strength of the network that comes of it."""
+"""The knob and the strength of the resulting network."""
 
 
 @dataclass(frozen=True)
@@ -32,18 +33,18 @@ class StudyDocument:
     """What was planned.
 
     Attributes:
-        axes: The planned values of each axis, in the order in which the study names them; a stage's
-            settings among them only where they vary.
-        points: Each planned combination of the axes, the seed included.
+        axes: The planned values of each axis, in the study's order; a setting of a stage is among
+            them only if it varies.
+        points: Each planned combination of the axes, including the seed.
         stages: Each planned stage with its settings.
-        parameters: The planned values of each stage's own parameter, where they are stated.
-        validation: What the study holds out of the training images, a number of them or a share;
-            None if nothing.
-        inferred: True if there was no document and the values are those seen among the runs.
-        datasets: What accuracies on each data set are measured on, as far as that is recorded.
-        turned: Where the study turns knobs, the knob and the strength that runs record, by data
-            set, network, the knob that the study names and what it asks of it.
-        left_out: By network that could not be read, the stages that the study leaves out for it.
+        parameters: The planned values of each stage's own parameter, if they are stated.
+        validation: How many training images the study holds out, or which share of them; None if
+            none.
+        inferred: True if there was no document, so that the values are those of the runs.
+        datasets: The classes and test images of each data set, if that is recorded.
+        turned: If the study turns knobs: the knob and the strength that runs record, by data set,
+            network, the knob that the study names and the value that it asks for.
+        left_out: For each network that could not be read, the stages that the study leaves out.
     """
 
     axes: Mapping[str, tuple[Scalar, ...]]
@@ -57,15 +58,19 @@ class StudyDocument:
     left_out: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     def leaves_out(self, stage: str, choices: Mapping[str, Scalar]) -> bool:
-        """Whether a stage is left out where the axes have these values."""
+        """Whether the study leaves out a stage at these values of the axes."""
         return stage in self.left_out.get(str(choices.get("arch")), ())
 
     def measures(self, metric: str, choices: Mapping[str, Scalar]) -> bool:
-        """Whether runs report a metric where the axes have these values.
+        """Whether runs report a metric at these values of the axes.
 
-        Some metrics follow from the layers of a network, which are not known of every one.
+        Some metrics need the layers of a network, which not every network shows.
         """
         return metric not in schema.OF_LAYERS or choices.get("arch") not in self.left_out
+
+    def test_images(self, identity: Iterable[tuple[str, Scalar]]) -> TestImages | None:
+        """The images that accuracies of a cell are measured on; None if not recorded."""
+        return self.datasets.get(str(dict(identity).get("dataset")))
 
     @cached_property
     def size_axis(self) -> str:
@@ -73,9 +78,10 @@ class StudyDocument:
         return next((one for one in schema.TURNS if one in self.axes), schema.TURNS[-1])
 
     def asked_of(self, params: Mapping[str, str]) -> list[dict[str, str]]:
-        """The choices that a run of these params stands for, where the study turns knobs.
+        """The knobs, with the value asked for, that a run with these params is the result of.
 
-        One network may be what several knobs come to, so its run may stand for several.
+        Several knobs may give the same network, so there may be several. Empty if the study turns
+        no knobs.
         """
         own = (params.get("knob", "pool"), params.get("strength", params.get("kernel_size", "")))
         found = {
@@ -88,10 +94,9 @@ class StudyDocument:
         return list(found.values())
 
     def stand_in(self, identity: Iterable[tuple[str, Scalar]]) -> int:
-        """The kernel size of a cell, or the number in its place: 2 and up, by what is asked for.
+        """The kernel size of a cell, or a number that replaces it: 2, 3, … by the value asked for.
 
-        Cells that differ only in how the receptive field is changed share it where the same was
-        asked for, and with it their colour.
+        It gives the colour of a cell: cells with the same value share it, whatever their knob.
         """
         values = dict(identity)
         axis = self.size_axis
@@ -106,7 +111,7 @@ class StudyDocument:
         return 2 + sorted({*sizes, values[axis]}).index(values[axis])
 
     def seeds_at(self, identity: Iterable[tuple[str, Scalar]]) -> tuple[int, ...]:
-        """The planned seeds, ascending, where the axes have the values of `identity`."""
+        """The planned seeds, ascending, at the axis values of `identity`."""
         known = tuple((axis, value) for axis, value in identity if axis in self.axes)
         axes = tuple(axis for axis, _ in known)
         if axes not in self._seeds:
@@ -122,10 +127,10 @@ class StudyDocument:
         return {}
 
     def beside(self, axis: str) -> frozenset[str]:
-        """The axes that cells share which differ by the value of `axis` alone.
+        """The axes that have one value in cells that differ in `axis` only.
 
-        Left out is `axis`, and what follows from its value: where each kernel size has a learning
-        rate of its own, the rates do not set rows apart that belong side by side.
+        These are all axes without `axis` and those whose value follows from it: if each kernel size
+        has its own learning rate, rows with different rates still belong together.
         """
         if axis not in self._beside:
             first = [one for one in schema.STANDARD_AXES if one in self.axes]
@@ -152,11 +157,11 @@ def parse_document(document: Mapping[str, Any], seen: Iterable[str]) -> StudyDoc
 
     Args:
         document: The document.
-        seen: Stages that the runs show, so that a stage unknown to the schema is told from the
-            document's other sections.
+        seen: Stages of the runs: a section of the document that is not in the schema is a stage if
+            it is one of them.
 
     Raises:
-        UserError: If the document is not of the public form.
+        UserError: If the document does not have the public form.
     """
     if "turned" in document:
         document = _with_asked_fields(document)
@@ -178,33 +183,29 @@ def parse_document(document: Mapping[str, Any], seen: Iterable[str]) -> StudyDoc
         if "search" in stages:
             stages = {"sample": {}, **stages}
             parameters["sample"] = tuple(range(_planned_samples(stages["search"])))
-        validation = _validation(document)
-        turned = _turned(document.get("turned", {}))
-        left_out = {arch: frozenset(names) for arch, names in document.get("left_out", {}).items()}
-        datasets = {
-            name: TestImages(int(facts["classes"]), int(facts["test_images"]))
-            for name, facts in document.get("datasets", {}).items()
-        }
+        return StudyDocument(
+            _axes(points),
+            points,
+            stages,
+            parameters,
+            inferred=False,
+            validation=_validation(document),
+            datasets={
+                name: TestImages(int(facts["classes"]), int(facts["test_images"]))
+                for name, facts in document.get("datasets", {}).items()
+            },
+            turned=_turned(document.get("turned", {})),
+            left_out={a: frozenset(names) for a, names in document.get("left_out", {}).items()},
+        )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"the study document has an impossible value: {error}",
             where="experiment tag rfray.study",
         ) from error
-    return StudyDocument(
-        _axes(points),
-        points,
-        stages,
-        parameters,
-        inferred=False,
-        validation=validation,
-        datasets=datasets,
-        turned=turned,
-        left_out=left_out,
-    )
 
 
 def _with_asked_fields(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The document with the axis `receptive_field` by the name that the analysis has for it."""
+    """The document, with the axis `receptive_field` renamed to the name that the analysis uses."""
 
     def renamed(named: Mapping[str, Any]) -> dict[str, Any]:
         return {schema.ASKED_FIELD if n == "receptive_field" else n: v for n, v in named.items()}
@@ -231,7 +232,7 @@ def _turned(written: Mapping[str, Any]) -> dict[Turn, Turned]:
 
 
 def _validation(document: Mapping[str, Any]) -> Amount | None:
-    """What is held out; ValueError if it is neither a number of images nor a share."""
+    """The validation split; ValueError if it is neither a number of images nor a share."""
     held_out: Amount | None = (document.get("data") or {}).get("validation")
     problem = None if held_out is None else amount_problem(held_out)
     if problem is not None:
@@ -240,14 +241,14 @@ def _validation(document: Mapping[str, Any]) -> Amount | None:
 
 
 def _grid(document: Mapping[str, Any]) -> grid.Grid:
-    """The document's grid with its values in their types."""
+    """The document's grid with typed values."""
     rules = document.get("when", ())
     return grid.Grid(
         axes={axis: _values(axis, values) for axis, values in document["axes"].items()},
         zipped=[_choice(entry) for entry in document.get("zip", ())],
         excluded=[_condition(entry) for entry in document.get("exclude", ())],
         when=[grid.When(_condition(rule["if"]), _choice(rule["set"])) for rule in rules],
-        # What is of no stage, as a width of each network's own, is set at every point.
+        # An axis without a stage, such as the width, is set at every point.
         usual={n: _usual(document, n) for rule in rules for n in rule["set"] if "." in n},
     )
 
@@ -272,13 +273,13 @@ def _axes(points: Sequence[Point]) -> dict[str, tuple[Scalar, ...]]:
 
 
 def _planned_samples(search: dict[str, Any]) -> int:
-    """How many samples each search has; what was drawn is taken out of its section."""
+    """Number of samples of each search; removes the drawn samples from its section."""
     drawn = len(search.pop("drawn", ()))
     return int(search.pop("planned_samples", drawn))
 
 
 def _everywhere(points: Sequence[Point], stage: str) -> dict[str, Scalar]:
-    """The settings of a stage that the grid gives one and the same value."""
+    """The settings of a stage that have the same value at each point of the grid."""
     varying = grid.varying(points)
     return {
         name.partition(".")[2]: value
@@ -288,7 +289,7 @@ def _everywhere(points: Sequence[Point], stage: str) -> dict[str, Scalar]:
 
 
 def infer_document(records: Iterable[RunRecord]) -> StudyDocument:
-    """The study that the runs themselves show: every value seen, on every axis."""
+    """The study document that the runs show: every value of every axis."""
     runs = [record for record in records if schema.STAGE_TAG in record.tags]
     seen = {record.tags[schema.STAGE_TAG] for record in runs}
     axes = (*schema.STANDARD_AXES, schema.SEED, *_swept_besides(runs))
@@ -303,11 +304,8 @@ def infer_document(records: Iterable[RunRecord]) -> StudyDocument:
 
 
 def identity_axes(document: StudyDocument, records: Iterable[RunRecord]) -> tuple[str, ...]:
-    """The axes that tell rows apart: the standard ones that occur, then the study's others."""
-    recorded: set[str] = set()
-    for record in records:
-        recorded.update(record.params)
-    known = {*document.axes, *recorded}
+    """The axes that make rows different: the standard ones that occur, then the study's others."""
+    known = {*document.axes, *(name for record in records for name in record.params)}
     unsized = {*schema.TURNS} - {document.size_axis}
     standard = [axis for axis in schema.STANDARD_AXES if axis in known - unsized]
     others = [axis for axis in document.axes if axis not in {*standard, schema.SEED}]
@@ -336,20 +334,14 @@ def _planned_parameter(stages: Mapping[str, Any], stage: str, own: str) -> objec
 def _seen_values(axis: str, runs: Iterable[RunRecord]) -> tuple[Scalar, ...]:
     found: set[Scalar] = set()
     for record in runs:
-        if axis in record.params and axis not in _not_applying(record):
-            try:
+        if axis in record.params and axis not in schema.not_applying(record.tags[schema.STAGE_TAG]):
+            with suppress(ValueError):  # the frame lists such a run as unreadable, with the value
                 found.add(typed(axis, record.params[axis]))
-            except ValueError:
-                continue  # the frame lists such a run as unreadable, with the value
     return tuple(sorted(found, key=lambda value: (isinstance(value, str), value)))
 
 
-def _not_applying(record: RunRecord) -> frozenset[str]:
-    return schema.AXES_NOT_APPLYING.get(record.tags[schema.STAGE_TAG], frozenset())
-
-
 def _swept_besides(runs: Iterable[RunRecord]) -> list[str]:
-    """Parameters that take several values among the training runs of one and the same cell."""
+    """Parameters that have several values among the training runs of one cell."""
     standard = (*schema.STANDARD_AXES, schema.SEED)
     seen: dict[tuple[str | None, ...], dict[str, str]] = {}
     swept: set[str] = set()

@@ -1,4 +1,4 @@
-"""One number of a table, with all that is known of it."""
+"""One number of a table, with all that is known about it."""
 
 from __future__ import annotations
 
@@ -18,24 +18,25 @@ class Entry:
 
     Attributes:
         identity: The cell.
-        block: What it shares with the cells that differ from it by the kernel size alone.
+        block: The axes and values that it shares with cells that differ in the kernel size only.
         receptive_field: Its theoretical receptive field in pixels; None if no run records it.
-        column: The column it stands in.
-        summary: Mean, deviation and interval over its sample.
-        n_planned: How many values the sample should have.
-        published: Published values beside it, by source.
-        flaws: What is wrong with its sample, in words: each value that is missing, and why.
+        column: Its column.
+        summary: Mean, deviation and interval of its sample.
+        n_planned: Number of values that the sample should have.
+        published: The published values for it, by source.
+        flaws: What is wrong with its sample, in words: each missing value, and why it is missing.
         values: Its sample, by seed or draw.
-        runs: Ids of the runs that were measured, by seed; under None where runs have no seed.
-        precisions: In which its runs were computed, as far as that is recorded.
-        at_chance: Whether its accuracies, or those of a side of its differences, are at chance
+        runs: Ids of the runs that were measured, by seed; under None if runs have no seed.
+        precisions: The precisions of its runs, if they are recorded.
+        at_chance: Whether its accuracies, or those of one side of its differences, are at chance
             level.
-        test_images: How many images an accuracy was measured on; None for what is no test accuracy
-            and where that is not recorded.
-        sampling_error: Standard error that so many test images leave of the mean accuracy, in
-            percentage points; NaN where their number is None.
-        colour_of: The kernel size whose colour the cell has: its own, or what stands for it.
-        map_size: Pixels of the last map, where runs record it.
+        test_images: Number of images that an accuracy was measured on; None if it is not a test
+            accuracy, or if the number is not recorded.
+        sampling_error: Standard error of the mean accuracy due to the number of test images, in
+            percentage points; NaN if their number is None.
+        colour_of: The kernel size whose colour the cell has: its own, or the number that replaces
+            it.
+        map_size: Pixels of the last map; None if runs do not record it.
     """
 
     identity: Identity
@@ -62,7 +63,7 @@ class Entry:
 
     @property
     def over(self) -> str:
-        """What its mean is over: `seeds` or `draws`."""
+        """What its mean is taken over: `seeds` or `draws`."""
         return self.column.over if isinstance(self.column, MeasuredColumn) else "seeds"
 
     @property
@@ -72,7 +73,7 @@ class Entry:
 
     @property
     def note(self) -> str:
-        """How many values are missing, then every flaw; empty if there is nothing to say."""
+        """How many values are missing, then every flaw; empty if there is none."""
         short = f"{self.summary.n} of {self.n_planned} {self.over}"
         count = "missing" if self.summary.n == 0 else short
         whole = self.complete and self.summary.n > 0

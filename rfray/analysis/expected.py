@@ -1,4 +1,4 @@
-"""What a study planned, and what of it is not there yet, by name and with the reason."""
+"""What a study planned, and which results are missing, by name and with the reason."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _STATE: Mapping[Kind, str] = {
 
 @dataclass(frozen=True)
 class Gap:
-    """Something planned that is not there.
+    """A planned result that is missing.
 
     Attributes:
         what: Its name, such as `vgg19_rf digits k=3 seed 1: finetune 0.9`.
-        reason: Why it is not there, such as `failed: out of memory` or `not run yet`.
+        reason: Why it is missing, such as `failed: out of memory` or `not run yet`.
         run_id: The run that should have given it; None if there is none.
     """
 
@@ -50,7 +50,7 @@ class Expected:
 
     Attributes:
         planned: Every slot of the study document, in the study's order.
-        beyond: Slots that a finished run fills although the document does not plan them: they
+        beyond: Slots that a finished run fills although the document does not plan them. They
             count in the tables, and the summary names them.
     """
 
@@ -59,13 +59,13 @@ class Expected:
 
     @property
     def slots(self) -> tuple[Slot, ...]:
-        """Planned or filled."""
+        """All slots, planned or filled."""
         return (*self.planned, *self.beyond)
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Of one stage: how many slots are planned, done, running, failed, interrupted, not run."""
+    """How many slots of one stage are planned, done, running, failed, interrupted, not run."""
 
     stage: str
     planned: int
@@ -77,14 +77,14 @@ class Progress:
 
 
 def expected_slots(frame: StudyFrame) -> Expected:
-    """The slots that the study document plans, or the product of what was seen without one."""
+    """The slots of the study document; without a document, all combinations of the runs' values."""
     planned = [slot for stage in frame.document.stages for slot in _planned(frame, stage)]
     known = set(planned)
     return Expected(tuple(planned), tuple(slot for slot in frame.kept if slot not in known))
 
 
 def missing(frame: StudyFrame, expected: Expected) -> list[Gap]:
-    """A gap for each planned slot that no run fills, and for each group of seeds in doubt."""
+    """A gap for each planned slot without a run, and for each run over seeds that may be old."""
     gaps = [
         gap_at(slot, absence(slot, frame), frame)
         for slot in expected.planned
@@ -94,7 +94,7 @@ def missing(frame: StudyFrame, expected: Expected) -> list[Gap]:
 
 
 def gap_at(slot: Slot, reason: str, frame: StudyFrame) -> Gap:
-    """The gap at a slot, with the run that fills it badly, or the latest that failed to."""
+    """The gap at a slot, with the run that fills it, or else the latest run that does not count."""
     attempt = frame.attempts.get(slot)
     record = frame.kept.get(slot) or (attempt.record if attempt else None)
     return Gap(frame.names.slot(slot), reason, record.run_id if record else None)
@@ -133,11 +133,11 @@ def _progress(slots: list[Slot], frame: StudyFrame) -> Progress:
 
 
 def _planned(frame: StudyFrame, stage: str) -> Iterable[Slot]:
-    seen = _seen(frame)
+    seen = [*frame.kept, *frame.attempted]
     parameters = _parameters(frame, stage, seen)
     for identity, seeds in _seeds_by_identity(frame, stage, seen).items():
         planned: tuple[int | None, ...] = tuple(sorted(seeds)) or (None,)
-        if schema.SEED in _scope(stage):
+        if schema.SEED in schema.not_applying(stage):
             if stage in schema.OVER_SEEDS and len(seeds) < 2:
                 continue
             planned = (None,)
@@ -149,10 +149,14 @@ def _seeds_by_identity(
     frame: StudyFrame, stage: str, seen: list[Slot]
 ) -> dict[Identity, dict[int, None]]:
     """The cells that the study plans for a stage, with their seeds."""
-    alike = [slot for slot in seen if _scope(slot.stage) == _scope(stage)]
+    scope = schema.not_applying(stage)
+    alike = [slot for slot in seen if schema.not_applying(slot.stage) == scope]
     axes = _stage_axes(frame, stage, alike)
     unplanned = [axis for axis in axes if axis not in frame.document.axes]
-    choices = [_seen_choices(axis, alike) for axis in unplanned]
+    choices = [
+        dict.fromkeys(value for slot in alike for name, value in slot.identity if name == axis)
+        for axis in unplanned
+    ]
     found: dict[Identity, dict[int, None]] = {}
     for point, values in product(frame.document.points, product(*choices)):
         whole = {**point, **dict(zip(unplanned, values, strict=True))}
@@ -164,23 +168,11 @@ def _seeds_by_identity(
     return found
 
 
-def _seen(frame: StudyFrame) -> list[Slot]:
-    return [*frame.kept, *(entry.slot for entry in frame.dropped if entry.slot is not None)]
-
-
-def _scope(stage: str) -> frozenset[str]:
-    return schema.AXES_NOT_APPLYING.get(stage, frozenset())
-
-
 def _stage_axes(frame: StudyFrame, stage: str, alike: list[Slot]) -> list[str]:
-    """The axes that a stage's runs have: those that runs of its scope carry, if there are any."""
+    """The axes of a stage's runs: those of runs that lack the same axes, if there are such runs."""
     applying = [axis for axis in frame.axes if schema.applies(axis, stage)]
     carried = {axis for slot in alike for axis, _ in slot.identity}
     return [axis for axis in applying if not alike or axis in carried or "." in axis]
-
-
-def _seen_choices(axis: str, alike: list[Slot]) -> tuple[Scalar, ...]:
-    return tuple(dict.fromkeys(value for s in alike for name, value in s.identity if name == axis))
 
 
 def _parameters(frame: StudyFrame, stage: str, seen: list[Slot]) -> tuple[Scalar | None, ...]:
@@ -192,7 +184,7 @@ def _parameters(frame: StudyFrame, stage: str, seen: list[Slot]) -> tuple[Scalar
 
 
 def _doubtful_groups(frame: StudyFrame) -> list[Gap]:
-    """Runs over a group of seeds that do not cover the study's seeds as they are now trained."""
+    """Runs over a group of seeds that do not cover the study's seeds, or their latest training."""
     gaps = []
     for slot, record in frame.kept.items():
         covered = covered_seeds(record)
@@ -204,9 +196,7 @@ def _doubtful_groups(frame: StudyFrame) -> list[Gap]:
             gaps.append(gap_at(slot, reason, frame))
         retrained = [s for s in covered if _trained_after(record, slot.identity, s, frame)]
         if retrained:
-            reason = (
-                f"is older than the training of seed {retrained[0]}, so maybe of other networks"
-            )
+            reason = f"is older than the training of seed {retrained[0]}, so maybe outdated"
             gaps.append(gap_at(slot, reason, frame))
     return gaps
 

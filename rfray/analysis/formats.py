@@ -25,12 +25,12 @@ _LEADING = ("arch", "dataset", "kernel_size", "receptive_field")
 
 
 def long_form(table: Table) -> pd.DataFrame:
-    """A table in long form, one row a number.
+    """A table in long form, one row for each number.
 
     Columns: `arch dataset kernel_size receptive_field metric mean std n ci_low ci_high`, then
     `<source>_mean <source>_std <source>_standard_errors` for each source of published values (the
-    last is how far `mean` lies above the published one), `n_planned`, the study's further axes,
-    `note`, `at_chance`, and for test accuracies `sampling_error` (in percentage points) with
+    last is how far `mean` is above the published one), `n_planned`, the study's further axes,
+    `note`, `at_chance`, and for test accuracies `sampling_error` (in percentage points) and
     `test_images`.
     """
     columns = [*_LEADING, "metric", "mean", "std", "n", "ci_low", "ci_high"]
@@ -45,12 +45,12 @@ def long_form(table: Table) -> pd.DataFrame:
 
 
 def trend_form(table: Table) -> pd.DataFrame:
-    """The trend tests of a table, one row a block and column.
+    """The trend tests of a table, one row for each block and column.
 
     Columns: `table arch dataset`, the study's further axes, `metric hypothesis test tau p_value n
     receptive_fields note p_holm n_tests over levels kernel_size slope slope_low slope_high
-    slope_per`. `receptive_fields` is blank where the test is over something else, `kernel_size`
-    where it is over several.
+    slope_per`. `receptive_fields` is blank if the test is over another axis, `kernel_size` if it
+    is over several kernel sizes.
     """
     axes = dict.fromkeys((*_BLOCK, *(axis for axis in table.axes if axis != "kernel_size")))
     rows = [
@@ -83,12 +83,12 @@ def trend_form(table: Table) -> pd.DataFrame:
 
 
 def csv_text(frame: pd.DataFrame) -> str:
-    """A frame as csv; what is not known is blank."""
+    """A frame as csv; unknown values are blank."""
     return frame.to_csv(index=False, lineterminator="\n")
 
 
 def markdown_text(table: Table) -> str:
-    """A table for a reader: blocks of cells, their trend tests, and every flaw below."""
+    """A table as Markdown: blocks of cells, their trend tests, and every flaw below."""
     parts = [f"**{table.spec.title}**"]
     for block in blocks(table):
         parts += [block.heading, _block_table(table, block)]
@@ -125,10 +125,5 @@ def _long_row(entry: Entry) -> dict[str, object]:
 
 def _block_table(table: Table, block: Block) -> str:
     titles = [column.title for column in table.spec.columns]
-    lines: list[list[str]] = []
-    for cell in block.cells:
-        starts = [[cell.receptive_field, cell.kernel_size], *([["", ""]] * (len(cell.lines) - 1))]
-        lines += [
-            [*head, line.source, *line.texts] for head, line in zip(starts, cell.lines, strict=True)
-        ]
-    return markdown_table(["RF", size_heading(table), "", *titles], 2, lines)
+    rows = [row for cell in block.cells for row in cell.rows]
+    return markdown_table(["RF", size_heading(table), "", *titles], 2, rows)

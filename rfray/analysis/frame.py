@@ -1,4 +1,4 @@
-"""The frame: a study's runs as a table, one row a finished stage."""
+"""The frame: a study's runs as a table, one row for each finished stage."""
 
 from __future__ import annotations
 
@@ -46,23 +46,23 @@ _TYPES = {
 
 @dataclass(frozen=True)
 class StudyFrame:
-    """A study as its runs tell it.
+    """A study as its runs show it.
 
     Attributes:
         study: Name of the study, which is its MLflow experiment.
-        tracking_uri: The store it was read from.
+        tracking_uri: The tracking store that it was read from.
         experiment_id: Its experiment in that store.
-        document: What was planned, stated by the driver or inferred from the runs.
-        axes: The axes that tell table rows apart: every axis but the seed.
-        rows: One row a finished stage that counts: `study stage dataset arch kernel_size
+        document: What was planned, recorded by the driver or inferred from the runs.
+        axes: The axes that make table rows different: every axis but the seed.
+        rows: One row for each finished stage that counts: `study stage dataset arch kernel_size
             receptive_field seed width rate at key run_id status name started seconds`, any further
-            axis of the study, and the latest value of each metric (`metric.<name>` where a metric
-            has the name of another column). Empty where a column does not apply.
-        left_out: One row a run that does not count: `name stage kind reason status started run_id`.
+            axis of the study, and the latest value of each metric (`metric.<name>` if a metric has
+            the name of another column). Empty if a column does not apply.
+        left_out: One row for each run that does not count: `name stage kind reason status started
+            run_id`.
         kept: The run that fills each slot.
-        dropped: The runs behind `left_out`.
-        parts: The studies that stand side by side in it, each as a frame of its own, where it is of
-            several; none where it is of one.
+        dropped: The runs of `left_out`.
+        parts: If the frame is of several studies, the frame of each; else empty.
     """
 
     study: str
@@ -78,39 +78,49 @@ class StudyFrame:
 
     @property
     def studies(self) -> tuple[StudyFrame, ...]:
-        """The frame of each study: itself where there is one alone."""
+        """The frame of each study: this frame itself if it is of one study."""
         return self.parts or (self,)
+
+    @property
+    def records(self) -> tuple[RunRecord, ...]:
+        """All its runs, including those that do not count."""
+        return (*self.kept.values(), *(entry.record for entry in self.dropped))
 
     @cached_property
     def run_ids(self) -> frozenset[str]:
-        """All its runs, those included that do not count."""
-        records = (*self.kept.values(), *(entry.record for entry in self.dropped))
-        return frozenset(record.run_id for record in records)
+        """The ids of all its runs."""
+        return frozenset(record.run_id for record in self.records)
+
+    @property
+    def attempted(self) -> list[Slot]:
+        """The slots of its runs that do not count, as far as they are known."""
+        return [entry.slot for entry in self.dropped if entry.slot is not None]
 
     @cached_property
     def names(self) -> CellNames:
         """The namer of this study's cells."""
-        attempted = [entry.slot for entry in self.dropped if entry.slot is not None]
         planned = [((axis, v),) for axis in self.axes for v in self.document.axes.get(axis, ())]
-        return CellNames.of([*(slot.identity for slot in (*self.kept, *attempted)), *planned])
+        return CellNames.of([*(slot.identity for slot in (*self.kept, *self.attempted)), *planned])
 
     @cached_property
     def attempts(self) -> Mapping[Slot, LeftOut]:
-        """The latest run that was left out of each slot."""
+        """For each slot, the latest run that was left out."""
         ordered = sorted(self.dropped, key=lambda entry: entry.record.start_time)
         return {entry.slot: entry for entry in ordered if entry.slot is not None}
 
     def block(self, identity: Identity) -> Identity:
-        """What a cell shares with those that differ by the kernel size, and what follows from it.
+        """What a cell shares with the cells that differ in the receptive field only.
 
-        In place of the kernel size, a study may change the receptive field along another axis.
-
-        Axes that no document plans tell cells apart as well.
+        That is in the kernel size, or in the other axis along which the study changes it.
         """
         return self.block_over(self.document.size_axis, identity)
 
     def block_over(self, axis: str, identity: Identity) -> Identity:
-        """What a cell shares with those that differ by the value of `axis`, likewise."""
+        """What a cell shares with the cells that differ in `axis` only.
+
+        Without `axis` and the axes whose value follows from it. Axes of the runs that the document
+        does not plan are part of it.
+        """
         planned, shared = self.document.axes, self.document.beside(axis)
         return tuple(
             (name, value)
@@ -119,7 +129,7 @@ class StudyFrame:
         )
 
     def position(self, identity: Identity) -> list[tuple[int, str, Scalar]]:
-        """What sorts cells in the study's order of values, kernel sizes last and by their size."""
+        """A sort key: cells in the study's order of values, by kernel size within a block."""
         positions = []
         block = self.block(identity)
         ordered = (*block, *(pair for pair in identity if pair not in block))
@@ -131,10 +141,9 @@ class StudyFrame:
         return positions
 
     def receptive_fields(self, identity: Identity) -> frozenset[int]:
-        """What runs record as the receptive field of a cell, or else of its network on any data.
+        """The receptive fields that runs record for a cell, or else for its network on any data.
 
-        One value where all is well, several where runs contradict each other, none where no run
-        records it.
+        Normally one value; several if runs contradict each other; none if no run records it.
         """
         fields = self._receptive_fields
         return fields.get(identity) or fields.get(without(identity, "dataset"), frozenset())
@@ -153,12 +162,12 @@ class StudyFrame:
 
 @dataclass(frozen=True)
 class StudyRuns:
-    """A study as it lies in the store, before it is told which of its runs count.
+    """A study as it is in the store, before it is decided which of its runs count.
 
     Attributes:
         study: Its name.
         experiment_id: Its experiment.
-        document: What was planned, stated by the driver or inferred from the runs.
+        document: What was planned, recorded by the driver or inferred from the runs.
         records: All its runs.
     """
 
@@ -169,10 +178,10 @@ class StudyRuns:
 
 
 def read_frame(ledger: Ledger, study: str) -> StudyFrame:
-    """Reads a study's runs; no request a run, so that thousands take seconds.
+    """Reads a study's runs, without a request for each: thousands of runs take seconds.
 
     Raises:
-        UserError: If the store holds no such study, or its document is not of the public form.
+        UserError: If the store has no such study, or its document does not have the public form.
     """
     found = read_runs(ledger, study)
     axes = identity_axes(found.document, found.records)
@@ -183,7 +192,7 @@ def read_runs(ledger: Ledger, study: str) -> StudyRuns:
     """Reads a study's runs and its plan.
 
     Raises:
-        UserError: If the store holds no such study, or its document is not of the public form.
+        UserError: If the store has no such study, or its document does not have the public form.
     """
     records = tuple(ledger.runs(study))
     stated = ledger.study_document(study)
@@ -198,10 +207,10 @@ def frame_of(
     """The frame of a study's runs.
 
     Args:
-        found: The runs, with the plan that says which of them count.
+        found: The runs, with the plan that decides which of them count.
         document: The plan on the frame's axes.
-        axes: The axes that tell rows apart.
-        tracking_uri: The store.
+        axes: The axes that make rows different.
+        tracking_uri: The tracking store.
     """
     screening = screen(found.records, found.document, axes)
     return StudyFrame(
@@ -221,7 +230,7 @@ def finished(frame: StudyFrame) -> StudyFrame:
     """The frame itself if at least one of its runs counts.
 
     Raises:
-        UserError: If none does, with what there is instead.
+        UserError: If none does, with the number of runs of each other kind.
     """
     if frame.kept:
         return frame
@@ -232,7 +241,7 @@ def finished(frame: StudyFrame) -> StudyFrame:
 
 
 def not_finite(frame: StudyFrame) -> list[tuple[Slot, str, float]]:
-    """(slot, metric, value) of each latest metric that is no number, or infinite."""
+    """(slot, metric, value) of each latest metric that is not a finite number."""
     return [
         (slot, metric, value)
         for slot, record in frame.kept.items()

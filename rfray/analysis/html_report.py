@@ -1,4 +1,4 @@
-"""The report: one HTML page that holds all it shows and asks nothing of any network."""
+"""The report: one HTML page that contains all it shows and loads nothing from a network."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ _SAID: tuple[Callable[..., object], ...] = (
     *(blocks, cell_text, flaws, interval_text, number, published_text, remarks),
     *(sampling_error_text, size_heading, trends_across),
 )
-"""What the template calls to say in words what the report holds."""
+"""The functions that the template calls to put the contents into words."""
 
 
 def html_text(contents: Contents, pictures: Mapping[str, bytes]) -> str:
     """The report as one self-contained page.
 
     Args:
-        contents: What it tells.
+        contents: Its contents.
         pictures: SVG of each figure, by the figure's id.
     """
     frame = contents.frame
@@ -84,29 +84,28 @@ def html_text(contents: Contents, pictures: Mapping[str, bytes]) -> str:
 
 
 def _with_code(text: str) -> Markup:
-    """Escaped text in which `backticks` have become code."""
+    """Escaped text, in which text between backticks is marked as code."""
     return Markup(_CODE.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704 escaped above
 
 
 def _plain(value: object) -> str:
-    """A setting of a stage, of a list its items."""
+    """A setting of a stage as text; a list as its items."""
     return " ".join(_plain(v) for v in value) if isinstance(value, list | tuple) else str(value)
 
 
 def _runs(frame: StudyFrame) -> dict[str, Any]:
-    """The names of all runs that the page links to, for what shows those behind a number."""
+    """The names of all runs that the page links to, for the script that lists a number's runs."""
     return {
         "address": ui_address(frame.tracking_uri),
         "studies": [
-            {"name": one.study, "experiment": one.experiment_id, "runs": _run_names(one)}
+            {
+                "name": one.study,
+                "experiment": one.experiment_id,
+                "runs": {record.run_id: record.name for record in one.records},
+            }
             for one in frame.studies
         ],
     }
-
-
-def _run_names(one: StudyFrame) -> dict[str, str]:
-    records = (*one.kept.values(), *(entry.record for entry in one.dropped))
-    return {record.run_id: record.name for record in records}
 
 
 def _figure(figure: DrawnFigure, picture: bytes) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Tables as LaTeX that a paper can take in: booktabs, nothing else to load."""
+"""Tables as LaTeX for a paper; the only package that they need is booktabs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pylatexenc.latexencode import UnicodeToLatexEncoder
 
 from rfray.analysis.presentation import (
     Block,
-    CellLines,
     blocks,
     flaws,
     remarks,
@@ -20,17 +19,17 @@ from rfray.analysis.tables import Table
 _ENCODER = UnicodeToLatexEncoder(unknown_char_policy="replace", unknown_char_warning=False)
 _EXPONENT = re.compile(r"(?<=\d)e([+-]?)0*(\d+)")
 _OWN_NUMBER = re.compile(r"^Table \d+\. ")
-"""LaTeX numbers its tables itself."""
+"""A number in a title; LaTeX numbers tables itself."""
 
 _HEADS = 3
-"""Columns before the table's own: receptive field, kernel size, who says it."""
+"""Columns before the table's own: receptive field, kernel size, source."""
 
 
 def latex_text(table: Table) -> str:
-    r"""A floating table that asks its document for `\usepackage{booktabs}` alone."""
+    r"""A floating table; its document needs `\usepackage{booktabs}` and nothing else."""
     size = size_heading(table)
     size = "$k$" if size == "k" else size
-    titles = [f"RF & {size} & & {' & '.join(escaped(c.title) for c in table.spec.columns)} \\\\"]
+    titles = " & ".join(escaped(column.title) for column in table.spec.columns)
     body = [line for block in blocks(table) for line in ("\\midrule", *_block(block, table))]
     columns = f"rrl{'r' * len(table.spec.columns)}"
     return "\n".join(
@@ -42,7 +41,7 @@ def latex_text(table: Table) -> str:
             f"\\label{{tab:{table.spec.id}}}",
             f"\\begin{{tabular}}{{{columns}}}",
             "\\toprule",
-            *titles,
+            f"RF & {size} & & {titles} \\\\",
             *body,
             "\\bottomrule",
             "\\end{tabular}",
@@ -54,13 +53,13 @@ def latex_text(table: Table) -> str:
 
 
 def escaped(text: str) -> str:
-    """Text as LaTeX prints it; a character that LaTeX does not have becomes a bold `?`."""
+    """Text with LaTeX's special characters escaped; an unknown character becomes a bold `?`."""
     encoded: str = _ENCODER.unicode_to_latex(text)
     return _EXPONENT.sub(r"\\ensuremath{\\times10^{\1\2}}", encoded).replace("^{+", "^{")
 
 
 def _breakable(text: str) -> str:
-    """Text whose paths and names may be broken at the end of a line."""
+    """Escaped text, in which lines may break inside paths and names."""
     return escaped(text).replace("/", "/\\allowbreak{}").replace("\\_", "\\_\\allowbreak{}")
 
 
@@ -68,21 +67,13 @@ def _block(block: Block, table: Table) -> list[str]:
     width = len(table.spec.columns) + _HEADS
     lines = [f"\\multicolumn{{{width}}}{{l}}{{{escaped(block.heading)}}} \\\\"]
     for cell in block.cells:
-        lines += ["\\addlinespace[2pt]", *_cell(cell)]
-    return lines
-
-
-def _cell(cell: CellLines) -> list[str]:
-    lines = []
-    for number, line in enumerate(cell.lines):
-        head = [cell.receptive_field, cell.kernel_size] if number == 0 else ["", ""]
-        texts = [escaped(text) for text in (*head, line.source, *line.texts)]
-        lines.append(f"{' & '.join(texts)} \\\\")
+        rows = (" & ".join(map(escaped, row)) for row in cell.rows)
+        lines += ["\\addlinespace[2pt]", *(f"{row} \\\\" for row in rows)]
     return lines
 
 
 def _notes(table: Table) -> list[str]:
-    """Trend tests and flaws below the table, in its own width."""
+    """Trend tests and flaws, below the table and as wide as it."""
     trends = [
         f"{block.heading}: {trend}." if block.heading else f"{trend}."
         for block in blocks(table)

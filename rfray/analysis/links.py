@@ -14,7 +14,7 @@ LOCAL_UI = "http://127.0.0.1:5000"
 
 
 def without_password(tracking_uri: str) -> str:
-    """A tracking URI as it may stand in a report: without user and password."""
+    """A tracking URI that may be shown in a report: without user and password."""
     parts = urlsplit(tracking_uri)
     if "@" not in parts.netloc:
         return tracking_uri
@@ -22,19 +22,19 @@ def without_password(tracking_uri: str) -> str:
 
 
 def ui_address(tracking_uri: str) -> str:
-    """Where a browser finds the pages of a store: its server, or `mlflow ui` on this machine."""
+    """The address of a store's pages: its server, or `mlflow ui` on this machine."""
     served = urlsplit(tracking_uri).scheme in ("http", "https")
     return without_password(tracking_uri).rstrip("/") if served else LOCAL_UI
 
 
 def ui_command(tracking_uri: str) -> str:
-    """What shows a store that has no server of its own, to be pasted into a shell."""
+    """The shell command that shows a store without a server."""
     store = without_password(tracking_uri)
     return shlex.join(["mlflow", "ui", "--backend-store-uri", store])
 
 
 def runs_link(frame: StudyFrame, run_ids: Sequence[str]) -> str:
-    """The page of one run, or the comparison of several, of one study or of several."""
+    """The page of one run, or the comparison of several runs, of one study or of several."""
     base = ui_address(frame.tracking_uri)
     held = [one.experiment_id for one in frame.studies if not one.run_ids.isdisjoint(run_ids)]
     found = held or [frame.experiment_id]

@@ -1,4 +1,4 @@
-"""How two settings differ on average, and the test whether they do: in pairs, or Welch's."""
+"""The mean difference between two settings and its test: a paired t-test or Welch's t-test."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from scipy.stats import ttest_1samp, ttest_ind
 from rfray.analysis.statistics import FEWEST_FOR_INTERVAL
 
 WELCH_TEST = "Welch's t"
-"""Welch, Biometrika 34 (1947) 28: Student's t without the assumption that both scatter alike."""
+"""Welch, Biometrika 34 (1947) 28: Student's t without the assumption of equal variances."""
 
 PAIRED_TEST = "paired t"
-"""Student, Biometrika 6 (1908) 1. Wilcoxon's signed ranks, which ask nothing of the distribution,
-cannot fall below p = 2/2ⁿ: with five seeds never below 0.0625."""
+"""Student, Biometrika 6 (1908) 1. Wilcoxon's signed-rank test needs no assumption about the
+distribution, but its p is never below 2/2ⁿ: with five seeds never below 0.0625."""
 
 _SAME = 1e-9
-"""Differences whose relative spread is below this differ by rounding."""
+"""If their relative spread is below this, differences differ by rounding only."""
 
 _LARGEST_T = 1000.0
-"""Beyond it the differences hardly scatter, their size in standard deviations says nothing, and the
-search for its interval takes for ever."""
+"""Above it the differences hardly vary, so that their size in standard deviations means nothing,
+and the search for its interval does not end."""
 
 Interval = tuple[float, float]
 
@@ -36,20 +36,20 @@ class MeanDifference:
     """A mean difference with a two-sided test of whether it is zero.
 
     Attributes:
-        n: Number of pairs, or of values on the first side where there are no pairs.
-        mean: Mean difference; NaN where a side has no value.
-        std: Standard deviation of the differences, n − 1; NaN under two pairs, and without pairs.
-        n_against: Number of values on the other side; None where they are pairs.
-        test: Name of the test; empty where nothing was tested.
-        interval: 95 % interval of the mean difference; NaN where nothing was tested.
-        g: The mean difference in standard deviations of the differences, without its bias in small
-            samples: Hedges' g; NaN where nothing was tested, and without pairs, for a g in other
-            standard deviations would not stand beside this one.
+        n: Number of pairs; without pairs, the number of values on the first side.
+        mean: Mean difference; NaN if a side has no value.
+        std: Standard deviation of the differences (n − 1); NaN with fewer than two pairs.
+        n_against: Number of values on the other side; None if the values are paired.
+        test: Name of the test; empty if nothing was tested.
+        interval: 95 % interval of the mean difference; NaN if nothing was tested.
+        g: Hedges' g: the mean difference divided by the standard deviation of the differences, with
+            the correction for small samples. NaN if nothing was tested. NaN without pairs as well:
+            that g has another standard deviation, and the two are not comparable.
         g_interval: Its 95 % interval.
-        t: The statistic; NaN where nothing was tested.
-        p_value: Probability of such a difference or a larger one, either way, if there were none;
-            NaN where nothing was tested.
-        reason: Why nothing was tested; empty where something was.
+        t: The statistic; NaN if nothing was tested.
+        p_value: Probability of a difference at least this large, in either direction, if there were
+            none; NaN if nothing was tested.
+        reason: Why nothing was tested; empty if something was.
     """
 
     n: int
@@ -68,12 +68,12 @@ class MeanDifference:
 def paired_test(differences: Sequence[float], reason: str = "") -> MeanDifference:
     """Tests whether the mean of paired differences is zero.
 
-    The pairs are taken as independent and their differences as normally distributed, which so few
-    of them can neither show nor refute.
+    It assumes that the pairs are independent and their differences normally distributed. A few
+    pairs can neither confirm nor disprove this.
 
     Args:
-        differences: One a pair.
-        reason: Why they say nothing, where that is known; then nothing is tested.
+        differences: One for each pair.
+        reason: A known reason why they mean nothing; if it is given, nothing is tested.
     """
     sample = np.asarray(differences, dtype=np.float64)
     n = len(sample)
@@ -99,12 +99,12 @@ def paired_test(differences: Sequence[float], reason: str = "") -> MeanDifferenc
 
 
 def unbiased(degrees: int) -> float:
-    """What makes a standardized mean difference unbiased: Γ(m/2) / (√(m/2) Γ((m − 1)/2)).
+    """The factor that makes a standardized difference unbiased: Γ(m/2) / (√(m/2) Γ((m − 1)/2)).
 
     Hedges, Journal of Educational Statistics 6 (1981) 107.
 
     Args:
-        degrees: Degrees of freedom m of the standard deviation, two or more.
+        degrees: Degrees of freedom m of the standard deviation, at least two.
     """
     half = degrees / 2
     return float(np.exp(gammaln(half) - gammaln(half - 0.5))) / math.sqrt(half)
@@ -113,8 +113,8 @@ def unbiased(degrees: int) -> float:
 def _standardized_interval(t: float, n: int) -> Interval:
     """The 95 % interval of the population's standardized mean difference.
 
-    Those at which t would lie at the 97.5th and the 2.5th percentile of a noncentral t distribution
-    (Cumming and Finch, Educational and Psychological Measurement 61 (2001) 532).
+    Its ends are the differences for which t is the 97.5th and the 2.5th percentile of a noncentral
+    t distribution (Cumming and Finch, Educational and Psychological Measurement 61 (2001) 532).
     """
     if abs(t) > _LARGEST_T:
         return math.nan, math.nan
@@ -125,7 +125,7 @@ def _standardized_interval(t: float, n: int) -> Interval:
 def _untestable(sample: np.ndarray) -> str:
     n = len(sample)
     if n < FEWEST_FOR_INTERVAL:
-        return f"{n} seed{'' if n == 1 else 's'} with both, a test takes {FEWEST_FOR_INTERVAL}"
+        return f"{n} seed{'' if n == 1 else 's'} with both, a test needs {FEWEST_FOR_INTERVAL}"
     if np.ptp(sample) <= _SAME * np.abs(sample).max():
         return "the difference is the same at every seed"
     return ""
@@ -134,12 +134,12 @@ def _untestable(sample: np.ndarray) -> str:
 def welch_test(
     values: Sequence[float], against: Sequence[float], reason: str = ""
 ) -> MeanDifference:
-    """Tests whether two independent samples have one mean: values minus against.
+    """Tests whether two independent samples have the same mean: values minus against.
 
     Args:
-        values: One a seed.
-        against: One a seed of the other side, none of which the first side has.
-        reason: Why they say nothing, where that is known; then nothing is tested.
+        values: One for each seed of the first side.
+        against: One for each seed of the other side; the sides have no seed in common.
+        reason: A known reason why they mean nothing; if it is given, nothing is tested.
     """
     first, second = (np.asarray(side, dtype=np.float64) for side in (values, against))
     n, n_against = len(first), len(second)
@@ -164,9 +164,9 @@ def _untestable_apart(first: np.ndarray, second: np.ndarray) -> str:
     n, n_against = len(first), len(second)
     if min(n, n_against) < FEWEST_FOR_INTERVAL:
         return (
-            f"{n} and {n_against} seeds, none of them the same: a test takes "
+            f"{n} and {n_against} seeds, none of them the same: a test needs "
             f"{FEWEST_FOR_INTERVAL} on each side"
         )
     if np.ptp(first) == 0 and np.ptp(second) == 0:
-        return "neither side differs between its seeds"
+        return "on each side, all seeds have the same value"
     return ""

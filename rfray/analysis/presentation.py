@@ -1,4 +1,4 @@
-"""A table as a reader sees it, whatever the file format: blocks of lines of text."""
+"""A table as blocks of lines of text, for any file format."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rfray.analysis.trend import TREND_TEST, Slope
 from rfray.analysis.values import show
 
 NOTHING = "—"
-"""Stands where there is no number."""
+"""Shown if there is no number."""
 
 THIS_STUDY = "this study"
 INTERVAL = "95 % interval"
@@ -30,7 +30,7 @@ CHANCE = "†"
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a cell: who says it, and what stands in each column."""
+    """One line of a cell: the source of its numbers, and the text of each column."""
 
     source: str
     texts: tuple[str, ...]
@@ -38,19 +38,25 @@ class Line:
 
 @dataclass(frozen=True)
 class CellLines:
-    """One cell of a study with its lines: its own numbers, their intervals, published ones."""
+    """One cell of a study with its lines: its own numbers, their intervals, published numbers."""
 
     receptive_field: str
     kernel_size: str
     lines: tuple[Line, ...]
     entries: tuple[Entry, ...]
 
+    @property
+    def rows(self) -> list[list[str]]:
+        """The text of all columns of each line; the first line begins with the cell's sizes."""
+        heads = [[self.receptive_field, self.kernel_size], *([["", ""]] * (len(self.lines) - 1))]
+        return [[*h, li.source, *li.texts] for h, li in zip(heads, self.lines, strict=True)]
+
 
 @dataclass(frozen=True)
 class Block:
-    """The cells of a table that differ by the kernel size alone, and their trend tests in words.
+    """The cells of a table that differ in the kernel size only, and their trend tests in words.
 
-    A test over cells of several blocks is none of theirs: `trends_across` has it.
+    Tests over cells of several blocks are not here but in `trends_across`.
     """
 
     heading: str
@@ -74,7 +80,7 @@ def blocks(table: Table) -> list[Block]:
 
 
 def size_heading(table: Table) -> str:
-    """What stands above how far cells have their receptive field changed."""
+    """The heading of the column that says how far the receptive field is changed."""
     if schema.ASKED_FIELD in table.axes:
         return "asked for"
     return "strength" if "strength" in table.axes else "k"
@@ -91,18 +97,16 @@ def trends_across(table: Table) -> list[str]:
 
 
 def remarks(table: Table) -> list[str]:
-    """What holds for many numbers of a table, once each: no interval, chance level."""
+    """Remarks about several numbers of a table, each once: no interval, chance level."""
     said = []
     if any(1 < entry.summary.n < FEWEST_FOR_INTERVAL for entry in table.entries):
-        said.append(
-            f"no {INTERVAL} under {FEWEST_FOR_INTERVAL} values: of two it would say nothing"
-        )
+        said.append(f"no {INTERVAL} of fewer than {FEWEST_FOR_INTERVAL} values")
     images = sorted({entry.test_images for entry in table.entries if entry.test_images})
     if images:
         counts = " or ".join(f"{count:,}" for count in images)
         said.append(
             f"{SAMPLING_ERROR}: √(p (1 − p) / n) of a mean accuracy p on n = {counts} test images; "
-            "all seeds share them, so the deviation over seeds does not hold it"
+            "all seeds share these images, so the deviation over seeds does not include this error"
         )
     if any(entry.at_chance for entry in table.entries):
         said.append(
@@ -113,14 +117,14 @@ def remarks(table: Table) -> list[str]:
     precisions = frozenset[str]().union(*(entry.precisions for entry in table.entries))
     if len(precisions) > 1:
         said.append(
-            f"numbers of {' and '.join(sorted(precisions))} stand beside each other: precision "
-            "auto is bfloat16 on a GPU and float32 on a processor"
+            f"this table has numbers of {' and '.join(sorted(precisions))}: precision auto is "
+            "bfloat16 on a GPU and float32 on a processor"
         )
     return said
 
 
 def flaws(table: Table) -> list[str]:
-    """Every flaw of a table's numbers, each said once."""
+    """Every flaw of a table's numbers, each once."""
     said = (
         f"{table.names.cell(entry.identity)}: {flaw}"
         for entry in table.entries
@@ -130,12 +134,12 @@ def flaws(table: Table) -> list[str]:
 
 
 def markdown_table(heads: Sequence[str], left: int, lines: Iterable[Sequence[str]]) -> str:
-    """Lines as a Markdown table, in which one column stands to the left, the others to the right.
+    """Lines as a Markdown table.
 
     Args:
-        heads: What stands above each column.
-        left: Which column that is.
-        lines: What stands in each line.
+        heads: Heading of each column.
+        left: Index of the column that is aligned left; the others are aligned right.
+        lines: The texts of each line.
     """
     sides = ["--:"] * len(heads)
     sides[left] = ":--"
@@ -143,17 +147,22 @@ def markdown_table(heads: Sequence[str], left: int, lines: Iterable[Sequence[str
 
 
 def number(value: float, spec: str) -> str:
-    """A number in a column's format with a true minus, a dash where there is none."""
+    """A number in a column's format, with a minus sign in place of a hyphen; a dash for NaN."""
     if math.isnan(value):
         return NOTHING
     text = format(value, spec)
     return f"−{text[1:]}" if text.startswith("-") else text
 
 
-def cell_text(entry: Entry) -> str:
-    """`mean ± std (n)`, a dash for no value.
+def range_text(low: float, high: float, spec: str) -> str:
+    """`low to high`, a dash for NaN."""
+    return NOTHING if math.isnan(low) else f"{number(low, spec)} to {number(high, spec)}"
 
-    With `n of planned` where values are missing, and a † where they are at chance level.
+
+def cell_text(entry: Entry) -> str:
+    """`mean ± std (n)`, with a dash for no value.
+
+    `n of planned` if values are missing, and a † if they are at chance level.
     """
     summary = entry.summary
     whole = summary.n == entry.n_planned
@@ -163,20 +172,19 @@ def cell_text(entry: Entry) -> str:
 
 
 def interval_text(entry: Entry) -> str:
-    """`low to high`, a dash where there are too few values."""
-    low, high, spec = entry.summary.ci_low, entry.summary.ci_high, entry.column.format
-    return NOTHING if math.isnan(low) else f"{number(low, spec)} to {number(high, spec)}"
+    """`low to high`, a dash if there are too few values."""
+    return range_text(entry.summary.ci_low, entry.summary.ci_high, entry.column.format)
 
 
 def sampling_error_text(entry: Entry) -> str:
-    """`± 0.27`, a dash where the number of test images is not known or does not matter."""
+    """`± 0.27`, a dash if the number of test images is not known or does not matter."""
     if entry.test_images is None:
         return NOTHING
     return f"± {number(entry.sampling_error, entry.column.format)}"
 
 
 def published_text(entry: Entry, source: str) -> str:
-    """`mean ± std (+1.2 SE)`: a published value, and how far above it this study's mean lies."""
+    """`mean ± std (+1.2 SE)`: a published value, and how far this study's mean is above it."""
     value = entry.published.get(source)
     if value is None:
         return NOTHING
@@ -186,7 +194,7 @@ def published_text(entry: Entry, source: str) -> str:
 
 
 def apart_from(entry: Entry, value: PublishedValue) -> float:
-    """How far an entry's mean lies above a published one, in standard errors; NaN if unknown."""
+    """How far an entry's mean is above a published one, in standard errors; NaN if unknown."""
     return standard_errors_apart(entry.summary, value.mean, value.std, value.n)
 
 
@@ -194,12 +202,13 @@ def trend_text(tested: BlockTrend) -> str:
     """A trend test in a sentence."""
     trend = tested.trend
     over = "the receptive field" if trend.over == RECEPTIVE_FIELD else trend.over
-    held = f"{tested.column.title} {trend.hypothesis} with {over}"
+    hypothesis = f"{tested.column.title} {trend.hypothesis} with {over}"
     if trend.reason:
-        return f"{held}: not tested, {trend.reason}"
+        return f"{hypothesis}: not tested, {trend.reason}"
     numbers = f"τ = {number(trend.tau, '.2f')}, {trend.n} values; {slope_text(trend.slope)}"
-    p_values = p_values_text(trend.p_value, tested.p_holm, tested.n_tests)
-    return f"{held}: {p_values} ({TREND_TEST}, one-sided; {numbers})"
+    corrected = f"Holm-corrected for {tests_text(tested.n_tests)} {_p(tested.p_holm)}"
+    p_values = f"{_p(trend.p_value)}, {corrected}"
+    return f"{hypothesis}: {p_values} ({TREND_TEST}, one-sided; {numbers})"
 
 
 def slope_text(slope: Slope) -> str:
@@ -210,16 +219,15 @@ def slope_text(slope: Slope) -> str:
 
 
 def probability_text(p_value: float) -> str:
-    """`0.0123`; `< 0.0001` for less, for a p-value that is rounded to 0 would read as certainty."""
+    """`0.0123`; `< 0.0001` for less, because a p-value rounded to 0 would look like certainty."""
     if math.isnan(p_value):
         return NOTHING
     return "< 0.0001" if p_value < 1e-4 else f"{p_value:.4f}"
 
 
-def p_values_text(p_value: float, p_holm: float, n_tests: int) -> str:
-    """`p = 0.0013, Holm-corrected for 12 tests p = 0.0156`."""
-    tests = f"{n_tests} test{'' if n_tests == 1 else 's'}"
-    return f"{_p(p_value)}, Holm-corrected for {tests} {_p(p_holm)}"
+def tests_text(n_tests: int) -> str:
+    """`1 test`, `12 tests`."""
+    return f"{n_tests} test{'' if n_tests == 1 else 's'}"
 
 
 def _p(p_value: float) -> str:
@@ -249,7 +257,7 @@ def _cell_lines(sources: Sequence[str], entries: tuple[Entry, ...]) -> CellLines
 
 
 def _kernel_size(entry: Entry) -> str:
-    """The kernel size, and with it what follows from it."""
+    """The kernel size, with the values that follow from it in brackets."""
     values = dict(entry.identity)
     axis = next((one for one in schema.TURNS if one in values), "kernel_size")
     size = str(values.pop(axis, NOTHING))

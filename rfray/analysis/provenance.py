@@ -1,4 +1,4 @@
-"""Where a study's results come from: code, hardware, dates."""
+"""The origin of a study's results: code, hardware, dates."""
 
 from __future__ import annotations
 
@@ -17,11 +17,9 @@ if TYPE_CHECKING:
 
 
 def facts(frame: StudyFrame) -> list[tuple[str, str]]:
-    """(what, value) of a study with at least one finished run, in the order of reading."""
+    """(what, value) pairs about a study with at least one finished run."""
     records = list(frame.kept.values())
-    source = (
-        "what the runs show, for no plan is recorded" if frame.document.inferred else "recorded"
-    )
+    source = "not recorded, inferred from the runs" if frame.document.inferred else "recorded"
     ended = max(record.end_time or record.start_time for record in records)
     return [
         ("Study", f"`{frame.study}` in `{without_password(frame.tracking_uri)}`"),
@@ -38,7 +36,7 @@ def facts(frame: StudyFrame) -> list[tuple[str, str]]:
 
 
 def _taken(records: Sequence[RunRecord]) -> list[tuple[str, str]]:
-    """The studies that computed runs of this one, if any did."""
+    """The studies whose runs this one reuses, if there are any."""
     studies = Counter(record.tags.get(schema.TAKEN_FROM_STUDY_TAG, "") for record in records)
     del studies[""]
     told = ", ".join(f"{count} runs from `{study}`" for study, count in studies.most_common())
@@ -46,7 +44,7 @@ def _taken(records: Sequence[RunRecord]) -> list[tuple[str, str]]:
 
 
 def _precisions(records: Iterable[RunRecord]) -> str:
-    """Of the runs that have such a setting."""
+    """The precisions of the runs that have such a setting."""
     found = [precision for precision in map(precision_of, records) if precision is not None]
     return _counts(found) if found else "not recorded"
 
@@ -59,15 +57,12 @@ def _counts(values: Iterable[str | None]) -> str:
 
 
 def _work(frame: StudyFrame) -> str:
-    """What the stages that count took, one after the other, as far as their runs record it."""
+    """The total time of the stages that count, as far as their runs record it."""
     spent = [record.tags.get(schema.SECONDS_TAG) for record in frame.kept.values()]
-    recorded = [float(text) for text in spent if text is not None and _is_seconds(text)]
+    # A tag that is not a number counts as not recorded.
+    recorded = [float(text) for text in spent if text and text.replace(".", "", 1).isdecimal()]
     if not recorded:
         return "not recorded"
     hours = f"{sum(recorded) / 3600:.2f} hours of stages, one after the other"
     silent = len(spent) - len(recorded)
     return f"{hours}; {silent} runs do not record theirs" if silent else hours
-
-
-def _is_seconds(text: str) -> bool:
-    return text.replace(".", "", 1).isdecimal()

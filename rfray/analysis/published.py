@@ -1,4 +1,4 @@
-"""Published values, and the rule by which they may stand beside a study's own."""
+"""Published values, and the rule that says which of a study's values they are compared with."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class PublishedValue:
 
     Attributes:
         mean: Mean.
-        std: Standard deviation; NaN where none was published.
-        n: Number of values it was taken over; None where that was not published.
+        std: Standard deviation; NaN if none was published.
+        n: Number of values; None if it was not published.
     """
 
     mean: float
@@ -37,7 +37,7 @@ class Published:
 
     Attributes:
         sources: Names of the sources, such as `paper` and `author`, in the order of the file.
-        axes: The axes that tell published cells apart.
+        axes: The axes that make published cells different.
         holds_for: Settings of every published value.
         values: By (source, cell, stage, parameter, metric).
     """
@@ -52,9 +52,9 @@ class Published:
     ) -> dict[str, PublishedValue]:
         """The published values of `quantity`, by source, that are comparable to a study's cell.
 
-        A value is comparable if the cell agrees with it on every axis that tells published cells
-        apart, and with `holds_for` on every other axis and on all that its runs record; a study
-        that sweeps an axis of which the publication does not speak is comparable to nothing.
+        A value is comparable if the cell agrees with it on every axis of published cells, and with
+        `holds_for` on every other axis and on all that its runs record. If a study has an axis
+        that the publication does not mention, nothing is comparable.
 
         Args:
             quantity: What is measured.
@@ -76,14 +76,14 @@ class Published:
 
 
 NOTHING_PUBLISHED = Published((), (), {}, {})
-"""For a report that names no published values."""
+"""For a report without published values."""
 
 
 def load_published(spec: PublishedSpec | None, folder: Path) -> Published:
-    """Reads the published values of a report file that lies in `folder`.
+    """Reads the published values of a report file in `folder`.
 
     Raises:
-        UserError: If the file is absent, lacks a column, or holds a line that cannot be read.
+        UserError: If the file does not exist, lacks a column, or has a line that cannot be read.
     """
     if spec is None:
         return NOTHING_PUBLISHED

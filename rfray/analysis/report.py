@@ -1,4 +1,4 @@
-"""From a study in MLflow to files: the one entry point of `rfray analyze`."""
+"""From a study in MLflow to the files of a report: what `rfray analyze` calls."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Report:
     Attributes:
         path: The file.
         layout: Its tables and figures.
-        published: The values that stand beside a study's own.
+        published: The published values that a study's values are compared with.
     """
 
     path: Path
@@ -62,16 +62,17 @@ class Report:
 
 @dataclass(frozen=True)
 class Analysis:
-    """What an analysis wrote and what it found missing.
+    """What an analysis wrote, and what is missing.
 
     Attributes:
         study: Name of the study.
         out: Folder of the files.
         written: Their paths.
         progress: How far each stage is.
-        gaps: Everything that is missing, by name and reason.
-        left_out: How many runs do not count, by the rule that left them out.
-        not_in_study: Tables and figures of the report that the study has nothing for.
+        gaps: All that is missing, by name and reason.
+        left_out: Number of runs that do not count, by kind.
+        not_in_study: Tables and figures of the report for which the study has no runs, not even
+            planned ones.
     """
 
     study: str
@@ -87,28 +88,28 @@ def load_report(path: Path) -> Report:
     """Reads a report file and the published values that it names.
 
     Raises:
-        UserError: If one of them is absent or not what it should be.
+        UserError: If one of them does not exist or does not have the right form.
     """
     layout = read_layout(path)
     return Report(path, layout, load_published(layout.published, path.parent))
 
 
 def analyze(ledger: Ledger, study: str, report: Report, out: Path) -> Analysis:
-    """Writes a report on a study, done or half done: its page, tables and figures.
+    """Writes a report on a study, finished or not: its page, tables and figures.
 
-    Everything is made before the first file is written, so that a failed analysis leaves the
-    folder as it was.
+    Everything is computed before the first file is written, so a failed analysis does not change
+    the folder.
 
     Args:
         ledger: The tracking store.
         study: Name of the study in it.
         report: The report.
-        out: Folder for `report.html`, `summary.md`, `tables/` and `figures/`; made if it is not
-            there.
+        out: Folder for `report.html`, `summary.md`, `tables/` and `figures/`; it is created if it
+            does not exist.
 
     Raises:
-        UserError: If the study is unknown or has no finished run, the report names what does not
-            exist, or the folder cannot be written.
+        UserError: If the study is unknown or has no finished run, the report has a name that does
+            not exist, or the folder cannot be written.
     """
     return _analyze(ledger, finished(read_frame(ledger, study)), report, out)
 
@@ -120,10 +121,10 @@ def compare(ledger: Ledger, studies: Sequence[str], report: Report, out: Path) -
         ledger: The tracking store.
         studies: Their names; the others are compared with the first.
         report: The report.
-        out: Folder, as of `analyze`.
+        out: Folder, as for `analyze`.
 
     Raises:
-        UserError: As `analyze`, and if a study is named twice or two have nothing in common.
+        UserError: As `analyze`; also if a study is named twice or two have nothing in common.
     """
     layout = studies_together(report.layout)
     frame = read_studies(ledger, studies)
@@ -177,7 +178,7 @@ def _analyze(ledger: Ledger, frame: StudyFrame, report: Report, out: Path) -> An
 
 
 def _table_texts(contents: Contents) -> dict[str, str]:
-    """Every table, of the report or beside it, in each of its formats, by the name of its file."""
+    """Every table in each of its formats, by the name of its file."""
     texts: dict[str, str] = {}
     for table in contents.tables:
         texts[f"{table.spec.id}.csv"] = csv_text(long_form(table))
@@ -204,12 +205,6 @@ def _metrics(frame: StudyFrame) -> dict[str, frozenset[str]]:
 
 
 def _figures(layout: ReportSpec, study: StudyFiles) -> tuple[list[DrawnFigure], list[NotInStudy]]:
-    drawn: list[DrawnFigure] = []
-    absent: list[NotInStudy] = []
-    for spec in layout.figures:
-        result = draw_figures(spec, study)
-        if isinstance(result, NotInStudy):
-            absent.append(result)
-        else:
-            drawn += result
-    return drawn, absent
+    results = [draw_figures(spec, study) for spec in layout.figures]
+    drawn = [one for result in results if not isinstance(result, NotInStudy) for one in result]
+    return drawn, [result for result in results if isinstance(result, NotInStudy)]

@@ -25,36 +25,34 @@ from rfray.errors import UserError, nearest
 from rfray.files.yaml_file import read_mapping
 
 _Lines = dict[tuple[str, int], int]
-"""The line of each table and figure, by section and place, once `each` is written out."""
+"""The line of each table and figure in the file, by section and index after `each` is expanded."""
 
 
 class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-def _as_tuple(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else (value,)
-
-
 Hypothesis = Literal["falls", "rises"]
-"""What a column is held to do as something ordered grows, stated before the data are seen."""
+"""How a column is expected to change as an ordered axis grows, stated before the data are seen."""
 
 RECEPTIVE_FIELD = "receptive_field"
-"""What a trend is over unless its column names another axis."""
+"""The axis of a trend, unless its column names another one."""
 
-_Values = Annotated[tuple[Scalar, ...], BeforeValidator(_as_tuple)]
+_Values = Annotated[
+    tuple[Scalar, ...], BeforeValidator(lambda one: one if isinstance(one, list) else [one])
+]
 _Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
 
 class Quantity(_Model):
-    """A metric of a stage, with the stage's own parameter where it has one.
+    """A metric of a stage, with the stage's own parameter if it has one.
 
     Attributes:
         stage: Name of the stage.
         metric: Name of the metric.
         rate: Pruning rate, for prune and finetune.
-        at: `init` or `trained`, for hessian, erf, saturation and cka; of cka `trained` if nothing
-            is said.
+        at: `init` or `trained`, for hessian, erf, saturation and cka; the default for cka is
+            `trained`.
     """
 
     stage: str
@@ -85,16 +83,17 @@ class Quantity(_Model):
 
 
 class _Column(_Model):
-    """What every column says.
+    """What every column has.
 
     Attributes:
         name: Its name in files.
         title: Its heading.
         format: How its numbers are written.
-        trend: What its values are held to do as what the trend is over grows; None: not tested.
+        trend: Whether its values are expected to fall or to rise as `trend_over` grows; None: not
+            tested.
         trend_over: The receptive field, or an axis of numbers such as `train.learning_rate`.
-        optional: Whether the column is left out where the study plans nothing of its kind, rather
-            than the whole table.
+        optional: If the study plans nothing for this column, whether only the column is left out
+            and not the whole table.
     """
 
     name: _Identifier
@@ -110,7 +109,7 @@ class _Column(_Model):
         try:
             format(0.5, value)
         except ValueError as error:
-            raise ValueError(f"'{value}' is no number format such as .2f or .3g") from error
+            raise ValueError(f"'{value}' is not a number format such as .2f or .3g") from error
         return value
 
     @model_validator(mode="after")
@@ -124,16 +123,15 @@ class MeasuredColumn(_Column, Quantity):
     """A column of values that runs logged.
 
     Attributes:
-        over: What the mean is taken over: the seeds of a cell, one value a run, or the draws
-            within one run, one value a step of the metric.
+        over: What the mean is taken over: the seeds of a cell, with one value per run, or the
+            draws within one run, with one value per step of the metric.
     """
 
     over: Literal["seeds", "draws"] = "seeds"
 
     @model_validator(mode="after")
     def _draws_are_not_pooled_over_seeds(self) -> MeasuredColumn:
-        scope = schema.AXES_NOT_APPLYING.get(self.stage, frozenset())
-        if self.over == "draws" and schema.SEED not in scope:
+        if self.over == "draws" and schema.applies(schema.SEED, self.stage):
             raise ValueError(f"draws of {self.stage} would be pooled over seeds")
         return self
 
@@ -141,12 +139,12 @@ class MeasuredColumn(_Column, Quantity):
 class DifferenceColumn(_Column):
     """A column of differences, taken per seed before they are averaged.
 
-    It is left out with either of its two columns, which say whether they are optional.
+    It is left out if one of its two columns is.
 
     Attributes:
         minus: Names of two measured columns of the table: the first minus the second.
-        equals: The logged quantity that the difference must equal; also the name under which its
-            published values are kept.
+        equals: The logged quantity that the difference must equal; its published values have this
+            name as well.
     """
 
     minus: tuple[str, str]
@@ -177,19 +175,20 @@ class _Selected(_Model):
 
 
 _WRITTEN_BESIDE = ("trends", "comparisons", "differences", "search")
-"""Names of files that stand beside those of the tables."""
+"""Names of files in the same folder as those of the tables."""
 
 
 class TableSpec(_Selected):
-    """A table: one row a cell of the study, seeds aside.
+    """A table: one row for each cell of the study, without its seed.
 
     Attributes:
         id: File name of the table.
         title: Its caption.
-        where: The values that an axis may have in this table; every value where it says nothing.
+        where: The values that an axis may have in this table; an axis that is not named may have
+            every value.
         columns: Its columns.
-        together: An axis, such as `knob`, whose values stand under each other in one block for
-            each receptive field, not in a block each.
+        together: An axis, such as `knob`, whose values are rows of one block, next to each other
+            for each receptive field, and not one block each.
     """
 
     columns: tuple[Column, ...] = Field(min_length=1)
@@ -201,16 +200,16 @@ class TableSpec(_Selected):
             raise ValueError(f"'{self.id}' is the name of a file that every report may write")
         _refuse_twice("column", [column.name for column in self.columns])
         if all(column.optional for column in self.columns):
-            raise ValueError("a table of optional columns alone: one must say what it is of")
+            raise ValueError("all columns are optional: at least one must not be")
         measured = self.measured
         for column in self.columns:
             for name in column.minus if isinstance(column, DifferenceColumn) else ():
                 if name not in measured:
                     advice = nearest(name, measured)
                     raise ValueError(f"no measured column '{name}' to subtract ({advice})")
-        scopes = {schema.AXES_NOT_APPLYING.get(c.stage, frozenset()) for c in measured.values()}
-        if len({scope - {schema.SEED} for scope in scopes}) > 1:
-            raise ValueError("its columns are of stages whose runs do not share their axes")
+        scopes = {schema.not_applying(column.stage) - {schema.SEED} for column in measured.values()}
+        if len(scopes) > 1:
+            raise ValueError("its columns are of stages whose runs do not have the same axes")
         return self
 
     @property
@@ -248,12 +247,12 @@ class FigureSpec(_Selected):
 
 
 class PublishedSpec(_Model):
-    """Where published values lie and which settings they hold for.
+    """The file of published values, and the settings that they hold for.
 
     Attributes:
-        file: A csv file beside the report file.
+        file: A csv file in the folder of the report file.
         holds_for: Settings that the published values were made with: a run that records another
-            value is never set beside them.
+            value is never compared with them.
     """
 
     file: str
@@ -265,7 +264,7 @@ class ReportSpec(_Model):
 
     Attributes:
         title: Its heading.
-        published: The published values, None for a report without any.
+        published: The published values; None if there are none.
         tables: Its tables, in order.
         figures: Its figures, in order.
     """
@@ -283,10 +282,10 @@ class ReportSpec(_Model):
 
 
 def read_layout(path: Path) -> ReportSpec:
-    """Reads a report file; an entry with `each: {name: [values]}` stands for one entry a value.
+    """Reads a report file; an entry with `each: {name: [values]}` becomes one entry per value.
 
     Raises:
-        UserError: If the file is absent, no YAML, or not a report.
+        UserError: If the file does not exist, or is not YAML or not a report.
     """
     raw, written = read_mapping(path)
     lines: _Lines = {}
@@ -312,13 +311,13 @@ def check_names(
     axes: Sequence[str],
     metrics: Mapping[str, frozenset[str]],
 ) -> None:
-    """Refuses names of stages, metrics and axes that neither the schema nor the study knows.
+    """Refuses names of stages, metrics and axes that neither the schema nor the study has.
 
     Args:
         report: The report.
-        path: Where it was read, for the message.
+        path: The report file, for the message.
         axes: The study's axes.
-        metrics: Metrics that the study's runs hold, by stage.
+        metrics: Metrics of the study's runs, by stage.
 
     Raises:
         UserError: At the first unknown name, with the nearest known one.
@@ -373,7 +372,7 @@ def _fill(node: object, placeholder: str, value: object) -> object:
 def _refuse_twice(what: str, names: Sequence[str]) -> None:
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
-        raise ValueError(f"{what} '{twice[0]}' is there twice")
+        raise ValueError(f"{what} '{twice[0]}' occurs twice")
 
 
 def _refuse_unknown(what: str, name: str, known: set[str] | frozenset[str], place: str) -> None:
@@ -394,7 +393,7 @@ _MODELS: Mapping[str, type[BaseModel]] = {
 def _user_error(
     error: ValidationError, raw: Mapping[str, Any], path: Path, lines: _Lines
 ) -> UserError:
-    # A misspelt key is also a missing one: the misspelling is what the reader should hear of.
+    # A misspelt key gives two errors: an unknown key and a missing one. The first one helps more.
     first = min(error.errors(), key=lambda entry: entry["type"] != "extra_forbidden")
     location = list(first["loc"])
     places = [str(path)]

@@ -1,4 +1,4 @@
-"""What `rfray analyze` says of what it wrote: lines for people, JSON for machines."""
+"""What `rfray analyze` prints: lines for people, JSON for programs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _GAPS_SHOWN = 10
 
 
 def analysis_lines(analysis: Analysis) -> Iterator[str]:
-    """The first results that are missing, runs left out, and where the report lies."""
+    """The first results that are missing, the runs left out, and where the report is."""
     for gap in analysis.gaps[:_GAPS_SHOWN]:
         yield f"missing: {gap}"
     if len(analysis.gaps) > _GAPS_SHOWN:
@@ -26,7 +26,7 @@ def analysis_lines(analysis: Analysis) -> Iterator[str]:
 
 
 def analysis_json(analysis: Analysis) -> dict[str, Any]:
-    """The same as JSON-ready data: files, stages by state, everything that is missing."""
+    """The same as data for JSON: files, progress of the stages, all that is missing."""
     return {
         "study": analysis.study,
         "out": str(analysis.out),

@@ -1,7 +1,8 @@
-"""Samples: the values behind one number of a table, and every flaw of theirs in words."""
+"""Samples: the values from which one number of a table is computed, and their flaws in words."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,14 +28,14 @@ _Histories = Mapping[tuple[str, str], Sequence[tuple[int, float]]]
 
 @dataclass(frozen=True)
 class Sample:
-    """The values behind one number.
+    """The values from which one number is computed.
 
     Attributes:
         values: Finite values by seed or draw.
-        n_planned: How many there should be.
-        gaps: Each value that is not there, by name and reason.
-        notes: Every flaw in a few words, the gaps included.
-        runs: The runs that were measured, by seed; under None where the runs have no seed.
+        n_planned: Number of values that there should be.
+        gaps: Each missing value, by name and reason.
+        notes: Every flaw in a few words, including the gaps.
+        runs: The runs that were measured, by seed; under None if the runs have no seed.
     """
 
     values: Mapping[int | None, float]
@@ -45,18 +46,18 @@ class Sample:
 
     @property
     def records(self) -> list[RunRecord]:
-        """The runs that were measured, one after the other."""
+        """All runs that were measured."""
         return [record for records in self.runs.values() for record in records]
 
 
 @dataclass(frozen=True)
 class Measurements:
-    """A study's frame with all that a table reads from it.
+    """A study's frame with all else that tables read.
 
     Attributes:
         frame: The frame.
         expected: The study's slots.
-        histories: (step, value) of metrics that hold one value a draw, by run id and metric.
+        histories: (step, value) of metrics with one value per draw, by run id and metric.
     """
 
     frame: StudyFrame
@@ -65,7 +66,7 @@ class Measurements:
 
     @cached_property
     def places(self) -> Mapping[_Place, tuple[Slot, ...]]:
-        """The slots of one stage, parameter and identity, which differ by seed alone."""
+        """The slots by stage, parameter and identity: those of one place differ in the seed."""
         grouped: dict[_Place, list[Slot]] = {}
         for slot in self.expected.slots:
             place = (slot.stage, slot.parameter, slot.identity)
@@ -74,16 +75,13 @@ class Measurements:
 
     @cached_property
     def doubled(self) -> Mapping[Slot, int]:
-        """How many finished runs besides the one that counts each slot has."""
-        counts: dict[Slot, int] = {}
-        for entry in self.frame.dropped:
-            if entry.kind == "duplicate" and entry.slot is not None:
-                counts[entry.slot] = counts.get(entry.slot, 0) + 1
-        return counts
+        """For each slot, the number of finished runs besides the one that counts."""
+        entries = self.frame.dropped
+        return Counter(one.slot for one in entries if one.kind == "duplicate" and one.slot)
 
 
 def read_histories(ledger: Ledger, frame: StudyFrame, report: ReportSpec) -> _Histories:
-    """The metric histories that the report's columns over draws need."""
+    """The metric histories for the report's columns over draws."""
     columns = [column for table in report.tables for column in table.measured.values()]
     histories: dict[tuple[str, str], Sequence[tuple[int, float]]] = {}
     for stage, metric in sorted({(c.stage, c.metric) for c in columns if c.over == "draws"}):
@@ -98,7 +96,7 @@ def read_histories(ledger: Ledger, frame: StudyFrame, report: ReportSpec) -> _Hi
 
 
 def measure(column: MeasuredColumn, identity: Identity, study: Measurements) -> Sample:
-    """The sample of one cell: one value a seed, or one value a draw of its run."""
+    """The sample of one cell: one value per seed, or one value per draw of its run."""
     if column.over == "draws":
         return _over_draws(column, identity, study)
     return measure_seeds(column, identity, study)
@@ -136,7 +134,7 @@ def difference(first: Sample, second: Sample, logged: Sample | None) -> Sample:
     Args:
         first: The minuend.
         second: The subtrahend.
-        logged: The same difference as the runs logged it, to hold against it; None if they do not.
+        logged: The same difference as the runs logged it, for a check; None if they do not log it.
     """
     values = {
         seed: first.values[seed] - second.values[seed]
@@ -223,13 +221,13 @@ def _who(slot: Slot) -> str:
 
 
 def _mixed_settings(runs: Sequence[RunRecord], axes: Iterable[str]) -> list[str]:
-    """Names the params, seed aside, in which the runs of one cell differ."""
+    """Names the params, other than the seed, in which the runs of one cell differ."""
     passed_over = {
         *axes,
         *schema.OWN_PARAMETER.values(),
         schema.SEED,
         "receptive_field",
-        # How a step is launched changes no number; runs of before it could be chosen lack it.
+        # It changes no number, and runs of older versions do not record it.
         "cuda_graph",
     }
     names = dict.fromkeys(name for record in runs for name in record.params)
@@ -242,12 +240,12 @@ def _mixed_settings(runs: Sequence[RunRecord], axes: Iterable[str]) -> list[str]
 
 
 def precision_of(record: RunRecord) -> str | None:
-    """The precision that a run was computed in; None where nothing records it."""
+    """The precision that a run was computed in; None if it is not recorded."""
     return recorded_precision(record.params, record.tags.get(schema.HARDWARE_TAG, ""))
 
 
 def _mixed_precision(runs: Mapping[int | None, tuple[RunRecord, ...]]) -> list[str]:
-    """Says which seeds were computed in which precision, where there are several."""
+    """Says which seeds were computed in which precision, if there are several."""
     seeds: dict[str, list[str]] = {}
     for seed, records in runs.items():
         for precision in dict.fromkeys(map(precision_of, records)):
@@ -255,5 +253,5 @@ def _mixed_precision(runs: Mapping[int | None, tuple[RunRecord, ...]]) -> list[s
                 seeds.setdefault(precision, []).append(str(seed))
     if len(seeds) < 2:
         return []
-    told = "; ".join(f"{precision}: seed {', '.join(those)}" for precision, those in seeds.items())
-    return [f"runs of different precision are taken together ({told})"]
+    said = "; ".join(f"{precision}: seed {', '.join(those)}" for precision, those in seeds.items())
+    return [f"the runs have different precisions ({said})"]

@@ -1,4 +1,4 @@
-"""The public schema of runs, as far as the analysis relies on it (`docs/mlflow.md`)."""
+"""The part of the public schema of runs that the analysis uses (`docs/mlflow.md`)."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 STANDARD_AXES = ("dataset", "arch", "kernel_size", "width")
-"""Axes that belong to a cell's identity whether or not the study document names them."""
+"""Axes that are always part of a cell's identity, even if the study document does not name them."""
 
 ASKED_FIELD = "asked_receptive_field"
-"""The axis `receptive_field` of a study document, by the name that it has beside the param of that
-name: what was asked for is not always what was reached."""
+"""The axis `receptive_field` of a study document. It has another name here because runs have a
+param `receptive_field`, the field that was reached, and the two may differ."""
 
 TURNS = (ASKED_FIELD, "strength", "kernel_size")
-"""Axes along which a study changes the receptive field; one of them counts."""
+"""Axes along which a study may change the receptive field; the first that it has counts."""
 
 STUDY = "study"
-"""The axis of the studies, where several stand side by side."""
+"""The axis of the studies, in a comparison of several."""
 
 OF_A_SEARCH = ("sample", "search")
 """Stages that choose settings of training."""
@@ -28,11 +28,11 @@ SEED = "seed"
 
 @dataclass(frozen=True)
 class _Stage:
-    """What the schema says of a stage.
+    """What the schema says about a stage.
 
     Attributes:
-        metrics: What its runs log, first what says in one number how it went.
-        reads: All stages whose results it reads, first the one that it follows.
+        metrics: The metrics that its runs log; the first is the headline.
+        reads: All stages whose results it reads; the first is the one that it works on.
         own: The parameter by which it runs several times on one cell, or on one group of seeds.
         without: Axes that its runs do not have.
     """
@@ -80,31 +80,32 @@ _STAGES: Mapping[str, _Stage] = {
 }
 
 STAGES = tuple(_STAGES)
-"""Stages in the order in which a reader meets them."""
+"""Stages in the order in which a report shows them."""
 
 METRICS: Mapping[str, frozenset[str]] = {n: frozenset(one.metrics) for n, one in _STAGES.items()}
 """Metrics that each stage logs."""
 
 HEADLINES: Mapping[str, str] = {name: one.metrics[0] for name, one in _STAGES.items()}
-"""The metric that says in one number how each stage went: what settings are compared by."""
+"""The most important metric of each stage: settings are compared by it."""
 
 OVER_SEEDS = frozenset({"cka", "barrier"})
-"""Stages that compare the seeds of a cell, of which they need two."""
+"""Stages that compare the seeds of a cell, and so need at least two."""
 
 OWN_PARAMETER: Mapping[str, str] = {name: one.own for name, one in _STAGES.items() if one.own}
 """The parameter by which a stage runs several times on one cell, or on one group of seeds."""
 
 USUAL: Mapping[str, str] = {"cka": "trained"}
-"""Its value of runs, study documents and columns that do not say it, and that names leave out."""
+"""The value of that parameter if a run, study document or column does not give one. Names leave
+this value out."""
 
 AXES_NOT_APPLYING: Mapping[str, frozenset[str]] = {
     name: one.without for name, one in _STAGES.items() if one.without
 }
-"""Axes that a stage's runs do not have: cka and barrier span the seeds, importance needs no data, a
-search chooses for all seeds."""
+"""Axes that a stage's runs do not have: cka and barrier compare the seeds, importance needs no
+data, a search chooses for all seeds."""
 
 READS: Mapping[str, frozenset[str]] = {name: frozenset(one.reads) for name, one in _STAGES.items()}
-"""All stages whose results a stage reads: their settings are axes of its runs too."""
+"""All stages whose results a stage reads: their settings are axes of its runs as well."""
 
 NEEDS: Mapping[str, str] = {
     name: one.reads[0] for name, one in _STAGES.items() if one.reads and not one.without
@@ -112,7 +113,7 @@ NEEDS: Mapping[str, str] = {
 """The stage on the same cell whose result a stage works on."""
 
 OF_LAYERS = frozenset({"live_sparsity", *_RATIOS})
-"""Metrics that a network which cannot be read has none of."""
+"""Metrics that a network which cannot be read does not have."""
 
 _ACCURACIES = ("train_accuracy", "test_accuracy", "validation_accuracy", "probe_accuracy")
 _LOSSES = ("loss_barrier", "loss_barrier_mean")
@@ -126,32 +127,37 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
     "accuracy_drop": (-100.0, 100.0),
     **dict.fromkeys(("sparsity", "live_sparsity", "saturation", "saturation_mean"), (0.0, 1.0)),
     **dict.fromkeys(("cka_diagonal_mean", "cka_shuffled_mean"), (-1.0, 1.0)),
-    # The share of a field is above 1 where a gate lets the gradient leave the theoretical one.
+    # The share of the field exceeds 1 if a gate lets the gradient leave the theoretical field.
     **dict.fromkeys((*_RATIOS, *_LOSSES, *_FIELDS, *_LAST_FIELDS, *_PLACES), (0.0, math.inf)),
 }
-"""The least and the greatest value of the metrics that have them."""
+"""The least and the greatest possible value of a metric."""
 
 
 def told(stage: str, parameter: object | None) -> bool:
-    """Whether the value of a stage's own parameter is said with the stage: `hessian init`."""
+    """Whether the name of a stage includes the value of its own parameter: `hessian init`."""
     return parameter is not None and parameter != USUAL.get(stage)
 
 
+def not_applying(stage: str) -> frozenset[str]:
+    """The axes that a stage's runs do not have."""
+    return AXES_NOT_APPLYING.get(stage, frozenset())
+
+
 def applies(axis: str, stage: str) -> bool:
-    """Whether the runs of a stage have an axis; a stage of somebody's own reads train."""
+    """Whether the runs of a stage have an axis; a stage that is not rfray's own reads train."""
     owner, dot, _ = axis.partition(".")
     if dot:
         if stage in OF_A_SEARCH:  # its settings are those of the training that it chooses for
             return owner == "train"
         return owner == stage or owner in READS.get(stage, frozenset({"train"}))
-    return axis not in AXES_NOT_APPLYING.get(stage, frozenset())
+    return axis not in not_applying(stage)
 
 
 RESTS_ON_TEST_ACCURACY = frozenset({"test_accuracy", "accuracy_drop"})
-"""Metrics that say nothing of a network whose test accuracy is at chance level."""
+"""Metrics that mean nothing for a network whose test accuracy is at chance level."""
 
 HELD_OUT = ("validation_images", "train_images")
-"""Params of runs on a data set of which images are held out: how many, and how many are left."""
+"""Params of runs on a data set with a validation split: images held out, images left to train."""
 
 STAGE_TAG = "rfray.stage"
 KEY_TAG = "rfray.key"

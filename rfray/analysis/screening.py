@@ -1,4 +1,4 @@
-"""Which runs count: one finished run a slot, and the reason why each other run does not."""
+"""Which runs count: one finished run for each slot; and the reason why each other run does not."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ Kind = Literal[
     "unreadable",
     "foreign",
 ]
-"""Why a run is left out; `superseded` is one that `rfray redo` had done anew, `foreign` a run of
-some other program in the same experiment."""
+"""Why a run is left out. `superseded`: `rfray redo` asked for a new one. `foreign`: another program
+made it in the same experiment."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class LeftOut:
 
     Attributes:
         record: The run.
-        slot: What it would have filled; None where its params do not tell.
-        kind: The rule that left it out.
-        reason: The same for a reader, in one line.
+        slot: The slot that it would fill; None if its params do not say.
+        kind: The kind of reason.
+        reason: The reason in one line.
     """
 
     record: RunRecord
@@ -58,22 +58,20 @@ class Screening:
 def screen(records: Sequence[RunRecord], document: StudyDocument, axes: Sequence[str]) -> Screening:
     """Keeps for each slot its latest finished run that was made with the study's settings.
 
-    Left out are runs that are superseded or not finished, whose params cannot be read, that were
-    made with other settings than the study document states or from a training run that does not
-    count (`stale`), and all but the latest finished run of a slot (`duplicate`).
+    It leaves out runs that are superseded or not finished; whose params cannot be read; that were
+    made with other settings than those of the study document, or from a training run that does not
+    count (`stale`); and all but the latest finished run of a slot (`duplicate`).
     """
     by_id = {record.run_id: record for record in records}
     candidates, left_out = _candidates(records, document, axes, by_id)
     kept: dict[Slot, RunRecord] = {}
-    # Searches, then training, then all else: whether a run counts hangs on whether the run does
-    # that it stands under.
+    # Searches, then training, then all else: whether a run counts depends on its parent run.
     for depth in range(3):
         dropped = {entry.record.run_id: entry for entry in left_out}
         standing: dict[Slot, list[RunRecord]] = {}
         here = {slot: runs for slot, runs in candidates.items() if _depth(slot.stage) == depth}
         for slot, record in ((s, r) for s, runs in here.items() for r in runs):
-            parent = by_id.get(record.tags.get(schema.PARENT_TAG, ""))
-            reason = _lost_parent(parent, dropped, kept)
+            reason = _lost_parent(_parent(record, by_id), dropped, kept)
             if reason is None:
                 standing.setdefault(slot, []).append(record)
             else:
@@ -85,20 +83,24 @@ def screen(records: Sequence[RunRecord], document: StudyDocument, axes: Sequence
 
 
 def _depth(stage: str) -> int:
-    """How many runs a stage's run may stand under."""
+    """The number of ancestors that a run of a stage may have."""
     return {"search": 0, "train": 1}.get(stage, 2)
 
 
+def _parent(record: RunRecord, by_id: Mapping[str, RunRecord]) -> RunRecord | None:
+    return by_id.get(record.tags.get(schema.PARENT_TAG, ""))
+
+
 def read_slot(record: RunRecord, axes: Iterable[str], by_id: Mapping[str, RunRecord]) -> Slot:
-    """What a run fills, from its params and, for an axis it does not repeat, its parent's.
+    """The slot that a run fills, from its params and, for axes that it does not have, its parent's.
 
     Raises:
-        ValueError: If a param that the schema asks for is absent or not of its type.
+        ValueError: If a param that the schema requires is missing or does not have its type.
     """
     stage = record.tags[schema.STAGE_TAG]
-    parent = by_id.get(record.tags.get(schema.PARENT_TAG, ""))
+    parent = _parent(record, by_id)
     params = {**(parent.params if parent else {}), **record.params}
-    not_applying = schema.AXES_NOT_APPLYING.get(stage, frozenset())
+    not_applying = schema.not_applying(stage)
     needed = {"arch", "kernel_size", "dataset", schema.SEED} - not_applying
     absent = sorted(needed - set(params)) if stage in schema.STAGES else []
     own = schema.OWN_PARAMETER.get(stage)
@@ -121,10 +123,9 @@ def read_slot(record: RunRecord, axes: Iterable[str], by_id: Mapping[str, RunRec
 
 
 def _chosen(axis: str, record: RunRecord, parent: RunRecord | None) -> str | None:
-    """What a run, or the one it stands under, says of an axis; None if neither has it.
+    """The value of an axis in a run, or else in its parent; None if neither has it.
 
-    A stage's own runs hold its settings by their bare names: one that was made before the setting
-    became an axis says it so.
+    A run made before a setting of its stage became an axis has it under its name without the stage.
     """
     owner, dot, leaf = axis.partition(".")
     for run in (record, parent):
@@ -172,7 +173,7 @@ def _slots(
     axes: Sequence[str],
     by_id: Mapping[str, RunRecord],
 ) -> list[Slot]:
-    """What a run fills: one slot, or one for each knob that came to its network."""
+    """The slots that a run fills: one, or one for each knob that gives its network."""
     choices = document.asked_of(record.params) or [{}]
     return [
         read_slot(replace(record, params={**record.params, **choice}), axes, by_id)
@@ -197,7 +198,7 @@ def _latest(
 
 
 def moment(milliseconds: int) -> str:
-    """A time of MLflow's, milliseconds since the epoch, as a reader writes it, in UTC."""
+    """A time of MLflow's, in milliseconds since 1970, as text, in UTC."""
     return f"{datetime.fromtimestamp(milliseconds / 1000, UTC):%Y-%m-%d %H:%M} UTC"
 
 
@@ -231,11 +232,11 @@ def _unfinished(record: RunRecord) -> tuple[Kind, str] | None:
 def _other_settings(record: RunRecord, document: StudyDocument) -> tuple[Kind, str] | None:
     stage = record.tags[schema.STAGE_TAG]
     planned = document.stages.get(stage, {})
-    # Its own settings that vary are told apart by the slot.
+    # The stage's own settings that vary are part of the slot.
     varying = {axis.removeprefix(f"{stage}.") for axis in document.axes}
     passed_over = {*varying, schema.OWN_PARAMETER.get(stage, "")}
     differences = [
-        f"{name}={record.params[name]}, the study says {planned[name]}"
+        f"{name}={record.params[name]}, the study has {planned[name]}"
         for name in planned
         if name in record.params
         and name not in passed_over
@@ -245,19 +246,19 @@ def _other_settings(record: RunRecord, document: StudyDocument) -> tuple[Kind, s
 
 
 def _other_validation(record: RunRecord, document: StudyDocument) -> tuple[Kind, str] | None:
-    """Whether a run on a data set had other images held out than the study says."""
+    """The verdict on a run whose validation split is not that of the study; else None."""
     if document.inferred or "dataset" not in record.params:
         return None
     planned = document.validation
     try:
         validated, trained = (int(record.params.get(name, 0)) for name in schema.HELD_OUT)
     except ValueError:
-        return "unreadable", f"the params {' and '.join(schema.HELD_OUT)} are no numbers"
+        return "unreadable", f"the params {' and '.join(schema.HELD_OUT)} are not numbers"
     wanted = 0 if planned is None else images_held_out(planned, validated + trained)
     if validated == wanted and (planned is None) == (validated == 0):
         return None
-    said = "none" if planned is None else planned
-    return "stale", f"made with {validated} validation images, the study says {said}"
+    wanted_text = "none" if planned is None else planned
+    return "stale", f"made with {validated} validation images, the study has {wanted_text}"
 
 
 def _lost_parent(
@@ -268,7 +269,7 @@ def _lost_parent(
     entry = dropped[parent.run_id]
     counting = kept.get(entry.slot) if entry.slot else None
     if counting is None:
-        # A stage may well be done before its training run is closed; a stale one never counts.
+        # A stage may be finished before its training run is closed. A stale parent never counts.
         return f"its run {parent.name} is {entry.kind}" if entry.kind == "stale" else None
     key = parent.tags.get(schema.KEY_TAG)
     if key and key == counting.tags.get(schema.KEY_TAG):
@@ -288,7 +289,7 @@ def _rank(
 
 
 def covered_seeds(record: RunRecord) -> tuple[int, ...] | None:
-    """The seeds that a run over a group of seeds covers; None if it does not say or has none."""
+    """The seeds of a run over a group of seeds; None if it records none."""
     return seed_list(record.params["seeds"]) if "seeds" in record.params else None
 
 

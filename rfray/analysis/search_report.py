@@ -1,4 +1,4 @@
-"""What each search of a study chose, as a reader sees it, and as csv."""
+"""What each search of a study chose, as Markdown and as csv."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from rfray.analysis.slots import CellNames, Identity
 _COUNTS = ("samples_tried", "samples_stopped", "samples_diverged")
 
 EXPLAINED = (
-    "The settings that each search chose on the images held out, for all seeds of its cells: those "
-    "of the best of its samples."
+    "The settings that each search chose for all seeds of its cells: those of its best sample on "
+    "the validation images."
 )
-"""What the table is, in a sentence."""
+"""What the table shows, in one sentence."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,12 @@ class Chosen:
     """What one search chose.
 
     Attributes:
-        identity: The cells that it chose for, seeds aside.
+        identity: The cells that it chose for, without the seed.
         settings: The chosen values by dotted name, as the run records them.
-        metrics: Its latest metrics: `validation_accuracy validation_loss`, and of its samples
+        metrics: Its latest metrics: `validation_accuracy validation_loss`, and about its samples
             `samples_tried samples_stopped samples_diverged`.
         run: Id of its run.
-        note: What the run remarked, such as a choice at the edge of its range.
+        note: The run's remark, such as a choice at the edge of its range.
     """
 
     identity: Identity
@@ -44,8 +44,7 @@ class Chosen:
 
 
 def searches(frame: StudyFrame, expected: Expected) -> list[Chosen]:
-    """What the searches of a study chose that count, in the study's order."""
-    found = [(slot, frame.kept[slot]) for slot in expected.slots if slot in frame.kept]
+    """What the searches that count chose, in the study's order."""
     return [
         Chosen(
             identity=slot.identity,
@@ -54,13 +53,13 @@ def searches(frame: StudyFrame, expected: Expected) -> list[Chosen]:
             run=record.run_id,
             note=record.tags.get(schema.REMARK_TAG, ""),
         )
-        for slot, record in found
-        if slot.stage == "search"
+        for slot in expected.slots
+        if slot.stage == "search" and (record := frame.kept.get(slot))
     ]
 
 
 def with_search_figure(layout: ReportSpec, frame: StudyFrame) -> ReportSpec:
-    """The layout with the figure of a study's searches, unless it has one or there are none."""
+    """The layout with a figure of the study's searches, if there are any and it has none yet."""
     named = {figure.id for figure in layout.figures}
     drawn = any(figure.kind == "search" for figure in layout.figures)
     if drawn or "search" in named or "search" not in frame.document.stages:
@@ -70,12 +69,12 @@ def with_search_figure(layout: ReportSpec, frame: StudyFrame) -> ReportSpec:
 
 
 def headings(found: Sequence[Chosen]) -> list[str]:
-    """Of the columns behind the cells."""
+    """The headings of the columns after the first, which names the cells."""
     return [*_names(found), "Validation accuracy", "Samples", "Stopped", "Diverged"]
 
 
 def texts(one: Chosen, found: Sequence[Chosen]) -> list[str]:
-    """One search's row under `headings`."""
+    """The texts of one search under `headings`."""
     accuracy = one.metrics.get("validation_accuracy")
     counts = (one.metrics.get(name) for name in _COUNTS)
     return [
@@ -86,7 +85,7 @@ def texts(one: Chosen, found: Sequence[Chosen]) -> list[str]:
 
 
 def searches_markdown(found: Sequence[Chosen], names: CellNames) -> str:
-    """The table for a reader, with what the searches remarked below."""
+    """The table as Markdown, with the remarks of the searches below."""
     lines = [[names.cell(one.identity), *texts(one, found)] for one in found]
     parts = [EXPLAINED, markdown_table(["", *headings(found)], 0, lines)]
     parts.append("\n".join(f"- {names.cell(o.identity)}: {o.note}" for o in found if o.note))
@@ -94,7 +93,7 @@ def searches_markdown(found: Sequence[Chosen], names: CellNames) -> str:
 
 
 def searches_form(found: Sequence[Chosen]) -> pd.DataFrame:
-    """The table in long form: axes, each searched setting, the metrics, `run_id note`."""
+    """The table in long form: the axes, each searched setting, the metrics, `run_id note`."""
     rows = [
         {
             **dict(one.identity),
@@ -113,7 +112,7 @@ def _names(found: Sequence[Chosen]) -> list[str]:
 
 
 def _short(text: str | None) -> str:
-    """A number with three digits, as a table needs; the file has them all."""
+    """A number with three digits; the csv file has all of them."""
     try:
         return NOTHING if text is None else f"{float(text):.3g}"
     except ValueError:

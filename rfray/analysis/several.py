@@ -1,7 +1,7 @@
-"""Several studies side by side: which of them a number is of is one more axis of theirs.
+"""Several studies side by side: the study is one more axis.
 
-Rows, panels and colours then treat the study as any setting that varies. What each study fixes to a
-value of its own is told once, in words, and sets no rows apart.
+Rows, panels and colours treat this axis as any other. Settings that each study fixes to its own
+value are listed once, and do not make rows different.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rfray.tracking import Ledger, RunRecord
 
 _MATCHED = frozenset({"dataset", "arch", schema.SEED, *schema.TURNS})
-"""Axes whose values studies are matched by, even where each study has only one."""
+"""Axes whose values match the studies' cells, even if each study has only one value."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class Apart:
     values: Mapping[str, str]
 
     def __str__(self) -> str:
-        told = ", ".join(f"{value} in {study}" for study, value in self.values.items())
-        return f"{self.name} is {told}"
+        values = ", ".join(f"{value} in {study}" for study, value in self.values.items())
+        return f"{self.name} is {values}"
 
 
 def read_studies(ledger: Ledger, studies: Sequence[str]) -> StudyFrame:
@@ -50,14 +50,11 @@ def read_studies(ledger: Ledger, studies: Sequence[str]) -> StudyFrame:
 
     Raises:
         UserError: If one is named twice, is unknown or has no finished run, or if they have
-            nothing in common that could be compared.
+            nothing in common that can be compared.
     """
     twice = next((study for study in studies if studies.count(study) > 1), None)
     if twice is not None:
-        what = f"study '{twice}' is named twice"
-        raise UserError(
-            what, do="a study is compared with others, for it does not differ from itself"
-        )
+        raise UserError(f"study '{twice}' is named twice", do="name each study once")
     frame = side_by_side([read_runs(ledger, study) for study in studies], ledger.tracking_uri)
     for part in frame.parts:
         finished(part)
@@ -66,10 +63,10 @@ def read_studies(ledger: Ledger, studies: Sequence[str]) -> StudyFrame:
 
 
 def side_by_side(found: Sequence[StudyRuns], tracking_uri: str) -> StudyFrame:
-    """The frame of several studies: that of each with the axis `study`, and all of them as one.
+    """The frame of several studies, with the axis `study`; its `parts` are the frames of each.
 
-    An axis that any of them varies is an axis of all: where another study fixes it, its runs have
-    the one value. An axis on which each study has one value of its own is none.
+    An axis of one study is an axis of all: in a study that fixes it, all runs have that value. The
+    exception is an axis on which each study has only its own value: it is no axis of the frame.
 
     Raises:
         UserError: If they change the receptive field along different axes.
@@ -111,9 +108,9 @@ def expected_of_all(frame: StudyFrame) -> Expected:
 
 
 def studies_together(layout: ReportSpec) -> ReportSpec:
-    """The layout with the studies under each other in every table, at each receptive field.
+    """The layout with the studies next to each other in every table, at each receptive field.
 
-    A table that already sets another axis so keeps to it.
+    A table that already has another axis in `together` keeps it.
     """
     tables = tuple(
         table if table.together else table.model_copy(update={"together": schema.STUDY})
@@ -123,7 +120,7 @@ def studies_together(layout: ReportSpec) -> ReportSpec:
 
 
 def settings_apart(frame: StudyFrame) -> list[Apart]:
-    """What the studies of a frame fix to different values, of the settings that all have."""
+    """The settings that all studies of a frame fix, to different values."""
     fixed = {part.study: _fixed(part.document, frame.axes) for part in frame.parts}
     first, *others = fixed.values()
     found = [
@@ -135,7 +132,7 @@ def settings_apart(frame: StudyFrame) -> list[Apart]:
 
 
 def _fixed(document: StudyDocument, axes: Collection[str]) -> dict[str, str]:
-    """A study's settings that are no axis of the frame, in words."""
+    """A study's settings that are not axes of the frame, as text."""
     swept = {name for own in schema.OWN_PARAMETER.values() for name in (own, f"{own}s")}
     settings = {
         f"{stage}.{name}": value
@@ -155,7 +152,7 @@ def _said(value: object) -> str:
 
 
 def _shared_axes(documents: Sequence[StudyDocument]) -> tuple[str, ...]:
-    """The axes that any of the studies has, without those on which each has its own one value."""
+    """All axes of the studies, except those on which each study has only its own value."""
     names = dict.fromkeys(axis for document in documents for axis in document.axes)
     return (*(axis for axis in names if not _own(axis, documents)), schema.STUDY)
 
@@ -167,7 +164,7 @@ def _own(axis: str, documents: Sequence[StudyDocument]) -> bool:
 
 
 def _aligned(found: StudyRuns, axes: Iterable[str]) -> StudyDocument:
-    """A study's plan on the axes that it shares with others."""
+    """A study's plan on the axes that the studies share."""
     document = found.document
     fixed = {axis: v for axis in axes if (v := _setting(document, axis)) is not None}
     fixed[schema.STUDY] = found.study
@@ -184,7 +181,7 @@ def _setting(document: StudyDocument, axis: str) -> Scalar | None:
 
 
 def _labelled(found: StudyRuns, document: StudyDocument) -> StudyRuns:
-    """A study's runs with the values that it gives to axes which only others vary."""
+    """A study's runs, with its value for each axis that only other studies vary."""
     added = {
         axis: str(values[0])
         for axis, values in document.axes.items()
@@ -200,7 +197,7 @@ def _with(added: Mapping[str, str], record: RunRecord) -> RunRecord:
 
 
 def _merged(documents: Sequence[StudyDocument]) -> StudyDocument:
-    """What the studies plan together; which slots each plans, its own plan alone tells."""
+    """The plan of all studies; the slots of each study come from its own plan only."""
     names = dict.fromkeys(axis for document in documents for axis in document.axes)
     return StudyDocument(
         axes={
@@ -218,13 +215,13 @@ def _merged(documents: Sequence[StudyDocument]) -> StudyDocument:
 def _refuse_other_sizes(found: Sequence[StudyRuns]) -> None:
     sizes = {one.study: one.document.size_axis for one in found}
     if len(set(sizes.values())) > 1:
-        told = ", ".join(f"{study} by {axis}" for study, axis in sizes.items())
-        what = "the studies change the receptive field in different ways"
-        raise UserError(what, do=f"compare studies that do it alike: {told}")
+        ways = ", ".join(f"{study} by {axis}" for study, axis in sizes.items())
+        what = f"the studies change the receptive field in different ways: {ways}"
+        raise UserError(what, do="compare studies that change it in the same way")
 
 
 def _refuse_strangers(frame: StudyFrame) -> None:
-    """Refuses studies of which no two have a stage on the same cell."""
+    """Refuses a study that has no stage on the same cell as the first study."""
     first, *others = (_places(part) for part in frame.parts)
     for part, places in zip(frame.parts[1:], others, strict=True):
         if first.isdisjoint(places):

@@ -1,4 +1,4 @@
-"""Slots: the places in a study that one finished run each fills."""
+"""Slots: the places in a study, each filled by one finished run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rfray.analysis import schema
 from rfray.analysis.values import Scalar, show
 
 Identity = tuple[tuple[str, Scalar], ...]
-"""Axis and value pairs in the order of the study's axes: what makes two table rows different."""
+"""(axis, value) pairs in the order of the study's axes: they make two table rows different."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Slot:
         return f"{self.stage} {show(parameter)}"
 
     def on(self, stage: str) -> Slot:
-        """The slot of `stage`, a stage this one works on, with the parameter where both have it."""
+        """The slot of a stage that this one works on, with the parameter if both have it."""
         own = schema.OWN_PARAMETER.get(stage)
         shared = own is not None and own == schema.OWN_PARAMETER.get(self.stage)
         return Slot(
@@ -46,10 +46,10 @@ class Slot:
 
 @dataclass(frozen=True)
 class CellNames:
-    """Names cells for a reader, in as few words as tell the cells of one study apart.
+    """Names cells, with as few words as make the cells of one study different.
 
     Attributes:
-        varying: Axes besides data set, network and kernel size that take more than one value.
+        varying: Axes with more than one value, other than data set, network and kernel size.
     """
 
     varying: frozenset[str]
@@ -65,7 +65,7 @@ class CellNames:
         return cls(frozenset(a for a, values in seen.items() if len(values) > 1) - plain)
 
     def cell(self, identity: Identity) -> str:
-        """`vgg19_rf digits k=3`, and the axes that vary besides: `width 0.5`."""
+        """`vgg19_rf digits k=3`, followed by the other axes that vary: `width 0.5`."""
         values = dict(identity)
         words = [str(values[axis]) for axis in ("arch", "dataset") if axis in values]
         if "kernel_size" in values:
@@ -81,13 +81,13 @@ class CellNames:
         return f"{self.cell(slot.identity)}{seed}: {slot.stage_label()}"
 
     def file_stem(self, identity: Identity) -> str:
-        """`vgg19_rf-digits`, with whatever else varies: part of a file name."""
+        """`vgg19_rf-digits`, followed by the other axes that vary: part of a file name."""
         words = self.cell(identity).replace("k=", "k").replace("RF=", "rf").split(" ")
         return "-".join(word.replace("/", "_") for word in words)
 
 
 def size_words(identity: Identity) -> str:
-    """How far the receptive field of a cell is changed: `k = 3`, `asked 359`, `strength 2`."""
+    """The value that changes the receptive field of a cell: `k = 3`, `asked 359`, `strength 2`."""
     values = dict(identity)
     if schema.ASKED_FIELD in values:
         return f"asked {values[schema.ASKED_FIELD]}"
@@ -97,17 +97,17 @@ def size_words(identity: Identity) -> str:
 
 
 def applying(identity: Identity, stage: str) -> Identity:
-    """The identity less the axes that runs of `stage` do not have."""
+    """The identity without the axes that runs of `stage` do not have."""
     return tuple(pair for pair in identity if schema.applies(pair[0], stage))
 
 
 def only(identity: Identity, axes: Collection[str]) -> Identity:
-    """The identity on some axes alone."""
+    """The identity with these axes only."""
     return tuple(pair for pair in identity if pair[0] in axes)
 
 
 def without(identity: Identity, axis: str) -> Identity:
-    """The identity less one axis."""
+    """The identity without one axis."""
     return tuple(pair for pair in identity if pair[0] != axis)
 
 

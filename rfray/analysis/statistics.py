@@ -1,4 +1,4 @@
-"""Means over few values, with what is known of their error; p-values of many tests at once."""
+"""Means of a few values and their errors; p-values corrected for several tests."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 from scipy.special import expit, logit, stdtrit
 
 FEWEST_FOR_INTERVAL = 3
-"""With two values Student's t has one degree of freedom, and the interval is 12.7 standard errors
-wide to either side: it says nothing that the two values do not."""
+"""With two values Student's t has one degree of freedom, and the interval extends 12.7 standard
+errors to each side: it means nothing."""
 
 Bounds = tuple[float, float]
-"""The least and the greatest value that a quantity can have."""
+"""The least and the greatest possible value of a quantity."""
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,10 @@ class Summary:
     """A sample in five numbers.
 
     Attributes:
-        mean: Mean; NaN of an empty sample.
-        std: Standard deviation with n−1; NaN where n < 2.
+        mean: Mean; NaN for an empty sample.
+        std: Standard deviation (n − 1); NaN if n < 2.
         n: Number of values.
-        ci_low: Lower end of the 95 % interval of the mean; NaN where n < `FEWEST_FOR_INTERVAL`.
+        ci_low: Lower end of the 95 % interval of the mean; NaN if n < `FEWEST_FOR_INTERVAL`.
         ci_high: Its upper end.
     """
 
@@ -41,10 +41,10 @@ def summarize(values: Sequence[float], bounds: Bounds | None = None) -> Summary:
 
     Args:
         values: The sample.
-        bounds: Of the quantity, if it has any: its interval keeps within them.
+        bounds: Of the quantity, if it has any: the interval stays within them.
 
     Raises:
-        ValueError: If a value is not finite: a mean over it would be quietly wrong.
+        ValueError: If a value is not finite.
     """
     sample = np.asarray(values, dtype=np.float64)
     if not np.isfinite(sample).all():
@@ -62,10 +62,10 @@ def summarize(values: Sequence[float], bounds: Bounds | None = None) -> Summary:
 def _within(mean: float, margin: float, bounds: Bounds) -> tuple[float, float]:
     """The interval of a mean of bounded values: Student's t on the logit scale.
 
-    With p the mean's place between the bounds, the standard error of logit p is that of p divided
-    by p(1 − p) (the delta method; Agresti, Categorical Data Analysis, 3rd ed., 2013, sections 3.1.6
-    and 16.1), so the interval is that of logit p brought back. It holds the mean and stays between
-    the bounds.
+    Let p be the mean, scaled so that the bounds are 0 and 1. The standard error of logit p is that
+    of p divided by p(1 − p) (the delta method; Agresti, Categorical Data Analysis, 3rd ed., 2013,
+    sections 3.1.6 and 16.1). The interval of logit p, transformed back, contains the mean and stays
+    between the bounds.
     """
     least, greatest = bounds
     span = greatest - least
@@ -80,12 +80,12 @@ def _within(mean: float, margin: float, bounds: Bounds) -> tuple[float, float]:
 def standard_errors_apart(
     summary: Summary, other_mean: float, other_std: float, other_n: int | None
 ) -> float:
-    """How far a mean lies above another one, in standard errors of their difference.
+    """How far a mean is above another one, in standard errors of their difference.
 
-    (m₁ − m₂) / √(s₁²/n₁ + s₂²/n₂), as in Welch's test: nothing says that both scatter alike.
+    (m₁ − m₂) / √(s₁²/n₁ + s₂²/n₂), as in Welch's test, which does not assume equal variances.
 
     Returns:
-        NaN where a deviation or a count is not known, or where neither sample scatters.
+        NaN if a deviation or a count is not known, or if both deviations are 0.
     """
     if other_n is None or not math.isfinite(summary.std) or not math.isfinite(other_std):
         return math.nan
@@ -94,17 +94,18 @@ def standard_errors_apart(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values adjusted for the number of tests in the family by Holm's step-down procedure.
+    """p-values corrected for the number of tests by Holm's step-down procedure.
 
-    The smallest of m is multiplied by m, the next by m − 1 and so on, none below the one before it:
-    where every one up to α is called a finding, the probability of any false one is at most α,
-    however the tests depend on each other (Holm, Scandinavian Journal of Statistics 6 (1979) 65).
+    The smallest of m p-values is multiplied by m, the next by m − 1 and so on, and none may be
+    below the one before it. If every corrected p-value up to α is called a finding, the probability
+    of any false finding is at most α, even if the tests are not independent (Holm, Scandinavian
+    Journal of Statistics 6 (1979) 65).
 
     Args:
-        p_values: One a test; NaN for what was not tested, which does not count.
+        p_values: One for each test; NaN if nothing was tested, which does not count.
 
     Returns:
-        The adjusted p-values in the same order, NaN where there was none.
+        The corrected p-values in the same order, NaN for NaN.
     """
     from statsmodels.stats.multitest import multipletests  # takes a second to import
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import astuple
 
 from rfray.analysis.comparison_report import comparisons_markdown
 from rfray.analysis.contents import Compared, Contents, beyond_plan, odd_values, why
-from rfray.analysis.expected import Progress, progress
+from rfray.analysis.expected import progress
 from rfray.analysis.figures import DrawnFigure
 from rfray.analysis.formats import markdown_text
 from rfray.analysis.frame import StudyFrame
+from rfray.analysis.presentation import markdown_table
 from rfray.analysis.provenance import facts
 from rfray.analysis.search_report import searches_markdown
 from rfray.analysis.slots import CellNames
 from rfray.analysis.tables import Table
+
+_PROGRESS = ("stage", "planned", "done", "running", "failed", "interrupted", "not run")
 
 
 def summary_text(contents: Contents) -> str:
@@ -27,30 +31,23 @@ def summary_text(contents: Contents) -> str:
         *(_compared(one, frame.names) for one in contents.compared),
         _section("Figures", [_figure(figure) for figure in contents.figures]),
         _list("Missing", [str(gap) for gap in contents.gaps]),
-        _list("Values that are no number", odd_values(frame)),
-        _list("Beyond the recorded plan, and counted", beyond_plan(contents)),
-        _list("Runs left out", _left_out(frame)),
+        _list("Values that are not numbers", odd_values(frame)),
+        _list("Not in the recorded plan, but counted", beyond_plan(contents)),
+        _list(
+            "Runs left out",
+            [f"{e.record.name} (`{e.record.run_id}`): {why(e)}" for e in frame.dropped],
+        ),
         _list("Not in this study", [f"{e.id}: {e.reason}" for e in contents.not_in_study]),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _study(one: StudyFrame, contents: Contents) -> list[str]:
-    """Where one study's numbers come from and how far it is; its name where there are several."""
+    """The origin of one study's numbers and its progress; with its name if there are several."""
     heading = [f"## {one.study}"] if contents.frame.parts else []
-    told = "\n".join(f"- {what}: {value}" for what, value in facts(one))
-    return [*heading, told, _progress_table(progress(one, contents.expected_of(one)))]
-
-
-def _progress_table(stages: Iterable[Progress]) -> str:
-    lines = ["| stage | planned | done | running | failed | interrupted | not run |"]
-    lines.append("|---|--:|--:|--:|--:|--:|--:|")
-    lines += [
-        f"| {s.stage} | {s.planned} | {s.done} | {s.running} | {s.failed} | {s.interrupted} "
-        f"| {s.other} |"
-        for s in stages
-    ]
-    return "\n".join(lines)
+    origin = "\n".join(f"- {what}: {value}" for what, value in facts(one))
+    rows = [[str(n) for n in astuple(s)] for s in progress(one, contents.expected_of(one))]
+    return [*heading, origin, markdown_table(_PROGRESS, 0, rows)]
 
 
 def _section(heading: str, parts: Sequence[str]) -> str:
@@ -83,9 +80,3 @@ def _figure(figure: DrawnFigure) -> str:
         f"{figure.title} ([pdf]({path}.pdf))",
     ]
     return "\n\n".join(lines)
-
-
-def _left_out(frame: StudyFrame) -> list[str]:
-    return [
-        f"{entry.record.name} (`{entry.record.run_id}`): {why(entry)}" for entry in frame.dropped
-    ]

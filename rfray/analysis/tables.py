@@ -1,4 +1,4 @@
-"""Tables: the report's layout filled with a study's samples. Pure: no store, no files."""
+"""Tables: the report's layout, filled with a study's samples. Pure: no store, no files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from itertools import islice
 
 from rfray.analysis import schema
 from rfray.analysis.block_trends import BlockTrend, block_trends, corrected
-from rfray.analysis.chance import TestImages, at_chance
+from rfray.analysis.chance import at_chance
 from rfray.analysis.entries import Entry
 from rfray.analysis.expected import Gap
 from rfray.analysis.frame import StudyFrame
@@ -42,9 +42,9 @@ class Table:
     Attributes:
         spec: Its layout.
         axes: The axes of its cells.
-        sources: All sources of published values, whether or not this table has any.
+        sources: All sources of published values, even if this table has none.
         entries: Its numbers, cell by cell and column by column.
-        trends: The trend test of each block and column that the report asks for.
+        trends: The trend test of each block, for each column with a hypothesis.
         gaps: What is missing in it, by name and reason.
         names: The namer of its cells.
     """
@@ -60,7 +60,7 @@ class Table:
 
 @dataclass(frozen=True)
 class NotInStudy:
-    """A table or figure of the report that the study has nothing for, not even planned."""
+    """A table or figure of the report for which the study has no runs, not even planned ones."""
 
     id: str
     reason: str
@@ -69,7 +69,7 @@ class NotInStudy:
 def build_tables(
     report: ReportSpec, study: Measurements, published: Published
 ) -> tuple[list[Table], list[NotInStudy]]:
-    """Every table of the report that the study plans or has runs for, and the others by name.
+    """Every table of the report for which the study has or plans runs, and the names of the others.
 
     Their trend tests are one family.
     """
@@ -85,15 +85,15 @@ def build_tables(
 
 
 def _corrected(tables: Sequence[Table]) -> list[Table]:
-    """The tables with their trend tests corrected for the number of all that stand in them."""
+    """The tables, with their trend tests corrected for the number of tests in all of them."""
     tests = iter(corrected([tested for table in tables for tested in table.trends]))
     return [replace(table, trends=tuple(islice(tests, len(table.trends)))) for table in tables]
 
 
 def build_table(spec: TableSpec, study: Measurements, published: Published) -> Table:
-    """One table: a row for each cell that is planned or there, a number for each of its columns.
+    """One table: a row for each cell with planned or finished runs, a number for each column.
 
-    Its trend tests are not corrected for their number yet.
+    Its trend tests are not yet corrected for their number.
     """
     entries: list[Entry] = []
     gaps: dict[Gap, None] = {}
@@ -127,19 +127,15 @@ def _sample(
 
 
 def _at_chance(column: Column, spec: TableSpec, identity: Identity, study: Measurements) -> bool:
-    test = _test_images(identity, study.frame)
+    test = study.frame.document.test_images(identity)
     return any(
         at_chance(measure_seeds(quantity, identity, study).values.values(), test)
         for quantity in _accuracies(column, spec.measured)
     )
 
 
-def _test_images(identity: Identity, frame: StudyFrame) -> TestImages | None:
-    return frame.document.datasets.get(str(dict(identity).get("dataset")))
-
-
 def _accuracies(column: Column, measured: Mapping[str, MeasuredColumn]) -> list[Quantity]:
-    """The accuracies behind a column's numbers that may be at chance level."""
+    """The accuracies that a column's numbers depend on, and that may be at chance level."""
     if isinstance(column, DifferenceColumn):
         return [one for name in column.minus for one in _accuracies(measured[name], measured)]
     if column.metric not in schema.RESTS_ON_TEST_ACCURACY:
@@ -148,7 +144,7 @@ def _accuracies(column: Column, measured: Mapping[str, MeasuredColumn]) -> list[
 
 
 def _bounds(column: Column, measured: Mapping[str, MeasuredColumn]) -> Bounds | None:
-    """What the quantity of a column can be; a difference spans what its two sides do."""
+    """The bounds of a column's values; those of a difference follow from its two sides."""
     if isinstance(column, MeasuredColumn):
         return schema.BOUNDS.get(column.metric)
     first, second = (schema.BOUNDS.get(measured[name].metric) for name in column.minus)
@@ -172,9 +168,9 @@ def _entry(
     quantity = column.equals if isinstance(column, DifferenceColumn) else column
     settings = [record.params for record in sample.records]
     summary = summarize(list(sample.values.values()), _bounds(column, spec.measured))
-    # A difference of two accuracies on the same images has another error, which they do not tell.
+    # Two accuracies do not determine the error of their difference on the same images.
     accuracy = isinstance(column, MeasuredColumn) and column.metric == "test_accuracy"
-    test = _test_images(identity, frame) if accuracy and summary.n else None
+    test = frame.document.test_images(identity) if accuracy and summary.n else None
     return Entry(
         identity=identity,
         block=without(frame.block(identity), spec.together or ""),
@@ -204,7 +200,7 @@ def _published(
     settings: Sequence[Mapping[str, str]],
     published: Published,
 ) -> dict[str, PublishedValue]:
-    """The published values beside a number; which of several studies it is of does not matter."""
+    """The published values for a number; the axis of the studies does not matter."""
     cell = without(identity, schema.STUDY)
     return {} if quantity is None else published.beside(quantity, cell, settings)
 
@@ -217,8 +213,8 @@ def _map_size(settings: Iterable[Mapping[str, str]]) -> int | None:
 def _cells(spec: TableSpec, study: Measurements) -> list[Identity]:
     """The cells of a table in the study's order of values, kernel size last.
 
-    A stage with an axis of its own has several cells where another has one; they are the rows, and
-    the other's numbers stand in each of them.
+    A stage with its own axis has several cells where another stage has one. Its cells are the rows,
+    and the number of the other stage is repeated in each of them.
     """
     wanted = {(column.stage, column.parameter) for column in spec.measured.values()}
     found = {
@@ -231,7 +227,7 @@ def _cells(spec: TableSpec, study: Measurements) -> list[Identity]:
 
 
 def _side_by_side(cells: Sequence[Identity], axis: str, frame: StudyFrame) -> list[Identity]:
-    """Cells by block, then by size, then by their value on an axis in the study's order."""
+    """Cells by block, then by size, then by their value of an axis in the study's order."""
     blocks = list(dict.fromkeys(without(frame.block(cell), axis) for cell in cells))
     return sorted(
         cells,
@@ -244,7 +240,7 @@ def _side_by_side(cells: Sequence[Identity], axis: str, frame: StudyFrame) -> li
 
 
 def _finest(identities: Iterable[Identity]) -> list[Identity]:
-    """Those of which no other one says more."""
+    """The identities, without those that another one contains."""
     by_axes: dict[tuple[str, ...], list[Identity]] = {}
     for identity in identities:
         by_axes.setdefault(tuple(axis for axis, _ in identity), []).append(identity)
@@ -259,7 +255,7 @@ def _finest(identities: Iterable[Identity]) -> list[Identity]:
 
 
 def _planned(spec: TableSpec, study: Measurements) -> TableSpec:
-    """The table without the optional columns of which the study plans nothing."""
+    """The table without the optional columns for which the study plans no runs."""
     there = {(stage, parameter) for stage, parameter, _ in study.places}
     absent = {
         column.name

@@ -1,4 +1,4 @@
-"""The trend test: do values fall, or rise, as an ordered setting grows?"""
+"""The trend test: do values fall, or rise, as a setting grows?"""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Literal
 from scipy.stats import kendalltau, theilslopes
 
 from rfray.analysis.report_file import RECEPTIVE_FIELD, Hypothesis
+from rfray.analysis.statistics import FEWEST_FOR_INTERVAL
 from rfray.analysis.values import show
 
 TREND_TEST = "Jonckheere–Terpstra"
@@ -17,21 +18,20 @@ TREND_TEST = "Jonckheere–Terpstra"
 
 
 Per = Literal["doubling", "unit"]
-"""Of the level: a doubling where all levels are above 0, else one unit."""
-
-_FEWEST_FOR_AN_INTERVAL = 3
+"""The change of the level that a slope is given for: a doubling if all levels are above 0, else one
+unit."""
 
 
 @dataclass(frozen=True)
 class Slope:
-    """How steep a trend is: the Theil–Sen estimator, the median slope over all pairs of values.
+    """The slope of a trend by Theil and Sen: the median of the slopes between all pairs of values.
 
-    Sen, Journal of the American Statistical Association 63 (1968) 1379, ties among levels included.
+    Sen, Journal of the American Statistical Association 63 (1968) 1379, which allows equal levels.
 
     Attributes:
-        per: What of the level it is per.
-        value: In units of the value; NaN where nothing was tested.
-        low: Lower end of its 95 % interval; NaN under three values.
+        per: The change of the level that it is given for.
+        value: In units of the value; NaN if nothing was tested.
+        low: Lower end of its 95 % interval; NaN for fewer than three values.
         high: Upper end.
     """
 
@@ -43,19 +43,19 @@ class Slope:
 
 @dataclass(frozen=True)
 class Trend:
-    """A one-sided Jonckheere–Terpstra test over the levels of something ordered.
+    """A one-sided Jonckheere–Terpstra test over the levels of an axis.
 
     Attributes:
-        hypothesis: What the values are held to do as the level grows.
-        over: What grows: the receptive field, or an axis by its name.
-        levels: Those of its values at which something was measured, ascending.
+        hypothesis: Whether the values are expected to fall or to rise as the level grows.
+        over: The axis: the receptive field, or the name of another axis.
+        levels: The values of the axis at which something was measured, ascending.
         n: Number of values.
-        slope: How steep it is.
-        tau: Kendall's τ-b between level and value, from −1 to 1: the size of the trend; NaN where
+        slope: The slope of the trend.
+        tau: Kendall's τ-b between level and value, from −1 to 1: the strength of the trend; NaN if
             nothing was tested.
-        p_value: Probability of such a trend or a stronger one if there were none; NaN where
-            nothing was tested.
-        reason: Why nothing was tested; empty where something was.
+        p_value: Probability of a trend at least this strong if there were none; NaN if nothing was
+            tested.
+        reason: Why nothing was tested; empty if something was.
     """
 
     hypothesis: Hypothesis
@@ -76,17 +76,17 @@ def trend_over(
 ) -> Trend:
     """Tests whether values fall (or rise) from each level to the next.
 
-    The samples of the levels are taken as independent and may be of unequal size, so a seed that is
-    missing somewhere still counts elsewhere; nothing is asked of their distribution. Jonckheere's
-    statistic is Kendall's S between level and value, so the p-value is that of Kendall's τ-b, with
-    its variance corrected for ties: exact where no two values share a level, else by the normal
-    approximation.
+    It assumes that the samples of the levels are independent, and nothing about their distribution.
+    They may have different sizes: a seed that is missing at one level counts at the others.
+    Jonckheere's statistic is Kendall's S between level and value. So the p-value is that of
+    Kendall's τ-b, with its variance corrected for ties: exact if no two values have the same level,
+    else by the normal approximation.
 
     Args:
-        over: What the levels are of: the receptive field, or an axis by its name.
-        groups: (level, values) of each cell that has finite values; None for a level not known.
+        over: The axis: the receptive field, or the name of another axis.
+        groups: (level, values) of each cell that has finite values; None for an unknown level.
         hypothesis: The direction.
-        reason: Why they say nothing of a trend, where that is known; then nothing is tested.
+        reason: A known reason why they mean nothing; if it is given, nothing is tested.
     """
     known = sorted((level, values) for level, values in groups if level is not None)
     levels = tuple(dict.fromkeys(level for level, _ in known))
@@ -105,7 +105,7 @@ def _slope(pairs: Sequence[tuple[float, float]]) -> Slope:
     per = _per(levels)
     steps = [math.log2(level) for level in levels] if per == "doubling" else levels
     found = theilslopes(values, steps, alpha=0.95)
-    if len(pairs) < _FEWEST_FOR_AN_INTERVAL:
+    if len(pairs) < FEWEST_FOR_INTERVAL:
         return Slope(per, float(found.slope))
     return Slope(per, float(found.slope), float(found.low_slope), float(found.high_slope))
 

@@ -1,9 +1,10 @@
-"""Typed values from the strings that MLflow keeps."""
+"""Typed values from the strings in MLflow."""
 
 from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TypeGuard
@@ -11,33 +12,31 @@ from typing import TypeGuard
 Scalar = str | int | float | bool
 """One value of an axis or a parameter."""
 
-_LARGEST = 1.7976931348623157e308
-
 
 def typed(name: str, value: object) -> Scalar:
-    """The value of axis or parameter `name` in its type, so that equal values compare equal.
+    """The value of axis or parameter `name` with its type, so that equal values compare equal.
 
     Raises:
-        ValueError: If the value is not of the type that the public schema gives to `name`.
+        ValueError: If the value does not have the type of `name` in the public schema.
     """
     return _TYPES.get(name, _parse)(str(value))
 
 
 def is_finite(value: float) -> bool:
-    """Whether a logged metric is a number; MLflow's SQL store writes an infinity as ±1.797e308."""
-    return math.isfinite(value) and abs(value) < _LARGEST
+    """Whether a logged metric is finite; MLflow's SQL store writes infinity as ±1.797e308."""
+    return math.isfinite(value) and abs(value) < sys.float_info.max
 
 
 def is_number(value: object) -> TypeGuard[int | float]:
-    """Whether a value is a number; a truth value is none."""
+    """Whether a value is a number; true and false are not."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def agree(recorded: str, planned: object) -> bool:
-    """Whether a run's parameter, a string, can be the value that the study document holds.
+    """Whether a run's parameter, a string, can be the value in the study document.
 
-    What a program may resolve between plan and run is no contradiction: a planned `auto`, or a
-    number or truth value that became a word.
+    A value may be resolved between plan and run: a planned `auto`, or a number or truth value that
+    became a word, agrees.
     """
     if isinstance(planned, list | tuple):
         listed = _list(recorded)
@@ -56,13 +55,13 @@ def agree(recorded: str, planned: object) -> bool:
 
 
 def _list(text: str) -> list[object] | None:
-    """The list that a parameter such as `[10, 20]` is; None if it is none."""
+    """The list in a parameter such as `[10, 20]`; None if it is not a list."""
     parsed = _json(text)
     return parsed if isinstance(parsed, list) else None
 
 
 def _json(text: str) -> object:
-    """What a JSON text says; None if it is none."""
+    """The value of a JSON text; None if it is not JSON."""
     try:
         return json.loads(text)
     except json.JSONDecodeError:
@@ -70,7 +69,7 @@ def _json(text: str) -> object:
 
 
 def same(name: str, recorded: str, wanted: Scalar) -> bool:
-    """Whether a run's parameter is exactly the wanted value."""
+    """Whether a run's parameter equals the wanted value."""
     try:
         return typed(name, recorded) == wanted
     except ValueError:
@@ -78,7 +77,7 @@ def same(name: str, recorded: str, wanted: Scalar) -> bool:
 
 
 def seed_list(text: str) -> tuple[int, ...] | None:
-    """The seeds in a parameter such as `[0, 1]`; None if it is no list of integers."""
+    """The seeds in a parameter such as `[0, 1]`; None if it is not a list of integers."""
     seeds = _list(text)
     if seeds is None:
         return None
@@ -87,7 +86,7 @@ def seed_list(text: str) -> tuple[int, ...] | None:
 
 
 def show(value: Scalar) -> str:
-    """A value as a reader writes it: 0.9, 128, cifar10; two that differ never read alike."""
+    """A value as text: 0.9, 128, cifar10; two different values never have the same text."""
     if isinstance(value, bool):
         return str(value).lower()
     if not isinstance(value, float):
@@ -126,17 +125,9 @@ def _parse(text: str) -> Scalar:
 
 _TYPES: Mapping[str, Callable[[str], Scalar]] = MappingProxyType(
     {
-        "dataset": str,
-        "arch": str,
-        "at": str,
-        "kernel_size": _integer,
-        "strength": _integer,
-        "asked_receptive_field": _integer,
-        "map_size": _integer,
-        "receptive_field": _integer,
-        "seed": _integer,
-        "sample": _integer,
-        "width": _real,
-        "rate": _real,
+        **dict.fromkeys(("dataset", "arch", "at"), str),
+        **dict.fromkeys(("kernel_size", "strength", "asked_receptive_field"), _integer),
+        **dict.fromkeys(("receptive_field", "map_size", "seed", "sample"), _integer),
+        **dict.fromkeys(("width", "rate"), _real),
     }
 )

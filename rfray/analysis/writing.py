@@ -1,4 +1,4 @@
-"""Writes a report so that no file is ever half there, nor one of an earlier report left over."""
+"""Writes a report: each file completely or not at all, and no file of an earlier report remains."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _LIST = ".rfray-files"
 
 
 def write_all(out: Path, files: Mapping[str, bytes]) -> list[Path]:
-    """Writes every file into `out`, and removes those that an earlier call wrote and this does not.
+    """Writes every file into `out`, and removes files of an earlier call that are not among them.
 
-    What else lies in `out` stays.
+    Other files in `out` stay.
 
     Args:
-        out: Folder; made if it is not there.
+        out: Folder; it is created if it does not exist.
         files: Contents by path relative to `out`.
 
     Returns:

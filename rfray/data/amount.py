@@ -1,4 +1,4 @@
-"""How a study says how much is held out for validation."""
+"""How many images are held out for validation, as a study gives it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ Amount = int | float
 
 
 def amount_problem(value: object) -> str | None:
-    """Why something is no `Amount`, and what to write; None if it is one."""
+    """Why a value is not an `Amount`, and what to write; None if it is one."""
     if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
         return None
     if isinstance(value, float) and 0 < value < 1:
@@ -19,5 +19,5 @@ def amount_problem(value: object) -> str | None:
 
 
 def images_held_out(amount: Amount, train_images: int) -> int:
-    """How many of `train_images` an amount is; a share is rounded to the nearest."""
+    """The number of images that an amount means; a share of `train_images` is rounded."""
     return amount if isinstance(amount, int) else round(amount * train_images)

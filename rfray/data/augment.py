@@ -1,6 +1,6 @@
-"""Augmentation of whole batches on whatever device they are on.
+"""Augmentation of whole batches, on the device that they are on.
 
-What is random is drawn on the CPU (`draw`), for a batch or a whole epoch; applying it (`apply`) is
+Random numbers are drawn on the CPU (`draw`), for a batch or a whole epoch; using them (`apply`) is
 a pure function. So equal generators give equal crops on every device.
 """
 
@@ -23,16 +23,16 @@ _ATTEMPTS = 10
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How training images are varied.
+    """How training images are changed.
 
     Attributes:
-        crop: `padded` cuts the image's own size out of the image with a border of zeros, as
-            torchvision's RandomCrop(padding=…); `resized` cuts a random rectangle and scales it
-            to the image's size, as RandomResizedCrop; `none` cuts nothing.
-        flip: Whether every second image, at random, is mirrored left to right.
+        crop: `padded` adds a border of zeros and cuts out the image's own size, as torchvision's
+            RandomCrop(padding=…); `resized` cuts out a random rectangle and scales it to the
+            image's size, as RandomResizedCrop; `none` cuts nothing.
+        flip: Whether each image is mirrored left to right with probability 1/2.
         padding: Width of the border in pixels, for `padded`.
         scale: Smallest and largest share of the image's area, for `resized`.
-        ratio: Smallest and largest width by height, for `resized`.
+        ratio: Smallest and largest width divided by height, for `resized`.
     """
 
     crop: Literal["none", "padded", "resized"] = "none"
@@ -50,10 +50,10 @@ POLICIES: Mapping[AugmentationName, Augmentation] = {
 
 
 Crops = Tensor
-"""What was drawn for each image, int64 (images, 5), in pixels.
+"""The crop and flip of each image, int64 (images, 5), in pixels.
 
-Columns: the crop's first row and its first column (in the padded image for `padded`), how many rows
-and columns it has, and 1 if it is mirrored.
+Columns: the crop's first row and first column (in the padded image for `padded`), its number of
+rows and of columns, and 1 if it is mirrored.
 """
 
 
@@ -66,10 +66,10 @@ def draw(policy: Augmentation, images: int, image_size: int, generator: torch.Ge
     """Draw a crop and a flip for each of `images` square images, on the CPU.
 
     Args:
-        policy: What to draw.
-        images: How many.
+        policy: The augmentation.
+        images: Number of images.
         image_size: Their height and width in pixels.
-        generator: On the CPU; untouched by a policy that changes nothing.
+        generator: On the CPU; not used by a policy that changes nothing.
     """
     crops = whole(images, image_size)
     match policy.crop:
@@ -86,7 +86,7 @@ def draw(policy: Augmentation, images: int, image_size: int, generator: torch.Ge
 
 
 def _rectangles(policy: Augmentation, images: int, size: int, generator: torch.Generator) -> Tensor:
-    """Top, left, height, width (images, 4): the first of ten that fits, else the whole image."""
+    """Top, left, height, width (images, 4): the first of ten that fit, else the whole image."""
     uniform = torch.rand((4, images, _ATTEMPTS), generator=generator, dtype=torch.float64)
     area = size * size * (policy.scale[0] + uniform[0] * (policy.scale[1] - policy.scale[0]))
     low, high = math.log(policy.ratio[0]), math.log(policy.ratio[1])
@@ -109,12 +109,12 @@ def apply(images: Tensor, crops: Crops, policy: Augmentation) -> Tensor:
     Args:
         images: uint8 or floating (images, 3, size, size), pixels before normalisation: the border
             of a padded crop is 0, black.
-        crops: From `draw` under the same policy, on the same device.
+        crops: From `draw` with the same policy, on the same device.
         policy: As in `draw`.
 
     Returns:
-        New images of the same shape and type; float32, not rounded, for uint8 ones that were
-        scaled. `images` themselves if the policy changes nothing.
+        New images of the same shape and type; if uint8 images are scaled, float32, not rounded.
+        `images` themselves if the policy changes nothing.
     """
     match policy.crop:
         case "padded":
@@ -128,8 +128,8 @@ def apply(images: Tensor, crops: Crops, policy: Augmentation) -> Tensor:
 def _windows(images: Tensor, crops: Crops, padding: int) -> Tensor:
     """The window of each image's own size at its offset in the padded image, mirrored or not.
 
-    All images lie padded in memory twice, as they are and mirrored, channels last. Every row of the
-    result is a run of numbers there, so one selection of runs cuts and mirrors the batch.
+    All padded images are in memory twice, unchanged and mirrored, channels last. Every row of the
+    result is a contiguous run of numbers there, so one selection of runs gives the whole batch.
     """
     count, channels, size, _ = images.shape
     width = size + 2 * padding
@@ -147,16 +147,16 @@ def _windows(images: Tensor, crops: Crops, padding: int) -> Tensor:
     left = torch.where(flip.bool(), 2 * padding - left, left)
     corner = (image * width + top) * width + left
     starts = (corner.unsqueeze(1) + steps(size) * width) * channels
-    runs = padded.flatten().unfold(0, size * channels, 1)  # a view: the run that starts at each
+    runs = padded.flatten().unfold(0, size * channels, 1)  # a view: a run from each start
     cut = runs.index_select(0, starts.flatten()).view(count, size, size, channels)
     return cut.permute(0, 3, 1, 2)
 
 
 def _scaled(images: Tensor, crops: Crops) -> Tensor:
-    """Each rectangle at the image's size, bilinear, pixels as areas (align_corners=False).
+    """Each rectangle scaled to the image's size, bilinear, pixels as areas (align_corners=False).
 
-    Nothing outside the rectangle is looked at, as if it had been cut out before; and since it is
-    never larger than the result, there is nothing to smooth against aliasing.
+    Pixels outside the rectangle have no influence, as if it had been cut out before. It is never
+    larger than the result, so no antialiasing is needed.
     """
     count, _, size, _ = images.shape
     pixels = images if images.is_floating_point() else images.float()
@@ -171,7 +171,7 @@ def _scaled(images: Tensor, crops: Crops) -> Tensor:
 
 
 def _sample_points(start: Tensor, length: Tensor, size: int, dtype: torch.dtype) -> Tensor:
-    """Where each of `size` result pixels reads, (images, size): -1 and 1 are the image's edges."""
+    """Where each of `size` pixels of the result is read, (images, size); image edges: -1 and 1."""
     place = torch.arange(size, device=start.device, dtype=dtype) + 0.5
     inside = place * (length.to(dtype) / size).unsqueeze(1) - 0.5
     last = (length - 1).to(dtype).unsqueeze(1)

@@ -1,4 +1,4 @@
-"""The colour that pictures with transparent parts are laid on, where a study names one."""
+"""The background colour of pictures with transparent parts, if a study names one."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ _VARIABLE = "RFRAY_BACKGROUND"
 
 
 def colour_problem(name: str) -> str | None:
-    """What is wrong with the name of a background's colour, and what to do; None if nothing is."""
+    """What is wrong with the name of a background colour, and what to do; None if nothing is."""
     from PIL import ImageColor
 
     try:
         bands = ImageColor.getrgb(name)
     except ValueError:
-        return f"'{name}' is no colour (write one such as white or '#808080')"
+        return f"'{name}' is not a colour (write one such as white or '#808080')"
     if len(bands) > 3:
         return f"'{name}' is itself transparent (write a colour such as white or '#808080')"
     return None
 
 
 def use_background(name: str | None) -> None:
-    """Have this process, and those that it starts, lay pictures on a colour; None refuses them.
+    """Set the background colour for this process and those that it starts.
 
     Args:
-        name: A colour as `PIL.ImageColor` reads it.
+        name: A colour as `PIL.ImageColor` reads it; None refuses pictures with transparent parts.
     """
     if name is None:
         os.environ.pop(_VARIABLE, None)
@@ -35,5 +35,5 @@ def use_background(name: str | None) -> None:
 
 
 def background_in_use() -> str | None:
-    """The colour in use as `#rrggbb`, however it was named; None if none is."""
+    """The background colour as `#rrggbb`; None if there is none."""
     return os.environ.get(_VARIABLE)

@@ -1,4 +1,4 @@
-"""Data sets prepared once a node, and mapped into the memory of every worker that uses them."""
+"""Data sets, prepared once on each machine and mapped into the memory of every worker."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ def prepared(source: DatasetSource) -> Dataset:
     """A data set on the CPU, read from its source the first time, then from the prepared file.
 
     The file is written under a temporary name and renamed, by one process at a time, so that no
-    other ever reads half of it. It is mapped, not read: its pages exist once a node, however many
-    processes use them. A prepared file that is truncated or holds something else is made anew.
+    other process reads an incomplete file. It is mapped into memory: all processes of a machine
+    share one copy. A prepared file that is truncated or has other contents is written again.
 
     Raises:
-        UserError: The source's files are missing, damaged or not what its facts say.
+        UserError: The source's files are missing or damaged, or do not agree with its facts.
     """
     dataset = _mapped(prepared_path(source), source)
     if dataset is None:
-        tell(f"preparing {source.facts.name}")  # or waiting for another process that does
+        tell(f"preparing {source.facts.name}")  # or waiting for another process to do it
         prepare(source)
         dataset = _mapped(prepared_path(source), source)
     if dataset is None:
@@ -38,7 +38,7 @@ def prepared(source: DatasetSource) -> Dataset:
 
 
 def prepare(source: DatasetSource) -> None:
-    """Write the prepared file of a data set, unless another process has written it by now.
+    """Write the prepared file of a data set, unless another process has just written it.
 
     Raises:
         UserError: See `prepared`.
@@ -51,14 +51,14 @@ def prepare(source: DatasetSource) -> None:
 
 
 def prepared_path(source: DatasetSource) -> Path:
-    """The prepared file of a data set on this machine, whether or not it is there."""
+    """The prepared file of a data set on this machine, which may not exist yet."""
     return prepared_file(source.facts.fingerprint)
 
 
 def _mapped(path: Path, source: DatasetSource) -> Dataset | None:
-    """The data set in a prepared file; None if the file is missing, truncated or another's."""
+    """The data set in a prepared file; None if the file is missing, truncated or of another set."""
     try:
-        # On the CPU safetensors maps the file privately: what nobody writes to is shared.
+        # On the CPU safetensors maps the file privately: pages that nobody writes are shared.
         tensors = load_file(path)
         dataset = Dataset(
             source.facts,
@@ -78,10 +78,10 @@ def _write(path: Path, dataset: Dataset) -> None:
     partial = path.with_suffix(".partial")
     tensors: dict[str, Tensor] = {}
     for name, split in (("train", dataset.train), ("test", dataset.test)):
-        # Channels last, once and for all: what reads batches of them works in that layout.
+        # Channels last: all code that reads batches works in this layout.
         tensors[f"{name}_pixels"] = split.images.permute(0, 2, 3, 1).contiguous()
         tensors[f"{name}_labels"] = split.labels.contiguous()
     findings = tuple(dict.fromkeys((*dataset.facts.findings, *overlap_findings(dataset))))
-    # One note alone: safetensors writes several in any order, and equal data should be equal bytes.
+    # Only one entry: safetensors writes several in any order, and equal data should be equal bytes.
     save_file(tensors, partial, metadata={FINDINGS: json.dumps(findings)})
     partial.replace(path)

@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100, from the Python pickles that they are published as.
+"""CIFAR-10 and CIFAR-100, read from their published Python pickles.
 
 Source: Krizhevsky, *Learning Multiple Layers of Features from Tiny Images*, 2009,
 https://www.cs.toronto.edu/~kriz/cifar.html.
@@ -24,8 +24,8 @@ def load(facts: DatasetFacts, published: PublishedArchive, label_key: str) -> Da
 
     Args:
         facts: Its facts.
-        published: The batches, the last of which is the test split.
-        label_key: Under which key of a batch the labels stand.
+        published: The batches; the last is the test split.
+        label_key: The key of the labels in a batch.
 
     Raises:
         UserError: A file is missing or is not the published one.
@@ -40,11 +40,11 @@ def _batch(content: bytes, name: str, label_key: str) -> tuple[Any, list[int]]:
         batch = _BatchUnpickler(io.BytesIO(content), encoding="latin1").load()
         return batch["data"], batch[label_key]
     except (pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"no CIFAR batch: {error}", where=name) from error
+        raise UserError(f"not a CIFAR batch: {error}", where=name) from error
 
 
 def _split(batches: list[tuple[Any, list[int]]]) -> Split:
-    """Rows of 3,072 bytes: red, green and blue, each row by row."""
+    """The images of rows of 3,072 bytes: red, green and blue, each row by row."""
     import numpy as np
     import torch
 
@@ -54,9 +54,9 @@ def _split(batches: list[tuple[Any, list[int]]]) -> Split:
 
 
 class _BatchUnpickler(pickle.Unpickler):
-    """Reconstructs arrays, and what pickle has opcodes for, and refuses every other object.
+    """Reconstructs arrays and the basic types of pickle, and refuses every other object.
 
-    The bytes were verified against their published checksum before; this is the second lock.
+    The bytes have been verified against their published checksum; this is a second protection.
     """
 
     def find_class(self, module: str, name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Whether a viewer that applies a picture's colour profile shows other colours than its numbers."""
+"""Whether a picture's colour profile changes the colours that a viewer shows."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, cast
 if TYPE_CHECKING:
     from PIL import Image
 
-# Editions of sRGB differ by as much, of 255, in how they round.
+# Versions of sRGB differ by up to this much, of 255, because of rounding.
 _SAME_WITHIN = 4
 
 
 def changes_colours(picture: Image.Image) -> bool:
-    """Whether a picture's profile, if it has one, means other colours than sRGB does."""
+    """Whether a picture has a profile that gives other colours than sRGB."""
     profile = picture.info.get("icc_profile")
     if not profile or picture.mode == "CMYK":
         return False
@@ -39,7 +39,7 @@ def _changes(profile: bytes, mode: str) -> bool:
             outputMode="RGB",
         )
     except (ImageCms.PyCMSError, OSError, ValueError):
-        return False  # a viewer cannot apply it either
+        return False  # a viewer cannot apply it
     with_profile, without = (
         np.asarray(one).astype(int) for one in (cast("Image.Image", seen), numbers.convert("RGB"))
     )

@@ -1,4 +1,4 @@
-"""What a data set is: facts that the plan may read at once, and tensors that a worker loads."""
+"""The types of a data set: facts that a plan reads, and tensors that a worker loads."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ AugmentationName = Literal["none", "crop_flip", "resized_crop_flip"]
 
 
 class UnreadableDatasetError(UserError):
-    """A data set's files are missing here, damaged, or not what was planned.
+    """A data set's files are missing on this machine, damaged, or not those of the plan.
 
     Attributes:
-        dataset: Its name: no run on it can do better on this machine.
+        dataset: Its name: every run on it fails on this machine.
     """
 
     def __init__(self, dataset: str, cause: UserError) -> None:
@@ -29,23 +29,23 @@ class UnreadableDatasetError(UserError):
 
 @dataclass(frozen=True)
 class DatasetFacts:
-    """What is known of a data set without reading it.
+    """What is known about a data set without reading it.
 
     Attributes:
         name: Name in the registry.
-        fingerprint: Identity of its content, split, normalisation and default augmentation; it
-            enters the key of every stage and names the prepared file, so it must change whenever a
-            single pixel, label or split does, and hold only letters, digits, `.`, `_` and `-`.
+        fingerprint: Identity of its content, split, normalisation and default augmentation. It is
+            part of the key of every stage and the name of the prepared file, so it must change if
+            any pixel, label or split does; only letters, digits, `.`, `_` and `-`.
         classes: Number of classes.
         image_size: Height and width in pixels.
-        train_images: Size of the training split, without what is held out for validation.
+        train_images: Size of the training split, without the images held out for validation.
         test_images: Size of the test split.
-        mean: Per-channel mean of the training pixels, of 0 to 1.
-        deviation: Per-channel standard deviation of the training pixels, of 0 to 1.
+        mean: Mean of the training pixels by channel, from 0 to 1.
+        deviation: Standard deviation of the training pixels by channel, from 0 to 1.
         augmentation: How its training images are usually augmented.
-        findings: What a user should know of how its files were read, a sentence each. Facts of
-            equal pictures are equal whatever was found beside them.
-        validation_images: How many of the published training images are held out for validation.
+        findings: What a user should know about how its files were read, one sentence each. They
+            do not count when facts are compared.
+        validation_images: Number of published training images that are held out for validation.
     """
 
     name: str
@@ -74,7 +74,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set in memory; `validation` is what a study holds out of the training images."""
+    """A data set in memory; `validation` has the training images that a study holds out."""
 
     facts: DatasetFacts
     train: Split
@@ -84,14 +84,14 @@ class Dataset:
 
 @dataclass(frozen=True)
 class DatasetSource:
-    """A registered data set: its facts, and how to read it into memory (on the CPU)."""
+    """A registered data set: its facts, and the function that reads it into CPU memory."""
 
     facts: DatasetFacts
     load: Callable[[], Dataset]
 
 
 def problem_with(dataset: Dataset) -> str | None:
-    """What a loaded data set holds that its facts do not say, in words; None if they agree."""
+    """How a loaded data set differs from its facts, in words; None if they agree."""
     facts = dataset.facts
     for name, split, count in (
         ("training", dataset.train, facts.train_images),
@@ -112,7 +112,7 @@ def checked(dataset: Dataset) -> Dataset:
     """`dataset` itself.
 
     Raises:
-        UserError: It is not what its facts say; expected and found are named.
+        UserError: It does not agree with its facts.
     """
     problem = problem_with(dataset)
     if problem is not None:

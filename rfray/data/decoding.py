@@ -1,4 +1,4 @@
-"""Picture files as tensors, and the facts of a data set that only its pictures tell."""
+"""Picture files as tensors, and the facts of a data set that come from its pictures."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-_AT_ONCE = 64  # pictures that are handed to the threads together, with their files in memory
+_AT_ONCE = 64  # pictures given to the threads together, with their files in memory
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Entry:
     Attributes:
         shown: The picture.
         label: Its class, counted from 0.
-        where: What to call it in a message: its file, if it is one.
-        origin: What of its file enters the fingerprint; empty where its pixels do.
+        where: Its name in messages: its file, if it is one.
+        origin: The part of its file that enters the fingerprint; empty if its pixels do.
     """
 
     shown: Shown
@@ -46,9 +46,9 @@ class OpenSplit:
     """A split whose pictures are not opened yet.
 
     Attributes:
-        what: What to call it while it is read, such as `DTD, test split`.
+        what: Its name while it is read, such as `DTD, test split`.
         length: Its number of pictures.
-        entry: Opens the picture at a place; UserError if it cannot be shown.
+        entry: Opens the picture with an index; UserError if it cannot be shown.
     """
 
     what: str
@@ -71,8 +71,8 @@ def decoded(
     Args:
         split: The split.
         size: Height and width of the images.
-        shaped: A picture as uint8 (size, size, 3).
-        done: Takes each picture's treatments and origin, in the order of the split.
+        shaped: Makes a picture uint8 (size, size, 3).
+        done: Is called with each picture's treatments and origin, in the order of the split.
 
     Raises:
         UserError: A picture cannot be shown, or `shaped` refuses it.
@@ -89,7 +89,7 @@ def decoded(
         images[place] = shaped(entry).transpose(2, 0, 1)
         return entry.shown.treatments, entry.origin
 
-    # Pillow decodes and scales outside Python's lock.
+    # Pillow releases Python's lock while it decodes and scales.
     with ThreadPoolExecutor() as threads:
         all_done = (
             one
@@ -103,20 +103,20 @@ def decoded(
 
 @dataclass(frozen=True)
 class OpenSet:
-    """A data set whose facts lie in its pictures.
+    """A data set whose facts come from its pictures.
 
     Attributes:
         name: Name in the registry.
         classes: Number of classes.
         train: Its training pictures.
         test: Its test pictures.
-        version: Begins the digest that becomes the fingerprint; raise it when pictures are read,
-            scaled or usually augmented otherwise.
-        fingerprint: Takes the digest of all origins in order, and the decoded splits.
-        other_size: What to raise of a picture that is not of the size of the first, or not square:
-            takes what to call it, its width, its height, and the side that it should have.
+        version: The start of the digest that becomes the fingerprint; raise it if pictures are
+            read, scaled or usually augmented in another way.
+        fingerprint: Makes the fingerprint from the digest of all origins and the decoded splits.
+        other_size: Makes the error for a picture that is not square or not of the size of the
+            first, from its name, its width, its height, and the side that it should have.
         augmentation: How its training images are usually augmented.
-        decimals: Of mean and deviation; more than they have by default.
+        decimals: Decimals of mean and deviation; by default they are not rounded.
     """
 
     name: str
@@ -132,18 +132,18 @@ class OpenSet:
 
 @no_warnings()
 def read(opened: OpenSet, image_size: int | None, background: str | None) -> Dataset:
-    """Decode all pictures of a data set, and learn its facts.
+    """Decode all pictures of a data set, and find its facts.
 
-    Mean and deviation are those of the training pixels as they are trained on.
+    Mean and deviation are those of the training pixels after scaling.
 
     Args:
         opened: The data set.
-        image_size: What to scale pictures to, in pixels a side; None leaves them as they are.
-        background: The colour that pictures with transparent parts are laid on, if any.
+        image_size: Side in pixels that pictures are scaled to; None does not scale.
+        background: The background colour of pictures with transparent parts, if any.
 
     Raises:
-        UserError: A picture cannot be shown; or, without `image_size`, it is not square or of
-            another size than the first.
+        UserError: A picture cannot be shown; or, without `image_size`, it is not square or does
+            not have the size of the first.
     """
     content = hashlib.blake2b(opened.version.encode(), digest_size=12)
     size = image_size or int(opened.train.entry(0).shown.image.height)
@@ -178,13 +178,13 @@ def read(opened: OpenSet, image_size: int | None, background: str | None) -> Dat
 
 
 Channels = tuple[float, float, float]
-"""A value for red, green and blue each."""
+"""One value each for red, green and blue."""
 
 
 def mean_and_deviation(images: Tensor, name: str, decimals: int) -> tuple[Channels, Channels]:
-    """Mean and standard deviation by channel over all pixels, of 0 to 1, in float64.
+    """Mean and standard deviation by channel over all pixels, from 0 to 1, in float64.
 
-    The sums behind them are exact, being sums of integers.
+    Their sums are exact, because they are sums of integers.
 
     Raises:
         UserError: All pixels of a channel are equal.

@@ -1,4 +1,4 @@
-"""Data sets resident on the device that uses them, loaded once a process."""
+"""Data sets on the device that uses them, loaded once in each process."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from rfray.errors import UserError
 def resident(name: str, device: str, validation: Amount | None = None) -> Dataset:
     """The data set `name` on `device`, kept for the next stage that runs in this process.
 
-    Processors share one mapped file. On a card each process has a copy of its own, so a worker
-    forgets it there with the stage: `forget_residents`.
+    On CPUs all processes share one mapped file. On a GPU each process has its own copy, so a
+    worker removes it at the end of the stage: `forget_residents`.
 
     Args:
         name: As in the registry.
         device: "cpu" or "cuda".
-        validation: What is held out of the training images, a stage's `cell.validation`; on a CPU
-            both parts are then copies of the process's own, no longer the mapped file.
+        validation: How many training images are held out, a stage's `cell.validation`; on a CPU
+            both parts are then copies of this process, no longer the mapped file.
 
     Raises:
-        UnreadableDatasetError: Its files are missing, damaged or not what its facts say.
-        UserError: That much cannot be held out.
+        UnreadableDatasetError: Its files are missing or damaged, or do not agree with its facts.
+        UserError: So many images cannot be held out.
     """
     try:
         loaded = prepared(dataset_source(name))
@@ -46,7 +46,7 @@ def resident(name: str, device: str, validation: Amount | None = None) -> Datase
 
 
 def forget_residents() -> None:
-    """Let go of every data set that this process keeps."""
+    """Remove every data set that this process keeps."""
     resident.cache_clear()
 
 
@@ -57,21 +57,24 @@ def _moved(split: Split, device: str) -> Split:
 def _parted(dataset: Dataset, validation: Amount) -> Dataset:
     """A data set on the CPU with some of its training images held out.
 
-    They are chosen on the CPU, so that a GPU never holds an image twice.
+    They are chosen on the CPU, so that a GPU never has an image twice.
     """
     facts = with_validation(dataset.facts, validation)
     train = dataset.train
     out = held_out(train.labels, facts.validation_images)
     kept, validated = (chosen.nonzero().squeeze(1) for chosen in (~out, out))
-    return Dataset(facts, _selected(train, kept), dataset.test, _selected(train, validated))
+    return Dataset(facts, selected(train, kept), dataset.test, selected(train, validated))
 
 
-def _selected(split: Split, chosen: Tensor) -> Split:
+def selected(split: Split, chosen: Tensor) -> Split:
+    """The images of these indices, int64 (n,) on the device of the split, with their labels."""
     return Split(gathered(split.images, chosen), split.labels[chosen])
 
 
 def gathered(images: Tensor, chosen: Tensor) -> Tensor:
-    """New images of these indices, channels last: fast where all of them are, as `prepared` ones.
+    """Copies of the images of these indices, channels last.
+
+    Fast if `images` are in this layout in memory, as those of `prepared` are.
 
     Args:
         images: (images, 3, height, width).
@@ -84,11 +87,11 @@ def normalised(images: Tensor, facts: DatasetFacts) -> Tensor:
     """Float32 images with the training split's mean and deviation removed, channels last.
 
     Args:
-        images: uint8, or floating of 0 to 255 (images, 3, height, width); left as they are.
-        facts: Whose mean and deviation to remove.
+        images: uint8, or floating from 0 to 255 (images, 3, height, width); not changed.
+        facts: The mean and deviation to remove.
     """
-    # (x / 255 - mean) / deviation in two passes over whole rows of pixels: with a row of
-    # channels as the innermost run, three numbers long, they would take twice as long.
+    # (x / 255 - mean) / deviation in two passes over whole rows of pixels. Passes over the three
+    # channels of each pixel would take twice as long.
     width = images.shape[-1]
     factor, shift = _row_scale(facts.mean, facts.deviation, width, images.device)
     pixels = images.permute(0, 2, 3, 1).to(
@@ -103,11 +106,11 @@ def normalised(images: Tensor, facts: DatasetFacts) -> Tensor:
 def _row_scale(
     mean: tuple[float, ...], deviation: tuple[float, ...], width: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """What a row of pixels is multiplied with, and what is then subtracted, (3 width,) each.
+    """The factor of a row of pixels, and what is then subtracted, (3 width,) each.
 
-    Kept: numbers that come from Python are copied to a card, and whoever copies them waits for it.
+    They are kept, because copying numbers from Python to a GPU waits for the GPU.
     """
-    # A tensor made in inference mode could not be used where gradients are taken.
+    # A tensor made in inference mode cannot be used with gradients.
     with torch.inference_mode(mode=False):
         scale = torch.tensor(deviation * width, device=device)
         return 1 / (255 * scale), torch.tensor(mean * width, device=device) / scale

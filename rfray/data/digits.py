@@ -17,8 +17,8 @@ FACTS = ALL_FACTS["digits"]
 def load() -> Dataset:
     """The digits as grey images of 32×32 pixels in three channels, bilinearly upsampled from 8×8.
 
-    The split is fixed: within each class, in the order of the file, every fifth scan is a test
-    image, so both splits hold every class in equal parts.
+    The split is fixed: in each class, in the order of the file, every fifth scan is a test image,
+    so each class has the same share of both splits.
     """
     import numpy as np
     import torch

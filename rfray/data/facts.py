@@ -1,6 +1,6 @@
-"""What is known of published data sets before a file is read: `facts.yaml`, as objects.
+"""What is known about published data sets before a file is read: `facts.yaml`, as objects.
 
-A plan imports this file, so it knows torchvision by the names of its classes alone.
+A plan imports this file, so it does not import torchvision but names its classes.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ def _published(place: str, md5: str, *addresses: str) -> PublishedFile:
 FILES: Mapping[str, PublishedFile] = {
     place: _published(place, *known) for place, known in _KNOWN["files"].items()
 }
-"""Every published file, by its place below the data folder."""
+"""Every published file, by its path in the data folder."""
 
 
 def archive(name: str, folder: str) -> PublishedArchive:
-    """An archive, and all files that are known of the folder that it is extracted to."""
+    """An archive, with all known files of the folder that it is extracted to."""
     members = (file for place, file in FILES.items() if place.startswith(f"{folder}/"))
     return PublishedArchive(FILES[name], tuple(members))
 
@@ -53,28 +53,28 @@ FACTS: Mapping[str, DatasetFacts] = {
 class TorchvisionSet:
     """A classification set with a training and a test split, read by a class of torchvision.
 
-    All paths lie below the data folder, parts separated by `/`.
+    All paths are below the data folder, parts separated by `/`.
 
     Attributes:
-        name: Name in the registry: the class's own, with the variant behind a hyphen if not the
-            usual one.
+        name: Name in the registry: that of the class, with the variant after a hyphen if it is not
+            the usual one.
         reader: The class in `torchvision.datasets`.
         classes: Number of classes.
-        counts: Training and test pictures; None where publications disagree.
-        train: What to call the class with for the training split; `root`, its folder, is the data
-            folder itself where not given.
+        counts: Number of training and test pictures; None if publications disagree.
+        train: Arguments of the class for the training split; `root`, its folder, is the data folder
+            itself if not given.
         test: The same for the test split.
-        present: Files and folders that are all there once its archives are extracted.
-        archives: What torchvision extracts, where it looks for it.
-        files: Files that are read as they are.
-        by_hand: Where the pictures come from if there is nothing to download.
+        present: Files and folders that exist once its archives are extracted.
+        archives: The archives that torchvision extracts, at the paths where it looks for them.
+        files: Files that are read without extraction.
+        by_hand: Where to get the pictures if they cannot be downloaded.
         first_label: The label of the first class.
         pictures: The reader's attribute that lists each picture's file; empty if the pictures are
-            no files.
+            not files.
         labels: The reader's attribute that lists each picture's label, which may be the same list,
-            where the reader opens files in a way of its own; empty where it takes a loader.
-        unordered: Whether that list is in the order of the file system, so that it must be sorted.
-        unverified: Caches that the reader would unpickle, and whose checksum nobody publishes.
+            if the reader opens files in its own way; empty if it takes a loader.
+        unordered: Whether that list is in the order of the file system and must be sorted.
+        unverified: Caches that the reader would unpickle, and that have no published checksum.
         needs: A package that the reader imports and rfray does not require.
         augmentation: How its training images are usually augmented.
     """
@@ -116,4 +116,4 @@ SETS: Mapping[str, TorchvisionSet] = {
 REFUSED: Mapping[str, str] = {
     name: known["why"] for known in _KNOWN["refused"] for name in known["names"]
 }
-"""torchvision's other data sets, each with the reason why it cannot be trained on."""
+"""torchvision's other data sets, each with the reason why rfray cannot train on it."""

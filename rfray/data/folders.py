@@ -1,4 +1,4 @@
-"""Where data lies on this machine."""
+"""The folders of data on this machine."""
 
 from __future__ import annotations
 
@@ -9,35 +9,35 @@ from pathlib import Path
 DATA_VARIABLE = "RFRAY_DATA"
 
 FINDINGS = "findings"
-"""What a prepared copy's header calls what was found of its files, a JSON list of sentences."""
+"""The name of the findings in a prepared copy's header, a JSON list of sentences."""
 
 
 def data_folder() -> Path:
-    """RFRAY_DATA, else `~/.cache/rfray`: where the files of data sets lie on this machine."""
+    """The folder of data sets' files on this machine: RFRAY_DATA, else `~/.cache/rfray`."""
     root = os.environ.get(DATA_VARIABLE)
     return Path(root).expanduser() if root else _own_folder()
 
 
 def prepared_folder() -> Path:
-    """Where prepared copies lie: in the data folder, or in the user's own if it is read-only."""
+    """The folder of prepared copies: in the data folder, or in `~/.cache` if that is read-only."""
     root = data_folder()
     read_only = root.is_dir() and not os.access(root, os.W_OK)
     return (_own_folder() if read_only else root) / "prepared"
 
 
 def prepared_file(fingerprint: str) -> Path:
-    """The prepared copy of a data set on this machine, whether or not it is there."""
+    """The prepared copy of a data set on this machine, which may not exist yet."""
     return prepared_folder() / f"{fingerprint}.safetensors"
 
 
 def noted_findings(path: Path) -> tuple[str, ...]:
-    """What was found as a prepared copy was made of its files, a sentence each."""
+    """What was found when a prepared copy was made, one sentence each."""
     note = (prepared_notes(path) or {}).get(FINDINGS, "[]")
     return tuple(json.loads(note))
 
 
 def prepared_notes(path: Path) -> dict[str, str] | None:
-    """What the header of a prepared copy notes; None where there is no copy, or a truncated one.
+    """The header's entries in a prepared copy; None if there is no copy, or a truncated one.
 
     Only the header is read, without PyTorch.
     """
@@ -53,7 +53,7 @@ def prepared_notes(path: Path) -> dict[str, str] | None:
 
 
 class _Used:
-    """The folder that `use_data_root` last chose, and what RFRAY_DATA said before it."""
+    """The folder that `use_data_root` set last, and the value of RFRAY_DATA before."""
 
     root: str | None = None
     before: str | None = None
@@ -64,7 +64,7 @@ def use_data_root(root: str | None) -> None:
 
     Args:
         root: A folder; `~` is the user's home, and a relative path starts at the working directory.
-            None leaves it to RFRAY_DATA, as it is but for what another study had chosen here.
+            None uses RFRAY_DATA again, as it was before a study of this process set it.
     """
     if _Used.root is not None and os.environ.get(DATA_VARIABLE) == _Used.root:
         os.environ.pop(DATA_VARIABLE)

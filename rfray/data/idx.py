@@ -1,11 +1,11 @@
-"""MNIST and its likes, from the idx files that they are published as.
+"""MNIST, FashionMNIST and KMNIST, read from their published idx files.
 
 Format and MNIST: LeCun, Cortes & Burges, http://yann.lecun.com/exdb/mnist. FashionMNIST: Xiao,
 Rasul & Vollgraf, 2017. KMNIST: Clanuwat et al., 2018.
 
-What is checked is the MD5 of the unpacked contents, so files that somebody compressed anew are
-taken: reading this format runs no code. The MD5s of the compressed files, which torchvision checks
-too, are for downloads, and for KMNIST, of whose contents no digest is published.
+The MD5 of the unpacked contents is checked, so files that were compressed again are accepted:
+reading this format runs no code. The MD5s of the compressed files, which torchvision checks, are
+for downloads, and for KMNIST, for whose contents no checksum is published.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class IdxFile:
     """One file of a data set.
 
     Attributes:
-        packed: The file as it is published, compressed.
-        contents_md5: MD5 of what is in it; None where nobody knows it.
+        packed: The published file, compressed.
+        contents_md5: MD5 of its contents; None if it is not known.
     """
 
     packed: PublishedFile
@@ -46,7 +46,7 @@ class IdxFile:
 
 
 def files(name: str) -> tuple[IdxFile, ...]:
-    """Images and labels for training, then those for the test, in torchvision's `NAME/raw/…`."""
+    """Images and labels for training, then those for the test, at torchvision's `NAME/raw/…`."""
     places = [f"{name}/raw/{part}-ubyte" for part in _PARTS]
     return tuple(
         IdxFile(FILES[f"{place}.gz"], FILES[place].md5 if place in FILES else None)
@@ -59,15 +59,15 @@ def load(
 ) -> Dataset:
     """Read the four idx files, compressed or unpacked; grey becomes three channels.
 
-    Each is looked for in the data folder, then where a system package puts it, then downloaded.
+    Each is searched in the data folder, then in the folder of a system package, then downloaded.
 
     Args:
         facts: Its facts.
         published: See `files`.
-        installed: The folder that a system package puts them in, if there is one.
+        installed: The folder of a system package, if there is one.
 
     Raises:
-        UserError: A file is missing, truncated or does not hold what the published one holds.
+        UserError: A file is missing or truncated, or its contents are not the published ones.
     """
     train_images, train_labels, test_images, test_labels = published
     return Dataset(
@@ -88,7 +88,7 @@ def _split(images: IdxFile, labels: IdxFile, installed: Path | None) -> Split:
 
 
 def _array(file: IdxFile, installed: Path | None, *shape: int) -> NDArray[np.uint8]:
-    """A file's bytes behind its header, four bytes and four for the length of each axis."""
+    """A file's bytes after its header: four bytes, and four more for the length of each axis."""
     import numpy as np
 
     path = _place(file, installed)
@@ -112,7 +112,7 @@ def _verify_packed(file: IdxFile, path: Path) -> None:
 
 
 def _place(file: IdxFile, installed: Path | None) -> Path:
-    """Where a file lies; it is downloaded if it lies nowhere."""
+    """The path of a file; it is downloaded if it is missing."""
     packed = data_folder() / file.packed.name
     places = [packed, packed.with_suffix("")]
     if installed is not None:
@@ -138,9 +138,8 @@ def source(name: str, installed: Path | None = None) -> DatasetSource:
     return DatasetSource(FACTS[name], partial(load, FACTS[name], files(name), installed))
 
 
-DEBIANS_FASHION_MNIST = Path(
-    "/usr/share/datasets/fashion-mnist"
-)  # its package dataset-fashion-mnist
+# Debian's package dataset-fashion-mnist
+DEBIANS_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 MNIST_SOURCE = source("MNIST")
 FASHION_MNIST_SOURCE = source("FashionMNIST", DEBIANS_FASHION_MNIST)
 KMNIST_SOURCE = source("KMNIST")

@@ -1,7 +1,7 @@
 """A user's own pictures: `imagefolder/train/CLASS/…` and `imagefolder/test/CLASS/…` (or `val/`).
 
-The fingerprint digests the names, sizes and contents of all files and how their pixels had to be
-changed, and names the image size if one is given.
+The fingerprint contains a digest of the names, sizes and contents of all files and of the changes
+to their pixels, and the image size if one is given.
 """
 
 from __future__ import annotations
@@ -25,22 +25,19 @@ _SCALE = "replace it, or have all pictures scaled: 'data: {image_size: 64}'"
 
 
 def source(image_size: int | None = None) -> DatasetSource:
-    """The pictures in the data folder's `imagefolder`, which may be a link to another folder.
-
-    They are laid on the background in use.
-    """
+    """The pictures in the data folder's `imagefolder`, which may be a link to another folder."""
     return image_folder(data_folder() / NAME, image_size, background_in_use())
 
 
 def image_folder(
     folder: Path, image_size: int | None = None, background: str | None = None
 ) -> DatasetSource:
-    """The pictures of `folder` as a data set; its facts are looked up once a process.
+    """The pictures of `folder` as a data set; its facts are looked up once in each process.
 
     Args:
         folder: The folder.
-        image_size: What to scale the pictures to, in pixels a side; None leaves them as they are.
-        background: The colour to lay pictures with transparent parts on; None refuses them.
+        image_size: Side in pixels that pictures are scaled to; None does not scale.
+        background: The background colour of pictures with transparent parts; None refuses them.
 
     Raises:
         UserError: See `list_pictures` and `decoding.read`.

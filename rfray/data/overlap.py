@@ -1,4 +1,4 @@
-"""Test pictures that are training pictures too, on which no accuracy should rest."""
+"""Test pictures that are training pictures as well, which make a test accuracy unreliable."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from rfray.data.dataset import Dataset
 
 
 def overlap_findings(dataset: Dataset) -> tuple[str, ...]:
-    """A sentence that tells of test pictures with a training picture's pixels; none of none."""
+    """A sentence about test pictures with the pixels of a training picture; empty if none."""
     train, test = (
         [hashlib.blake2b(pixels.tobytes(), digest_size=16).digest() for pixels in images.numpy()]
         for images in (dataset.train.images, dataset.test.images)

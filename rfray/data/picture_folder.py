@@ -1,4 +1,4 @@
-"""Which files of a folder are a user's pictures, and which are left out."""
+"""Which files of a folder are pictures to read, and which are left out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import NoReturn
 from rfray.errors import UserError
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"})
-"""Endings of the pictures that are read, in lower case: those of torchvision's ImageFolder."""
+"""Suffixes of the pictures that are read, in lower case: those of torchvision's ImageFolder."""
 
 _TEST_FOLDERS = ("test", "val")
 _ENDINGS_NAMED = 4
@@ -20,14 +20,14 @@ _ENDINGS_NAMED = 4
 
 @dataclass(frozen=True)
 class Listing:
-    """Which pictures a folder holds, before any is opened.
+    """The pictures of a folder, before any is opened.
 
     Attributes:
         folder: The folder.
-        classes: Their names in alphabetical order; the place is the label.
-        train: Names below the folder and labels of the training pictures, by class, folder, name.
-        test: The same of the test pictures.
-        findings: What is not read, a sentence each.
+        classes: Their names in alphabetical order; the index is the label.
+        train: Paths in the folder and labels of the training pictures, by class, folder, name.
+        test: The same for the test pictures.
+        findings: What is not read, one sentence each.
     """
 
     folder: Path
@@ -38,9 +38,9 @@ class Listing:
 
 
 def list_pictures(folder: Path) -> Listing:
-    """List the pictures of a folder by split and class, those in folders below a class's included.
+    """List the pictures of a folder by split and class, including those in folders of a class.
 
-    Hidden files and folders, and files without the ending of a picture, are left out.
+    Hidden files and folders, and files without the suffix of a picture, are left out.
 
     Raises:
         UserError: A split is missing, there are fewer than two classes, a class has no picture, the
@@ -54,9 +54,9 @@ def list_pictures(folder: Path) -> Listing:
         raise UserError(f"the class '{name}' of {where.name}/ is missing", where=str(other))
     if len(classes) == 1:
         raise UserError(
-            f"there is one class only, '{classes[0]}': nothing to tell apart",
+            f"there is only one class, '{classes[0]}'",
             where=str(train),
-            do="put the pictures of each class into a folder of its own: train/CLASS/picture.png",
+            do="put the pictures of each class into its own folder: train/CLASS/picture.png",
         )
     left_out: Counter[str] = Counter()
     return Listing(
@@ -82,14 +82,14 @@ def _split_folder(folder: Path, names: Sequence[str]) -> Path:
 def _class_names(split: Path) -> tuple[str, ...]:
     names = tuple(path.name for path in _entries(split) if path.is_dir() and not _hidden(path))
     if not names:
-        raise UserError("it holds no folder, one of which makes a class", where=str(split))
+        raise UserError("it has no folder of a class", where=str(split))
     return names
 
 
 def _labelled(
     folder: Path, split: Path, classes: Sequence[str], left_out: Counter[str]
 ) -> Iterator[tuple[str, int]]:
-    """Names and labels of a split's pictures; adds to `left_out`, by reason, what is none."""
+    """Names and labels of a split's pictures; adds all other files to `left_out`, by reason."""
     for path in _entries(split):
         if _hidden(path):
             left_out["hidden"] += _files_in(path)
@@ -111,7 +111,7 @@ def _labelled(
 def _files_below(folder: Path) -> list[Path]:
     """All files below a folder, and its hidden folders, by folder and then by name.
 
-    That is torchvision's order, and links are followed as there.
+    It is torchvision's order, and links are followed as in torchvision.
     """
     found: list[tuple[str, list[str]]] = []
     for place, folders, names in os.walk(folder, followlinks=True, onerror=_refuse_unreadable):
@@ -146,15 +146,15 @@ def _hidden(path: Path) -> bool:
 
 
 def _files_in(path: Path) -> int:
-    """1, or how many files a hidden folder holds."""
+    """1 for a file, the number of its files for a hidden folder."""
     return sum(len(names) for _, _, names in os.walk(path)) if path.is_dir() else 1
 
 
 def _reason_to_leave_out(path: Path) -> str | None:
-    """Why a file below a class's folder is not read; None if it is.
+    """Why a file in a class's folder is not read; None if it is.
 
     Raises:
-        UserError: It has the name of a picture, and is no file.
+        UserError: It has the name of a picture but is not a file.
     """
     ending = path.suffix.lower()
     if _hidden(path):
@@ -164,7 +164,7 @@ def _reason_to_leave_out(path: Path) -> str | None:
     if ending not in SUFFIXES:
         return ending or "no ending"
     if not path.is_file():
-        raise UserError("it is no file, nor a link to one", where=str(path), do="remove it")
+        raise UserError("it is not a file, nor a link to one", where=str(path), do="remove it")
     return None
 
 
@@ -172,7 +172,7 @@ _OTHER_REASONS = ("hidden", "GIF", "in no class's folder")
 
 
 def _left_out_finding(left_out: Counter[str]) -> tuple[str, ...]:
-    """All that is left out in one sentence, by reason; none where nothing is."""
+    """One sentence about all files that are left out, by reason; empty if none is."""
     total = left_out.total()
     if not total:
         return ()
@@ -186,7 +186,7 @@ def _left_out_finding(left_out: Counter[str]) -> tuple[str, ...]:
 
 
 def _other_folders(train: Path, test: Path) -> tuple[str, ...]:
-    """A sentence on folders beside the splits, which are not read; none where there are none."""
+    """One sentence about folders next to the splits, which are not read; empty if none."""
     beside = [
         f"{path.name}/"
         for path in _entries(train.parent)

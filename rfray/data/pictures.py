@@ -1,4 +1,4 @@
-"""Picture files as arrays: the pixels that a viewer shows, or a refusal."""
+"""Picture files as arrays: the pixels that a viewer shows, or an error."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Shown:
     Attributes:
         image: In red, green and blue.
         treatments: What was done to it.
-        manner: In what its pixels differ from Pillow's plain conversion to red, green and blue,
-            which is what the fingerprint of a file's bytes stands for; empty for most pictures.
+        manner: How its pixels differ from Pillow's plain conversion to red, green and blue. It
+            enters the fingerprint, together with the bytes of the file; empty for most pictures.
     """
 
     image: Image.Image
@@ -40,7 +40,7 @@ class Shown:
 
 @contextmanager
 def no_warnings() -> Iterator[None]:
-    """Keep Pillow's warnings off the screen; for the thread that reads, not one of its helpers."""
+    """Hide Pillow's warnings; to be used in the main thread, not in the threads that decode."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\b")
         yield
@@ -49,17 +49,17 @@ def no_warnings() -> Iterator[None]:
 def shown(content: bytes, name: str, background: str | None = None) -> Shown:
     """A picture file as a viewer shows it: its first frame, upright, opaque, in 8 bits a channel.
 
-    Grey becomes three equal channels. Grey of more than 8 bits is scaled and rounded; of colours in
-    16 bits the high byte is taken, the only one that Pillow gives. No colour profile is applied.
+    Grey becomes three equal channels. Grey of more than 8 bits is scaled and rounded. Of 16-bit
+    colours only the high byte is used: Pillow gives no more. No colour profile is applied.
 
     Args:
         content: The file.
-        name: What to call it in a message.
-        background: The colour to lay it on where it is transparent; None refuses it then.
+        name: Its name in messages.
+        background: The background colour if it has transparent parts; None refuses it then.
 
     Raises:
-        UserError: It is no picture, a truncated one, one with more pixels than Pillow reads, one
-            with values of an unknown range, or one with transparent parts and no background.
+        UserError: It is not a picture, is truncated, has more pixels than Pillow reads or values of
+            an unknown range, or has transparent parts and there is no background.
     """
     from PIL import Image
 
@@ -73,8 +73,8 @@ def shown(content: bytes, name: str, background: str | None = None) -> Shown:
         raise UserError(
             f"the picture has more than {most / 1e6:.0f} megapixels", where=name, do="scale it down"
         ) from error
-    except Exception as error:  # each format has errors of its own; none is dropped
-        raise UserError("truncated, or no picture", where=name, do="replace it") from error
+    except Exception as error:  # each format has its own errors; none is dropped
+        raise UserError("truncated, or not a picture", where=name, do="replace it") from error
 
 
 def _shown(picture: Image.Image, content: bytes, name: str, background: str | None) -> Shown:
@@ -105,14 +105,14 @@ def _seen_before_loading(picture: Image.Image) -> set[Treatment]:
         Treatment.SCALED: more_than_8_bits(picture),
         Treatment.CMYK: picture.mode == "CMYK",
         Treatment.PROFILE: changes_colours(picture),
-        # Pillow turns a TIFF by itself as it loads it, and forgets that it has.
+        # Pillow itself turns a TIFF when it loads it, and does not record this.
         Treatment.TURNED: picture.format == "TIFF" and _orientation(picture) is not None,
     }
     return {treatment for treatment, holds in facts.items() if holds}
 
 
 def _orientation(picture: Image.Image) -> int | None:
-    """How EXIF says to turn it, 2 to 8; None if not at all, or in EXIF that no viewer can read."""
+    """Its EXIF orientation, 2 to 8; None if it has none, or EXIF that no viewer can read."""
     from PIL import ExifTags
 
     try:
@@ -125,7 +125,7 @@ def _orientation(picture: Image.Image) -> int | None:
 def _turned(image: Image.Image, orientation: int) -> Image.Image:
     from PIL import ExifTags, ImageOps
 
-    image.info = {}  # the rest of its EXIF, which Pillow might fail to write anew
+    image.info = {}  # without the rest of its EXIF, which Pillow might fail to write
     image.getexif()[ExifTags.Base.Orientation] = orientation
     return ImageOps.exif_transpose(image)
 
@@ -133,8 +133,8 @@ def _turned(image: Image.Image, orientation: int) -> Image.Image:
 def fitted(picture: Image.Image, size: int) -> NDArray[np.uint8]:
     """The centre of a picture whose shorter side is scaled to `size`: uint8 (size, size, 3).
 
-    Bilinear, with antialiasing where it shrinks, as torchvision's Resize and CenterCrop do it, but
-    in one step (Pillow's `ImageOps.fit`). A picture of that size is left as it is.
+    Bilinear, with antialiasing if it becomes smaller, as torchvision's Resize and CenterCrop do,
+    but in one step (Pillow's `ImageOps.fit`). A picture of that size is not changed.
     """
     import numpy as np
     from PIL import Image, ImageOps
@@ -145,7 +145,7 @@ def fitted(picture: Image.Image, size: int) -> NDArray[np.uint8]:
 
 
 def other_size(where: str, width: int, height: int, size: int, do: str = "") -> UserError:
-    """What to raise of a picture of another size than `size` × `size`; `do` is what to do."""
+    """The error for a picture that is not `size` × `size` pixels; `do` is what to do about it."""
     return UserError(
         f"the picture is {width}×{height} pixels, expected {size}×{size}", where=where, do=do
     )

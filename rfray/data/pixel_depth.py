@@ -1,4 +1,4 @@
-"""Pictures of more than 8 bits a channel, and values whose range nobody knows."""
+"""Pictures of more than 8 bits per channel, and pictures with values of an unknown range."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _CONVERT = (
 
 
 def more_than_8_bits(picture: Image.Image) -> bool:
-    """Whether a channel is stored in more than 8 bits, although Pillow may give 8 of them."""
+    """Whether a channel is stored with more than 8 bits; Pillow may give only 8 of them."""
     for tile in getattr(picture, "tile", ()):
-        if tile.codec_name.startswith("ppm"):  # its arguments end in the value of white
+        if tile.codec_name.startswith("ppm"):  # its last argument is the value of white
             return isinstance(tile.args, tuple) and tile.args[-1] > 255
         return ";16" in str(tile.args) or ";12" in str(tile.args)
     return False
@@ -41,11 +41,11 @@ def white_of_grey(picture: Image.Image, name: str) -> int | None:
         bits = _tag(picture, _BITS_PER_SAMPLE) or (16,)
         return int(2 ** bits[0] - 1)
     if picture.mode == "I" and picture.format in ("PPM", "PNG"):
-        return 65535  # what Pillow scales a pixmap's own white to
+        return 65535  # Pillow scales a pixmap to this value of white
     if picture.mode in ("I", "F") or _SIGNED in _tag(picture, _SAMPLE_FORMAT):
         raise UserError(
-            f"its pixels are {_kind(picture)}, and nothing says which value is black and which "
-            "white",
+            f"its pixels are {_kind(picture)}, and it is not known which value is black and which "
+            "is white",
             where=name,
             do=_CONVERT,
         )
@@ -55,8 +55,8 @@ def white_of_grey(picture: Image.Image, name: str) -> int | None:
 def from_deep_grey(picture: Image.Image, white: int) -> tuple[Image.Image, Image.Image | None]:
     """A grey picture of more than 8 bits in red, green and blue, and its opacity if it has any.
 
-    Values of 0 to `white` are scaled to 0 to 255 and rounded: for 16 bits, value / 257. A TIFF may
-    count from white to black, which Pillow minds up to 8 bits only.
+    Values from 0 to `white` are scaled to 0 to 255 and rounded: for 16 bits, value / 257. In a TIFF
+    white may be 0; Pillow corrects this for up to 8 bits only.
     """
     import numpy as np
     from PIL import Image
@@ -80,6 +80,6 @@ def _kind(picture: Image.Image) -> str:
 
 
 def _tag(picture: Image.Image, number: int) -> tuple[int, ...]:
-    """The values of a TIFF's tag; none where it has no such tag, or is none."""
+    """The values of a TIFF's tag; empty if there is no such tag, or for another format."""
     value = getattr(picture, "tag_v2", {}).get(number, ())
     return value if isinstance(value, tuple) else (value,)

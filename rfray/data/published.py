@@ -1,4 +1,4 @@
-"""Files that a data set is published as: found, fetched and verified before anything reads them."""
+"""The published files of a data set: found, downloaded and verified before they are read."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class PublishedFile:
-    """One file as its publisher offers it.
+    """One published file.
 
     Attributes:
         name: Path below the data folder, parts separated by `/`.
         md5: Its published checksum, in hexadecimal.
-        urls: Where it may be downloaded, tried in turn; empty for a part of an archive.
+        urls: Addresses for its download, tried in this order; empty for a part of an archive.
     """
 
     name: str
@@ -38,7 +38,7 @@ class PublishedArchive:
 
     Attributes:
         archive: The archive.
-        members: What is read of it; names below the data folder, as extracted there.
+        members: The files in it that are read; their names are the paths after extraction.
     """
 
     archive: PublishedFile
@@ -46,10 +46,10 @@ class PublishedArchive:
 
 
 def read_members(published: PublishedArchive, root: Path) -> Mapping[str, bytes]:
-    """The members' contents by name and in their order, each with its published checksum.
+    """The contents of the members by name and in their order, each verified.
 
-    The archive is read without being extracted; where there is none, the extracted folder is; where
-    there is neither, the archive is downloaded.
+    The archive is read without extraction. If it is missing, the extracted folder is read; if that
+    is missing too, the archive is downloaded.
 
     Raises:
         UserError: A file is missing, truncated or not the published one.
@@ -73,12 +73,12 @@ def _refuse_half_extracted(folder: Path, names: Sequence[str], archive: str) -> 
             f"the folder is half extracted: {len(names) - len(missing)} of {len(names)} files, "
             f"'{Path(missing[0]).name}' is missing",
             where=str(folder),
-            do=f"extract {archive} again, or put the archive itself beside it",
+            do=f"extract {archive} again, or put the archive itself next to it",
         )
 
 
 def _archived(archive: Path, names: Collection[str]) -> dict[str, bytes]:
-    """Members of an archive that was verified, so they are there and whole."""
+    """The contents of members of an archive that has been verified."""
     contents: dict[str, bytes] = {}
     with tarfile.open(archive) as opened:
         for entry in opened:
@@ -90,7 +90,7 @@ def _archived(archive: Path, names: Collection[str]) -> dict[str, bytes]:
 
 
 def provide(published: PublishedFile, root: Path) -> Path:
-    """Where a file lies below `root`, verified; it is downloaded if it is missing.
+    """The path of a file below `root`, verified; it is downloaded if it is missing.
 
     Raises:
         UserError: See `fetch` and `verify`.
@@ -103,16 +103,16 @@ def provide(published: PublishedFile, root: Path) -> Path:
 
 
 def fetch(published: PublishedFile, root: Path) -> Path:
-    """Download a file to its place below `root`, under a temporary name until it is verified.
+    """Download a file to its path below `root`, under a temporary name until it is verified.
 
     Raises:
-        UserError: No address gave the published file; it says where to put it by hand.
+        UserError: No address gives the published file; the error says where to put it by hand.
     """
     from http.client import HTTPException
 
     path = root / published.name
     draft = path.with_name(f"{path.name}.partial")
-    reason = "there is nowhere to download it from"
+    reason = "there is no address to download it from"
     for url in published.urls:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -144,7 +144,7 @@ def verify(path: Path, md5: str) -> None:
     """Refuse a file whose checksum is not the published one.
 
     Raises:
-        UserError: It names the file, its size and both checksums.
+        UserError: It gives the file, its size and both checksums.
     """
     tell(f"verifying {path.name}")
     with path.open("rb") as file:
@@ -153,7 +153,7 @@ def verify(path: Path, md5: str) -> None:
 
 
 def verify_bytes(content: bytes, md5: str, name: str) -> None:
-    """Refuse a content whose checksum is not the published one; see `verify`."""
+    """Refuse contents whose checksum is not the published one; see `verify`."""
     _refuse_unless_equal(_md5(content).hexdigest(), md5, name, len(content))
 
 

@@ -1,4 +1,4 @@
-"""Every data set by its name: one file and one line here, or from outside."""
+"""Every data set by its name: rfray's own, torchvision's, and those of plugins."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from rfray.errors import UserError, nearest
 from rfray.plugins import NAMING, Shelf, nameable
 
 SIZE_MARK = "@"
-"""Between a data set's name and the size that its pictures are scaled to: `cifar10@64`."""
+"""Separates a data set's name and the size that its pictures are scaled to: `cifar10@64`."""
 
 FIXED: Mapping[str, DatasetSource] = {
     "digits": digits.SOURCE,
     "cifar10": cifar.CIFAR10_SOURCE,
     "cifar100": cifar.CIFAR100_SOURCE,
     "tiny_imagenet": tiny_imagenet.SOURCE,
-    # By the name of torchvision's class.
+    # By the names of torchvision's classes.
     "CIFAR10": cifar.CIFAR10_SOURCE,
     "CIFAR100": cifar.CIFAR100_SOURCE,
     "FashionMNIST": idx.FASHION_MNIST_SOURCE,
@@ -41,38 +41,38 @@ FIXED: Mapping[str, DatasetSource] = {
     "STL10": stl10.SOURCE,
     "SVHN": svhn.SOURCE,
 }
-"""The sources whose facts are known without a file."""
+"""The sources whose facts are known without reading a file."""
 
 DATASETS: Mapping[str, Callable[[int | None], DatasetSource]] = {
     **{name: partial(resized, source) for name, source in FIXED.items()},
     "imagefolder": image_folder.source,
     **{name: partial(torchvision_reader.source, known) for name, known in SETS.items()},
 }
-"""What makes each source, at an image size or, with None, at its own.
+"""Makes each source, at an image size or, with None, at its own size.
 
-It reads no file but for `imagefolder` and torchvision's sets, whose facts lie in their files.
+Only for `imagefolder` and torchvision's sets it reads files: their facts come from their files.
 """
 
 
 def _unfit(name: str, thing: Any) -> str | None:
-    """What makes something from outside no data set of this name; None if it is one."""
+    """Why an object of a plugin is not a data set of this name; None if it is one."""
     if not isinstance(thing, DatasetSource):
         return f"is a {type(thing).__name__}, not a rfray.data.dataset.DatasetSource"
     if thing.facts.name != name:
-        return f"calls itself '{thing.facts.name}' in its facts"
+        return f"has the name '{thing.facts.name}' in its facts"
     return None if nameable(name) else NAMING
 
 
 OUTSIDE: Shelf[DatasetSource] = Shelf("datasets", lambda: {*DATASETS, *REFUSED}, _unfit)
-"""Data sets from outside."""
+"""Data sets of plugins."""
 
 
 def dataset_source(name: str) -> DatasetSource:
-    """The registered data set called `name`, which may end in a size, as `cifar10@64` does.
+    """The registered data set called `name`, which may end with a size, such as `cifar10@64`.
 
     Raises:
-        UserError: There is none, with the nearest name, or the reason why it does not serve; or its
-            facts lie in its files and cannot be read.
+        UserError: There is none, with the nearest name or the reason why rfray cannot use it; or
+            its facts come from its files and these cannot be read.
     """
     problem = naming_problem(name)
     if problem is not None:
@@ -84,10 +84,9 @@ def dataset_source(name: str) -> DatasetSource:
 
 
 def dataset_findings(name: str) -> tuple[str, ...]:
-    """What a user should know of a data set's pictures, a sentence each.
+    """What a user should know about a data set's pictures, one sentence each.
 
-    What its files told when its facts were read, and what is noted in the copy that was prepared
-    from it, if there is one.
+    The findings in its facts, and those in its prepared copy, if there is one.
 
     Raises:
         UserError: See `dataset_source`.
@@ -98,15 +97,15 @@ def dataset_findings(name: str) -> tuple[str, ...]:
 
 
 def refuse_unreadable(names: Iterable[str]) -> None:
-    """Prepare data sets that are not prepared yet; one that is costs a look at its header.
+    """Prepare data sets that are not prepared yet; of the others only the header is read.
 
     Raises:
-        UserError: The files of one are missing, damaged or not the published ones.
+        UserError: Files of a data set are missing, damaged or not the published ones.
     """
     for name in names:
         source = dataset_source(name)
         if prepared_notes(prepared_file(source.facts.fingerprint)) is None:
-            from rfray.data.cache import prepared  # PyTorch, which a prepared one spares
+            from rfray.data.cache import prepared  # imports PyTorch
 
             prepared(source)
 
@@ -120,12 +119,12 @@ def naming_problem(name: str) -> str | None:
         advice = nearest(base, (*DATASETS, *OUTSIDE.plugins()))
         return f"no data set is called '{base}' ({advice})"
     if mark and (not size.isdecimal() or int(size) == 0):
-        return f"'{name}' names no size in pixels (write '{base}{SIZE_MARK}64')"
+        return f"'{name}' has no size in pixels (write '{base}{SIZE_MARK}64')"
     return None
 
 
 def at_size(name: str, image_size: int | None) -> str:
-    """The name of a data set at `image_size`, unless it names a size already or that is its own."""
+    """The name of a data set at a size; a size in the name has priority, its own is left out."""
     base, own_size = _parts(name)
     size = own_size or image_size
     if size is None or size == _size_before_reading(base):
@@ -134,14 +133,14 @@ def at_size(name: str, image_size: int | None) -> str:
 
 
 def _size_before_reading(base: str) -> int | None:
-    """The size of a data set's pictures, where it is known without its files."""
+    """The size of a data set's pictures, if it is known without its files."""
     if base in FIXED:
         return FIXED[base].facts.image_size
     return OUTSIDE.get(base).facts.image_size if base in OUTSIDE.plugins() else None
 
 
 def _outside_source(base: str) -> DatasetSource:
-    """A data set from outside; its code is a part of its fingerprint, and so of all keys."""
+    """A data set of a plugin; a digest of its code is in its fingerprint, and so in all keys."""
     source = OUTSIDE.get(base)
     fingerprint = f"{source.facts.fingerprint}-{OUTSIDE.code(base)}"
     return replace(source, facts=replace(source.facts, fingerprint=fingerprint))

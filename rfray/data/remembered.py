@@ -1,6 +1,6 @@
-"""Facts that only pictures tell: read once, then remembered until a file changes.
+"""Facts that come from pictures: read once, then kept in a file until a picture file changes.
 
-They lie beside the prepared copies; the copy itself is written on the same occasion.
+That file is in the folder of the prepared copies; the copy is written at the same time.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from rfray.errors import UserError
 from rfray.files.atomic import write_atomically
 
 _READING = "viewed-1"
-"""Enters what is remembered: raise it where pictures are read otherwise than when they were."""
+"""Part of the state of files: raise it if pictures are read in another way."""
 
 ENCODING = ("utf-8", "surrogateescape")
-"""How a file's name becomes bytes, whatever it is made of."""
+"""How any file name becomes bytes."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,11 @@ class Reading:
 
     Attributes:
         name: Name of the data set in the registry.
-        folder: Where its files lie.
-        image_size: What to scale pictures to, in pixels a side; None leaves them as they are.
-        background: The colour to lay pictures with transparent parts on; None refuses them.
+        folder: The folder of its files.
+        image_size: Side in pixels that pictures are scaled to; None does not scale.
+        background: The background colour of pictures with transparent parts; None refuses them.
         opened: Opens the data set; UserError if a file is missing, damaged or half extracted.
-        state: What changes when a file does, see `files_state`.
+        state: Gives a text that changes if a file changes, see `files_state`.
     """
 
     name: str
@@ -47,17 +47,17 @@ class Reading:
 
     @property
     def label(self) -> str:
-        """The name, and the size that the pictures are scaled to."""
+        """The name, with the size that the pictures are scaled to."""
         return self.name if self.image_size is None else f"{self.name}-{self.image_size}px"
 
     def memory(self, folder: Path) -> Path:
-        """Which file of `folder` remembers the facts."""
+        """The file in `folder` with the facts."""
         place = hashlib.blake2b(str(self.folder).encode(*ENCODING), digest_size=6).hexdigest()
         on_colour = "" if self.background is None else f"-on-{self.background.removeprefix('#')}"
         return folder / f"{self.label}{on_colour}-{place}.json"
 
     def read_as_planned(self, facts: DatasetFacts) -> Dataset:
-        """All pictures; UserError if they are others than those that gave the facts."""
+        """All pictures; UserError if they do not have these facts."""
         dataset = read(self.opened(), self.image_size, self.background)
         if dataset.facts != facts:
             raise UserError(
@@ -69,20 +69,20 @@ class Reading:
 
 
 def facts_of(reading: Reading, memory: Path) -> DatasetFacts:
-    """The facts that are remembered in the folder `memory`; else the pictures tell.
+    """The facts from a file in the folder `memory`; if there are none, from the pictures.
 
     Raises:
         UserError: See `Reading`.
     """
     path = reading.memory(memory)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Others on this node wait rather than download, extract and read the same files.
+    # Other processes of this machine wait: only one downloads, extracts and reads the files.
     with FileLock(path.with_suffix(".lock")):
         return _recalled(path, reading.state()) or _learnt(path, reading)
 
 
 def _learnt(path: Path, reading: Reading) -> DatasetFacts:
-    # The copy cannot be written without torch, which a plan that remembers the facts spares.
+    # This imports PyTorch, which a plan does not need if the facts are known.
     from rfray.data.cache import prepare
 
     opened = reading.opened()  # which extracts archives
@@ -94,7 +94,7 @@ def _learnt(path: Path, reading: Reading) -> DatasetFacts:
 
 
 def _recalled(path: Path, state: str) -> DatasetFacts | None:
-    """The facts that were remembered of files in this state; None if there are none."""
+    """The facts that were kept for this state of the files; None if there are none."""
     try:
         document = json.loads(path.read_text())
         if document["state"] != state:
@@ -103,7 +103,7 @@ def _recalled(path: Path, state: str) -> DatasetFacts | None:
         lists = {name: tuple(known[name]) for name in ("mean", "deviation", "findings")}
         return DatasetFacts(**{**known, **lists})
     except (OSError, ValueError, KeyError, TypeError):
-        return None  # Nothing remembered, or nothing that can be read: the pictures tell.
+        return None  # nothing is kept, or it cannot be read
 
 
 def files_state(folder: Path, names: Iterable[str]) -> str:

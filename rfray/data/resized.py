@@ -13,13 +13,13 @@ from rfray.terminal.telling import counted
 if TYPE_CHECKING:
     from torch import Tensor
 
-_AT_ONCE = 1000  # pictures; some megabytes at the sizes of `registry.FIXED`
+_AT_ONCE = 1000  # pictures; a few megabytes at the sizes of `registry.FIXED`
 
 
 def resized(source: DatasetSource, image_size: int | None) -> DatasetSource:
-    """`source` with its images scaled to `image_size` pixels a side; itself if that is its size.
+    """`source` with its images scaled to a side of `image_size` pixels; itself if that is its size.
 
-    Mean and deviation stay those of the images before scaling, so that no file need be read.
+    Mean and deviation stay those of the images before scaling, so that no file has to be read.
     """
     if image_size in (None, source.facts.image_size):
         return source
@@ -35,7 +35,7 @@ def load(facts: DatasetFacts, source: DatasetSource) -> Dataset:
     """Read the source, check it against its own facts, and scale every image.
 
     Raises:
-        UserError: The source cannot be read, or is not what its facts say.
+        UserError: The source cannot be read, or does not agree with its facts.
     """
     dataset = checked(source.load())
     return Dataset(
@@ -51,20 +51,20 @@ def _scaled(images: Tensor, facts: DatasetFacts) -> Tensor:
     import torch
 
     parts = images.split(_AT_ONCE)
-    told = f"scaling {facts.name} to {facts.image_size} pixels"
-    # Pillow scales outside Python's lock.
+    what = f"scaling {facts.name} to {facts.image_size} pixels"
+    # Pillow releases Python's lock while it scales.
     with ThreadPoolExecutor() as threads:
         scaled = threads.map(partial(scaled_planes, size=facts.image_size), parts)
-        return torch.cat(list(counted(scaled, len(parts), told)))
+        return torch.cat(list(counted(scaled, len(parts), what)))
 
 
 def scaled_planes(images: Tensor, size: int) -> Tensor:
-    """Square pictures scaled to `size` pixels a side, with the pixels that `fitted` gives.
+    """Square pictures scaled to a side of `size` pixels, with the same pixels as from `fitted`.
 
     Pillow scales a picture row by row, rounds, and then scales it column by column. So all rows of
-    all pictures can be scaled as one high picture, and all columns as one wide one: Pillow is
-    called twice for thousands of pictures rather than once for each. Where all are grey, in three
-    equal channels, one of them is scaled.
+    all pictures are scaled as one high picture, and all columns as one wide picture: Pillow is
+    called twice for thousands of pictures, not once for each. If all are grey, with three equal
+    channels, only one channel is scaled.
 
     Args:
         images: uint8 (images, 3, side, side).

@@ -1,4 +1,4 @@
-"""STL-10's labelled pictures, from the binary files that they are published as.
+"""STL-10's labelled pictures, read from their published binary files.
 
 Source: Coates, Lee & Ng, 2011, https://cs.stanford.edu/~acoates/stl10.
 """

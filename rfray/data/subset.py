@@ -1,4 +1,4 @@
-"""A part of a split that is the same in every run."""
+"""A subset of a split that is the same in every run."""
 
 from __future__ import annotations
 
@@ -6,29 +6,28 @@ import torch
 from torch import Tensor
 
 from rfray.data.dataset import Split
-from rfray.data.device import gathered
+from rfray.data.device import selected
 
 
 def fixed_subset(available: int, wanted: int) -> Tensor:
-    """A random choice, the same everywhere: a data set sorted by class must not give one class.
+    """A random choice of images that is always the same; it is random because data may be sorted.
 
     Args:
-        available: How many images there are.
-        wanted: How many to choose; all where there are no more.
+        available: Number of images.
+        wanted: Number of images to choose; all if there are fewer.
 
     Returns:
-        Indices, ascending, int64 (min(available, wanted),); a larger choice holds each smaller one.
+        Indices, ascending, int64 (min(available, wanted),); a larger choice contains each smaller.
     """
     generator = torch.Generator().manual_seed(0)
     return torch.randperm(available, generator=generator)[:wanted].sort().values
 
 
 def chosen_images(split: Split, wanted: int) -> Split:
-    """So many of the images of a split, or all if there are fewer, with their labels.
+    """A fixed choice of a split's images with their labels, on the device of the split.
 
     Args:
-        split: On any device, where the chosen ones stay.
-        wanted: How many.
+        split: The split.
+        wanted: Number of images; all if there are fewer.
     """
-    chosen = fixed_subset(len(split), wanted).to(split.labels.device)
-    return Split(gathered(split.images, chosen), split.labels[chosen])
+    return selected(split, fixed_subset(len(split), wanted).to(split.labels.device))

@@ -1,4 +1,4 @@
-"""SVHN, cropped digits, from the MATLAB files that it is published as.
+"""SVHN, cropped digits, read from its published MATLAB files.
 
 Source: Netzer et al., 2011, http://ufldl.stanford.edu/housenumbers.
 """
@@ -14,7 +14,7 @@ from rfray.data.published import PublishedFile, provide
 
 
 def load(facts: DatasetFacts, train: PublishedFile, test: PublishedFile) -> Dataset:
-    """Read the two MATLAB files from the data folder; the label 10 stands for the digit 0.
+    """Read the two MATLAB files from the data folder; the label 10 means the digit 0.
 
     Raises:
         UserError: A file is missing or not the published one.

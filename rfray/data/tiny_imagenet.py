@@ -29,18 +29,18 @@ if TYPE_CHECKING:
 FOLDER = "tiny-imagenet-200"
 
 UNVERIFIED = (
-    f"the extracted folder {FOLDER} is taken as it lies there: its pictures have no published "
-    "checksum, the zip file has one"
+    f"the extracted folder {FOLDER} cannot be verified: its pictures have no published checksum, "
+    "the zip file has one"
 )
 
-_AGAIN = "extract tiny-imagenet-200.zip again, or put the zip file itself beside the folder"
+_AGAIN = "extract tiny-imagenet-200.zip again, or put the zip file itself next to the folder"
 
 
 class _Tree:
     """The extracted folder, or the zip file as if it were extracted.
 
     Attributes:
-        where: What to call it in a message.
+        where: Its name in messages.
         pictures: Names of the picture files of each folder, sorted.
     """
 
@@ -60,11 +60,11 @@ class _Tree:
             ) from None
 
     def lines(self, name: str) -> list[str]:
-        """A text file's lines but for empty ones."""
+        """A text file's lines, without the empty ones."""
         return [line for line in self.read(name).decode("ascii", "replace").splitlines() if line]
 
     def expect(self, what: str, found: int, expected: int, unit: str = "pictures") -> None:
-        """UserError unless as many are found."""
+        """UserError unless the two numbers are equal."""
         if found != expected:
             raise UserError(
                 f"half extracted: {what} holds {found} {unit}, expected {expected}",
@@ -76,8 +76,8 @@ class _Tree:
 def load(facts: DatasetFacts, archive: PublishedFile) -> Dataset:
     """Read Tiny ImageNet from the data folder.
 
-    The zip file is read without being extracted; where there is none, the extracted folder is;
-    where there is neither, the zip file is downloaded.
+    The zip file is read without extraction. If it is missing, the extracted folder is read; if that
+    is missing too, the zip file is downloaded.
 
     Raises:
         UserError: The zip file is not the published one, the folder is half extracted, or a picture
@@ -147,12 +147,12 @@ def _entry(tree: _Tree, labelled: Sequence[tuple[str, int]], place: int) -> Entr
 
 
 def _as_published(entry: Entry, size: int) -> NDArray[np.uint8]:
-    """A picture; UserError if its pixels are to be changed: those of no published one are."""
+    """A picture; UserError if its pixels would have to be changed: no published one needs that."""
     import numpy as np
 
     if entry.shown.manner:
         raise UserError(
-            f"no published picture: it would have to be {entry.shown.manner}",
+            f"not a published picture: it would have to be {entry.shown.manner}",
             where=entry.where,
             do=_AGAIN,
         )

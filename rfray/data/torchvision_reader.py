@@ -1,6 +1,6 @@
-"""Reading a set of `facts.SETS` through torchvision's own class.
+"""Reads a set of `facts.SETS` with torchvision's class.
 
-The fingerprint digests every pixel and label as they are trained on.
+The fingerprint is a digest of every pixel and label, after scaling.
 """
 
 from __future__ import annotations
@@ -29,13 +29,11 @@ _VERSION = "torchvision-v1"  # raise it as `OpenSet.version` says: it is part of
 
 
 def source(known: TorchvisionSet, image_size: int | None) -> DatasetSource:
-    """A set of torchvision, its pictures scaled to `image_size` pixels a side; None leaves them.
-
-    They are laid on the background in use.
+    """A set of torchvision, its pictures scaled to a side of `image_size` pixels; None: not scaled.
 
     Raises:
-        UserError: A file is missing, damaged or half extracted, a package is missing, or the
-            pictures are not all square and of one size and `image_size` is None.
+        UserError: A file is missing, damaged or half extracted; a package is missing; or the
+            pictures are not all square and of one size, and `image_size` is None.
     """
     root, memory = data_folder().resolve(), prepared_folder()
     return _source(known, image_size, background_in_use(), root, memory)
@@ -58,7 +56,7 @@ def _source(
 
 
 def _state(known: TorchvisionSet, root: Path) -> str:
-    """Digest of the name, size and time of change of every file that a set is read from."""
+    """Digest of the name, size and time of change of every file of a set."""
     places = [root / name for name in (*known.present, *(file.name for file in known.files))]
     return files_state(root, sorted(name for place in places for name in _files_at(place, root)))
 
@@ -73,10 +71,10 @@ def _files_at(place: Path, root: Path) -> Iterator[str]:
 
 
 def opened(known: TorchvisionSet, root: Path, background: str | None) -> OpenSet:
-    """A set whose files lie below `root`.
+    """A set whose files are below `root`.
 
-    What is missing is fetched where that is possible; what has a published checksum is verified
-    before torchvision reads or extracts it.
+    Missing files are downloaded if possible. Files with a published checksum are verified before
+    torchvision reads or extracts them.
 
     Raises:
         UserError: A file is missing, damaged or half extracted, or a package is missing.
@@ -91,7 +89,7 @@ def opened(known: TorchvisionSet, root: Path, background: str | None) -> OpenSet
             raise UserError("missing", where=str(missing), do=known.by_hand)
         for archive in known.archives:
             provide(archive, root)
-        options = {"download": True}  # of what is there already: torchvision then extracts it
+        options = {"download": True}  # the archive exists: torchvision only extracts it
         tell(f"extracting {known.name}")
     counts = known.counts or (None, None)
     splits = {"training": known.train, "test": known.test}
@@ -118,7 +116,7 @@ def _refuse_unreadable(known: TorchvisionSet, root: Path) -> None:
         )
     if known.unverified and (root / known.unverified).exists():
         raise UserError(
-            "torchvision would unpickle what lies there, which nobody can verify",
+            "torchvision would unpickle these files, which cannot be verified",
             where=str(root / known.unverified),
             do="delete the folder",
         )
@@ -136,7 +134,7 @@ def _split(
 
     below = {**arguments, "root": str(root / arguments.get("root", ""))}
     if known.pictures and not known.labels:
-        below["loader"] = Path  # rfray opens it: torchvision's own loader drops what does not fit
+        below["loader"] = Path  # rfray opens the file: torchvision's loader changes some pictures
     again = _again(known, root)
     with _named(f"{known.name}, {name}", again):
         pictures = getattr(torchvision.datasets, known.reader)(**below)
@@ -167,7 +165,7 @@ def _again(known: TorchvisionSet, root: Path) -> str:
 def _entry(
     known: TorchvisionSet, split: str, pictures: Any, background: str | None, place: int
 ) -> Entry:
-    """A picture as torchvision's class lists or gives it; UserError names its file."""
+    """A picture from torchvision's class; UserError names its file."""
     if known.pictures:
         entry = getattr(pictures, known.pictures)[place]
         parts = entry if isinstance(entry, tuple) else (entry,)
@@ -192,24 +190,24 @@ def _entry(
 
 @contextmanager
 def _named(where: str, do: str) -> Iterator[None]:
-    """Turn whatever a reader raises on a missing or damaged file into one line that names it."""
+    """Turn any error of a reader, for a missing or damaged file, into one line that names it."""
     try:
         yield
     except (UserError, MemoryError):
         raise
-    except Exception as error:  # each format has errors of its own; none is dropped
+    except Exception as error:  # each format has its own errors; none is dropped
         raise UserError(
             f"torchvision cannot read it: {type(error).__name__}: {error}", where=where, do=do
         ) from error
 
 
 def _other_size(known: TorchvisionSet, where: str, width: int, height: int, size: int) -> UserError:
-    del where  # no one picture is wrong
+    del where  # the sizes of all pictures are the problem
     return UserError(
-        f"its pictures have no size in common: one is {width}×{height} pixels, expected "
+        f"its pictures do not have the same size: one is {width}×{height} pixels, expected "
         f"{size}×{size}",
         where=known.name,
-        do=f"say what to scale them to: 'data: {{image_size: 64}}', or '{known.name}@64'",
+        do=f"give a size to scale them to: 'data: {{image_size: 64}}', or '{known.name}@64'",
     )
 
 

@@ -9,7 +9,7 @@ from rfray.errors import UserError
 if TYPE_CHECKING:
     from PIL import Image
 
-_PNG_BITS = 24  # the place, in a PNG file, of the number of bits a channel
+_PNG_BITS = 24  # the position, in a PNG file, of the number of bits per channel
 # Pillow scales the grey levels of a PNG of 2 or 4 bits to 8, but not its transparent one.
 _SCALED_BY = {2: 85, 4: 17}
 
@@ -32,13 +32,13 @@ def parted(picture: Image.Image, content: bytes) -> tuple[Image.Image, Image.Ima
 def laid_on(
     background: str | None, image: Image.Image, alpha: Image.Image, name: str
 ) -> Image.Image:
-    """A picture on a colour.
+    """A picture on a background colour.
 
     Args:
         background: The colour; None refuses.
         image: The picture in red, green and blue.
         alpha: Its opacity in grey, of the same size.
-        name: What to call it in a message.
+        name: Its name in messages.
 
     Raises:
         UserError: There is no background.
@@ -47,9 +47,9 @@ def laid_on(
 
     if background is None:
         raise UserError(
-            "it has transparent parts, and no colour is named to lay it on",
+            "it has transparent parts, and no background colour is given",
             where=name,
-            do="name one, as in 'data: {background: white}', or save it without transparency",
+            do="give one, such as 'data: {background: white}', or save it without transparency",
         )
     return Image.composite(image, Image.new("RGB", image.size, background), alpha)
 

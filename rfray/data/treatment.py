@@ -1,4 +1,4 @@
-"""What is done to pictures so that they are as a viewer shows them, and how it is said."""
+"""What is done to pictures so that they are as a viewer shows them, and the sentences about it."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from enum import Enum
 
 
 class Treatment(Enum):
-    """Something that is done to a picture; its value says it of one picture and of several."""
+    """A change to a picture; its value is the sentence for one picture and for several."""
 
     SCALED = (
-        "picture of more than 8 bits a channel is scaled to 8",
-        "pictures of more than 8 bits a channel are scaled to 8",
+        "picture of more than 8 bits per channel is scaled to 8",
+        "pictures of more than 8 bits per channel are scaled to 8",
     )
     TURNED = (
         "picture is turned as its EXIF orientation says",
         "pictures are turned as their EXIF orientation says",
     )
     LAID = (
-        "picture with transparent parts is laid on {background}",
-        "pictures with transparent parts are laid on {background}",
+        "picture with transparent parts is put on {background}",
+        "pictures with transparent parts are put on {background}",
     )
     FIRST_FRAME = (
-        "file holds several frames, of which the first is read",
-        "files hold several frames, of which the first is read",
+        "file has several frames, of which only the first is read",
+        "files have several frames, of which only the first is read",
     )
     CMYK = (
         "picture in CMYK is converted without a colour profile",
@@ -37,17 +37,17 @@ class Treatment(Enum):
 
 
 Treatments = Counter[Treatment]
-"""How many pictures had each treatment."""
+"""Number of pictures with each treatment."""
 
 
 def treatment_findings(
     treatments: Mapping[Treatment, int], background: str | None
 ) -> tuple[str, ...]:
-    """A sentence for each treatment that a picture had, with the number of those that had it.
+    """A sentence for each treatment, with the number of pictures that had it.
 
     Args:
-        treatments: How many pictures had each.
-        background: The colour that pictures were laid on; None if none was.
+        treatments: Number of pictures with each treatment.
+        background: The background colour; None if there was none.
     """
     return tuple(
         f"{count:,} {treatment.value[count > 1]}".format(background=background)

@@ -15,16 +15,16 @@ from rfray.seeding import stream_seed
 if TYPE_CHECKING:
     from torch import Tensor
 
-_SEED = 0  # no cell's: whatever is trained on a data set is validated on the same images
+_SEED = 0  # the same for all cells: they are validated on the same images
 
 
 def with_validation(facts: DatasetFacts, amount: Amount | None) -> DatasetFacts:
-    """Facts of a data set of whose training images an amount is held out; None holds out none.
+    """The facts of a data set with an amount of its training images held out; None: none is.
 
     Mean and deviation stay those of all its training pixels.
 
     Raises:
-        UserError: There would not be an image for each class, or none of a class would be left.
+        UserError: The amount does not allow an image of each class in both parts.
     """
     if amount is None:
         return facts
@@ -34,11 +34,11 @@ def with_validation(facts: DatasetFacts, amount: Amount | None) -> DatasetFacts:
             f"of the {facts.train_images:,} training images of {facts.name}, in {facts.classes:,} "
             f"classes, {count:,} cannot be held out",
             where="data.validation",
-            do=f"hold out {facts.classes:,} to {most:,}, so that each class is on both sides",
+            do=f"hold out {facts.classes:,} to {most:,}, so that each class is in both parts",
         )
     return replace(
         facts,
-        # Which images these are `held_out` says: should it choose others, this must change too.
+        # `held_out` chooses the images: if it chose others, this would have to change.
         fingerprint=f"{facts.fingerprint}-validation{count}",
         train_images=facts.train_images - count,
         validation_images=count,
@@ -46,14 +46,14 @@ def with_validation(facts: DatasetFacts, amount: Amount | None) -> DatasetFacts:
 
 
 def counts_by_class(available: Sequence[int], wanted: int) -> list[int]:
-    """How many images of each class make `wanted`, each class giving the same share.
+    """The number of images that each class gives, `wanted` in total, with equal shares.
 
-    Shares are rounded by the largest remainders (Hamilton's method), but each class gives one at
-    the least and keeps one at the least; a class of one image keeps it.
+    Shares are rounded by the largest remainders (Hamilton's method), but each class gives at least
+    one image and keeps at least one; a class of one image keeps it.
 
     Args:
-        available: Images of each class, 0 and more.
-        wanted: From the number of classes to that of all images less the number of classes.
+        available: Number of images of each class, 0 or more.
+        wanted: At least the number of classes, and at most all images minus the number of classes.
     """
     total = sum(available)
     least = [min(1, max(0, count - 1)) for count in available]
@@ -66,7 +66,7 @@ def counts_by_class(available: Sequence[int], wanted: int) -> list[int]:
     step, bounds = (1, most) if missing > 0 else (-1, least)
 
     def urgency(place: int) -> int:
-        """Lowest for the class whose count lies farthest from its share, in units of 1/total."""
+        """Lowest for the class whose count is farthest from its share, in units of 1/total."""
         return step * (given[place] * total - wanted * available[place])
 
     waiting = [
@@ -82,9 +82,9 @@ def counts_by_class(available: Sequence[int], wanted: int) -> list[int]:
 
 
 def held_out(labels: Tensor, wanted: int) -> Tensor:
-    """Which images are held out, `wanted` of them, class by class in equal shares.
+    """Which images are held out: `wanted` of them, with an equal share of each class.
 
-    Within a class the choice is random, but a function of `labels` and `wanted` alone.
+    The choice within a class is random, but depends on `labels` and `wanted` only.
 
     Args:
         labels: int64 (images,) on the CPU.

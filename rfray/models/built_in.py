@@ -11,10 +11,10 @@ from rfray.models.vgg import vgg19_rf
 
 
 class Architecture(Protocol):
-    """A function from a cell's choices to a network."""
+    """A function that makes a network from a cell's choices."""
 
     def __call__(self, kernel_size: int, width: float, classes: int) -> Network:
-        """The network for a pool kernel, a width multiplier and a number of classes."""
+        """The network for a kernel size, a width multiplier and a number of classes."""
         ...
 
 

@@ -1,9 +1,10 @@
 """A network in eval mode with its batch norms folded into the convolutions before them.
 
-In eval mode a batch norm is an affine map of each channel, so a convolution W, b that it follows is
-one convolution with the weights s·W and the bias s·(b - μ) + β, where s = γ/√(σ² + ε). The outputs
-are the same function of the same parameters, and so are all derivatives; but the work of the norm,
-and of its first and second derivatives, is done on weights instead of on maps.
+In eval mode a batch norm is an affine function of each channel. So a convolution W, b with a batch
+norm after it is one convolution with the weights s·W and the bias s·(b - μ) + β, where
+s = γ/√(σ² + ε). The outputs are the same function of the same parameters, and so are all
+derivatives. But the norm, with its first and second derivatives, is computed on weights and not on
+maps, which is less work.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from rfray.models.operations import BatchNorm, Convolution
 
 
 class FoldedModule(nn.Module):
-    """The same outputs as a `NetworkModule` in eval mode, from that module's own parameters."""
+    """The same outputs as a `NetworkModule` in eval mode, with the parameters of that module."""
 
     def __init__(self, module: NetworkModule) -> None:
         super().__init__()
@@ -65,12 +66,12 @@ class FoldedModule(nn.Module):
 
 
 def folded(module: nn.Module) -> nn.Module:
-    """`module` with its batch norms folded, or itself where it has no description to tell them."""
+    """`module` with its batch norms folded, or `module` itself if it was not read."""
     return FoldedModule(module) if isinstance(module, NetworkModule) else module
 
 
 def _norms_after_convolutions(network: Network) -> dict[str, str]:
-    """The batch norm that alone reads each convolution, where one does."""
+    """For each convolution that only a batch norm reads, that batch norm."""
     readers: dict[str, list[Layer]] = {}
     for layer in network:
         for name in layer.inputs:

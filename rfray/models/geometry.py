@@ -1,13 +1,14 @@
 """Receptive fields, map sizes, live weights and cost of a network, by arithmetic.
 
-Each axis is computed on its own, from what every operation says of its reach. The receptive field
-follows Araujo, Norris & Sim, *Computing Receptive Fields of Convolutional Neural Networks*, Distill
-2019, with the interval of the first unit carried instead of size and offset, so that a residual sum
-is the hull of its branches.
+Each axis is computed separately, from the reach of every operation. The receptive field follows
+Araujo, Norris & Sim, *Computing Receptive Fields of Convolutional Neural Networks*, Distill 2019,
+but with the interval of the first unit in place of size and offset, so that a residual sum is the
+hull of its branches.
 
-A gate (squeeze-and-excitation) multiplies all units with numbers that come from the whole map. It
-would make every field behind it infinite and tells no place from another, so it is kept apart: the
-window of such units is that of the map alone, and `Window.gated` says that there is a gate.
+A gate (squeeze-and-excitation) multiplies all units with numbers from the whole map. With it every
+later receptive field would be infinite, although the numbers are the same for all places. So it
+does not count: the window of such units is that of the map without the gate, and `Window.gated`
+says that there is a gate.
 """
 
 from __future__ import annotations
@@ -20,18 +21,18 @@ from rfray.models.network import INPUT, Layer, Network
 from rfray.models.operations import AXES, Convolution, Reach, Shape
 
 LiveTaps = tuple[tuple[bool, ...], tuple[bool, ...]]
-"""Down and across: which of a kernel's taps along the axis can meet a real pixel."""
+"""Down and across: which of a kernel's taps along the axis are live."""
 
 
 @dataclass(frozen=True)
 class Window:
-    """What a unit sees of the image, along one axis, in pixels.
+    """The part of the image that a unit sees along one axis, in pixels.
 
     Attributes:
-        first: Leftmost pixel seen by the map's first unit; negative in the padding.
-        last: Rightmost pixel seen by the map's first unit.
-        jump: Pixels between the windows of two neighbouring units; 0 where all units see the same.
-        gated: Whether the units are also multiplied with what a gate made of the whole image.
+        first: First pixel seen by the map's first unit; negative in the padding.
+        last: Last pixel seen by the map's first unit.
+        jump: Pixels between the windows of two neighbouring units; 0 if all units see the same.
+        gated: Whether the units are also multiplied by a gate.
     """
 
     first: int = 0
@@ -41,7 +42,7 @@ class Window:
 
     @property
     def size(self) -> int:
-        """Receptive field: how many pixels a unit sees along one axis."""
+        """Receptive field: the number of pixels that a unit sees along one axis."""
         return self.last - self.first + 1
 
     def pixels(self, unit: int, image_size: int) -> range:
@@ -52,15 +53,15 @@ class Window:
 
 @dataclass(frozen=True)
 class LayerGeometry:
-    """What one layer does to a square image of the given size.
+    """The geometry of one layer for a square image of one size.
 
     Attributes:
         name: The layer's name.
         shape: Channels, height and width of its output; a vector's height and width are 1.
         windows: Receptive field of its units, down and across.
         weights: Number of weights (without biases and batch-norm parameters).
-        live_weights: Those that can meet a real pixel on the way to the output.
-        parameters: All trainable numbers.
+        live_weights: Number of live weights.
+        parameters: Number of all trainable parameters.
         multiplications: Multiply-accumulate operations for one image.
     """
 
@@ -74,12 +75,12 @@ class LayerGeometry:
 
     @property
     def map_size(self) -> int:
-        """The longer side of its output map; 1 behind the global pool."""
+        """The longer side of its output map; 1 after the global pool."""
         return max(self.shape.height, self.shape.width)
 
     @property
     def window(self) -> Window:
-        """Receptive field of its units along the axis where they see more."""
+        """Receptive field of its units along the axis where it is larger."""
         return max(self.windows, key=lambda window: window.size)
 
 
@@ -96,7 +97,7 @@ class Geometry:
 
     @cached_property
     def last_convolution(self) -> LayerGeometry:
-        """The last convolution of a map; those of gates, whose units all see the same, are none."""
+        """The last convolution of a map, without those of gates, whose units all see the same."""
         names = set(self.convolution_names)
         layers = [layer for layer in self.layers if layer.name in names]
         return next((layer for layer in reversed(layers) if layer.window.jump), layers[-1])
@@ -107,10 +108,9 @@ class Geometry:
         return self.last_convolution.window.size
 
     def beyond(self, image_size: int) -> tuple[str, ...]:
-        """The convolutions of maps whose units see further than an image of this size.
+        """The convolutions of maps whose receptive field is larger than an image of this size.
 
-        They can learn little that the layers before them cannot (Richter et al. 2021, *Size
-        Matters*).
+        They can learn little that earlier layers cannot (Richter et al. 2021, *Size Matters*).
         """
         return tuple(
             layer.name
@@ -122,24 +122,24 @@ class Geometry:
 
     @cached_property
     def map_sizes(self) -> tuple[int, ...]:
-        """The trace of map sizes up to the last convolution: each size where it first appears."""
+        """The map sizes up to the last convolution, each once, in their order."""
         upto = self.layers.index(self.last_convolution) + 1
         maps = (layer for layer in self.layers[:upto] if layer.window.jump)
         return tuple(dict.fromkeys(layer.map_size for layer in maps))
 
     @cached_property
     def parameters(self) -> int:
-        """All trainable numbers."""
+        """Number of all trainable parameters."""
         return sum(layer.parameters for layer in self.layers)
 
     @cached_property
     def live_parameters(self) -> int:
-        """Trainable numbers less the dead weights."""
+        """Number of trainable parameters without the dead weights."""
         return self.parameters - sum(layer.weights - layer.live_weights for layer in self.layers)
 
     @cached_property
     def dead_fraction(self) -> float:
-        """Share of the convolutions' weights that only ever meet padding, 0 to 1."""
+        """Share of the convolutions' weights that are dead, 0 to 1."""
         layers = [layer for layer in self.layers if layer.name in self.convolution_names]
         weights = sum(layer.weights for layer in layers)
         return 1 - sum(layer.live_weights for layer in layers) / weights
@@ -155,7 +155,7 @@ def geometry(network: Network, image_size: int) -> Geometry:
     """The geometry of `network` on square images of `image_size` pixels.
 
     Raises:
-        UserError: A map collapses to nothing, or an operation cannot read what it is given.
+        UserError: A map has no pixel left, or an operation cannot read its inputs.
     """
     shapes = _shapes(network, image_size)
     windows = tuple(_windows(network, shapes, axis) for axis in AXES)
@@ -178,11 +178,11 @@ def geometry(network: Network, image_size: int) -> Geometry:
 
 
 def live_taps(network: Network, image_size: int) -> dict[str, LiveTaps]:
-    """Per convolution, which of its taps along either axis can meet a real pixel.
+    """For each convolution, which of its taps along each axis are live.
 
-    A weight at row i and column j of a kernel is live if taps i down and j across both are. A tap
-    is live if some unit that the output depends on applies it to a unit inside the map and not to
-    padding.
+    A tap is live if a unit that the output depends on applies it to a unit inside the map and not
+    to padding. A weight at row i and column j of a kernel is live if tap i down and tap j across
+    are both live.
     """
     return _live_taps(network, _shapes(network, image_size))
 
@@ -198,7 +198,7 @@ def _shapes(network: Network, image_size: int) -> dict[str, Shape]:
             raise UserError(f"layer '{layer.name}' {error}", where=where) from error
         if min(shapes[layer.name]) < 1:
             raise UserError(
-                f"the map collapses to nothing at layer '{layer.name}', whose input is "
+                f"the map of layer '{layer.name}' would have no pixel: its input is "
                 f"{read[0].height}×{read[0].width}",
                 where=where,
                 do="use a smaller kernel_size or larger images",
@@ -225,7 +225,7 @@ def _windows(network: Network, shapes: dict[str, Shape], axis: int) -> dict[str,
 
 
 def _hull(windows: list[Window]) -> Window:
-    """What units see that read several maps; gates beside a map are only noted."""
+    """The window of units that read several maps; gates only set `gated`."""
     maps = [window for window in windows if window.jump]
     seen = maps or windows
     return Window(
@@ -244,7 +244,7 @@ def _live_taps(network: Network, shapes: dict[str, Shape]) -> dict[str, LiveTaps
 def _live_along(
     network: Network, shapes: dict[str, Shape], axis: int
 ) -> dict[str, tuple[bool, ...]]:
-    """Walk from the output to the image, carrying which places of each map are ever needed."""
+    """From the output back to the image, collect the places of each map that are needed."""
     sizes = {name: shape.along(axis) for name, shape in shapes.items()}
     needed: dict[str, set[int]] = {name: set() for name in sizes}
     needed[network.output] = set(range(sizes[network.output]))
@@ -260,8 +260,8 @@ def _live_along(
 
 
 def _touched(reach: Reach, units: set[int], size: int) -> list[set[int]]:
-    """For each tap, which places of a map of `size` the units read with it."""
-    if reach == Reach():  # place by place; a gate's one place serves all
+    """For each tap, the places of a map of `size` that the units read with it."""
+    if reach == Reach():  # place by place; all units read the single place of a gate
         return [units if size > 1 else {0 for _ in units}]
     return [
         {unit * reach.stride - reach.padding + tap * reach.dilation for unit in units}

@@ -1,16 +1,17 @@
 """Knobs: ways of changing a network's receptive field, each a pure function of a network.
 
-A knob takes a network and a strength, a whole number in the knob's own unit, and gives a network.
-At one strength, the lowest or the network's own, it gives the very network back.
+A knob makes a network from a network and a strength, a whole number in the knob's own unit. At one
+strength, the lowest or the network's own, it returns the network itself.
 
-- `pool`: kernel of the max-pool behind the stem, of stride kernel - 1; 1 is no pool. Leaves the
-  parameters alone.
-- `stride`: factor of the first convolution's stride. Leaves the parameters alone.
-- `dilation`: factor of the dilation of chosen convolutions, whose padding grows with it. Leaves
-  parameters and maps alone.
-- `convolution`: kernel of the first convolution, whose padding grows with it. Leaves maps alone.
-- `dilated_pool`: dilation of a 3×3 max-pool of stride 1 behind the stem; 0 is no pool. Leaves
-  parameters and maps alone.
+- `pool`: kernel of the max-pool after the stem, with stride kernel - 1; 1 is no pool. Does not
+  change the parameters.
+- `stride`: factor of the first convolution's stride. Does not change the parameters.
+- `dilation`: factor of the dilation of chosen convolutions, whose padding grows with it. Changes
+  neither parameters nor map sizes.
+- `convolution`: kernel of the first convolution, whose padding grows with it. Does not change map
+  sizes.
+- `dilated_pool`: dilation of a 3×3 max-pool of stride 1 after the stem; 0 is no pool. Changes
+  neither parameters nor map sizes.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 POOL = "pool"
-"""The knob that a study turns unless it names another: the paper's."""
+"""The default knob of a study: the paper's."""
 
 DILATION = "dilation"
 """The knob that turns chosen convolutions."""
 
 Patterns = Sequence[str]
-"""Names of layers, or of what they stand in (`stage3`), or patterns such as `*_conv2`."""
+"""Names of layers, or of parts of the network (`stage3`), or patterns such as `*_conv2`."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,11 @@ class Knob:
     """A way of changing a receptive field.
 
     Attributes:
-        turn: The network at a strength. The patterns choose layers where the knob turns chosen
-            ones, and are passed over otherwise.
-        strengths: For a network and the size of its images, in pixels, the strengths that can make
-            a difference: a stronger one would only reach further beyond the image.
-        unit: What the strength is, for a reader.
+        turn: Makes the network at a strength. The patterns choose layers, if the knob turns chosen
+            layers; otherwise they are ignored.
+        strengths: For a network and the size of its images, in pixels, the useful strengths: with
+            a higher one the receptive field would only extend further outside the image.
+        unit: The unit of the strength, in words.
     """
 
     turn: Callable[[Network, int, Patterns], Network]
@@ -61,13 +62,14 @@ def turned(name: str, network: Network, strength: int, layers: Patterns = ()) ->
     """`network` with the knob `name` at a strength.
 
     Args:
-        name: One of `KNOBS`.
-        network: Any network; one without the pool where the knob is `pool`.
+        name: One of `KNOBS`, or a knob of a plugin.
+        network: Any network; for `pool`, one without the pool.
         strength: In the knob's own unit.
-        layers: What `dilation` turns; nothing means all but the first convolution, 1×1 ones apart.
+        layers: The layers that `dilation` turns; if empty, all convolutions larger than 1×1 except
+            the first.
 
     Raises:
-        UserError: There is no such knob, or this strength or these layers are not for it.
+        UserError: There is no such knob, or this strength or these layers are not possible.
     """
     code = knob_code(name)
     if not code:
@@ -84,7 +86,7 @@ def turned(name: str, network: Network, strength: int, layers: Patterns = ()) ->
 
 
 def knob(name: str) -> Knob:
-    """The knob called `name`; UserError, naming the nearest, if there is none."""
+    """The knob called `name`; UserError with the nearest name if there is none."""
     problem = knob_problem(name)
     if problem is not None:
         raise UserError(problem, where="axes.knob")
@@ -98,17 +100,17 @@ def knob_problem(name: str) -> str | None:
 
 
 def knob_code(name: str) -> str:
-    """Digest of the code of a knob from outside: it enters the keys. Empty for rfray's own."""
+    """Digest of the code of a plugin's knob, which is part of keys; empty for rfray's own."""
     return OUTSIDE.code(name)
 
 
 def chosen_convolutions(network: Network, layers: Patterns) -> tuple[Layer, ...]:
-    """The convolutions that `dilation` turns: those that a pattern names, or by default.
+    """The convolutions that `dilation` turns: those that match a pattern.
 
-    The default is all behind the first one whose kernel is larger than 1×1.
+    Without patterns, all after the first whose kernel is larger than 1×1.
 
     Raises:
-        UserError: Patterns are given, and none of them names a convolution of the network.
+        UserError: There are patterns, and none of them matches a convolution of the network.
     """
     if not layers:
         return tuple(layer for layer in network.convolutions[1:] if _grows(layer))
@@ -117,7 +119,7 @@ def chosen_convolutions(network: Network, layers: Patterns) -> tuple[Layer, ...]
     )
     if not chosen:
         raise UserError(
-            f"'{layers[0]}' names no convolution of the network",
+            f"'{layers[0]}' matches no convolution of the network",
             where="knobs.dilation.layers",
             do=_advice(layers[0], [network]),
         )
@@ -125,21 +127,21 @@ def chosen_convolutions(network: Network, layers: Patterns) -> tuple[Layer, ...]
 
 
 def naming_nothing(layers: Patterns, networks: Sequence[Network]) -> str | None:
-    """The first pattern that names a convolution of none of the networks, with the nearest name."""
+    """The first pattern that matches no convolution of any network, with the nearest name."""
     names = [layer.name for network in networks for layer in network.convolutions]
     for pattern in layers:
         if not any(_names(pattern, name) for name in names):
-            return f"'{pattern}' names no convolution ({_advice(pattern, networks)})"
+            return f"'{pattern}' matches no convolution ({_advice(pattern, networks)})"
     return None
 
 
 def _names(pattern: str, name: str) -> bool:
-    """Whether a pattern names a layer, or a part of the network that the layer stands in."""
+    """Whether a pattern matches a layer's name, or that of a part of the network with the layer."""
     return fnmatchcase(name, pattern) or any(name.startswith(f"{pattern}{end}") for end in "._")
 
 
 def _advice(pattern: str, networks: Sequence[Network]) -> str:
-    """The nearest name, or the outermost ones where none is near."""
+    """The nearest name, or the outermost names if none is near."""
     known = {name for network in networks for name in _nameable(network)}
     near = nearest(pattern, known)
     outermost = {name for name in known if not any(_names(one, name) for one in known - {name})}
@@ -147,7 +149,7 @@ def _advice(pattern: str, networks: Sequence[Network]) -> str:
 
 
 def _nameable(network: Network) -> set[str]:
-    """The names of the convolutions and of what they stand in."""
+    """The names of the convolutions and of the parts that contain them."""
     found = set()
     for layer in network.convolutions:
         found.add(layer.name)
@@ -156,7 +158,7 @@ def _nameable(network: Network) -> set[str]:
 
 
 def _grows(layer: Layer) -> bool:
-    """Whether dilation moves the taps of a convolution apart, and evenly about its centre."""
+    """Whether dilation moves the taps of a convolution apart, symmetrically around its centre."""
     taps = [along(_convolution(layer).kernel_size, axis) for axis in AXES]
     return any(count > 1 for count in taps) and all(count % 2 for count in taps)
 
@@ -173,7 +175,7 @@ def _first(network: Network) -> Layer:
 def _refuse_below(least: int, name: str, strength: int) -> None:
     if strength < least:
         raise UserError(
-            f"the knob '{name}' has strength {strength}, but it begins at {least}",
+            f"the knob '{name}' has strength {strength}, but it must be at least {least}",
             where="axes.strength",
         )
 
@@ -207,7 +209,7 @@ def _dilation(network: Network, strength: int, layers: Patterns) -> Network:
 
 
 def _dilated(layer: Layer, strength: int) -> Convolution:
-    """The convolution with its taps `strength` times as far apart, and as many units as before."""
+    """The convolution with its taps `strength` times as far apart and the same map size."""
     own = _convolution(layer)
     padding = []
     for axis in AXES:
@@ -215,7 +217,7 @@ def _dilated(layer: Layer, strength: int) -> Convolution:
         if wider % 2:
             raise UserError(
                 f"'{layer.name}' has an even kernel, which cannot be dilated {strength} times "
-                "and keep its map",
+                "with the same map size",
                 where="knobs.dilation.layers",
                 do="choose other layers, or odd strengths",
             )
@@ -232,7 +234,7 @@ def _kernel(network: Network, strength: int, _layers: Patterns) -> Network:
     if strength not in possible:
         raise UserError(
             f"the knob 'convolution' has strength {strength}, but the first convolution keeps its "
-            f"map at {possible.start}, {possible.start + 2}, {possible.start + 4} and so on",
+            f"map size at {possible.start}, {possible.start + 2}, {possible.start + 4} and so on",
             where="axes.strength",
         )
     first = _first(network)
@@ -247,18 +249,18 @@ def _kernel(network: Network, strength: int, _layers: Patterns) -> Network:
 
 
 def _padding(own: Convolution, kernel: int, axis: int) -> int:
-    """With which a convolution of another kernel has as many units as before."""
+    """The padding with which a convolution of another kernel keeps its map size."""
     more = kernel - along(own.kernel_size, axis)
     return along(own.padding, axis) + along(own.dilation, axis) * more // 2
 
 
 def _kernels(network: Network, stop: int) -> range:
-    """The square kernels, under `stop`, with which the first convolution keeps its map."""
+    """The square kernels, below `stop`, with which the first convolution keeps its map size."""
     own = _convolution(_first(network))
     sizes = [along(own.kernel_size, axis) for axis in AXES]
     if (sizes[0] - sizes[1]) % 2:
         raise UserError(
-            f"the first convolution is {sizes[0]}×{sizes[1]}: no square kernel keeps its map",
+            f"the first convolution is {sizes[0]}×{sizes[1]}: no square kernel keeps its map size",
             where="axes.knob",
             do="leave the knob 'convolution' out for it",
         )
@@ -271,7 +273,7 @@ def _kernels(network: Network, stop: int) -> range:
 
 
 def _redrawn(origin: Origin | None, name: str, larger: Convolution) -> Origin | None:
-    """The origin of a network whose layer `name` is as PyTorch initialises its new operation."""
+    """The origin, with the weight of layer `name` drawn as PyTorch initialises `larger`."""
     draw = origin.initial if origin else None
     if origin is None or draw is None:
         return origin
@@ -314,9 +316,9 @@ KNOBS: Mapping[str, Knob] = MappingProxyType(
 
 
 def _unfit(_name: str, thing: Any) -> str | None:
-    """What makes something from outside no knob; None if it is one."""
+    """Why an object of a plugin is not a knob; None if it is one."""
     return None if isinstance(thing, Knob) else f"is a {type(thing).__name__}, not a Knob"
 
 
 OUTSIDE: Shelf[Knob] = Shelf("knobs", lambda: KNOBS, _unfit)
-"""Knobs from outside."""
+"""Knobs of plugins."""

@@ -1,4 +1,4 @@
-"""The networks of torchvision and timm by their names, without trained weights."""
+"""The networks of torchvision and timm by their names, without pretrained weights."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Library:
     """A package that has networks by name.
 
     Attributes:
-        package: Its name, which is also what its networks' names begin with: `timm:resnet18`.
-        extra: What of rfray brings it; empty where rfray needs it anyway.
-        names: Those of its networks that rfray may be able to read.
-        function: The function that makes the network of a name.
-        settings: What it is given besides the number of classes.
+        package: Its name, with which its networks' names begin: `timm:resnet18`.
+        extra: The extra of rfray that installs it; empty if rfray always installs it.
+        names: The names of its networks that rfray may be able to read.
+        function: Gives the function that makes the network of a name.
+        settings: The arguments of that function other than the number of classes.
     """
 
     package: str
@@ -52,7 +52,7 @@ class Library:
         return lambda classes: function(num_classes=classes, **settings)
 
     def code(self, name: str) -> str:
-        """Digest of the file that its function is in, behind its name."""
+        """The name, with a digest of the file of its function."""
         function = inspect.unwrap(self.function(name))
         return f"{name}-{file_digest(Path(inspect.getfile(function)))}"
 
@@ -60,7 +60,7 @@ class Library:
 _INCEPTION = {"aux_logits": False, "init_weights": True}
 
 _WITHOUT_FURTHER_HEADS: Mapping[str, Mapping[str, bool]] = {
-    # Heads that help in training alone: a network here gives one vector.
+    # Without the heads that are for training only: networks have one output here.
     "googlenet": _INCEPTION,
     "inception_v3": _INCEPTION,
 }
@@ -106,4 +106,4 @@ LIBRARIES: Mapping[str, Library] = MappingProxyType(
         "timm": Library("timm", "timm", _of_timm, _timm_function, lambda _: {"pretrained": False}),
     }
 )
-"""By what their networks' names begin with."""
+"""Libraries by the prefix of their networks' names."""

@@ -1,8 +1,8 @@
-"""A network whose backward pass is linear, as the study's importance measure wants it.
+"""A network whose backward pass is linear, for the study's importance measure.
 
-Every ReLU and what is like it (not the sigmoid of a gate) passes its gradient unchanged, and every
-max-pool spreads its gradient like an average pool of the same window, padding counted; the forward
-pass is untouched.
+ReLUs and similar activations (not the sigmoid of a gate) pass their gradient unchanged. Max-pools
+spread their gradient like an average pool of the same window that counts padding. The forward pass
+is not changed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from rfray.models.operations import (
 
 
 def _with_gradient_of(value: Tensor, stand_in: Tensor) -> Tensor:
-    """`value` going forward, the gradient of `stand_in` going backward."""
+    """`value` in the forward pass, the gradient of `stand_in` in the backward pass."""
     return value.detach() + (stand_in - stand_in.detach())
 
 
@@ -46,7 +46,7 @@ class StraightThrough(nn.Module):
 
 
 class AverageBackwardMaxPool(nn.Module):
-    """Max-pool whose gradient is that of an average pool of the same window, padding counted."""
+    """Max-pool with the gradient of an average pool of the same window that counts padding."""
 
     def __init__(self, pool: MaxPool) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class AverageBackwardMaxPool(nn.Module):
         pool = self.pool
         if pool.dilation == 1:
             return F.avg_pool2d(maps, pool.kernel_size, pool.stride, pool.padding, pool.ceil_mode)
-        # No average pool of PyTorch's is dilated; a convolution of each channel is one.
+        # PyTorch has no dilated average pool; a convolution of each channel computes it.
         channels = maps.shape[1]
         taps = along(pool.kernel_size, 0), along(pool.kernel_size, 1)
         kernel = maps.new_full((channels, 1, *taps), 1 / (taps[0] * taps[1]))
@@ -76,4 +76,4 @@ LINEAR_BACKWARD: Mapping[type, Builder] = MappingProxyType(
         MaxPool: AverageBackwardMaxPool,
     }
 )
-"""The stand-ins of `rfray.models.module.build` for a network with a linear backward pass."""
+"""The stand-ins for a linear backward pass, for `rfray.models.module.build`."""

@@ -1,4 +1,4 @@
-"""The strength of a knob that comes nearest to a receptive field."""
+"""The strength of a knob whose receptive field is nearest to a wanted one."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from rfray.models.geometry import geometry
 from rfray.models.network import Network
 
 FAR = 0.25
-"""A field that misses what was asked for by more than this share of it comes nowhere near."""
+"""A receptive field that differs from the wanted one by more than this share is too far off."""
 
 
 def nearest_strength(
     turn: Callable[[int], Network], strengths: Sequence[int], image_size: int, wanted: int
 ) -> int:
-    """The strength whose network's receptive field comes nearest to `wanted`.
+    """The strength whose network has the receptive field nearest to `wanted`.
 
-    The field grows with the strength, so it is found by bisection. Strengths at which a map
-    collapses are too strong. Of two that come equally near, it is the weaker.
+    The field grows with the strength, so it is found by bisection. Strengths at which a map has no
+    pixel are too high. Of two equally near ones it is the lower.
 
     Args:
-        turn: From a strength to a network.
-        strengths: Those to choose from, ascending.
+        turn: Makes the network at a strength.
+        strengths: The possible strengths, ascending.
         image_size: Height and width of the images, in pixels.
         wanted: The receptive field at the last convolution, in pixels.
 
     Raises:
-        UserError: A map collapses even at the weakest.
+        UserError: A map has no pixel even at the lowest strength.
     """
     weakest = geometry(turn(strengths[0]), image_size).receptive_field
 
@@ -48,5 +48,5 @@ def nearest_strength(
 
 
 def misses(reached: int, wanted: int) -> bool:
-    """Whether a receptive field is too far from what was asked for to be set beside it."""
+    """Whether a receptive field is too far from the wanted one for a comparison."""
     return abs(reached - wanted) > FAR * wanted

@@ -14,18 +14,18 @@ from rfray.models.network import INPUT, Network
 from rfray.models.opaque import AnyNetwork
 
 Builder = Callable[[Any], nn.Module]
-"""From one operation of a description to a module that computes it."""
+"""Makes a module that computes one operation of a description."""
 
 See = Callable[[str, Tensor, Tensor], object]
-"""Takes a layer's name, what it has read (its first input), and its features, which may be
-overwritten later: (images, channels, height, width) of a map, (images, features) of a vector."""
+"""Takes a layer's name, its first input, and its features, which may be overwritten later:
+(images, channels, height, width) for a map, (images, features) for a vector."""
 
 NO_STAND_INS: Mapping[type, Builder] = MappingProxyType({})
 """Every operation is computed by its own module."""
 
 
 class NetworkModule(nn.Module):
-    """Runs the layers of a description in their order; children carry the layers' names."""
+    """Runs the layers of a description in their order; submodules have the layers' names."""
 
     def __init__(self, network: Network, stand_ins: Mapping[type, Builder] = NO_STAND_INS) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class NetworkModule(nn.Module):
         self._last_reader = {name: layer.name for layer in network for name in layer.inputs}
 
     def get_submodule(self, target: str) -> nn.Module:
-        """The module of a name with dots, though an attribute have the same name."""
+        """The module of a name with dots, even if an attribute has the same name."""
         found: nn.Module = self
         for step in target.split(".") if target else ():
             below = found._modules.get(step)
@@ -54,9 +54,9 @@ class NetworkModule(nn.Module):
         """Compute the layers `start` to `stop` - 1, counted from 0.
 
         Args:
-            maps: By layer, those that layers from `start` on read; `INPUT`, the images, at 0.
+            maps: By layer, the maps that layers from `start` on read; for 0, the images as `INPUT`.
             start: The first layer to compute.
-            stop: The first layer not to compute.
+            stop: The first layer after those to compute.
 
         Returns:
             By layer, the maps that layers from `stop` on read, and the network's output.
@@ -65,7 +65,7 @@ class NetworkModule(nn.Module):
         for layer in self.network.layers[start:stop]:
             module = self.get_submodule(layer.name)
             maps[layer.name] = module(*(maps[name] for name in layer.inputs))
-            # A map that nobody reads any more must not stay in memory until the last layer.
+            # A map that no later layer reads must not stay in memory.
             for name in layer.inputs:
                 if self._last_reader[name] == layer.name:
                     maps.pop(name, None)
@@ -75,16 +75,15 @@ class NetworkModule(nn.Module):
 def build(
     network: Network, seed: int, stand_ins: Mapping[type, Builder] = NO_STAND_INS
 ) -> NetworkModule:
-    """A freshly initialised module on the CPU in float32; equal seeds give equal weights.
+    """A newly initialised module on the CPU in float32; equal seeds give equal weights.
 
-    Initialised as its origin says, else as PyTorch's modules are, drawn from a generator of its
-    own: neither the process's random state nor what ran before matters, and the state is left as it
-    was.
+    It is initialised by its origin, or else as PyTorch's modules are. The process's random state
+    neither matters nor changes.
 
     Args:
         network: The description.
         seed: Of the initialisation.
-        stand_ins: By type of operation, what makes the module that computes it in place of its own.
+        stand_ins: By type of operation, makes a module in place of the operation's own.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -97,7 +96,7 @@ def build(
 
 
 def build_any(network: AnyNetwork, seed: int) -> nn.Module:
-    """As `build`, of any network: one that cannot be read is the module that its code makes."""
+    """As `build`, for any network: if it cannot be read, the module that its code makes."""
     if isinstance(network, Network):
         return build(network, seed)
     with torch.random.fork_rng(devices=[]):
@@ -107,12 +106,12 @@ def build_any(network: AnyNetwork, seed: int) -> nn.Module:
 
 @contextmanager
 def showing(module: NetworkModule, layers: Iterable[str], see: See) -> Iterator[None]:
-    """Inside, whatever passes through `module`, `see` is told of some of its layers.
+    """A context in which `see` is called with the features of some layers in each forward pass.
 
     Args:
         module: The module.
         layers: Names of layers.
-        see: What looks on.
+        see: Takes the features.
     """
     hooks = [
         module.get_submodule(name).register_forward_hook(
@@ -128,17 +127,17 @@ def showing(module: NetworkModule, layers: Iterable[str], see: See) -> Iterator[
 
 
 def _initialise(module: NetworkModule, drawn: Mapping[str, Tensor]) -> None:
-    """Give a module the parameters and buffers of the one that its description was read from."""
+    """Give a module the parameters and buffers of the module that its description was read from."""
     own = module.state_dict()
-    # A parameter that stood beside modules, such as a factor a channel, is a layer's weight here.
+    # A parameter outside of a layer, such as a factor per channel, is a layer's weight here.
     named = {name if name in own else f"{name}.weight": one for name, one in drawn.items()}
     module.load_state_dict({n: named[n].reshape(own[n].shape) for n in own}, strict=True)
 
 
 def _place(root: nn.Module, name: str, part: nn.Module) -> None:
-    """Make `part` a descendant of `root`, nested by the dots of its name.
+    """Make `part` a submodule of `root`, nested by the dots of its name.
 
-    A layer's name may be that of an attribute, such as `network`, which `add_module` refuses.
+    A layer may have the name of an attribute, such as `network`, which `add_module` refuses.
     """
     *path, last = name.split(".")
     for step in path:
@@ -147,6 +146,6 @@ def _place(root: nn.Module, name: str, part: nn.Module) -> None:
             below = root._modules[step] = nn.Module()
         root = below
     earlier = root._modules.get(last)
-    if earlier is not None:  # made for a layer whose name goes on from this one's
+    if earlier is not None:  # made for a layer whose name begins with this one's
         part._modules.update(earlier._modules)
     root._modules[last] = part

@@ -1,8 +1,8 @@
-"""A network as plain data: named layers in topological order, nothing of torch.
+"""A network as plain data: named layers in topological order, without torch.
 
-The receptive field, the map sizes, the dead taps and the cost are arithmetic over this
-description (`rfray.models.geometry`), and the trainable module is built from the very same
-description (`rfray.models.module`), so the two cannot disagree.
+The receptive field, the map sizes, the dead taps and the cost are computed from this description
+(`rfray.models.geometry`), and the trainable module is built from the same description
+(`rfray.models.module`), so the two always agree.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _WEIGHTED = (Convolution, Linear, ChannelLinear)
 class Layer:
     """One operation, its unique name and the names of the layers that it reads.
 
-    Dots in a name nest, as those of a module's parameters do.
+    Dots in a name nest, as in the names of a module's parameters.
     """
 
     name: str
@@ -45,12 +45,12 @@ class Layer:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a network from outside comes from.
+    """The origin of a network that is not rfray's own.
 
     Attributes:
-        code: Digest of the code that makes it: it enters the keys.
-        initial: Draws its parameters and buffers anew, by the names that it has for them; None
-            leaves it to PyTorch's modules.
+        code: Digest of the code that makes it, which is part of keys.
+        initial: Draws new initial parameters and buffers, by its own names; None: as PyTorch's
+            modules do.
     """
 
     code: str
@@ -61,9 +61,9 @@ class Origin:
 class Network:
     """A feed-forward network: layers in topological order, the last one its output (the logits).
 
-    Initialised as its origin says, else as PyTorch's modules are. `stem` names the layer behind
-    which a pool that changes the receptive field stands; without it that is the first convolution.
-    Compared and hashed by identity: what a network is, its digest says (`rfray.keys`).
+    It is initialised by its origin, or else as PyTorch's modules are. `stem` is the name of the
+    layer after which a pool for the receptive field is put; by default the first convolution.
+    Networks are compared and hashed by identity; their content has a digest (`rfray.plan.keys`).
     """
 
     layers: tuple[Layer, ...] = ()
@@ -75,11 +75,11 @@ class Network:
 
     @property
     def output(self) -> str:
-        """Name of the last layer, or of the image while there is none."""
+        """Name of the last layer, or of the image if there is no layer yet."""
         return self.layers[-1].name if self.layers else INPUT
 
     def then(self, name: str, operation: Operation, *inputs: str) -> Network:
-        """This network with one more layer; it reads the present output unless `inputs` are named.
+        """This network with one more layer, which reads `inputs`, or else the last layer.
 
         Raises:
             ValueError: The name is taken, or an input is not a layer of this network.
@@ -90,11 +90,11 @@ class Network:
         reads = inputs or (self.output,)
         unknown = [source for source in reads if source not in known]
         if unknown:
-            raise ValueError(f"layer '{name}' reads '{unknown[0]}', which is no earlier layer")
+            raise ValueError(f"layer '{name}' reads '{unknown[0]}', which is not an earlier layer")
         return replace(self, layers=(*self.layers, Layer(name, operation, reads)))
 
     def with_behind(self, place: str, name: str, operation: Operation) -> Network:
-        """This network with a layer behind the layer `place`: all that read that one read it.
+        """This network with a new layer after the layer `place`; all readers of that one read it.
 
         Raises:
             ValueError: The name is taken, or there is no layer `place`.
@@ -112,7 +112,7 @@ class Network:
         )
 
     def with_operations(self, operations: Mapping[str, Operation]) -> Network:
-        """This network with other operations in the layers that `operations` names."""
+        """This network with other operations in the layers of `operations`."""
         layers = (
             replace(layer, operation=operations.get(layer.name, layer.operation))
             for layer in self.layers
@@ -150,19 +150,19 @@ class Network:
 
     @property
     def last_pool(self) -> Layer:
-        """The layer that makes the last map a vector, at once or with those behind it.
+        """The layer that makes the last map a vector, alone or with later layers.
 
-        The last average pool over a whole map; the flattening of the map where there is none.
+        The last average pool over a whole map; if there is none, the flattening of the map.
         """
         for kinds in ((GlobalAveragePool, AdaptiveAveragePool), (Flatten,)):
             pools = [layer for layer in self if isinstance(layer.operation, kinds)]
             if pools:
                 return pools[-1]
-        raise ValueError("the network makes no vector of its last map")
+        raise ValueError("the network does not make a vector of its last map")
 
     @property
     def trunk(self) -> tuple[Layer, ...]:
-        """The layers before the last pool: what the number of classes does not change."""
+        """The layers before the last pool: they do not depend on the number of classes."""
         return self.layers[: self.layers.index(self.last_pool)]
 
 

@@ -1,8 +1,8 @@
-"""Networks that cannot be read: their modules are trained as they are, and little is told of them.
+"""Networks that cannot be read: their modules are trained, but little is known about them.
 
-Where `torch.fx` cannot follow a forward pass, or every pixel sees every pixel, there is no
-description (`rfray.models.network`), and so no receptive field, no map sizes and no dead taps. What
-is left is the module itself: its parameters by their own names, and what a trial pass tells.
+If `torch.fx` cannot follow a forward pass, or if every pixel sees every pixel, there is no
+description (`rfray.models.network`), and so no receptive field, no map sizes and no dead taps.
+Known are the module's parameters by their names, and the result of a trial pass.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class OpaqueNetwork:
     """A network of which only its module is known.
 
     Attributes:
-        make: Makes the module, freshly initialised.
-        code: Digest of the code that makes it: it enters the keys.
-        reason: Why it cannot be read, with the name of what cannot, in words that follow the
+        make: Makes the module, newly initialised.
+        code: Digest of the code that makes it, which is part of keys.
+        reason: Why it cannot be read, with the name of the part, in words that follow the
             network's name.
         parameters: Name and shape of each trainable parameter, in the module's order.
         weights: Names of the weights of its convolutions, linear layers and attentions, in the
@@ -43,24 +43,24 @@ class OpaqueNetwork:
 
     @property
     def size(self) -> int:
-        """All trainable numbers."""
+        """Number of all trainable parameters."""
         return sum(math.prod(shape) for _, shape in self.parameters)
 
 
 AnyNetwork = Network | OpaqueNetwork
-"""A network that was read, or one that cannot be."""
+"""A network that was read, or one that cannot be read."""
 
 
 @cache
 def trial(network: OpaqueNetwork, image_size: int) -> Trial:
-    """What passing some noise through a network tells; it takes as long as that does.
+    """The result of passing noise through a network; takes as long as such a pass.
 
     Args:
         network: The network.
         image_size: Height and width of the images, in pixels.
 
     Raises:
-        UserError: It cannot take such images, or gives something else than logits.
+        UserError: It cannot take such images, or its output is not logits.
     """
     from rfray.models.opaque_module import tried
 

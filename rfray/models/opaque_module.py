@@ -1,4 +1,4 @@
-"""What is found out about a module that cannot be read: by looking at its parts, and by a trial."""
+"""What can be found out about a module that cannot be read: from its parts, and by a trial."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from rfray.models.traced import line_of
 from rfray.plugins.user_code import in_a_line
 
 _IMAGES = 2
-"""The fewest of which a batch norm can take statistics, whatever its map."""
+"""The smallest number with which a batch norm has statistics for any map size."""
 
 _OPERATIONS_TO_MULTIPLICATION = 2
-"""PyTorch counts a multiplication and its addition as two."""
+"""PyTorch counts a multiplication and its addition as two operations."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What a trial pass told.
+    """The result of a trial pass.
 
     Attributes:
-        logits: How many numbers it gives for an image.
-        multiplications: Multiply-accumulate operations of one image, as PyTorch counts them.
+        logits: Number of logits for each image.
+        multiplications: Multiply-accumulate operations for one image, as PyTorch counts them.
     """
 
     logits: int
@@ -42,13 +42,13 @@ def opaque_network(
     """A module as a network of which nothing else is known.
 
     Args:
-        module: One that `make` has made.
-        make: Makes the module, freshly initialised.
+        module: A module made by `make`.
+        make: Makes the module, newly initialised.
         code: Digest of the code that makes it.
         reason: Why it cannot be read.
 
     Raises:
-        UserError: Two of its parameters are one, or one has no size yet.
+        UserError: Two of its parameters are the same tensor, or one has no size yet.
     """
     named = list(module.named_parameters(remove_duplicate=False))
     first: dict[int, str] = {}
@@ -62,7 +62,7 @@ def opaque_network(
         if first.setdefault(id(parameter), name) != name:
             raise UserError(
                 f"the parameters '{first[id(parameter)]}' and '{name}' of {type(module).__name__} "
-                "are one, and files of weights hold each on its own",
+                "are the same tensor, which cannot be stored in a file of weights",
                 do="give each module its own parameter",
             )
     return OpaqueNetwork(
@@ -75,7 +75,7 @@ def opaque_network(
 
 
 def _weights(module: nn.Module) -> Iterator[str]:
-    """Names of what maps and vectors are multiplied with: no biases, norms or embeddings."""
+    """Names of the weights: not of biases, or of parameters of norms and embeddings."""
     for name, part in module.named_modules():
         held = (own for kinds, names in _HELD if isinstance(part, kinds) for own in names)
         for own in held:
@@ -86,7 +86,7 @@ def _weights(module: nn.Module) -> Iterator[str]:
 
 _HELD: tuple[tuple[tuple[type[nn.Module], ...], tuple[str, ...]], ...] = (
     ((nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d), ("weight",)),
-    # What an attention is multiplied with at its end is a linear layer of its own.
+    # The output projection of an attention is a separate linear layer.
     (
         (nn.MultiheadAttention,),
         ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight"),
@@ -96,25 +96,25 @@ _HELD: tuple[tuple[tuple[type[nn.Module], ...], tuple[str, ...]], ...] = (
 
 
 def tried(network: OpaqueNetwork, image_size: int) -> Trial:
-    """Pass noise through a fresh module, in training mode and in eval mode.
+    """Pass noise through a new module, in training mode and in eval mode.
 
-    The process's random state stays as it is.
+    The process's random state does not change.
 
     Args:
         network: The network.
         image_size: Height and width of the images, in pixels.
 
     Raises:
-        UserError: It raises, with the line that does, or gives something else than logits.
+        UserError: The module raises an error, with its line, or its output is not logits.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        # Laid out as they are in training: not every module can view its maps so.
+        # The memory layout of training, which not every module can use.
         module = network.make().to(memory_format=torch.channels_last)
         images = torch.randn(_IMAGES, 3, image_size, image_size)
         images = images.contiguous(memory_format=torch.channels_last)
         counter = FlopCounterMode(display=False)
-        # The one kernel whose products PyTorch counts on every device.
+        # PyTorch counts the products of this kernel on every device.
         with counter, sdpa_kernel(SDPBackend.MATH):
             logits = _passed(module.train(), images)
         _passed(module.eval(), images[:1])
@@ -125,19 +125,19 @@ def tried(network: OpaqueNetwork, image_size: int) -> Trial:
 def _passed(module: nn.Module, images: Tensor) -> Tensor:
     size = images.shape[-1]
     mode = "training" if module.training else "eval"
-    said = f"{type(module).__name__} in {mode} mode, given images of {size}×{size} pixels,"
+    call = f"{type(module).__name__} in {mode} mode, given images of {size}×{size} pixels,"
     try:
         with torch.no_grad():
             given = module(images)
     except Exception as error:  # a user's code may raise anything
         raise UserError(
-            f"{said} raises {in_a_line(error)}",
+            f"{call} raises {in_a_line(error)}",
             where=line_of(error),
-            do="axes.dataset takes NAME@SIZE, if it is for images of another size",
+            do="if it needs images of another size, write NAME@SIZE in axes.dataset",
         ) from error
     if not isinstance(given, Tensor):
-        raise UserError(f"{said} gives a {type(given).__name__}, not one tensor of logits")
+        raise UserError(f"{call} gives a {type(given).__name__}, not one tensor of logits")
     if given.dim() != 2 or len(given) != len(images):
         shape = "×".join(map(str, given.shape))
-        raise UserError(f"{said} gives {shape} numbers for {len(images)} images, not logits")
+        raise UserError(f"{call} gives {shape} numbers for {len(images)} images, not logits")
     return given

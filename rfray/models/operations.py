@@ -1,8 +1,8 @@
-"""Every operation of a network: in one place its module, shape, reach, weights and cost.
+"""Every operation of a network, with its module, shape, reach, weights and cost in one place.
 
-An operation is plain data; torch is imported where its module is made. What it does to a map is
-said axis by axis: `Operation.reach` tells which places of the map before it each unit reads, and
-the map sizes, receptive fields and live taps are arithmetic over that.
+An operation is plain data; torch is imported only to make its module. `Operation.reach` says for
+each axis which places of its input each unit reads. Map sizes, receptive fields and live taps are
+computed from that.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 Extent = int | tuple[int, int]
-"""Down and across; one number where both are the same."""
+"""Down and across; one number if both are the same."""
 
 _TORCH, _PARTS = "torch.nn", "rfray.models.parts"
-"""Where the classes of modules lie: PyTorch's, and those that PyTorch has not."""
+"""The packages of module classes: PyTorch's, and rfray's for what PyTorch does not have."""
 
 AXES = (0, 1)
 """Down (rows, the height) and across (columns, the width)."""
 
 
 def extent(down: int, across: int) -> Extent:
-    """As descriptions write it: one number where both axes agree, so that equal is equal."""
+    """As in descriptions: one number if both axes are equal, so that equal extents are equal."""
     return down if down == across else (down, across)
 
 
 def along(one: Extent, axis: int) -> int:
-    """What an extent is along one axis."""
+    """The extent along one axis."""
     return one if isinstance(one, int) else one[axis]
 
 
 class Shape(NamedTuple):
-    """Of what one image becomes: a map, or a vector with height and width 1."""
+    """The shape for one image: of a map, or of a vector, with height and width 1."""
 
     channels: int
     height: int
@@ -50,15 +50,15 @@ class Shape(NamedTuple):
 
 @dataclass(frozen=True)
 class Reach:
-    """What the units of a map read, along one axis, of the map before it.
+    """The places of the input that the units of a map read, along one axis.
 
     Unit i reads the places i·stride - padding + tap·dilation. With a stride of 0 all units read the
     same places.
 
     Attributes:
-        taps: How many places a unit reads.
+        taps: Number of places that a unit reads.
         stride: Places between the first taps of two neighbouring units.
-        padding: Places that the map is padded with on either side.
+        padding: Places added on each side of the input.
         dilation: Places between taps.
         ceil: Whether a last unit may read beyond the padding (PyTorch's `ceil_mode`).
     """
@@ -71,33 +71,33 @@ class Reach:
 
     @property
     def span(self) -> int:
-        """Places from the first tap to the last."""
+        """Number of places from the first tap to the last."""
         return self.dilation * (self.taps - 1) + 1
 
     def units(self, size: int) -> int:
-        """How many units read a map of `size` places; under 1 where it collapses."""
+        """Number of units for an input of `size` places; below 1 if the input is too small."""
         beyond = size + 2 * self.padding - self.span
         if self.ceil and beyond >= 0:
             units = -(-beyond // self.stride) + 1
-            # PyTorch lets no window start in the padding behind the map.
+            # In PyTorch no window starts in the padding after the map.
             return units - 1 if (units - 1) * self.stride >= size + self.padding else units
         return beyond // self.stride + 1
 
 
 def whole(size: int) -> Reach:
-    """Every unit reads all places of a map of this size."""
+    """The reach of units that read all places of a map of this size."""
     return Reach(taps=size, stride=0)
 
 
 @dataclass(frozen=True)
 class Descent:
-    """Channels of an output that are channels of an input: they cannot be permuted apart.
+    """Channels of an output that come from channels of an input: they are permuted together.
 
     Attributes:
-        source: Which of the inputs.
-        channels: Which of its channels, one behind the other.
-        first: The first of the output's channels that they become.
-        numbers: How many of the output's channels, one behind the other, each of them becomes.
+        source: Index of the input.
+        channels: Its channels, in order.
+        first: The first channel of the output that they become.
+        numbers: Number of consecutive channels of the output that each of them becomes.
     """
 
     source: int
@@ -107,11 +107,11 @@ class Descent:
 
 
 class Operation:
-    """What one layer computes. Unless an operation says otherwise, it works place by place.
+    """The computation of one layer; by default it works on each place separately.
 
     Attributes:
-        module_class: Where the class of its module lies: its package, and its name in there. The
-            operation's fields are what the class is given, in their order.
+        module_class: Package and name of the class of its module. The arguments of the class are
+            the operation's fields, in their order.
     """
 
     module_class: ClassVar[tuple[str, str]]
@@ -124,7 +124,7 @@ class Operation:
         return module
 
     def output(self, inputs: Sequence[Shape]) -> Shape:
-        """The shape of what it gives, for the shapes that it reads.
+        """The shape of its output for the shapes of its inputs.
 
         Raises:
             ValueError: It cannot read these, in words that follow the layer's name.
@@ -132,38 +132,38 @@ class Operation:
         return inputs[0]
 
     def reach(self, axis: int, size: int) -> Reach:
-        """What its units read of inputs that have `size` places along `axis`."""
+        """The places that its units read of inputs with `size` places along `axis`."""
         return Reach()
 
     def descent(self, inputs: Sequence[Shape]) -> tuple[Descent, ...]:
-        """Which channels of its output are those of an input; none where it makes its own.
+        """Which channels of its output come from an input; empty if it makes new channels.
 
-        Where two descents give one channel of the output, as those of a sum do, the channels that
-        they come from must be permuted as one.
+        If two descents give the same channel of the output, as in a sum, the channels that they
+        come from must be permuted together.
 
-        All parameters and buffers lie along the output's channels with their first axis, the weight
-        of one that makes its own channels along the input's with its second.
+        The first axis of all parameters and buffers is along the output's channels. If it makes new
+        channels, the second axis of its weight is along the input's channels.
         """
         return (Descent(0, range(inputs[0].channels)),)
 
     @property
     def channel_groups(self) -> int:
-        """Into how many equal parts, computed apart, its inputs' and its outputs' channels fall."""
+        """Number of equal groups of its channels that are computed separately."""
         return 1
 
     @property
     def weights(self) -> int:
-        """Numbers that a place is multiplied with: no biases, no parameters of norms."""
+        """Number of weights: without biases and parameters of norms."""
         return 0
 
     @property
     def parameters(self) -> int:
-        """All trainable numbers."""
+        """Number of all trainable parameters."""
         return self.weights
 
 
 class _Function(Operation, ABC):
-    """A function of maps, which has no parameters and is the same in training and in eval mode."""
+    """A function of maps without parameters, which is the same in training and in eval mode."""
 
     def module(self) -> nn.Module:
         from rfray.models.parts import Computed
@@ -172,7 +172,7 @@ class _Function(Operation, ABC):
 
     @abstractmethod
     def compute(self, *maps: Tensor) -> Tensor:
-        """What it gives for maps (images, channels, height, width), or vectors."""
+        """Its output for maps (images, channels, height, width), or vectors."""
 
 
 class _Window(Operation):
@@ -237,7 +237,7 @@ class Convolution(_Window):
 
     @property
     def channel_groups(self) -> int:
-        # A depthwise convolution's channels go where the channels that they are made of go.
+        # The channels of a depthwise convolution are permuted with those of its input.
         return 1 if self._depthwise else self.groups
 
     @property
@@ -256,7 +256,7 @@ class Convolution(_Window):
 
 @dataclass(frozen=True)
 class MaxPool(_Window):
-    """Two-dimensional max-pool; with `ceil_mode` a last window may hang over the edge."""
+    """Two-dimensional max-pool; with `ceil_mode` a last window may extend over the edge."""
 
     kernel_size: Extent
     stride: Extent
@@ -277,7 +277,7 @@ class MaxPool(_Window):
 
     @property
     def pads_widely(self) -> bool:
-        """Whether it pads with more than half of its kernel, which PyTorch's own pool refuses."""
+        """Whether its padding is more than half of its kernel, which PyTorch's pool refuses."""
         return any(2 * along(self.padding, axis) > along(self.kernel_size, axis) for axis in AXES)
 
 
@@ -306,13 +306,13 @@ class AdaptiveAveragePool(Operation):
     def reach(self, axis: int, size: int) -> Reach:
         units = along(self.output_size, axis)
         if units == 1 or size % units:
-            # Bins of unequal size are no window that moves; that is a bound, and exact for one.
+            # Bins of unequal size are not a moving window: an upper bound, exact for one bin.
             return whole(size)
         return Reach(taps=size // units, stride=size // units)
 
 
 class _Norm(Operation):
-    """A normalisation, with a factor and a shift for each channel."""
+    """A normalisation with a factor and a shift for each channel."""
 
     channels: int
 
@@ -333,7 +333,7 @@ class BatchNorm(_Norm):
 
 @dataclass(frozen=True)
 class VectorBatchNorm(BatchNorm):
-    """Batch normalisation of a vector's numbers."""
+    """Batch normalisation of a vector."""
 
     module_class = (_TORCH, "BatchNorm1d")
 
@@ -370,7 +370,7 @@ class Relu(Operation):
 
 @dataclass(frozen=True)
 class Relu6(Operation):
-    """Rectified linear unit that ends at 6."""
+    """Rectified linear unit with the upper limit 6."""
 
     module_class = (_TORCH, "ReLU6")
 
@@ -400,7 +400,7 @@ class Silu(Operation):
 
 @dataclass(frozen=True)
 class Hardswish(Operation):
-    """Swish of straight pieces."""
+    """Piecewise linear version of swish."""
 
     module_class = (_TORCH, "Hardswish")
 
@@ -429,7 +429,7 @@ class Sigmoid(Operation):
 
 @dataclass(frozen=True)
 class Hardsigmoid(Operation):
-    """Logistic function of straight pieces."""
+    """Piecewise linear version of the logistic function."""
 
     module_class = (_TORCH, "Hardsigmoid")
 
@@ -461,7 +461,7 @@ class StochasticDepth(Operation):
 
 @dataclass(frozen=True)
 class Scale(Operation):
-    """One trainable factor a channel (Touvron et al. 2021)."""
+    """One trainable factor per channel (Touvron et al. 2021)."""
 
     module_class = (_PARTS, "ScaleModule")
     channels: int
@@ -473,22 +473,22 @@ class Scale(Operation):
 
 @dataclass(frozen=True)
 class Rescale(_Function):
-    """Every number times a fixed factor, and a fixed offset added to it."""
+    """Multiplies by a fixed factor and adds a fixed offset."""
 
     factor: float = 1.0
     offset: float = 0.0
 
     def compute(self, *maps: Tensor) -> Tensor:
-        # Without what would change nothing.
+        # Without operations that change nothing.
         scaled = maps[0] if self.factor == 1 else maps[0] * self.factor
         return scaled if self.offset == 0 else scaled + self.offset
 
 
 class _ChannelByChannel(_Function):
-    """What combines maps number by number."""
+    """A function that combines maps element by element."""
 
     def descent(self, inputs: Sequence[Shape]) -> tuple[Descent, ...]:
-        # Those of every input but one of a single channel, spread to all.
+        # From every input, except one with a single channel, which is used for all.
         most = max(shape.channels for shape in inputs)
         return tuple(
             Descent(source, range(most))
@@ -499,7 +499,7 @@ class _ChannelByChannel(_Function):
 
 @dataclass(frozen=True)
 class Add(_ChannelByChannel):
-    """Sum of two maps of one shape: the end of a residual block."""
+    """Sum of two maps of the same shape: the end of a residual block."""
 
     def output(self, inputs: Sequence[Shape]) -> Shape:
         _refuse_unequal("adds", inputs)
@@ -511,7 +511,7 @@ class Add(_ChannelByChannel):
 
 @dataclass(frozen=True)
 class Product(_ChannelByChannel):
-    """Product of two maps; one of them may be 1×1, such as squeeze-and-excitation's gate."""
+    """Product of two maps; one of them may be 1×1, such as the gate of squeeze-and-excitation."""
 
     def output(self, inputs: Sequence[Shape]) -> Shape:
         maps = [shape for shape in inputs if shape[1:] != (1, 1)]
@@ -524,7 +524,7 @@ class Product(_ChannelByChannel):
 
 @dataclass(frozen=True)
 class Concatenate(_Function):
-    """Maps of one size, their channels one behind the other."""
+    """Joins the channels of maps of the same size."""
 
     def output(self, inputs: Sequence[Shape]) -> Shape:
         _refuse_unequal("joins", inputs)
@@ -545,7 +545,7 @@ class Concatenate(_Function):
 
 @dataclass(frozen=True)
 class ChannelChunk(_Function):
-    """One of the parts, of equal size, that a map's channels are cut into."""
+    """One of several parts of equal size of a map's channels."""
 
     index: int
     chunks: int
@@ -566,7 +566,7 @@ class ChannelChunk(_Function):
 
 @dataclass(frozen=True)
 class ChannelSlice(_Function):
-    """The channels from `start` on, up to `stop` or to the last."""
+    """The channels from `start` up to `stop`, or up to the last."""
 
     start: int
     stop: int
@@ -618,7 +618,7 @@ class GlobalAveragePool(Operation):
 
 @dataclass(frozen=True)
 class Flatten(Operation):
-    """A map as a vector."""
+    """Makes a map a vector."""
 
     module_class = (_TORCH, "Flatten")
 
@@ -636,7 +636,7 @@ class Flatten(Operation):
 
 @dataclass(frozen=True)
 class _FullyConnected(Operation):
-    """A matrix and, if it has one, a bias."""
+    """A matrix with an optional bias."""
 
     in_features: int
     out_features: int
@@ -670,7 +670,7 @@ class Linear(_FullyConnected):
 
 @dataclass(frozen=True)
 class ChannelLinear(_FullyConnected):
-    """Fully connected layer over the channels of each place: a 1×1 convolution by another name."""
+    """Fully connected layer over the channels of each place: the same as a 1×1 convolution."""
 
     module_class = (_PARTS, "ChannelLinearModule")
 

@@ -1,12 +1,12 @@
-"""Networks that come from outside: a library's by name, functions in files, and plug-ins.
+"""Networks that are not rfray's own: of libraries, of functions in files, and of plug-ins.
 
-`torchvision:resnet18` and `timm:resnet18` are what those libraries call so, not yet trained.
-`my_nets.py:small_net` is a function in a file that takes the number of classes and gives a
-`torch.nn.Module`; its path starts at the sweep file or at the working directory. A plain name that
-is none of rfray's own is a plug-in's (`rfray.plugins`). All are read into a description
-(`rfray.models.traced`) or, where that cannot be, kept as modules (`rfray.models.opaque`), and taken
-as they are, with their own initialisation; a plug-in may also be a function of kernel_size, width
-and classes that gives a description, as rfray's own are.
+`torchvision:resnet18` and `timm:resnet18` are networks of these libraries, without pretrained
+weights. `my_nets.py:small_net` is a function in a file that makes a `torch.nn.Module` from the
+number of classes; its path starts at the sweep file or at the working directory. Any other name
+that is not one of rfray's own is that of a plug-in (`rfray.plugins`). All are read into a
+description (`rfray.models.traced`) or, if that is impossible, kept as modules
+(`rfray.models.opaque`). They are not changed and have their own initialisation. A plug-in may also
+be a function of kernel_size, width and classes that makes a description, as rfray's own are.
 """
 
 from __future__ import annotations
@@ -39,40 +39,40 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 AS_IT_IS = 1
-"""The kernel_size, and the width, of a network from outside: no pool is added, none is widened."""
+"""The kernel_size and the width of such a network: no pool is added, and its width stays."""
 
 
 def _unfit(name: str, thing: Any) -> str | None:
-    """What makes something from outside no network of this name; None if it may be one."""
+    """Why an object of a plugin is not a network of this name; None if it may be one."""
     if not callable(thing):
         return f"is a {type(thing).__name__}, not a function"
     return None if nameable(name) else NAMING
 
 
 OUTSIDE: Shelf[Callable[..., Any]] = Shelf("networks", lambda: ARCHITECTURES, _unfit)
-"""Networks that plug-ins offer."""
+"""Networks of plug-ins."""
 
 _FOLDERS = "RFRAY_NETWORKS"
 _FILE_MARK = ".py:"
 
 Maker = Callable[[int], "nn.Module"]
-"""From a number of classes to a freshly initialised module."""
+"""Makes a newly initialised module from a number of classes."""
 
 
 def comes_from_outside(name: str) -> bool:
-    """Whether a network's name is that of one from outside."""
+    """Whether a network's name is that of a library, a file or a plug-in."""
     return ":" in name or (name not in ARCHITECTURES and name in OUTSIDE.plugins())
 
 
 def has_one_width(name: str) -> bool:
-    """Whether a network's name alone says that it is of one width, its own."""
+    """Whether a network's name alone says that its width cannot change."""
     return ":" in name
 
 
 def naming_problem(name: str) -> str | None:
-    """What is wrong with the name of a network from outside, and what to do; None if nothing is.
+    """What is wrong with the name of such a network, and what to do; None if nothing is.
 
-    Files are looked for, not run.
+    Files are searched, but not run.
     """
     if ":" not in name:
         return None
@@ -80,10 +80,10 @@ def naming_problem(name: str) -> str | None:
     if before in LIBRARIES:
         return LIBRARIES[before].problem(behind)
     if _FILE_MARK not in name:
-        return f"'{name}' names no network (write torchvision:resnet18 or my_nets.py:small_net)"
+        return f"'{name}' is not a network (write torchvision:resnet18 or my_nets.py:small_net)"
     path, _, function = name.rpartition(":")
     if not function.isidentifier():
-        return f"'{name}' names no function (write {path}:small_net)"
+        return f"'{name}' has no name of a function (write {path}:small_net)"
     if _found(path) is None:
         places = " or ".join(dict.fromkeys(str(folder) for folder in _folders()))
         return f"there is no file '{path}' in {places}"
@@ -91,20 +91,20 @@ def naming_problem(name: str) -> str | None:
 
 
 def use_network_folders(folders: Iterable[Path]) -> None:
-    """Have this process, and those that it starts, look for files of networks in these folders."""
+    """Set the folders in which this process, and those that it starts, search files of networks."""
     os.environ[_FOLDERS] = os.pathsep.join(str(folder.resolve()) for folder in folders)
 
 
 def network_folders_in_use() -> list[str]:
-    """The folders in which files of networks are looked for, first to last."""
+    """The folders in which files of networks are searched, in this order."""
     return [str(folder) for folder in _folders()]
 
 
 def code_digest(name: str) -> str:
-    """What tells the code of a network from outside from other code: it enters the keys.
+    """A text that identifies the code of a network that is not rfray's own; it is part of keys.
 
-    Of the file that its function is in, or of the package that offers it. Empty for a network that
-    is rfray's own.
+    It contains a digest of the file of its function, or of the package that offers it. Empty for
+    rfray's own networks.
 
     Raises:
         UserError: There is no such network.
@@ -122,16 +122,16 @@ def code_digest(name: str) -> str:
 
 
 def outside_network(name: str, kernel_size: int, width: float, classes: int) -> AnyNetwork:
-    """A network from outside: its description, or what is known of one that cannot be read.
+    """A network that is not rfray's own: its description, or its module if it cannot be read.
 
     Args:
         name: As in `axes.arch`.
-        kernel_size: `AS_IT_IS`, but for a plug-in that takes it.
-        width: `AS_IT_IS`, but for a plug-in that takes it.
+        kernel_size: `AS_IT_IS`, except for a plug-in that takes it.
+        width: `AS_IT_IS`, except for a plug-in that takes it.
         classes: Number of logits.
 
     Raises:
-        UserError: There is none, its code raises, or it is to be changed.
+        UserError: There is no such network, its code raises an error, or it cannot be changed.
     """
     code = code_digest(name)
     if ":" not in name and _describes(OUTSIDE.get(name)):
@@ -139,7 +139,7 @@ def outside_network(name: str, kernel_size: int, width: float, classes: int) -> 
     for setting, value in (("kernel_size", kernel_size), ("width", width)):
         if value != AS_IT_IS:
             raise UserError(
-                f"{setting} is {value}, but a network from outside is taken as it is",
+                f"{setting} is {value}, but this network cannot be changed",
                 where=name,
                 do=f"set {setting} to {AS_IT_IS} for it",
             )
@@ -170,9 +170,9 @@ def _read(name: str, code: str, classes: int) -> AnyNetwork:
 
 
 def _whole_code(name: str, code: str) -> str:
-    """The code of a network whose layers, which would say the rest, are not known.
+    """The code digest of a network whose layers are not known.
 
-    A library's networks are made of several of its files: its version tells those.
+    The code of a library's network is in several files, so the version of the library is added.
     """
     library = LIBRARIES.get(name.partition(":")[0])
     return f"{code}-{version(library.package)}" if library else code
@@ -204,7 +204,7 @@ def _library_code(library: str, name: str) -> str:
 
 
 def _describes(function: Callable[..., Any]) -> bool:
-    """Whether a plug-in's function gives a description, as rfray's own networks' functions do."""
+    """Whether a plug-in's function makes a description, as those of rfray's own networks do."""
     try:
         return {"kernel_size", "width", "classes"} <= inspect.signature(function).parameters.keys()
     except ValueError:  # a built-in function has none
@@ -256,7 +256,7 @@ def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError("is no Python file", where=str(path)) from error
+        raise UserError("is not a Python file", where=str(path)) from error
 
 
 def _functions_named_like(function: str, loaded: ModuleType) -> str:
@@ -277,13 +277,13 @@ def _checked_maker(
     where: str,
     telling: Callable[[str], AbstractContextManager[None]],
 ) -> Maker:
-    """A maker that gives nothing but modules.
+    """A maker that checks that the result is a module.
 
     Args:
-        make: Somebody's function of the number of classes.
+        make: A user's function of the number of classes.
         called: Its name.
-        where: What a message calls the place where it is from.
-        telling: Tells in one line what goes wrong within, given what is run.
+        where: Its place, for messages.
+        telling: A context that turns an error into one line, given what is run.
     """
 
     def made(classes: int) -> nn.Module:

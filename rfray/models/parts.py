@@ -1,4 +1,4 @@
-"""The torch modules of operations for which PyTorch has none."""
+"""The torch modules of operations for which PyTorch has no module."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ class Computed(nn.Module):
         self.compute = compute
 
     def forward(self, *maps: Tensor) -> Tensor:
-        """What the function gives for them."""
+        """The result of the function."""
         return self.compute(*maps)
 
 
 class WidePaddedMaxPool(nn.MaxPool2d):
-    """A max-pool that may pad with more than half of its kernel, as a dilated one must."""
+    """A max-pool whose padding may be more than half of its kernel, as for a dilated one."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (nn.MaxPool2d's own name for it)
         """(images, channels, units down, units across) of (images, channels, height, width)."""
         padding = self.padding
         down, across = (padding, padding) if isinstance(padding, int) else padding
-        # With what no max-pool ever takes.
+        # A max-pool never takes this value.
         padded = F.pad(input, (across, across, down, down), value=-torch.inf)
         return F.max_pool2d(padded, self.kernel_size, self.stride, 0, self.dilation)
 
 
 class ScaleModule(nn.Module):
-    """A trainable factor a channel."""
+    """A trainable factor per channel."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -1,14 +1,14 @@
-"""The channels of a network that may change places without changing what it computes.
+"""The channels of a network that can be permuted without changing what it computes.
 
-A unit of a layer that makes channels of its own goes through the layers behind it: norms and pools
-keep it, sums tie it to another, concatenations and shuffles put it elsewhere, flattening makes it
-several numbers. Each operation says so itself (`Operation.descent`). Units that appear in just the
-same layers, and in the same parts of those that compute parts of their channels apart
-(`Operation.channel_groups`), may change places; the image's channels and the logits stay.
+A unit is a channel of a layer that makes new channels. Later layers pass it on: norms and pools
+keep it, sums tie it to another unit, concatenations and shuffles move it, flattening makes several
+numbers of it. Each operation defines this itself (`Operation.descent`). Units can be permuted if
+they are in the same layers, and in the same groups of layers that compute groups of channels
+separately (`Operation.channel_groups`). The image's channels and the logits are fixed.
 
-So channels are permuted within the groups of a grouped convolution, those of a depthwise one with
-the channels that they are made of, and those of a channel shuffle within what is later read
-together. Whole groups do not change places.
+So channels are permuted within the groups of a grouped convolution. Those of a depthwise
+convolution are permuted with the channels of its input, and those of a channel shuffle within the
+channels that are later read together. Whole groups are not permuted.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ Indices = NDArray[np.int64]
 def channel_groups(network: Network, image_size: int) -> tuple[Group, ...]:
     """The groups of channels that can be permuted, those nearest to the input first.
 
-    Their arrays are named as the parameters and buffers of the network's module are.
+    Their arrays have the names of the parameters and buffers of the network's module.
 
     Args:
         network: The network.
-        image_size: Height and width of the images: a flattened map has so many numbers a channel.
+        image_size: Height and width of the images; flattened maps depend on it.
     """
     traced = _traced(network, image_size)
     return tuple(
@@ -52,12 +52,12 @@ def channel_groups(network: Network, image_size: int) -> tuple[Group, ...]:
 def permuted_state(
     state: Mapping[str, Tensor], groups: Sequence[Group], orders: Sequence[Integers]
 ) -> dict[str, Tensor]:
-    """A module's parameters and buffers with their channels in another order, the same function.
+    """A module's parameters and buffers with permuted channels: the same function.
 
     Args:
-        state: By name, as `state_dict` gives them; left as they are.
+        state: By name, as from `state_dict`; not changed.
         groups: The network's.
-        orders: Of each group, which channel comes to each place, (channels,).
+        orders: For each group, the channel that moves to each place, (channels,).
     """
     arrays = permuted({n: one.detach().cpu().numpy() for n, one in state.items()}, groups, orders)
     return {name: torch.from_numpy(array).to(state[name]) for name, array in arrays.items()}
@@ -65,11 +65,11 @@ def permuted_state(
 
 @dataclass(frozen=True)
 class _Channels:
-    """What a layer's output channels are.
+    """The units of a layer's output channels.
 
     Attributes:
-        unit: Of each, the unit that it is of, (channels,).
-        place: Which of the numbers of that unit it is, (channels,).
+        unit: For each channel, its unit, (channels,).
+        place: For each channel, which of the numbers of that unit it is, (channels,).
     """
 
     unit: Indices
@@ -80,46 +80,46 @@ class _Channels:
 
 
 class _Ties:
-    """Units that are permuted as one, and those that stay where they are."""
+    """Units that are permuted together, and units that are fixed."""
 
     def __init__(self) -> None:
         self.fixed: set[int] = set()
         self._parents: list[int] = []
 
     def new(self, count: int) -> _Channels:
-        """So many units of their own."""
+        """A number of new units."""
         start = len(self._parents)
         self._parents += range(start, start + count)
         units = np.arange(start, start + count)
         return _Channels(units, np.zeros_like(units))
 
     def tie(self, one: _Channels, other: _Channels) -> None:
-        """Permute what stands at the same channel as one; not at all if it is cut differently."""
+        """Tie the units at the same channels; they are fixed if they are split differently."""
         for a, b, alike in zip(one.unit, other.unit, one.place == other.place, strict=True):
             self._parents[self.root(a)] = self.root(b)
             if not alike:
                 self.fixed.add(int(a))
 
     def root(self, unit: int) -> int:
-        """The unit that stands for all that are permuted with this one."""
+        """The representative of all units that are tied to this one."""
         while self._parents[unit] != unit:
             self._parents[unit] = self._parents[self._parents[unit]]
             unit = self._parents[unit]
         return int(unit)
 
     def settled(self, channels: _Channels) -> _Channels:
-        """The same channels, each of the unit that stands for its own."""
+        """The same channels, with the representatives of their units."""
         return _Channels(np.array([self.root(unit) for unit in channels.unit]), channels.place)
 
 
 @dataclass(frozen=True)
 class _Traced:
-    """How channels go through a network.
+    """The channels of a network.
 
     Attributes:
-        channels: Of every layer, and of the image, what its channels are.
-        fixed: The units that stay where they are.
-        makers: The layers that make channels of their own.
+        channels: For every layer, and for the image, its channels.
+        fixed: The units that are not permuted.
+        makers: The layers that make new channels.
         arrays: By layer, the names of its parameters and buffers.
     """
 
@@ -155,7 +155,7 @@ def _traced(network: Network, image_size: int) -> _Traced:
 
 
 def _descended(descents: Sequence[Descent], reads: Sequence[_Channels], ties: _Ties) -> _Channels:
-    """The channels of an output that are those of its inputs."""
+    """The channels of an output that come from its inputs."""
     parts: dict[int, _Channels] = {}
     for descent in descents:
         source = reads[descent.source]
@@ -164,7 +164,7 @@ def _descended(descents: Sequence[Descent], reads: Sequence[_Channels], ties: _T
             source.unit[chosen].repeat(each),
             source.place[chosen].repeat(each) * each + np.tile(np.arange(each), len(chosen)),
         )
-        # Descents of one output either begin where another does, or follow one another.
+        # Descents of one output either begin at the same channel, or follow one another.
         if descent.first in parts:
             ties.tie(parts[descent.first], part)
         else:
@@ -177,7 +177,7 @@ def _descended(descents: Sequence[Descent], reads: Sequence[_Channels], ties: _T
 
 
 def _twice(channels: _Channels) -> Iterator[int]:
-    """Units of which a map holds one number twice: which is which could not be told."""
+    """Units that a map contains twice, so that the two cannot be distinguished."""
     seen: set[tuple[int, int]] = set()
     for key in zip(channels.unit.tolist(), channels.place.tolist(), strict=True):
         if key in seen:
@@ -186,7 +186,7 @@ def _twice(channels: _Channels) -> Iterator[int]:
 
 
 def _interchangeable(network: Network, traced: _Traced) -> list[list[int]]:
-    """Units by what they appear in, the first first; those that stay, or are alone, left out."""
+    """Groups of units that are in the same layers, in order; without fixed and single units."""
     seen_in: defaultdict[int, list[tuple[int, int, int]]] = defaultdict(list)
     for number, channels, parts in _readings(network, traced):
         part = np.arange(len(channels)) * parts // len(channels)
@@ -202,7 +202,7 @@ def _interchangeable(network: Network, traced: _Traced) -> list[list[int]]:
 
 
 def _readings(network: Network, traced: _Traced) -> Iterator[tuple[int, _Channels, int]]:
-    """Every map that is made, and every one that is read in parts: number, channels, parts."""
+    """Every output, and every input that is read in groups: (number, channels, groups)."""
     for number, layer in enumerate(network):
         parts = layer.operation.channel_groups
         yield 2 * number, traced.channels[layer.name], parts
@@ -211,7 +211,7 @@ def _readings(network: Network, traced: _Traced) -> Iterator[tuple[int, _Channel
 
 
 def _occurrences(network: Network, traced: _Traced, units: Sequence[int]) -> Iterator[Occurrence]:
-    """Where these units lie in the arrays of the network."""
+    """The occurrences of these units in the arrays of the network."""
     for layer in network:
         arrays = traced.arrays.get(layer.name, ())
         index = _places(traced.channels[layer.name], units) if arrays else None
@@ -222,7 +222,7 @@ def _occurrences(network: Network, traced: _Traced, units: Sequence[int]) -> Ite
 
 
 def _read_by(layer: Layer, traced: _Traced, units: Sequence[int]) -> Iterator[Occurrence]:
-    """Where they lie along the second axis of a layer's weight, part by part of its channels."""
+    """Their occurrences along the second axis of a layer's weight, group by group."""
     name, parts = f"{layer.name}.weight", layer.operation.channel_groups
     channels = traced.channels[layer.inputs[0]]
     index = _places(channels, units)
@@ -239,7 +239,7 @@ def _read_by(layer: Layer, traced: _Traced, units: Sequence[int]) -> Iterator[Oc
 
 
 def _places(channels: _Channels, units: Sequence[int]) -> Indices | None:
-    """At which channels each of the units stands, (units, numbers of each); None if at none."""
+    """The channels of each unit, (units, numbers of each); None if there are none."""
     order = np.lexsort((channels.place, channels.unit))
     lying = channels.unit[order]
     starts = np.searchsorted(lying, units, side="left")
@@ -251,7 +251,7 @@ def _places(channels: _Channels, units: Sequence[int]) -> Indices | None:
 
 
 def _arrays(network: Network) -> dict[str, list[str]]:
-    """By layer, the parameters and buffers that have a number a channel."""
+    """By layer, the parameters and buffers with one value per channel."""
     with torch.device("meta"):
         state = NetworkModule(network).state_dict()
     found: dict[str, list[str]] = {}

@@ -1,4 +1,4 @@
-"""Every network by its name: rfray's own, and those from outside."""
+"""Every network by its name: rfray's own, and those of libraries, files and plug-ins."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["ARCHITECTURES", "Architecture", "architecture", "naming_problem"]
 
 
 def architecture(name: str) -> Callable[..., AnyNetwork]:
-    """What makes the network called `name`, for the arguments of an `Architecture`.
+    """The function that makes the network called `name`, with the arguments of an `Architecture`.
 
     Raises:
-        UserError: There is none; the nearest is named.
+        UserError: There is none, with the nearest name.
     """
     problem = naming_problem(name)
     if problem is not None:

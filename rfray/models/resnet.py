@@ -15,8 +15,8 @@ _EXPANSION = 4
 def resnet50(kernel_size: int, width: float, classes: int) -> Network:
     """ResNet50 for small images: a 3×3 stride-1 stem, bottleneck stages 3-4-6-3, one linear layer.
 
-    The receptive-field pool stands after the first convolution, its batch norm and ReLU, as in the
-    study's code. The stride of a stage sits on the 3×3 convolution of its first block.
+    The receptive-field pool is after the first convolution, its batch norm and ReLU, as in the
+    study's code. The 3×3 convolution of the first block of a stage has the stride.
 
     Args:
         kernel_size: Kernel of the receptive-field pool; 1 for none.
@@ -44,7 +44,7 @@ def resnet50(kernel_size: int, width: float, classes: int) -> Network:
 
 
 def _bottleneck(network: Network, name: str, channels: int, inner: int, stride: int) -> Network:
-    """1×1, 3×3 (with the stride) and 1×1 convolution beside a shortcut, projected where needed."""
+    """1×1, 3×3 (with the stride) and 1×1 convolution with a shortcut, projected if necessary."""
     entrance = network.output
     outer = inner * _EXPANSION
     network = (

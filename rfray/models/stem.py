@@ -1,8 +1,8 @@
-"""The study's one intervention: the max-pool after the first convolution.
+"""The study's only change to a network: the max-pool after the first convolution.
 
-The sweep axis `kernel_size` is the pool's kernel; its stride is `kernel_size - 1` and its padding
-1, but 0 for a kernel of 2. Every other layer, and the number of parameters, stays the same. Other
-ways of changing the receptive field stand in `rfray.models.knobs`.
+The axis `kernel_size` is the pool's kernel; its stride is `kernel_size - 1`, and its padding is 1,
+or 0 for a kernel of 2. All other layers and the number of parameters stay the same. Other ways of
+changing the receptive field are in `rfray.models.knobs`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def receptive_field_pool(kernel_size: int) -> MaxPool:
     """The pool that sets the receptive field.
 
     Raises:
-        UserError: `kernel_size` is under 2: its stride would be 0.
+        UserError: `kernel_size` is below 2: the stride would be 0.
     """
     if kernel_size < SMALLEST_KERNEL:
         raise UserError(
@@ -37,12 +37,12 @@ def receptive_field_pool(kernel_size: int) -> MaxPool:
 
 
 def with_pool(network: Network, kernel_size: int) -> Network:
-    """The network with the pool behind its stem; the very network for a kernel_size of 1."""
+    """The network with the pool after its stem; the network itself for a kernel_size of 1."""
     if kernel_size == NO_POOL:
         return network
     return network.with_behind(pool_place(network), POOL_NAME, receptive_field_pool(kernel_size))
 
 
 def pool_place(network: Network) -> str:
-    """The layer behind which the pool stands: the network's stem, or its first convolution."""
+    """The layer after which the pool is put: the network's stem, or its first convolution."""
     return network.stem or network.convolutions[0].name

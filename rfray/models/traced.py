@@ -1,8 +1,8 @@
-"""Reads a torch module into a description, by `torch.fx`.
+"""Reads a torch module into a description, with `torch.fx`.
 
-The module is traced symbolically, in training mode, without an image; its layers keep their own
-names, so that parameters have theirs. What a call means is looked up in `rfray.models.vocabulary`.
-What cannot be read is refused only where the output depends on it.
+The module is traced symbolically, in training mode, without an image. Layers keep the module's
+names, and so do parameters. The meaning of calls is in `rfray.models.vocabulary`. A part that
+cannot be read is refused only if the output depends on it.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ _SPATIAL: Mapping[str, set[int]] = {"map": {2, 3}, "channels last": {1, 2}, "vec
 
 @dataclass(frozen=True)
 class _Value:
-    """What a layer gives, as the module sees it: the description's maps have channels first."""
+    """The output of a layer, as the module sees it; in the description channels come first."""
 
     layer: str
     kind: Kind = "map"
@@ -66,14 +66,14 @@ class _Value:
 
 @dataclass(frozen=True)
 class _Parts:
-    """A map's channels cut into parts: so many of equal size, or each of a size of its own."""
+    """A map's channels in parts: a number of parts of equal size, or parts of given sizes."""
 
     whole: _Value
     parts: int | tuple[int, ...]
     size: int = 0
 
     def part(self, index: int) -> Operation:
-        """What gives one of them; Unreadable if it cannot be told where it lies."""
+        """The operation that gives one of them; Unreadable if its position is not known."""
         if isinstance(self.parts, tuple):
             first = sum(self.parts[: range(len(self.parts))[index]])
             return ChannelSlice(first, first + self.parts[index])
@@ -86,7 +86,7 @@ class _Parts:
 
 @dataclass(frozen=True)
 class _Grouped:
-    """A map's channels in groups, on the way to being shuffled."""
+    """A map's channels in groups, as a step of a channel shuffle."""
 
     whole: _Value
     groups: int
@@ -95,20 +95,20 @@ class _Grouped:
 
 @dataclass(frozen=True)
 class _Parameter:
-    """A parameter that the module itself holds, perhaps in another shape."""
+    """A parameter of the module itself, perhaps in another shape."""
 
     name: str
     sizes: tuple[int, ...] = ()
 
     def shape(self, module: nn.Module) -> tuple[int, ...]:
-        """Its shape where it is used."""
+        """Its shape in use."""
         held: torch.Tensor = operator.attrgetter(self.name)(module)
         return tuple(held.reshape(self.sizes).shape if self.sizes else held.shape)
 
 
 @dataclass(frozen=True)
 class _Unread:
-    """Something that cannot be read, and why."""
+    """Something that cannot be read, with the reason."""
 
     reason: str
 
@@ -122,7 +122,7 @@ def read(module: nn.Module, where: str) -> tuple[Layer, ...]:
     Args:
         module: Takes images (images, 3, height, width), gives logits (images, classes). It is put
             into training mode.
-        where: What to call it in a message.
+        where: Its name in messages.
 
     Raises:
         UserError: It cannot be traced, or its output depends on something that cannot be read.
@@ -141,16 +141,16 @@ def read(module: nn.Module, where: str) -> tuple[Layer, ...]:
 
 
 def _attention(module: nn.Module) -> str:
-    """What to say of a module with attention, which is no window; empty if there is none."""
+    """The reason why a module with attention cannot be read; empty if it has none."""
     for name, part in module.named_modules():
-        if "Attention" in type(part).__name__:
-            said = f"module '{name}' ({type(part).__name__})"
-            return f"{said} is attention, in which every pixel sees every pixel"
+        kind = type(part).__name__
+        if "Attention" in kind:
+            return f"module '{name}' ({kind}) is attention, in which every pixel sees every pixel"
     return ""
 
 
 class _Tracer(fx.Tracer):
-    """Stops at the modules that have a meaning; knows in which module it is."""
+    """Does not trace into modules that have a meaning; records the current module."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -172,7 +172,7 @@ class _Tracer(fx.Tracer):
     ) -> Any:
         self.path.append(f"'{self.path_of_module(m)}' ({type(m).__name__})")
         result = super().call_module(m, forward, args, kwargs)
-        self.path.pop()  # not where it raises: the path says where that was
+        self.path.pop()  # not after an error: the path says where it was raised
         return result
 
 
@@ -192,7 +192,7 @@ def _graph(module: nn.Module, where: str) -> fx.Graph:
 
 
 def line_of(error: Exception) -> str:
-    """File and line of the module's own code in which an error was raised; empty if in none."""
+    """File and line in the user's own code at which an error was raised; empty if none."""
     others = (Path(torch.__file__).parent, Path(__file__).parent)
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         parents = Path(frame.filename).parents
@@ -205,13 +205,13 @@ class _Reader:
     """Reads a graph node by node.
 
     Attributes:
-        layers: Those read so far.
-        output: What the graph gives.
+        layers: The layers read so far.
+        output: The output of the graph.
     """
 
     def __init__(self, module: nn.Module) -> None:
         self.layers: list[Layer] = []
-        self.output: _Meaning = _Unread("it gives nothing")
+        self.output: _Meaning = _Unread("it has no output")
         self._module = module
         self._taken = {name for name, _ in module.named_modules()}
         self._meanings: dict[fx.Node, _Meaning] = {}
@@ -228,7 +228,8 @@ class _Reader:
         match node.op:
             case "placeholder":
                 first = INPUT not in {m.layer for m in self._values()}
-                return _Value(INPUT) if first else _Unread(f"its input '{node.name}' is no image")
+                unknown = f"its input '{node.name}' is not the image"
+                return _Value(INPUT) if first else _Unread(unknown)
             case "get_attr":
                 return _Parameter(str(node.target))
             case "output":
@@ -246,7 +247,8 @@ class _Reader:
         if not isinstance(given, fx.Node):
             return _Unread(f"it gives a {type(given).__name__}, not one tensor of logits")
         meaning = self._meanings[given]
-        if isinstance(meaning, _Unread) or _is(meaning, "vector"):
+        vector = isinstance(meaning, _Value) and meaning.kind == "vector"
+        if vector or isinstance(meaning, _Unread):
             return meaning
         return _Unread("it gives a map, not a vector of logits")
 
@@ -259,7 +261,7 @@ class _Reader:
         if type(part) in PASSED_ON:
             return value
         if type(part) not in MODULES:
-            raise Unreadable(f"nothing is known of module '{name}' ({type(part).__name__})")
+            raise Unreadable(f"module '{name}' ({type(part).__name__}) is unknown")
         try:
             operation = MODULES[type(part)](part)
         except Unreadable as problem:
@@ -281,19 +283,19 @@ class _Reader:
         if call in PASSED_ON_CALLS:
             return self._operand(node, node.args[0])
         self._refuse_unread(node)
-        said = f"the operation {self._said(node)}"
+        name = f"the operation {self._said(node)}"
         try:
             operation = called(node)
         except Unreadable as problem:
-            raise Unreadable(f"{said} {problem}") from problem
+            raise Unreadable(f"{name} {problem}") from problem
         if operation is None:
-            raise Unreadable(f"nothing is known of {said}")
+            raise Unreadable(f"{name} is unknown")
         return self._computed(node, operation, call, node.args[:1])
 
     def _computed(
         self, node: fx.Node, operation: Operation, call: str, operands: Iterable[Any]
     ) -> _Value:
-        """The layer that a call is, which may write over its first operand."""
+        """The layer of a call, which may overwrite its first operand."""
         values = [self._operand(node, one) for one in operands]
         if len({value.kind for value in values}) > 1:
             self._refuse(node, "reads maps and vectors")
@@ -353,14 +355,14 @@ class _Reader:
         before = shape[: len(shape) - len(behind)]
         fits = shape[len(before) :] == behind and before and not set(before[:-1]) - {1}
         if not fits or len(shape) > 4:
-            raise Unreadable(f"'{held.name}' is not one factor a channel")
+            raise Unreadable(f"'{held.name}' is not one factor per channel")
         return self._read(held.name, Scale(before[-1]), value)
 
     def _concatenation(self, node: fx.Node) -> _Meaning:
         given = arguments(node, ("tensors", "dim"))
         tensors = given["tensors"]
         if not isinstance(tensors, Sequence):
-            self._refuse(node, "reads no list of maps")
+            self._refuse(node, "does not read a list of maps")
         kinds = {self._operand(node, one).kind for one in tensors}
         last = kinds == {"channels last"}
         places = (3, -1) if last else (1, -3) if kinds == {"map"} else (1, -1)
@@ -403,7 +405,7 @@ class _Reader:
             case (_, int(groups), _, _, _) if value.kind == "map" and groups > 0:
                 return _Grouped(value, groups)
             case _:
-                raise Unreadable(f"nothing is known of this {self._said(node)}")
+                raise Unreadable(f"this {self._said(node)} is unknown")
 
     def _transposed(self, node: fx.Node) -> _Meaning:
         before = self._meanings[node.args[0]]  # type: ignore[index]
@@ -464,7 +466,7 @@ class _Reader:
         if isinstance(before, _Value) and before.kind == "map" and channels is not None:
             return self._read(self._name(node, "slice"), ChannelSlice(*channels), before)
         self._refuse_unread(node)
-        raise Unreadable(f"nothing is known of this indexing in {self._owner(node)}")
+        raise Unreadable(f"this indexing in {self._owner(node)} is unknown")
 
     def _layer_norm(self, node: fx.Node) -> _Meaning:
         given = arguments(node, ("input", "normalized_shape", "weight", "bias", "eps"))
@@ -472,7 +474,7 @@ class _Reader:
         shape = given["normalized_shape"]
         owner = self._holder(given, ("weight", "bias"))
         if not owner or len(shape) != 1:
-            self._refuse(node, "is not over channels with a weight and a bias of its own")
+            self._refuse(node, "is not over channels with its own weight and bias")
         return self._read(owner, ChannelNorm(int(shape[0]), float(given.get("eps", 1e-5))), value)
 
     def _batch_norm(self, node: fx.Node) -> _Meaning:
@@ -488,13 +490,13 @@ class _Reader:
         given = arguments(node, ("input", "weight", "bias"))
         owner = self._holder(given, tuple(name for name in ("weight", "bias") if name in given))
         if not owner:
-            self._refuse(node, "has no weight of its own")
+            self._refuse(node, "does not have its own weight")
         outputs, inputs = operator.attrgetter(f"{owner}.weight")(self._module).shape
         operation = Linear(int(inputs), int(outputs), "bias" in given)
         return self._held(owner, operation, self._operand(node, given["input"]))
 
     def _holder(self, given: Mapping[str, Any], names: Sequence[str]) -> str:
-        """The module that holds, by these very names, what a call is given; empty if none does."""
+        """The module whose attributes of these names a call is given; empty if there is none."""
         meanings = [
             self._meanings[one] if isinstance(one, fx.Node) else None
             for one in map(given.get, names)
@@ -504,7 +506,7 @@ class _Reader:
         return owner if paths == [f"{owner}.{name}" for name in names] else ""
 
     def _held(self, owner: str, operation: Operation, value: _Value) -> _Value:
-        """What a function computes with a module's parameters, as that module's layer."""
+        """A function of a module's parameters, as that module's layer."""
         self._refuse_second_use(owner)
         return self._read(owner, operation, value)
 
@@ -512,13 +514,13 @@ class _Reader:
         if name in self._names:
             kind = type(self._module.get_submodule(name)).__name__
             raise Unreadable(
-                f"module '{name}' ({kind}) is used twice, but a layer has weights of its own"
+                f"module '{name}' ({kind}) is used twice, but each layer must have its own weights"
             )
 
     # What all share
 
     def _read(self, name: str, operation: Operation, *values: _Value) -> _Value:
-        """One more layer, and what it gives."""
+        """Adds a layer; returns its output."""
         kind = values[0].kind
         match operation:
             case Linear() if kind == "channels last":
@@ -532,9 +534,9 @@ class _Reader:
             case Flatten() | GlobalAveragePool():
                 kind = "vector"
             case VectorBatchNorm() if kind != "vector":
-                raise Unreadable(f"module '{name}' (BatchNorm1d) reads no vector")
+                raise Unreadable(f"module '{name}' (BatchNorm1d) does not read a vector")
             case _ if kind != "map" and operation.reach(0, 1) != operation.reach(0, 2):
-                raise Unreadable(f"'{name}' reads no map")
+                raise Unreadable(f"'{name}' does not read a map")
         unique = self._unique(name)
         self.layers.append(Layer(unique, operation, tuple(value.layer for value in values)))
         return _Value(unique, kind)
@@ -544,35 +546,35 @@ class _Reader:
 
     def _value(self, given: Any, reader: str) -> _Value:
         if not isinstance(given, fx.Node):
-            raise Unreadable(f"{reader} reads {given!r}, which is no map")
+            raise Unreadable(f"{reader} reads {given!r}, which is not a map")
         meaning = self._meanings[given]
         if isinstance(meaning, _Unread):
             raise Unreadable(meaning.reason)
         if not isinstance(meaning, _Value):
-            raise Unreadable(f"{reader} reads something that is no map")
+            raise Unreadable(f"{reader} reads something that is not a map")
         return meaning
 
     def _operand(self, node: fx.Node, given: Any) -> _Value:
         return self._value(given, self._said(node))
 
     def _said(self, node: fx.Node) -> str:
-        """What a message calls a call of a function or a method."""
+        """The name of a call in messages."""
         return f"'{call_name(node.target)}' in {self._owner(node)}"
 
     def _refuse(self, node: fx.Node, problem: str) -> NoReturn:
-        """Of a call, in words that follow what it is called."""
+        """Refuses a call, with words that follow its name."""
         self._refuse_unread(node)
         raise Unreadable(f"{self._said(node)} {problem}")
 
     def _refuse_unread(self, node: fx.Node) -> None:
-        """The first thing that could not be read is what the user should hear of."""
+        """Raises the reason of an input that could not be read: the first problem helps most."""
         for before in node.all_input_nodes:
             meaning = self._meanings[before]
             if isinstance(meaning, _Unread):
                 raise Unreadable(meaning.reason)
 
     def _overwritten(self, before: _Value, after: _Value) -> None:
-        """Whoever reads a tensor after it was changed in place reads what it was changed to."""
+        """After a change in place, later reads of the tensor mean the new layer."""
         for node, meaning in self._meanings.items():
             if isinstance(meaning, _Value) and meaning.layer == before.layer:
                 self._meanings[node] = replace(meaning, layer=after.layer)
@@ -625,11 +627,11 @@ _SPECIAL: Mapping[str, Callable[[_Reader, fx.Node], _Meaning]] = {
     "batch_norm": _Reader._batch_norm,
     "linear": _Reader._linear,
 }
-"""What is read by more than one layer's worth of arguments."""
+"""Calls that are read by their own method."""
 
 
 def _slice_of_channels(index: Any) -> tuple[int, int] | None:
-    """Start and stop of what `x[:, start:stop]` takes; None of any other index."""
+    """Start and stop of an index such as `x[:, start:stop]`; None for any other index."""
     match index:
         case (slice(start=None, stop=None, step=None), slice() as taken, *rest) if all(
             one in (slice(None), Ellipsis) for one in rest
@@ -642,12 +644,8 @@ def _slice_of_channels(index: Any) -> tuple[int, int] | None:
     return (start, stop) if plain and 0 <= start < stop else None
 
 
-def _is(meaning: _Meaning, kind: Kind) -> bool:
-    return isinstance(meaning, _Value) and meaning.kind == kind
-
-
 def _needed(layers: Sequence[Layer], output: str) -> list[Layer]:
-    """Those that the output depends on."""
+    """The layers that the output depends on."""
     needed = {output}
     kept = []
     for layer in reversed(layers):
@@ -658,7 +656,7 @@ def _needed(layers: Sequence[Layer], output: str) -> list[Layer]:
 
 
 def _pools_that_flatten(layers: Sequence[Layer]) -> tuple[Layer, ...]:
-    """A pool to 1×1 that is but flattened, as the one operation that it is."""
+    """The layers, with a pool to 1×1 and the flattening after it as one operation."""
     by_name = {layer.name: layer for layer in layers}
     read = [source for layer in layers for source in layer.inputs]
     merged = {

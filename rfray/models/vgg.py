@@ -13,8 +13,8 @@ _BLOCKS = ((64, 64), (128, 128), (256,) * 4, (512,) * 8)
 def vgg19_rf(kernel_size: int, width: float, classes: int) -> Network:
     """VGG19 for small images: 16 convolutions with bias, batch norm and ReLU, one linear layer.
 
-    The receptive-field pool stands after the first convolution, before its batch norm, as in the
-    study's code. Three 2×2 max-pools, then an adaptive average pool to 1×1.
+    The receptive-field pool is after the first convolution, before its batch norm, as in the
+    study's code. There are three 2×2 max-pools, and at the end an adaptive average pool to 1×1.
 
     Args:
         kernel_size: Kernel of the receptive-field pool; 1 for none.

@@ -1,7 +1,7 @@
-"""What torch's modules and functions mean, as operations of a description.
+"""The meaning of torch's modules and functions as operations of a description.
 
-One line here makes a module or a function readable: the operation that it is, made from the
-module's settings or the call's arguments.
+One line here makes a module or a function readable: it makes the operation from the module's
+settings or the call's arguments.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ from rfray.models.operations import (
 
 
 class Unreadable(Exception):  # noqa: N818 (it is an answer more than an error)
-    """Something has no meaning as an operation; says why."""
+    """Something has no meaning as an operation, with the reason."""
 
 
 def _extent(value: Any) -> Extent:
-    """One number for both axes where they are equal; Unreadable if it is neither one nor two."""
+    """One number if both axes are equal, else two; Unreadable if it is neither."""
     numbers = (value, value) if isinstance(value, int) else tuple(value or ())
     if len(numbers) == 1:
         numbers *= 2
@@ -106,7 +106,7 @@ def _group_norm(norm: nn.GroupNorm) -> Operation:
 
 def _average_pool(pool: Any) -> Operation:
     if getattr(pool, "divisor_override", None) is not None:
-        raise Unreadable("has a divisor of its own")
+        raise Unreadable("has a divisor_override")
     return AveragePool(
         _extent(pool.kernel_size),
         _extent(pool.kernel_size if pool.stride is None else pool.stride),
@@ -118,7 +118,7 @@ def _average_pool(pool: Any) -> Operation:
 
 def _max_pool(pool: Any) -> Operation:
     if pool.return_indices:
-        raise Unreadable("gives indices, too")
+        raise Unreadable("returns indices as well")
     return MaxPool(
         _extent(pool.kernel_size),
         _extent(pool.kernel_size if pool.stride is None else pool.stride),
@@ -163,13 +163,13 @@ MODULES: Mapping[type[nn.Module], Callable[[Any], Operation]] = MappingProxyType
         StochasticDepthModule: lambda one: StochasticDepth(one.p, one.mode),
     }
 )
-"""By type, exactly: what a subclass computes may be something else."""
+"""By exact type: a subclass may compute something else."""
 
 PASSED_ON = frozenset({nn.Identity})
-"""Modules that give what they read."""
+"""Modules that return their input."""
 
 PASSED_ON_CALLS = frozenset({"clone"})
-"""Functions and methods that give what they read."""
+"""Functions and methods that return their input."""
 
 _POOL = ("kernel_size", "stride", "padding")
 
@@ -194,12 +194,12 @@ _CALLED: Mapping[str, tuple[type[nn.Module], tuple[str, ...]]] = MappingProxyTyp
         "dropout": (nn.Dropout, ("p", "training")),
     }
 )
-"""Functions and methods of one map, by their names without what marks them as in place: the module
-that does the same, and what it is given besides the map, in order."""
+"""Functions and methods of one map, by their names without the mark of in-place calls: the module
+that does the same, and its further arguments in order."""
 
 
 def called(node: fx.Node) -> Operation | None:
-    """The operation that a call of a function or a method of one map is; None if it is unknown.
+    """The operation of a call of a function or a method of one map; None if it is unknown.
 
     Raises:
         Unreadable: It is known, but not with these arguments.
@@ -209,14 +209,14 @@ def called(node: fx.Node) -> Operation | None:
         return None
     given = arguments(node, ("input", *names, "inplace"))
     settings = {name: given[name] for name in names if name in given}
-    # Traced in training mode: false here is false whatever the mode, true what follows it.
+    # Traced in training mode: false here is false in every mode, true follows the mode.
     if not settings.pop("training", True):
         settings["p"] = 0.0
     return MODULES[kind](kind(**settings))
 
 
 def call_name(target: Any) -> str:
-    """The name of a function or a method: `relu` of `F.relu`, `torch.relu_` and `Tensor.relu`."""
+    """The name of a function or a method: `relu` for `F.relu`, `torch.relu_` and `Tensor.relu`."""
     name = target if isinstance(target, str) else getattr(target, "__name__", str(target))
     return name.strip("_")
 
@@ -230,7 +230,7 @@ def in_place(node: fx.Node) -> bool:
 
 
 def arguments(node: fx.Node, names: tuple[str, ...]) -> dict[str, Any]:
-    """A call's arguments by name; those that it leaves out are left out.
+    """A call's arguments by name, without those that it does not give.
 
     Raises:
         Unreadable: There are more than `names`, or one is computed by the network.

@@ -1,7 +1,7 @@
-"""Mathematics alone: Hessian products, eigenvalues, quadrature and kernel alignment.
+"""Mathematics only: Hessian products, eigenvalues, quadrature, kernel alignment and others.
 
-Nothing here knows of rfray, Ray or MLflow. Every algorithm takes a `SymmetricOperator` or plain
-tensors, so that each can be tried on an explicit matrix.
+It does not depend on the rest of rfray, on Ray or on MLflow. Every algorithm takes a
+`SymmetricOperator` or plain tensors, so that it can be tested with an explicit matrix.
 """
 
 from rfray.numerics.errors import NumericsError

@@ -1,4 +1,4 @@
-"""Covariance of features over batches, and how many of its directions hold most of the variance.
+"""Covariance of features over batches, and how many of its directions have most of the variance.
 
 The count is the intrinsic dimension of Shenk et al. (*Feature Space Saturation during Training*,
 2020) and Richter et al. (*Should You Go Deeper? Optimizing Convolutional Neural Network
@@ -14,14 +14,14 @@ from rfray.numerics.errors import NumericsError
 from rfray.numerics.products import add_product
 
 _SLICE_NUMBERS = 4_000_000
-"""Numbers that are made float64 at a time: 32 MB."""
+"""Number of values that are converted to float64 at a time: 32 MB."""
 
 
 class Covariance:
-    """Of all points given so far, whatever batches they came in, in float64.
+    """The covariance of all points of all batches so far, in float64.
 
     Batches are merged by the update of Chan, Golub & LeVeque (*Updating Formulae and a Pairwise
-    Algorithm for Computing Sample Variances*, 1979) for cross products: nothing cancels, as it does
+    Algorithm for Computing Sample Variances*, 1979) for cross products. It avoids the cancellation
     in the difference of a mean square and a squared mean.
     """
 
@@ -33,7 +33,7 @@ class Covariance:
         self._products = torch.zeros(())
 
     def add(self, points: Tensor) -> None:
-        """Take in (points, features), any floating type."""
+        """Add points (points, features), of any floating type."""
         for some in points.detach().split(max(1, _SLICE_NUMBERS // points.shape[1])):
             self._merge(some.double())
 
@@ -53,7 +53,7 @@ class Covariance:
 
     @property
     def matrix(self) -> Tensor:
-        """(features, features): mean product of distances from the mean.
+        """(features, features): mean product of differences from the mean.
 
         Raises:
             NumericsError: There are no points, or a feature is not finite.
@@ -82,9 +82,9 @@ def variances(covariance: Tensor) -> Tensor:
 
 
 def directions_explaining(values: Tensor, share: float) -> int:
-    """The smallest number of principal directions that explain `share` of the variance or more.
+    """The smallest number of principal directions that explain at least `share` of the variance.
 
-    The library delve (0.1.50) counts one fewer: those up to which less is explained.
+    The library delve (0.1.50) counts one fewer: the directions that explain less than `share`.
 
     Args:
         values: Variances, largest first, not all 0.

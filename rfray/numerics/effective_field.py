@@ -1,8 +1,8 @@
-"""The effective receptive field: which pixels a unit takes notice of, and how far they spread.
+"""The effective receptive field: which pixels influence a unit, and how far apart they are.
 
 W. Luo, Y. Li, R. Urtasun and R. Zemel, *Understanding the Effective Receptive Field in Deep
 Convolutional Neural Networks*, NeurIPS 2016: the gradient of a map's central unit with respect to
-the pixels is large in the middle of what the unit can see and fades towards the rim.
+the pixels is large in the middle of the theoretical receptive field and small near its border.
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ import torch
 from torch import Tensor
 
 HELD = 0.95
-"""Share of the mass that `area` counts pixels for, unless told otherwise."""
+"""The default share of the mass for `area`."""
 
 _ROUNDING = 1e-12
 
 
 def centre(size: int) -> int:
-    """Index of the central one of `size` units in a row; of an even number the right one of two."""
+    """Index of the central one of `size` units in a row; of two, the right one."""
     return size // 2
 
 
 def central_gradient(maps: Tensor, images: Tensor) -> Tensor:
     """Gradient of the central units of `maps` with respect to `images`, of the images' shape.
 
-    Of the sum over all channels at the centre, each with the factor 1 (Luo et al. 2016), image by
-    image: no image may reach another one's map, as in eval mode none does. The graph is kept, so
-    that further maps of the same images can be asked for.
+    The gradient of the sum over all channels at the centre, each with the factor 1 (Luo et al.
+    2016), image by image: an image must not influence another one's map, which holds in eval mode.
+    The graph is kept, so that this can be called for further maps of the same images.
 
     Args:
         maps: (images, channels, height, width), computed from `images`.
@@ -39,10 +39,10 @@ def central_gradient(maps: Tensor, images: Tensor) -> Tensor:
 
 
 class SquaredGradient:
-    """Mean of |gradient|² at each pixel over images and channels that come in batches, in float64.
+    """Mean of |gradient|² at each pixel, over images in batches and channels, in float64.
 
     Attributes:
-        images: How many were given so far.
+        images: Number of images so far.
     """
 
     def __init__(self) -> None:
@@ -51,8 +51,8 @@ class SquaredGradient:
         self._masses = torch.zeros(0, dtype=torch.float64)
 
     def add(self, gradients: Tensor) -> None:
-        """Take in gradients (images, channels, height, width)."""
-        # Squares of small float32 numbers would vanish.
+        """Add gradients (images, channels, height, width)."""
+        # In float32, squares of small numbers would be zero.
         each = gradients.detach().double().square().mean(dim=1).cpu()
         self.images += len(each)
         self._sum = self._sum + each.sum(dim=0)
@@ -65,7 +65,7 @@ class SquaredGradient:
 
     @property
     def effective_images(self) -> float:
-        """How many images the mean rests on: all, if they have equal mass, 1 if one has it all.
+        """The effective number of images: all if they have equal mass, 1 if one has all of it.
 
         (Σ m)² / Σ m² of the masses m of the images (Kish 1965); NaN if no image has any.
         """
@@ -74,7 +74,7 @@ class SquaredGradient:
 
 
 def has_mass(squares: Tensor) -> bool:
-    """Whether a map (height, width) of squares is one that can be measured: finite and not zero."""
+    """Whether a map (height, width) of squares can be measured: finite and not zero."""
     total = float(squares.sum())
     return 0 < total < float("inf")
 
@@ -92,7 +92,7 @@ def centre_of_mass(squares: Tensor) -> tuple[float, float]:
 def radius(squares: Tensor) -> float:
     """Root of the second moment of a map about its centre of mass, pixels.
 
-    √(Σ m ((y - ȳ)² + (x - x̄)²) / Σ m): of a map that is one pixel 0, of a Gaussian √2 times its
+    √(Σ m ((y - ȳ)² + (x - x̄)²) / Σ m): 0 for a single pixel, and for a Gaussian √2 times its
     deviation along an axis.
 
     Args:
@@ -116,7 +116,7 @@ def _moments(shares: Tensor) -> tuple[float, float]:
 
 
 def area(squares: Tensor, held: float = HELD) -> int:
-    """The smallest number of pixels that hold the share `held` of a map's mass.
+    """The smallest number of pixels with the share `held` of a map's mass.
 
     Args:
         squares: (height, width), not negative; `has_mass`.
@@ -124,13 +124,13 @@ def area(squares: Tensor, held: float = HELD) -> int:
     """
     largest_first = squares.double().flatten().sort(descending=True).values
     sums = largest_first.cumsum(dim=0)
-    # Pixels that hold the share exactly must not need another one for a rounding error.
+    # If pixels have exactly this share, a rounding error must not add another pixel.
     reached = sums >= held * float(sums[-1]) * (1 - _ROUNDING)
     return int(reached.int().argmax()) + 1
 
 
 def share_outside(squares: Tensor, rows: range, columns: range) -> float:
-    """Share of a map's mass that lies outside of a rectangle of pixels.
+    """Share of a map's mass outside a rectangle of pixels.
 
     Args:
         squares: (height, width), not negative; `has_mass`.

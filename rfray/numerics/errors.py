@@ -4,4 +4,4 @@ from __future__ import annotations
 
 
 class NumericsError(Exception):
-    """An input that the mathematics cannot take, or an operator that breaks its promise."""
+    """An input for which the result is not defined, or an operator without a required property."""

@@ -1,10 +1,10 @@
 """The Hessian of a network's loss as a symmetric operator.
 
 Measured on one CPU thread for vgg19_rf (width 1/4, k = 5, 1.26 M parameters, 256 images), one
-product: forward over reverse 0.83 s; double backward through a kept graph 0.44 s, and the same for
-each of four vectors at once (`is_grads_batched`) 0.48 s; through a kept graph of live taps 0.22 s,
-which is what is done here. `torch.compile` of a traced product had not come to its end after seven
-minutes on two cores, while all products of a spectrum take one.
+product: forward over reverse 0.83 s; double backward through a kept graph 0.44 s; the same for
+each of four vectors at once (`is_grads_batched`) 0.48 s; through a kept graph of live taps 0.22 s.
+The last is used here. `torch.compile` of a traced product had not finished after seven minutes on
+two cores; all products of a spectrum take one minute.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from rfray.numerics.operator import SymmetricOperator
 from rfray.numerics.precision import full_precision
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-"""Network outputs (n, classes) and labels (n,) to the mean loss over the n images, a scalar."""
+"""From network outputs (n, classes) and labels (n,) to the mean loss over n images, a scalar."""
 
 
 def twice_differentiable() -> AbstractContextManager[None]:
-    """Inside, attention is computed by the one of PyTorch's kernels that has second derivatives."""
+    """A context in which attention uses the only PyTorch kernel that has second derivatives."""
     return sdpa_kernel(SDPBackend.MATH)
 
 
@@ -45,26 +45,26 @@ def hessian_operator(
     (Pearlmutter 1994, "Fast exact multiplication by the Hessian"). θ is every parameter that
     requires a gradient, flattened, in the order of `named_parameters`.
 
-    With one micro-batch the graph of the first backward pass is kept as long as the operator lives,
-    and a product costs one more backward pass through it. With several, each graph is built anew in
-    every `apply`, once for all columns of the block, and freed before the next. Neither leaves a
-    trace in the module.
+    With one micro-batch the graph of the first backward pass is kept as long as the operator
+    exists, and a product costs one more backward pass through it. With several, every `apply`
+    builds each graph again, once for all columns of the block, and frees it before the next. The
+    module is not changed.
 
     Args:
         module: A network in evaluation mode, on the device of the images; it must not change while
             the operator is in use.
         images: (N, channels, height, width), in the dtype of the parameters.
         labels: (N,) int64.
-        micro_batch: Images of which a graph is held at a time, which bounds memory; all of them by
-            default.
+        micro_batch: Number of images whose graph is in memory at a time, which limits memory; all
+            images by default.
         loss: The mean loss of a batch; cross-entropy by default.
 
     Returns:
-        An operator of as many dimensions as there are parameters, in their device and dtype.
+        An operator whose dimension is the number of parameters, with their device and dtype.
 
     Raises:
-        NumericsError: The module or a part of it is in training mode, nothing requires a gradient,
-            there are no images, not as many labels, or the micro-batch is empty.
+        NumericsError: The module or a part of it is in training mode, no parameter requires a
+            gradient, there are no images or not as many labels, or the micro-batch is empty.
     """
     parameters = [p for p in module.parameters() if p.requires_grad]
     total = len(images)
@@ -88,7 +88,7 @@ def hessian_operator(
     def apply(block: Tensor) -> Tensor:
         if kept is not None:
             return _products(kept, parameters, block)
-        # Built inside the call, so that each graph is gone before the next one grows.
+        # Built inside the call, so that each graph is freed before the next one is built.
         return sum(
             (_products(gradient(start), parameters, block) for start in range(0, total, size)),
             start=torch.zeros_like(block),
@@ -99,7 +99,7 @@ def hessian_operator(
 
 def _products(gradient: Sequence[Tensor], parameters: Sequence[Tensor], block: Tensor) -> Tensor:
     """The derivative of `gradient` along each column: (dimension, b) to (dimension, b)."""
-    # A gradient that depends on no parameter (of a loss linear in it) has no second derivative.
+    # If the loss is linear in a parameter, its gradient has no second derivative.
     curved = [g.requires_grad for g in gradient]
     if not any(curved):
         return torch.zeros_like(block)
@@ -133,6 +133,6 @@ def _refuse(
     if not parameters:
         raise NumericsError("no parameter of the module requires a gradient")
     if images == 0 or labels != images:
-        raise NumericsError(f"{images} images with {labels} labels are no batch")
+        raise NumericsError(f"{images} images with {labels} labels are not a batch")
     if micro_batch < 1:
-        raise NumericsError(f"a micro-batch holds at least one image, not {micro_batch}")
+        raise NumericsError(f"a micro-batch has at least one image, not {micro_batch}")

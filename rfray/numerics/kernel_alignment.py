@@ -6,8 +6,8 @@ HKH with H = I - 11ᵀ/N, and
 
     CKA(K, L) = ⟨HKH, HLH⟩ / (‖HKH‖ ‖HLH‖)     (equations 3 to 5, Frobenius product and norms).
 
-⟨HKH, HLH⟩ is (N - 1)² times the biased estimate of the Hilbert-Schmidt independence criterion: of
-independent features it is above 0, and CKA tends to 1 as they grow wider (Murphy, Zylberberg &
+⟨HKH, HLH⟩ is (N - 1)² times the biased estimate of the Hilbert-Schmidt independence criterion: for
+independent features it is above 0, and CKA tends to 1 for wider layers (Murphy, Zylberberg &
 Fyshe 2024, "Correcting biased centered kernel alignment measures in biological and artificial
 neural networks"). The unbiased estimate (Song, Smola, Gretton, Bedo & Borgwardt 2012, "Feature
 selection via dependence maximization"; in CKA: Nguyen, Raghu & Kornblith 2021, "Do wide and deep
@@ -16,11 +16,11 @@ Rizzo 2014, "Partial distance correlation with methods for dissimilarities"):
 
     Uᵢⱼ = Kᵢⱼ - Σₗ Kᵢₗ / (N - 2) - Σₖ Kₖⱼ / (N - 2) + Σₖₗ Kₖₗ / ((N - 1)(N - 2))   for i ≠ j, and 0,
 
-in sums that leave the diagonal out. Either centring makes CKA a dot product (`GramSum`,
+in sums without the diagonal. With either centring CKA is a dot product (`GramSum`,
 `UnbiasedGramSum`).
 
-K is a sum over features, so features may come in any number of pieces. A piece needs all images at
-once or, pass by pass, all pairs of blocks of images (`block_passes`).
+K is a sum over features, so features may be added in any number of pieces. A piece needs all images
+at once, or all pairs of blocks of images, one pass for each pair (`block_passes`).
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ from rfray.numerics.precision import full_precision
 from rfray.numerics.products import add_product
 
 _CHUNK_NUMBERS = 1 << 22
-"""Features are copied in pieces of so many numbers, 16 MiB in float32."""
+"""Features are copied in pieces of this many numbers, 16 MiB in float32."""
 
 _LEAST_UNBIASED = 4
-"""With three images or fewer every U-centred matrix is zero."""
+"""For three images or fewer every U-centred matrix is zero."""
 
 
 @dataclass(frozen=True)
 class BlockPass:
-    """The images of which features are given at once, and which of their products are wanted.
+    """The images whose features are given at once, and which of their products are needed.
 
     Attributes:
-        spans: Ranges of images, ascending and disjoint. The first begins with image 0, to which
-            all others are compared.
+        spans: Ranges of images, ascending and disjoint. The first begins with image 0, which is
+            subtracted from all images.
         products: Pairs (i, j), j ≤ i: the products of the images of span i with those of span j.
     """
 
@@ -64,10 +64,10 @@ class BlockPass:
 
 
 def block_passes(images: int, blocks: int) -> list[BlockPass]:
-    """Passes that together meet every pair of images, each of two blocks of them.
+    """Passes that together cover every pair of images; each pass has two blocks of images.
 
-    B blocks are B(B - 1)/2 passes over 2/B of the images, so that every image is passed B - 1
-    times: two blocks are one pass over all images.
+    B blocks need B(B - 1)/2 passes over 2/B of the images, so that every image is in B - 1 passes.
+    Two blocks need one pass over all images.
 
     Raises:
         NumericsError: There are fewer than two images, or more blocks than images.
@@ -75,7 +75,7 @@ def block_passes(images: int, blocks: int) -> list[BlockPass]:
     spans = _spans(images, blocks)
     passes = []
     for low, high in combinations(range(blocks), 2):
-        # The products within a block are taken once: in the pass with the next one.
+        # The products within a block are computed once: in the pass with the next block.
         wanted = [(high, low)]
         wanted += [(low, low)] if high == low + 1 else []
         wanted += [(high, high)] if low == blocks - 2 else []
@@ -92,15 +92,15 @@ def block_passes(images: int, blocks: int) -> list[BlockPass]:
 class GramSum:
     """The Gram matrix of one layer, summed over its features piece by piece.
 
-    Products and sums are in the dtype of the features. Products are of the differences from the
-    first image: they are as small as the variation between images, so that no large mean drowns it,
-    and exactly zero where all features are constant.
+    Products and sums are in the dtype of the features. The first image is subtracted from all
+    images before products are taken. So a large mean does not cost precision, and constant
+    features give exactly zero.
     """
 
     def __init__(
         self, images: int, device: torch.device, dtype: torch.dtype = torch.float32
     ) -> None:
-        """The sum over no features yet.
+        """The sum before any features are added.
 
         Args:
             images: N, at least two.
@@ -119,11 +119,11 @@ class GramSum:
         self._ended = False
 
     def add(self, features: Tensor, of: BlockPass | None = None) -> None:
-        """Add the products of some features; made to be called while a forward pass runs.
+        """Add the products of some features; it may be called during a forward pass.
 
         Args:
-            features: (images of the pass, ...), by all these features, in the dtype of the sum.
-            of: Which images they are and which products are wanted; by default all.
+            features: (images of the pass, ...), in the dtype of the sum.
+            of: Which images they are and which products are needed; by default all.
 
         Raises:
             NumericsError: The number of images or the dtype is wrong, or the sum has been
@@ -132,11 +132,11 @@ class GramSum:
         self._refuse_if_ended()
         if features.dtype != self._gram.dtype:
             wanted = self._gram.dtype
-            raise NumericsError(f"features of {wanted} are wanted, not of {features.dtype}")
+            raise NumericsError(f"features must be {wanted}, not {features.dtype}")
         block = of or self._whole
         images = sum(stop - start for start, stop in block.spans)
         if len(features) != images:
-            raise NumericsError(f"features of {images} images are wanted, not of {len(features)}")
+            raise NumericsError(f"features must be of {images} images, not of {len(features)}")
         flat = _flat(features.detach())
         with full_precision(features.device):
             for piece in torch.split(flat, max(1, _CHUNK_NUMBERS // images), dim=1):
@@ -154,21 +154,20 @@ class GramSum:
     def normalised(self, out: Tensor | None = None) -> Tensor:
         """HXXᵀH / ‖HXXᵀH‖ as a vector: dot products of vectors are Frobenius products of matrices.
 
-        The sum is overwritten by it: this is its end.
+        It overwrites the sum, so nothing can be added afterwards.
 
         Args:
             out: (N²,) float32 to write to; a new vector by default.
 
         Returns:
-            (N²,) float32; NaN where the features tell no images apart but by rounding (a dead
-            layer).
+            (N²,) float32; NaN if all images have the same features up to rounding (a dead layer).
 
         Raises:
             NumericsError: A feature is not finite, or the sum has been normalised already.
         """
         self._refuse_if_ended()
         self._ended = True
-        # What lies right of the diagonal was summed in part: every pair of images is met once.
+        # Right of the diagonal the sum is incomplete: every pair of images is added once.
         self._gram = self._gram.tril()
         self._gram += self._gram.tril(-1).T
         before = self._trace()
@@ -179,67 +178,67 @@ class GramSum:
             raise NumericsError("a feature is not finite")
         row = torch.empty(self._images**2, device=self._gram.device) if out is None else out
         of = torch.finfo(self._gram.dtype)
-        # Nor is there anything to be told from products that small: they have lost their digits.
+        # Products that are too small have lost their digits, and mean nothing either.
         if trace <= max((10 * of.eps) ** 2 * size, of.tiny / of.eps):
             return row.fill_(math.nan)
         self._end_centring()
-        # By the trace first, lest squares of squares vanish or overflow.
+        # Divided by the trace first, so that squares of squares do not underflow or overflow.
         torch.mul(self._gram.flatten(), 1 / trace, out=row)
-        # In float64: the sum of so many squares would cost 3e-6 of the norm.
+        # In float64: in float32 the sum of so many squares has a relative error of 3e-6.
         norm = torch.linalg.vector_norm(row, dtype=torch.float64)
         return row.div_(norm.where(norm > 10 * of.eps, math.nan))
 
     def _end_centring(self) -> None:
-        """What an estimator does to HXXᵀH; the biased one takes it as it is."""
+        """Completes the centring of an estimator; the biased one needs HXXᵀH only."""
 
     def _refuse_if_ended(self) -> None:
         if self._ended:
-            raise NumericsError("the sum of features was ended by its normalisation")
+            raise NumericsError("the sum of features has been normalised and cannot be used again")
 
     def _trace(self) -> Tensor:
         return self._gram.diagonal().sum(dtype=torch.float64)
 
     def _centre(self) -> None:
-        """Take the mean of each row and column off and add that of all."""
+        """Subtract the mean of each row and column, and add the mean of all."""
         means = self._gram.mean(dim=1)
         self._gram -= means[:, None]
         self._gram -= means - means.mean()
 
 
 class UnbiasedGramSum(GramSum):
-    """The Gram matrix of one layer, U-centred: its products make the unbiased estimate.
+    """The Gram matrix of one layer, U-centred: its products are the unbiased estimate.
 
-    Undefined is also what is the same for all pairs of images: features that tell all images apart
-    alike.
+    It is undefined also if all pairs of images have the same distance.
     """
 
     def __init__(
         self, images: int, device: torch.device, dtype: torch.dtype = torch.float32
     ) -> None:
-        """The sum over no features yet; as of a `GramSum`, but N is at least four."""
+        """The sum before any features are added, as for `GramSum`, but N is at least four."""
         if images < _LEAST_UNBIASED:
             raise NumericsError(f"the unbiased estimate needs at least four images, not {images}")
         super().__init__(images, device, dtype)
 
     def _end_centring(self) -> None:
-        # Rows of C = HKH add up to zero, and without their diagonal to -cᵢ. U-centring C, which is
-        # U-centring K, adds (cᵢ + cⱼ) / (N - 2) - Σ c / ((N - 1)(N - 2)).
+        # The sum of a row of C = HKH is zero, and without its diagonal -cᵢ. U-centring of C, which
+        # is U-centring of K, adds (cᵢ + cⱼ) / (N - 2) - Σ c / ((N - 1)(N - 2)).
         diagonal = self._gram.diagonal() / (self._images - 2)
         self._gram += diagonal[:, None] + (diagonal - diagonal.sum() / (self._images - 1))
         self._gram.fill_diagonal_(0)
 
 
 def equal_gram_weight(weight: Tensor) -> Tensor:
-    """Weights of fewer outputs that give the same Gram matrix, up to its centring.
+    """Weights with fewer outputs that give the same Gram matrix, up to its centring.
 
-    Where W maps to more outputs than it has inputs, W = QR with orthonormal columns of Q, and
-    ⟨Wa, Wb⟩ = ⟨Ra, Rb⟩ for all a, b. The bias, which is the same for all images, falls out.
+    If W has more outputs than inputs, W = QR with orthonormal columns of Q, and
+    ⟨Wa, Wb⟩ = ⟨Ra, Rb⟩ for all a, b. The bias is the same for all images and has no effect.
 
     Args:
         weight: W, (outputs, inputs), of a linear map or of a 1×1 convolution.
 
     Returns:
-        R, (inputs, inputs), in the dtype of W; W itself where it has no more outputs than inputs.
+        R, (inputs, inputs), in the dtype of W; W itself if it does not have more outputs than
+        inputs.
     """
     if weight.shape[0] <= weight.shape[1]:
         return weight
@@ -249,19 +248,19 @@ def equal_gram_weight(weight: Tensor) -> Tensor:
 def alignment(first: Tensor, second: Tensor) -> Tensor:
     """Linear CKA between all layers of two networks, by one matrix product.
 
-    The matrix is symmetric only where a network meets itself: entry (i, j) compares layer i of the
-    first with layer j of the second. alignment(a, b) is alignment(b, a).T.
+    Entry (i, j) compares layer i of the first with layer j of the second. The matrix is symmetric
+    only if a network is compared with itself; alignment(a, b) is alignment(b, a).T.
 
     Args:
         first: (layers of the first, N²), rows from `GramSum.normalised`.
         second: (layers of the second, N²), of the same images.
 
     Returns:
-        (layers of the first, layers of the second), up to rounding in [0, 1], or unbiased in
-        [-1, 1]; NaN where a layer is undefined.
+        (layers of the first, layers of the second), up to rounding in [0, 1], or in [-1, 1] if
+        unbiased; NaN where a layer is undefined.
 
     Raises:
-        NumericsError: The two were not computed over as many images.
+        NumericsError: The two have different numbers of images.
     """
     if first.shape[1] != second.shape[1]:
         raise NumericsError("the Gram matrices are of different numbers of images")
@@ -270,12 +269,12 @@ def alignment(first: Tensor, second: Tensor) -> Tensor:
 
 
 def undefined_layers(rows: Tensor) -> list[int]:
-    """Indices of the layers, rows from `GramSum.normalised`, that do not tell any images apart."""
+    """Indices of the undefined layers among rows from `GramSum.normalised`."""
     return [int(index) for index in rows[:, 0].isnan().nonzero().flatten()]
 
 
 def _spans(images: int, blocks: int) -> tuple[tuple[int, int], ...]:
-    """So many ranges of images, of nearly one length."""
+    """The images as `blocks` ranges of nearly equal length."""
     if images < 2:
         raise NumericsError(f"centring needs at least two images, not {images}")
     if not 2 <= blocks <= images:
@@ -285,7 +284,7 @@ def _spans(images: int, blocks: int) -> tuple[tuple[int, int], ...]:
 
 
 def _flat(features: Tensor) -> Tensor:
-    """(images, features) without a copy, for their order does not matter."""
+    """(images, features) without a copy: the order of features does not matter."""
     if features.dim() == 4 and not features.is_contiguous():
         features = features.permute(0, 2, 3, 1)
     return features.flatten(start_dim=1)

@@ -1,4 +1,4 @@
-"""A Krylov decomposition of a symmetric operator, which can grow, shrink and start afresh."""
+"""A Krylov decomposition of a symmetric operator, which can grow, shrink and start again."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class RitzPairs:
 
     Attributes:
         values: (size,) float64 on the CPU.
-        rotation: (size, size) float64; column i holds vector i in terms of the basis.
-        residuals: (size,) float64, ‖Hv - λv‖₂ as the decomposition knows it, without rounding.
+        rotation: (size, size) float64; column i has the coordinates of vector i in the basis.
+        residuals: (size,) float64, ‖Hv - λv‖₂ from the decomposition, without rounding errors.
     """
 
     values: Tensor
@@ -38,22 +38,22 @@ class KrylovDecomposition:
     """H V = V T + Q B, with V and Q orthonormal (Stewart 2001, "A Krylov-Schur algorithm").
 
     V (dimension, size) is the basis, T = VᵀHV the projected operator, Q (dimension, width) the next
-    block and B (width, size) its coupling. Growing by products gives block Lanczos with full
+    block and B (width, size) its coupling. Growing by products is block Lanczos with full
     reorthogonalisation; shrinking to Ritz vectors and growing again is the thick restart (Wu &
-    Simon 2000, "Thick-restart Lanczos method"). T and B are float64 on the CPU, V and Q as the
-    operator takes them.
+    Simon 2000, "Thick-restart Lanczos method"). T and B are float64 on the CPU; V and Q have the
+    device and dtype of the operator.
 
     Args:
         operator: H.
         capacity: The largest size of the basis.
-        widest: The widest block.
+        widest: The largest width of a block.
         generator: Draws the blocks that start it.
 
     Attributes:
-        operator: H, its products counted.
+        operator: H, with its products counted.
         capacity: The largest size of the basis.
         size: Columns of V.
-        width: Columns of Q; 0 where V spans an invariant subspace.
+        width: Columns of Q; 0 if V spans an invariant subspace.
     """
 
     def __init__(
@@ -72,19 +72,19 @@ class KrylovDecomposition:
         self._projected = torch.zeros(capacity, capacity, dtype=torch.float64)
         self._coupling = torch.zeros(0, 0, dtype=torch.float64)
         self._norm = 0.0
-        # Q lies behind V, so that taking it into the basis moves nothing.
+        # Q is stored after V, so that it becomes part of the basis without a copy.
         self._rows = torch.empty(
             capacity + widest, operator.dimension, device=operator.device, dtype=operator.dtype
         )
 
     @property
     def products(self) -> int:
-        """Vectors multiplied so far."""
+        """Number of vectors multiplied so far."""
         return self._counter.products
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of V and Q."""
+        """The dtype of V and Q."""
         return self.operator.dtype
 
     @property
@@ -94,7 +94,7 @@ class KrylovDecomposition:
 
     @property
     def full(self) -> bool:
-        """Whether the next block has no room in the basis."""
+        """Whether the basis has no room for the next block."""
         return self.size + max(self.width, 1) > self.capacity
 
     @property
@@ -103,7 +103,7 @@ class KrylovDecomposition:
         return self._rows[: self.size].T
 
     def reseed(self, width: int) -> None:
-        """Replaces Q by random directions orthogonal to V: `width`, or as many as have room."""
+        """Replaces Q by random directions orthogonal to V: `width` of them, if there is room."""
         width = min(width, self.capacity - self.size)
         draws = gaussian_block(self.operator, width, self._generator).T.contiguous()
         with full_precision(self.operator.device):
@@ -111,7 +111,7 @@ class KrylovDecomposition:
         self._take_next(fresh.rows, torch.zeros(len(fresh.rows), self.size, dtype=torch.float64))
 
     def grow(self) -> None:
-        """Takes Q into the basis, at the cost of `width` products."""
+        """Adds Q to the basis; costs `width` products."""
         start, stop = self.size, self.size + self.width
         images = self.operator.apply(self._rows[start:stop].T).T.contiguous()
         self._norm = max(self._norm, float(images.norm(dim=1).max()))
@@ -138,7 +138,7 @@ class KrylovDecomposition:
         return RitzPairs(values, rotation, (self._coupling @ rotation).norm(dim=0))
 
     def shrink(self, pairs: RitzPairs, keep: int) -> None:
-        """Reduces the basis to the first `keep` Ritz vectors; the next block stays."""
+        """Reduces the basis to the first `keep` Ritz vectors; Q stays."""
         rotation = pairs.rotation[:, :keep]
         following = self._rows[self.size : self.size + self.width].clone()
         with full_precision(self.operator.device):
@@ -155,7 +155,7 @@ class KrylovDecomposition:
 
 
 def _rotate(rows: Tensor, rotation: Tensor) -> None:
-    """Replaces the first rows by their combinations, (size, keep), piece by piece."""
+    """Replaces the first rows by linear combinations, (size, keep), piece by piece."""
     size, keep = rotation.shape
     combine = rotation.T.to(rows)
     for piece in torch.split(rows, _CHUNK, dim=1):

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from rfray.numerics.errors import NumericsError
 from rfray.numerics.krylov import KrylovDecomposition, RitzPairs
-from rfray.numerics.operator import SymmetricOperator
+from rfray.numerics.operator import SymmetricOperator, residual_norms
 
 Progress = Callable[[int, int], None]
-"""Called with the products taken and the number of wanted eigenvalues converged so far."""
+"""Called with the number of products and of wanted eigenvalues converged so far."""
 
 _MARGIN = 0.8
-"""The part of the tolerance iterated to, so that rounding does not overturn the final verdict."""
+"""The iteration uses this part of the tolerance, so that rounding does not change the result."""
 
 _PROBE_STEPS = 20
 _PROBE_RESOLUTION = 0.01
@@ -30,13 +30,13 @@ class Eigenpairs:
 
     Attributes:
         values: (count,) float64 on the CPU, λ.
-        vectors: (dimension, count) orthonormal columns v, as the operator takes them.
-        residuals: (count,) float64 on the CPU, ‖Hv - λv‖₂, from one more product with each v. No
-            further than this from λ there is an eigenvalue of H.
+        vectors: (dimension, count) orthonormal columns v, with the device and dtype of H.
+        residuals: (count,) float64 on the CPU, ‖Hv - λv‖₂, from one more product with each v. An
+            eigenvalue of H is at most this far from λ.
         converged: (count,) bool, residual ≤ tolerance · max(|λ|, eps^(2/3)·‖H‖).
-        probed: Whether the search for copies not yet seen came to its end; if not, an eigenvalue
-            larger than the last one may be missing although all have converged.
-        products: Vectors that were multiplied with H, those of the residuals included.
+        probed: Whether the search for further copies of eigenvalues is complete; if not, an
+            eigenvalue larger than the last one may be missing although all have converged.
+        products: Number of vectors multiplied with H, including those of the residuals.
         restarts: How often the basis was reduced to Ritz vectors.
     """
 
@@ -51,7 +51,7 @@ class Eigenpairs:
 
 @dataclass(frozen=True)
 class _Target:
-    """What is wanted, and at what cost."""
+    """The wanted eigenvalues, and the limits of the cost."""
 
     count: int
     tolerance: float
@@ -62,7 +62,7 @@ class _Target:
 
 @dataclass(frozen=True)
 class _Probe:
-    """A search among the vectors orthogonal to `locked` eigenvectors, for copies not yet seen."""
+    """A search for further copies, in the space orthogonal to the eigenvectors of `locked`."""
 
     locked: Tensor
     first_product: int
@@ -83,31 +83,32 @@ def largest_eigenvalues(
 
     Thick-restart block Lanczos (Wu & Simon 2000, SIAM J. Matrix Anal. Appl. 22, 602) with full
     reorthogonalisation. When all wanted pairs have converged, a probe follows: Lanczos from random
-    vectors orthogonal to them, which finds the copies of a multiple eigenvalue that one Krylov
-    space cannot hold. What it finds joins the wanted pairs, and all goes on until a probe finds
-    nothing. A probe ends after 20 steps if all it met lies below the wanted eigenvalues by more
-    than its residual, and otherwise after as many as leave a chance of 1 % to overlook one that
-    exceeds the last wanted by 1 % of the spread of the others (Kuczyński & Woźniakowski 1992, SIAM
-    J. Matrix Anal. Appl. 13, 1094, theorem 4.2): 57 steps in 2e5 dimensions, 68 in 2e7.
+    vectors orthogonal to them. It finds the copies of a multiple eigenvalue that one Krylov space
+    cannot contain. New pairs are added to the wanted ones, and the iteration continues until a
+    probe finds nothing. A probe ends after 20 steps if all its values are below the wanted
+    eigenvalues by more than their residual. Otherwise it ends when the chance is 1 % to miss an
+    eigenvalue that exceeds the last wanted one by 1 % of the spread of the others (Kuczyński &
+    Woźniakowski 1992, SIAM J. Matrix Anal. Appl. 13, 1094, theorem 4.2): 57 steps in 2e5
+    dimensions, 68 in 2e7.
 
     Args:
         operator: Deterministic and symmetric: see `check_operator`.
-        count: How many eigenvalues, at most the dimension.
+        count: Number of eigenvalues, at most the dimension.
         generator: Draws the starting vectors.
         tolerance: Largest residual of a converged pair, relative to its eigenvalue.
-        max_products: Stop after so many products, those of the residuals included; at least
+        max_products: Largest number of products, including those of the residuals; at least
             2·count + block_size, by default 300 + 30·count.
-        block_size: Vectors multiplied at once. 1 needs the fewest products; more pay where an
-            operator shares work between the columns of a block, or where eigenvalues are multiple.
-        basis_size: Vectors held, by default 2·count + 20·block_size. More need fewer products.
+        block_size: Vectors multiplied at once. 1 needs the fewest products; more help if an
+            operator shares work between the columns of a block, or for multiple eigenvalues.
+        basis_size: Vectors in memory, by default 2·count + 20·block_size. More need fewer products.
             Memory is (basis_size + block_size) · dimension numbers of the operator's dtype.
-        progress: Called at every look at the convergence.
+        progress: Called at every check of the convergence.
 
     Returns:
-        The eigenpairs; where `max_products` ended the search, they say what is not certain.
+        The eigenpairs; if `max_products` ended the search, they say what is not certain.
 
     Raises:
-        NumericsError: The numbers asked for are impossible, or a product is not finite.
+        NumericsError: The arguments are impossible, or a product is not finite.
     """
     basis_size = min(
         operator.dimension, basis_size or usual_basis_size(operator.dimension, count, block_size)
@@ -121,17 +122,17 @@ def largest_eigenvalues(
 
 
 def usual_basis_size(dimension: int, count: int, block_size: int) -> int:
-    """Vectors held by default; more hardly save a product."""
+    """The default size of the basis; a larger one saves few products."""
     return min(dimension, 2 * count + 20 * block_size)
 
 
 def least_basis_size(dimension: int, count: int, block_size: int) -> int:
-    """The fewest vectors that leave a restart room to go on."""
+    """The smallest size of the basis with room for new vectors after a restart."""
     return min(dimension, count + 2 * block_size + 1)
 
 
 def _iterate(krylov: KrylovDecomposition, target: _Target) -> tuple[int, bool]:
-    """Brings the wanted Ritz pairs to convergence, or uses up the products.
+    """Iterates until the wanted Ritz pairs have converged or the products are used up.
 
     Returns the number of restarts, and whether nothing is left to find.
     """
@@ -163,7 +164,7 @@ def _iterate(krylov: KrylovDecomposition, target: _Target) -> tuple[int, bool]:
 
 
 def _grow(krylov: KrylovDecomposition, target: _Target) -> None:
-    """Takes products until it is worth looking at the Ritz pairs again."""
+    """Takes products until the Ritz pairs should be checked again."""
     stop = krylov.products + 1 + target.count // 8
     while True:
         krylov.grow()
@@ -177,7 +178,7 @@ def _affordable(krylov: KrylovDecomposition, target: _Target) -> bool:
 
 
 def _allowance(values: Tensor, target: _Target, dtype: torch.dtype) -> Tensor:
-    """The residual to iterate to: the tolerance, but no less than rounding leaves of a product."""
+    """The residual that the iteration aims at: the tolerance, but at least the rounding error."""
     rounding = torch.finfo(dtype).eps * float(values.abs().max())
     return permitted_residuals(values, target.tolerance, dtype).clamp(min=rounding)
 
@@ -185,12 +186,12 @@ def _allowance(values: Tensor, target: _Target, dtype: torch.dtype) -> Tensor:
 def permitted_residuals(values: Tensor, tolerance: float, dtype: torch.dtype) -> Tensor:
     """The residual at which a pair counts as converged: tolerance · max(|λ|, eps^(2/3)·‖H‖).
 
-    ARPACK's rule (Lehoucq, Sorensen & Yang 1998, section 4.6), with the largest |λ| known for ‖H‖.
+    ARPACK's rule (Lehoucq, Sorensen & Yang 1998, section 4.6), with the largest known |λ| for ‖H‖.
 
     Args:
-        values: (n,) eigenvalues, the largest among them.
+        values: (n,) eigenvalues, including the largest.
         tolerance: Relative to the eigenvalue.
-        dtype: Of the products, whose rounding eps is.
+        dtype: Of the products; eps is its precision.
     """
     sizes = values.abs()
     return tolerance * sizes.clamp(min=torch.finfo(dtype).eps ** (2 / 3) * float(sizes.max()))
@@ -204,7 +205,7 @@ def _found_more(probe: _Probe, pairs: RitzPairs, target: _Target, dtype: torch.d
 def _thorough(
     probe: _Probe, pairs: RitzPairs, krylov: KrylovDecomposition, target: _Target
 ) -> bool:
-    """Whether the probe has gone on long enough to trust that it finds nothing."""
+    """Whether the probe has had enough steps to conclude that there is nothing to find."""
     steps = (krylov.products - probe.first_product) / target.block_size
     if steps < _PROBE_STEPS:
         return False
@@ -217,21 +218,11 @@ def _thorough(
 def _certified(
     krylov: KrylovDecomposition, target: _Target, restarts: int, probed: bool
 ) -> Eigenpairs:
-    """The wanted pairs with residuals that owe nothing to the recurrence."""
+    """The wanted pairs, with residuals from products and not from the recurrence."""
     pairs = krylov.ritz_pairs()
     krylov.shrink(pairs, target.count)
     values, vectors = pairs.values[: target.count], krylov.basis
-    parts = zip(
-        torch.split(values, target.block_size),
-        torch.split(vectors, target.block_size, dim=1),
-        strict=True,
-    )
-    residuals = torch.cat(
-        [
-            (krylov.operator.apply(part) - part * numbers.to(part)).double().norm(dim=0).cpu()
-            for numbers, part in parts
-        ]
-    )
+    residuals = residual_norms(krylov.operator, values, vectors, target.block_size)
     permitted = permitted_residuals(pairs.values, target.tolerance, krylov.dtype)
     converged = residuals <= permitted[: target.count]
     return Eigenpairs(values, vectors, residuals, converged, probed, krylov.products, restarts)
@@ -250,5 +241,5 @@ def _refuse(target: _Target, dimension: int, basis_size: int) -> None:
         raise NumericsError(f"a basis of {basis_size} vectors; this needs at least {smallest}")
     if target.max_products < 2 * count + block_size:
         raise NumericsError(
-            f"max_products is {target.max_products}; {2 * count + block_size} are the least"
+            f"max_products is {target.max_products}; it must be at least {2 * count + block_size}"
         )

@@ -1,9 +1,9 @@
-"""The straight line between two networks' weights, and the barrier that stands on it.
+"""The straight line between two networks' weights, and the barrier on it.
 
 Frankle, Dziugaite, Roy & Carbin, *Linear Mode Connectivity and the Lottery Ticket Hypothesis*, ICML
-2020; the line between the ends is taken instead of their mean, so that ends of unequal loss make no
-barrier (Entezari et al., *The Role of Permutation Invariance in Linear Mode Connectivity of Neural
-Networks*, ICLR 2022).
+2020. As in Entezari et al., *The Role of Permutation Invariance in Linear Mode Connectivity of
+Neural Networks*, ICLR 2022, values are compared with the straight line between the ends and not
+with their mean, so that a difference between the ends is not a barrier.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ Floats = NDArray[np.float64]
 
 
 def positions(points: int) -> Floats:
-    """So many positions on the line, equally far apart, (points,): from 0 to 1, both of them in."""
+    """Equally spaced positions on the line from 0 to 1, including both, (points,)."""
     return np.linspace(0.0, 1.0, points)
 
 
 def interpolated(
     first: Mapping[str, Tensor], second: Mapping[str, Tensor], alpha: float
 ) -> dict[str, Tensor]:
-    """(1 - alpha) first + alpha second, tensor by tensor: exact at both ends, and between equals.
+    """(1 - alpha) first + alpha second, tensor by tensor: exact at both ends and for equal tensors.
 
-    What holds no numbers with a fraction, such as a count of batches, is the first's.
+    Tensors of integers, such as a count of batches, are those of the first.
 
     Args:
         first: By name.
@@ -44,11 +44,11 @@ def interpolated(
 
 
 def excess(alphas: Floats, values: Floats) -> Floats:
-    """How far values lie above the straight line between the first and the last, (..., points).
+    """How far values are above the straight line between the first and the last, (..., points).
 
     Args:
         alphas: Positions, ascending from 0 to 1, (points,).
-        values: What was measured there, (..., points).
+        values: The values there, (..., points).
     """
     line = values[..., :1] * (1 - alphas) + values[..., -1:] * alphas
     return np.asarray(values - line, dtype=np.float64)
@@ -57,7 +57,7 @@ def excess(alphas: Floats, values: Floats) -> Floats:
 def barrier(alphas: Floats, values: Floats) -> Floats:
     """The largest excess over the straight line between the ends, (...): 0 or more.
 
-    NaN where a value is not finite: such a path has no line.
+    NaN for a path with a value that is not finite.
 
     Args:
         alphas: Positions, ascending from 0 to 1, (points,).
@@ -65,5 +65,5 @@ def barrier(alphas: Floats, values: Floats) -> Floats:
     """
     finite = np.isfinite(values).all(axis=-1)
     above = excess(alphas, np.where(np.isfinite(values), values, 0.0)).max(axis=-1)
-    # At the ends it is 0 but for the rounding of the line.
+    # At the ends it is 0, up to rounding.
     return np.where(finite, np.maximum(above, 0.0), np.nan)

@@ -1,9 +1,9 @@
-"""Multinomial logistic regression on frozen features, solved to a certified gradient (a probe).
+"""Multinomial logistic regression on fixed features (a probe), solved to a given gradient norm.
 
 Alain & Bengio, *Understanding Intermediate Layers Using Linear Classifier Probes*, ICLR workshop
-2017. The problem is convex and has one solution; it is solved in coordinates in which the Hessian
-of the objective at its start is the identity, so that few steps of L-BFGS are needed. The solution,
-and the gradient that certifies it, are those of the problem in the coordinates of the features.
+2017. The problem is convex and has one solution. It is solved in coordinates in which the Hessian
+of the objective at the start is the identity, so that few steps of L-BFGS are needed. The solution
+and the norm of its gradient are given in the coordinates of the features.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from torch import Tensor
 from rfray.numerics.errors import NumericsError
 
 _REMEMBERED_STEPS = 20
-"""Steps from which L-BFGS reckons the curvature."""
+"""Number of steps from which L-BFGS estimates the curvature."""
 
 
 @dataclass(frozen=True)
 class LinearProbe:
-    """A fitted linear classifier of features that it standardises itself; tensors are float64.
+    """A fitted linear classifier, which standardises the features itself; tensors are float64.
 
     Attributes:
         mean: Of each training feature, (features,).
-        deviation: Of each training feature, (features,); 1 where it does not vary.
-        weights: (features, classes), of standardised features.
+        deviation: Of each training feature, (features,); 1 for a feature that does not vary.
+        weights: (features, classes), for standardised features.
         bias: (classes,).
         iterations: Steps of L-BFGS.
-        gradient_norm: Euclidean norm of the objective's gradient in weights and bias, as computed
-            anew at the end. Where l2 is the weight of the penalty and the bias is at its best, the
-            weights are no farther from the solution than this over l2.
-        converged: Whether that is at most the tolerance.
+        gradient_norm: Euclidean norm of the objective's gradient in weights and bias, computed
+            again at the end. With the best bias, the distance of the weights from the solution is
+            at most this divided by l2, the weight of the penalty.
+        converged: Whether the norm is at most the tolerance.
     """
 
     mean: Tensor
@@ -48,11 +48,11 @@ class LinearProbe:
     converged: bool
 
     def logits(self, features: Tensor) -> Tensor:
-        """(points, classes) of features (points, features), float64."""
+        """(points, classes) for features (points, features), float64."""
         return ((features - self.mean) / self.deviation) @ self.weights + self.bias
 
     def accuracy(self, features: Tensor, labels: Tensor) -> float:
-        """Percentage of points whose largest logit is that of their label."""
+        """Accuracy in percent: the share of points whose largest logit is that of their label."""
         correct = (self.logits(features).argmax(1) == labels).sum()
         return 100 * int(correct) / len(labels)
 
@@ -67,16 +67,16 @@ def fit_probe(
 ) -> LinearProbe:
     """Minimise mean cross-entropy + l2 / 2 · ‖weights‖² over weights and bias.
 
-    The features are standardised first; the bias bears no penalty. That is scikit-learn's
-    `LogisticRegression(C=1 / (l2 * points))` on features that its `StandardScaler` has passed.
+    The features are standardised first; the bias has no penalty. It is scikit-learn's
+    `LogisticRegression(C=1 / (l2 * points))` after its `StandardScaler`.
 
     Args:
         features: (points, features) float64.
         labels: (points,) int64, below `classes`, on the same device.
-        classes: How many classes there are; some may have no point.
+        classes: Number of classes; a class may have no point.
         l2: Above 0.
         tolerance: Largest norm of the gradient of a solution.
-        max_iterations: Steps after which it ends as far as it got.
+        max_iterations: Largest number of steps.
 
     Raises:
         NumericsError: A feature is not finite.
@@ -109,9 +109,9 @@ def fit_probe(
 class _Objective:
     """The objective, as scipy calls it, in coordinates V with W = basis · scale · V.
 
-    At W = 0 the Hessian in W is covariance / classes + l2 (on vectors that sum to 0 over classes),
-    so in its eigenbasis and divided by the root of its eigenvalues it is the identity. The last row
-    of V is the bias, of a feature that is always 1 and has no penalty.
+    At W = 0 the Hessian in W is covariance / classes + l2 (on vectors that sum to 0 over classes).
+    In its eigenbasis, scaled by the inverse roots of its eigenvalues, it is the identity. The last
+    row of V is the bias: the weight of a feature that is always 1 and has no penalty.
     """
 
     def __init__(self, points: Tensor, labels: Tensor, classes: int, l2: float) -> None:
@@ -125,9 +125,9 @@ class _Objective:
         self._labels = labels
         self._classes = classes
         self.size = len(self._scale) * classes
-        """Numbers of V."""
+        """Number of elements of V."""
         self.gradient_norm = float("inf")
-        """Norm of the gradient in W and the bias where the objective was last evaluated."""
+        """Norm of the gradient in W and the bias at the last evaluation."""
 
     def value_and_gradient(self, flat: Any) -> tuple[float, Any]:
         at = self._tensor(flat)
@@ -143,10 +143,10 @@ class _Objective:
         return float(value), gradient.flatten().cpu().numpy()
 
     def ends_within(self, tolerance: float) -> Any:
-        """What scipy calls behind each step: it ends the iteration where the gradient is small."""
+        """A callback for scipy after each step: it ends the iteration if the gradient is small."""
 
         def callback(intermediate_result: Any) -> None:
-            del intermediate_result  # a step ends where the objective was last evaluated
+            del intermediate_result  # a step ends at the last evaluation of the objective
             if self.gradient_norm <= tolerance:
                 raise StopIteration
 
@@ -162,14 +162,14 @@ class _Objective:
 
 
 def tail_start(accuracies: Sequence[float], tolerance: float) -> int:
-    """Place, from 0, of the first layer from which accuracy no longer rises.
+    """Index, from 0, of the first layer from which accuracy no longer rises.
 
-    No later layer's accuracy is more than `tolerance` above that layer's: those behind it add
-    nothing (the tail of Richter et al. 2021). Where it is the last layer, there is no such tail.
+    No later layer's accuracy is more than `tolerance` above that layer's: the later layers are the
+    tail of Richter et al. 2021. If it is the last layer, there is no tail.
 
     Args:
         accuracies: By layer, first to last; at least one.
-        tolerance: What counts as no rise, in the accuracies' unit.
+        tolerance: The largest increase that does not count as a rise, in the accuracies' unit.
     """
     places = range(len(accuracies))
     return next(at for at in places if max(accuracies[at:]) <= accuracies[at] + tolerance)

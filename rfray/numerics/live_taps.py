@@ -1,7 +1,7 @@
-"""Convolve with the taps that can touch the map: the same values, in a fraction of the work.
+"""Convolutions with live taps only: the same values with less work.
 
-On a 1×1 map a padded 3×3 kernel multiplies the map with its centre tap alone and padding with the
-other eight. Libraries compute all nine, and their derivatives, and the second ones.
+On a 1×1 map with padding, only the centre tap of a 3×3 kernel meets the map; the other eight
+multiply padding. Libraries compute all nine, with their first and second derivatives.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from torch.overrides import TorchFunctionMode
 
 
 class LiveTaps(TorchFunctionMode):
-    """Inside this context `conv2d` leaves out outer rows and columns of taps that see only padding.
+    """A context in which `conv2d` leaves out outer rows and columns of dead taps.
 
-    Values and derivatives are those of the whole kernel (up to the order of summation); the taps
-    left out get the gradient zero, which is their gradient. Calls by keyword and paddings by name
-    are left alone.
+    Values and derivatives are those of the whole kernel (up to the order of summation); the dead
+    taps get their gradient, which is zero. Calls with keyword arguments and named paddings are not
+    changed.
     """
 
     def __torch_function__(
@@ -36,10 +36,10 @@ class LiveTaps(TorchFunctionMode):
 
 
 def without_dead_taps(module: Callable[..., Any]) -> Callable[[Tensor], Tensor]:
-    """The forward pass of `module`, of one tensor, inside `LiveTaps`.
+    """The forward pass of `module`, for one tensor, inside `LiveTaps`.
 
     Args:
-        module: A module, or what `torch.compile` makes of one: it compiles what it sees in here.
+        module: A module, or the result of `torch.compile`, which then compiles live taps only.
     """
 
     def forward(images: Tensor) -> Tensor:
@@ -50,18 +50,18 @@ def without_dead_taps(module: Callable[..., Any]) -> Callable[[Tensor], Tensor]:
 
 
 def dead_border(size: int, kernel: int, stride: int, padding: int, dilation: int) -> int:
-    """How many outermost taps on either side of one axis see nothing but padding.
+    """How many outermost taps on each side of one axis are dead.
 
     Args:
         size: Of the map along the axis, pixels, without padding.
-        kernel: Taps along the axis.
+        kernel: Number of taps along the axis.
         stride: Pixels between outputs.
-        padding: Pixels added on either side.
+        padding: Pixels added on each side.
         dilation: Pixels between taps.
 
     Returns:
-        The number of rows (columns) of taps to drop at the start and at the end alike, so that the
-        remaining kernel with `padding - dilation * border` gives the same outputs.
+        The number of rows (columns) of taps to remove at the start and also at the end, so that
+        the remaining kernel with `padding - dilation * border` gives the same outputs.
     """
     outputs = (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
     live = [
@@ -86,11 +86,11 @@ def live_convolution(
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
 ) -> Tensor:
-    """`torch.conv2d` without the outer taps that see only padding; its arguments and its result."""
+    """`torch.conv2d` without the outer dead taps, with the same arguments and result."""
     if isinstance(padding, str):
         return torch.conv2d(image, weight, bias, _pair(stride), padding, _pair(dilation), groups)
     strides, paddings, dilations = _pair(stride), _pair(padding), _pair(dilation)
-    # A compiler looks once, and through a cache only with a warning.
+    # The compiler calls it once, and warns about a cached function.
     border_of = dead_border if torch.compiler.is_compiling() else _remembered_border
     for axis in range(2):
         border = border_of(

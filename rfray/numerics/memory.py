@@ -1,4 +1,4 @@
-"""How large a Lanczos basis may be, and where it lies."""
+"""How large a Lanczos basis may be, and whether it is on the device or in main memory."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from rfray.numerics.lanczos import least_basis_size, usual_basis_size
 
 @dataclass(frozen=True)
 class BasisPlace:
-    """Room for the basis of `largest_eigenvalues`.
+    """The size and place of the basis of `largest_eigenvalues`.
 
     Attributes:
-        basis_size: Vectors held.
-        on_device: Whether it lies where the products are computed; if not, in main memory.
+        basis_size: Number of vectors.
+        on_device: Whether it is on the device that computes the products; if not, in main memory.
     """
 
     basis_size: int
@@ -32,22 +32,22 @@ def place_basis(
     device_budget: float,
     block_size: int = 1,
 ) -> BasisPlace:
-    """The usual basis if the budget holds it, else as much of it as the budget holds.
+    """The usual basis, or a smaller one if the budget is too small for it.
 
-    It stays on the device if that leaves room there; otherwise it goes to main memory, where each
-    step costs a transfer of one block and the products with the basis run on the processor. A basis
-    smaller than usual restarts more often and needs more products.
+    It is on the device if there is room; otherwise in main memory, where each step costs a transfer
+    of one block, and the products with the basis run on the CPU. A basis smaller than usual
+    restarts more often and needs more products.
 
     Args:
         dimension: Of the operator.
         dtype: Of its blocks.
-        count: Wanted eigenvalues.
+        count: Number of wanted eigenvalues.
         budget: Bytes that the basis may take.
         device_budget: Bytes that it may take on the device that computes.
         block_size: Vectors multiplied at once.
 
     Raises:
-        NumericsError: Not even the least basis fits into the budget; it says what would.
+        NumericsError: Not even the smallest basis fits into the budget; it says how much is needed.
     """
     vector = dimension * torch.empty(0, dtype=dtype).element_size()
     least = least_basis_size(dimension, count, block_size)

@@ -1,4 +1,4 @@
-"""Mean and variance of each channel over batches that need not be held together."""
+"""Mean and variance of each channel over batches."""
 
 from __future__ import annotations
 
@@ -7,21 +7,22 @@ from torch import Tensor
 
 
 class Moments:
-    """Those of all values given so far, whatever batches they came in, in float64.
+    """Mean and variance of all values of all batches so far, in float64.
 
     Batches are merged by the update of Chan, Golub & LeVeque (*Updating Formulae and a Pairwise
-    Algorithm for Computing Sample Variances*, 1979), which cancels nothing as sums of squares do.
+    Algorithm for Computing Sample Variances*, 1979), which avoids the cancellation in sums of
+    squares.
     """
 
     def __init__(self) -> None:
         self.count = 0
-        """Values of each channel."""
+        """Number of values of each channel."""
         self.mean = torch.zeros(())
         """(channels,) once there is a batch."""
         self._squares = torch.zeros(())
 
     def add(self, maps: Tensor) -> None:
-        """Take in a batch of maps (images, channels, height, width), any size of images."""
+        """Add a batch of maps (images, channels, height, width) of any size."""
         values = maps.detach().double().movedim(1, 0).flatten(1)
         squares, mean = torch.var_mean(values, dim=1, correction=0)
         count = self.count + values.shape[1]
@@ -38,5 +39,5 @@ class Moments:
 
     @property
     def unbiased_variance(self) -> Tensor:
-        """(channels,): the same divided by one value fewer; takes two values or more."""
+        """(channels,): the same with n − 1; needs at least two values."""
         return self._squares / (self.count - 1)

@@ -1,4 +1,4 @@
-"""A symmetric linear operator: all that eigenvalue and quadrature algorithms know of a matrix."""
+"""A symmetric linear operator: the matrix of eigenvalue and quadrature algorithms."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class SymmetricOperator:
     """A real symmetric matrix H of which only the products with vectors are known.
 
     Attributes:
-        dimension: Number of rows, and of columns.
-        device: Where blocks are taken and products are given.
+        dimension: Number of rows and of columns.
+        device: The device of blocks and products.
         dtype: Of blocks and products, float32 or float64.
         apply: H times each column of a block: (dimension, b) to (dimension, b).
     """
@@ -30,10 +30,10 @@ class SymmetricOperator:
 
 @dataclass
 class ProductCounter:
-    """How many vectors a counted operator has multiplied.
+    """The number of vectors that a counted operator has multiplied.
 
     Attributes:
-        products: Vectors so far.
+        products: That number so far.
     """
 
     products: int = 0
@@ -53,9 +53,9 @@ def matrix_operator(matrix: Tensor) -> SymmetricOperator:
 
 
 def counted(operator: SymmetricOperator, counter: ProductCounter) -> SymmetricOperator:
-    """The same operator, which adds to `counter` and refuses products that are not finite.
+    """The same operator, which counts its products in `counter`.
 
-    Its `apply` raises NumericsError if a product holds NaN or infinity.
+    Its `apply` raises NumericsError if a product is not finite.
     """
 
     def apply(block: Tensor) -> Tensor:
@@ -69,10 +69,10 @@ def counted(operator: SymmetricOperator, counter: ProductCounter) -> SymmetricOp
 
 
 def relocated(operator: SymmetricOperator, device: torch.device) -> SymmetricOperator:
-    """The same operator, which takes and gives blocks on `device` but computes where it did.
+    """The same operator with its blocks and products on `device`; it computes where it did.
 
-    The basis of an eigenvalue iteration lies where its operator takes blocks: this keeps the basis
-    in main memory while the products stay on the accelerator.
+    The basis of an eigenvalue iteration is on the device of the blocks: with this the basis is in
+    main memory while the products are computed on the GPU.
     """
     return replace(
         operator,
@@ -86,18 +86,18 @@ def check_operator(
 ) -> None:
     """Refuses an operator that is not deterministic or not symmetric; costs three products.
 
-    With Gaussian u and v the same product taken twice must agree, bit for bit on a CPU and within
-    rounding elsewhere, and u·Hv must equal v·Hu within rounding, or within a tenth of a tolerance
-    that is coarser: float32 gives the products of a network whose batch norms divide by small
-    deviations to a few digits only.
+    For Gaussian u and v, two products of the same vector must be equal: bit for bit on a CPU, and
+    up to rounding elsewhere. And u·Hv must equal v·Hu up to rounding, or up to a tenth of the
+    tolerance if that is more: if batch norms divide by small deviations, products in float32 have
+    only a few correct digits.
 
     Args:
-        operator: The operator to try.
+        operator: The operator to check.
         generator: Draws u and v.
-        tolerance: Largest residual, relative to its eigenvalue, that is asked of what follows.
+        tolerance: Largest permitted residual of the eigenvalues to be computed, relative to them.
 
     Raises:
-        NumericsError: Says what deviates, by how much, and what rounding would explain.
+        NumericsError: It says what differs, by how much, and how much rounding would explain.
     """
     u, v = (gaussian_block(operator, 1, generator) for _ in range(2))
     image_u, image_v, again_v = (operator.apply(block).double() for block in (u, v, v))
@@ -119,10 +119,32 @@ def check_operator(
         )
 
 
+def residual_norms(
+    operator: SymmetricOperator, values: Tensor, vectors: Tensor, block_size: int = 1
+) -> Tensor:
+    """‖Hv - λv‖₂ of each pair, by one product with each vector.
+
+    Args:
+        operator: H.
+        values: (n,) λ.
+        vectors: (dimension, n) columns v.
+        block_size: Vectors multiplied at once.
+
+    Returns:
+        (n,) float64 on the CPU.
+    """
+    parts = zip(values.split(block_size), vectors.split(block_size, dim=1), strict=True)
+    norms = [
+        (operator.apply(block) - block * numbers.to(block)).double().norm(dim=0).cpu()
+        for numbers, block in parts
+    ]
+    return torch.cat(norms)
+
+
 def gaussian_block(operator: SymmetricOperator, width: int, generator: torch.Generator) -> Tensor:
     """Independent standard normal columns for an operator: (dimension, width).
 
-    They are drawn on the generator's device, so that a seed means the same on every accelerator.
+    They are drawn on the generator's device, so that a seed gives the same numbers on every GPU.
     """
     rows = torch.randn(
         width,

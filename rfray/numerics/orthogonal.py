@@ -1,7 +1,6 @@
 """Orthonormal rows: the inner loop of every Krylov method.
 
-Vectors are rows here, (b, dimension), because a basis that grows vector by vector is then one
-contiguous piece of memory.
+Vectors are rows here, (b, dimension), so that a growing basis is contiguous in memory.
 """
 
 from __future__ import annotations
@@ -14,8 +13,8 @@ from torch import Tensor
 from rfray.numerics.products import add_product
 
 _RETAINED = 0.7
-"""A pass that leaves every vector at least this much of its length has removed all but rounding
-(Daniel, Gragg, Kaufman & Stewart 1976)."""
+"""If every vector keeps at least this share of its length in a pass, it is orthogonal up to
+rounding (Daniel, Gragg, Kaufman & Stewart 1976)."""
 
 _PASSES = 5
 
@@ -39,18 +38,17 @@ def orthogonalise(block: Tensor, basis: Tensor, recent: int, negligible: float) 
     """Splits each row of a block into its part in a basis and an orthonormal rest.
 
     Block Gram-Schmidt: first against the `recent` last basis vectors, which in a Lanczos iteration
-    hold nearly all that there is to remove, then against the whole basis until a pass removes
-    nothing but rounding. In most steps that is one pass, and orthogonality is at the level of
-    rounding whatever the spectrum.
+    have nearly all that must be removed, then against the whole basis until a pass removes only
+    rounding. Usually that is one pass. The result is orthogonal up to rounding for any spectrum.
 
     Args:
         block: (b, dimension); overwritten.
         basis: (j, dimension), orthonormal rows.
         recent: Rows at the end of the basis to start with, at most j.
-        negligible: Directions of the rest no longer than this are dropped as zero.
+        negligible: Directions of the rest of at most this length are left out as zero.
 
     Returns:
-        The split; it has fewer rows than the block where the rest is of lower rank.
+        The split; it has fewer rows than the block if the rest has a lower rank.
     """
     coefficients = torch.zeros(len(basis), len(block), dtype=torch.float64)
     coefficients[len(basis) - recent :] = _project_out(block, basis[len(basis) - recent :])
@@ -67,13 +65,13 @@ def orthogonalise(block: Tensor, basis: Tensor, recent: int, negligible: float) 
 
 
 def orthonormalise(block: Tensor, negligible: float) -> tuple[Tensor, Tensor]:
-    """Orthonormal rows that span those of a block, directions of negligible length left out.
+    """Orthonormal rows that span those of a block, without directions of negligible length.
 
-    By the eigenvectors of the Gram matrix in float64, so that it is one pass of matrix products.
+    From the eigenvectors of the Gram matrix in float64, which needs matrix products only.
 
     Args:
         block: (b, dimension).
-        negligible: Directions no longer than this are left out.
+        negligible: Directions of at most this length are left out.
 
     Returns:
         Rows (r, dimension) and the float64 CPU matrix (r, b) R with block ≈ Rᵀ·rows.

@@ -1,4 +1,4 @@
-"""PyHessian's power iteration, certified as our own eigenvalues are: a cross-check."""
+"""PyHessian's power iteration, with residuals from rfray's own products: a cross-check."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rfray.numerics.hessian import hessian_operator, twice_differentiable
+from rfray.numerics.operator import residual_norms
 
 
 @dataclass(frozen=True)
@@ -17,9 +18,9 @@ class PowerValues:
     """What power iteration with deflation found.
 
     Attributes:
-        values: (count,) float64 on the CPU, in the order of their size, largest first; the ones
-            that are largest in magnitude, so negative ones may be among them.
-        residuals: (count,) float64 on the CPU, ‖Hv - λv‖₂ by one more product with each v.
+        values: (count,) float64 on the CPU, largest first. They are the largest in magnitude, so
+            some may be negative.
+        residuals: (count,) float64 on the CPU, ‖Hv - λv‖₂ from one more product with each v.
     """
 
     values: Tensor
@@ -39,19 +40,19 @@ def power_values(
 ) -> PowerValues:
     """The leading eigenvalues by PyHessian (Yao et al. 2020) with its own products.
 
-    Its starting vectors come from torch's global generator, which is seeded from `generator` for
-    the time of the call, so that equal seeds give equal numbers.
+    Its starting vectors come from torch's global generator, which is seeded from `generator` during
+    the call, so that equal seeds give equal numbers.
 
     Args:
         module: A network in evaluation mode, on the device of the images.
         images: (N, channels, height, width).
         labels: (N,) int64.
-        count: How many eigenvalues.
-        tolerance: PyHessian's: the change of an eigenvalue in one iteration, relative to it. It is
-            no bound of the error, as the residuals tell.
-        micro_batch: Images of which a graph is held at a time.
-        generator: Seeds it.
-        most_iterations: Products for one eigenvalue, after which PyHessian takes it as it is.
+        count: Number of eigenvalues.
+        tolerance: PyHessian's: the relative change of an eigenvalue in one iteration. It does not
+            bound the error, as the residuals show.
+        micro_batch: Number of images whose graph is in memory at a time.
+        generator: Seeds the starting vectors.
+        most_iterations: Largest number of products for one eigenvalue.
     """
     from pyhessian import hessian
 
@@ -74,10 +75,4 @@ def power_values(
     ].T
     values = values[order]
     operator = hessian_operator(module, images, labels, micro_batch=micro_batch)
-    residuals = torch.cat(
-        [
-            (operator.apply(column) - value.to(column) * column).double().norm(dim=0).cpu()
-            for value, column in zip(values, columns.split(1, dim=1), strict=True)
-        ]
-    )
-    return PowerValues(values, residuals)
+    return PowerValues(values, residual_norms(operator, values, columns))

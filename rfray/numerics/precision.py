@@ -1,4 +1,4 @@
-"""Float32 that is float32: no TensorFloat-32, no autocast, no algorithm chosen by a stopwatch."""
+"""True float32: no TensorFloat-32, no autocast, no choice of algorithms by measured time."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import torch
 
 @contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
-    """Computes in the dtype of the tensors and deterministically, and restores the settings after.
+    """A context that computes in the dtype of the tensors and deterministically.
 
-    On recent GPUs PyTorch lets convolutions round float32 to TensorFloat-32 (10 bits of mantissa)
-    by default. A Lanczos iteration in that precision has a relative error of 1e-3 in every product,
-    as large as the tolerance that eigenvalues are asked for.
+    On recent GPUs PyTorch by default rounds float32 to TensorFloat-32 (10 bits of mantissa) in
+    convolutions. The relative error of every product of a Lanczos iteration is then 1e-3, as large
+    as the usual tolerance of eigenvalues.
 
     Args:
         device: The device that computes.

@@ -16,7 +16,7 @@ from rfray.numerics.precision import full_precision
 
 @dataclass(frozen=True)
 class SpectralDensity:
-    """A density over the eigenvalues of H, as one Gauss quadrature for each random probe.
+    """A density of the eigenvalues of H, as one Gauss quadrature for each random probe.
 
     Σ weights·f(nodes) over a row estimates trace(f(H)) / dimension; the rows are independent.
 
@@ -24,9 +24,9 @@ class SpectralDensity:
         nodes: (probes, steps) float64 on the CPU, ascending in each row.
         weights: (probes, steps) float64 on the CPU, non-negative; every row sums to 1.
         trace: dimension · the mean of vᵀHv over the probes v of unit length.
-        trace_standard_error: The standard deviation of that mean (n-1); NaN for one probe.
+        trace_standard_error: The standard error of that mean (n − 1); NaN for one probe.
         dimension: Of H.
-        products: Vectors that were multiplied with H.
+        products: Number of vectors multiplied with H.
     """
 
     nodes: Tensor
@@ -44,30 +44,30 @@ def spectral_density(
     generator: torch.Generator,
     progress: Callable[[int], None] | None = None,
 ) -> SpectralDensity:
-    """Stochastic Lanczos quadrature with Rademacher probes, all advanced as one block.
+    """Stochastic Lanczos quadrature with Rademacher probes, all in one block.
 
     Ubaru, Chen & Saad 2017 (SIAM J. Matrix Anal. Appl. 38, 1075), algorithm 1; for networks
     Ghorbani, Krishnan & Xiao 2019. The nodes are the eigenvalues of each probe's tridiagonal
     matrix, the weights the squared first components of its eigenvectors.
 
-    Each probe has a Lanczos recurrence of its own, without reorthogonalisation, so that memory is
-    three blocks however many steps are taken. The copies of converged eigenvalues that rounding
-    then brings share the weight of the original: the quadrature stays as accurate (Chen, Trogdon &
-    Ubaru 2021, "Analysis of stochastic Lanczos quadrature").
+    Each probe has its own Lanczos recurrence, without reorthogonalisation, so that memory is three
+    blocks for any number of steps. Because of rounding there are then copies of converged
+    eigenvalues. They share the weight of the original, and the quadrature stays as accurate (Chen,
+    Trogdon & Ubaru 2021, "Analysis of stochastic Lanczos quadrature").
 
     Args:
         operator: Deterministic and symmetric: see `check_operator`.
-        probes: Random vectors, and columns of the block.
-        steps: Lanczos steps of each, at most the dimension; products are probes · steps.
+        probes: Number of random vectors, the columns of the block.
+        steps: Lanczos steps of each, at most the dimension; there are probes · steps products.
         generator: Draws the probes.
-        progress: Called after each step with the number of steps taken.
+        progress: Called after each step with the number of steps so far.
 
     Returns:
-        The density. A probe whose Krylov space is exhausted early has nodes 0 of weight 0 for the
-        steps that it did not take.
+        The density. If the Krylov space of a probe is exhausted early, the steps that are left have
+        nodes 0 of weight 0.
 
     Raises:
-        NumericsError: The numbers asked for are impossible, or a product is not finite.
+        NumericsError: The arguments are impossible, or a product is not finite.
     """
     if probes < 1 or not 1 <= steps <= operator.dimension:
         raise NumericsError(
@@ -99,7 +99,7 @@ def spectral_density(
 
 
 def smoothed(density: SpectralDensity, grid: Tensor, width: float) -> Tensor:
-    """The density with every node spread to a Gaussian, averaged over the probes.
+    """The density with a Gaussian in place of every node, averaged over the probes.
 
     Args:
         density: Nodes and weights.
@@ -107,7 +107,7 @@ def smoothed(density: SpectralDensity, grid: Tensor, width: float) -> Tensor:
         width: Standard deviation of the Gaussian, in units of the eigenvalues.
 
     Returns:
-        (points,) float64; it integrates to 1 over the line.
+        (points,) float64; its integral over all numbers is 1.
 
     Raises:
         NumericsError: The width is not positive.
@@ -134,7 +134,7 @@ def _tridiagonals(
         diagonal[step] = _column_products(image, current)
         image = image - current * diagonal[step].to(image)
         length = _column_products(image, image).sqrt()
-        # The rest of an exhausted probe is rounding alone: it goes on as zero, with weight zero.
+        # The rest of an exhausted probe is rounding only: it is set to zero, with weight zero.
         norm = torch.stack([norm, diagonal[step].abs(), length]).amax(dim=0)
         goes_on = length > 10 * torch.finfo(image.dtype).eps * norm
         beside[step] = torch.where(goes_on, length, 0.0)
@@ -144,7 +144,7 @@ def _tridiagonals(
 
 
 def _rademacher(operator: SymmetricOperator, probes: int, generator: torch.Generator) -> Tensor:
-    """Columns of unit length whose entries differ in sign alone: (dimension, probes)."""
+    """Columns of unit length whose entries differ in sign only: (dimension, probes)."""
     shape = (probes, operator.dimension)
     signs = torch.randint(0, 2, shape, generator=generator, device=generator.device)
     rows = (2 * signs - 1).to(operator.dtype) / math.sqrt(operator.dimension)

@@ -1,4 +1,4 @@
-"""Plain Lanczos with a fixed number of steps, to be compared with converged eigenvalues."""
+"""Plain Lanczos with a fixed number of steps, for a comparison with converged eigenvalues."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rfray.numerics.operator import SymmetricOperator
 
 @dataclass(frozen=True)
 class RitzValues:
-    """What a fixed number of Lanczos steps knows of the spectrum, converged or not.
+    """The Ritz values of a fixed number of Lanczos steps, converged or not.
 
     Attributes:
         values: (steps,) float64 on the CPU, largest first.
@@ -28,16 +28,16 @@ class RitzValues:
 def ritz_values(operator: SymmetricOperator, steps: int, generator: torch.Generator) -> RitzValues:
     """The Ritz values of plain Lanczos, without restart, with full reorthogonalisation.
 
-    Only the outermost approximate eigenvalues: as many values as steps are no spectrum, as their
-    residuals tell.
+    Only the outermost ones are close to eigenvalues, as the residuals show; all of them together
+    are not a spectrum.
 
     Args:
         operator: Deterministic and symmetric: see `check_operator`.
-        steps: Products, and vectors held; at most the dimension.
+        steps: Number of products, and of vectors in memory; at most the dimension.
         generator: Draws the starting vector.
 
     Returns:
-        The Ritz values; fewer than `steps` if the Krylov space is exhausted before.
+        The Ritz values; fewer than `steps` if the Krylov space is exhausted earlier.
 
     Raises:
         NumericsError: The steps are not between 1 and the dimension, or a product is not finite.

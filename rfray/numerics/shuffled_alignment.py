@@ -1,8 +1,8 @@
-"""The baseline of kernel alignment: layers whose images were shuffled in one of the two networks.
+"""The baseline of kernel alignment: layers whose images are shuffled in one of the two networks.
 
-What they still have in common is no answer to the same image: it is what the estimator finds in
-features of such sizes over so many images. On average over all permutations it is
-tr(HKH) tr(HLH) / ((N - 1) ‖HKH‖ ‖HLH‖) of the biased estimate, and about 0 of the unbiased one.
+Shuffled networks see different images, so the baseline shows only the bias of the estimator for
+features of these sizes and this number of images. Its mean over all permutations is
+tr(HKH) tr(HLH) / ((N - 1) ‖HKH‖ ‖HLH‖) for the biased estimate, and about 0 for the unbiased one.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from torch import Tensor
 
 
 def derangement(images: int, seed: int) -> Tensor:
-    """A random cycle through all images, so that none keeps its place.
+    """A random cycle through all images, so that no image keeps its place.
 
     Args:
         images: N, at least two.
         seed: The same seed gives the same cycle.
 
     Returns:
-        (N,) int64, for each image another one.
+        (N,) int64, for each image a different one.
     """
     order = torch.randperm(images, generator=torch.Generator().manual_seed(seed))
     others = torch.empty_like(order)
@@ -28,11 +28,11 @@ def derangement(images: int, seed: int) -> Tensor:
 
 
 def shuffle_rows(rows: Tensor, others: Tensor) -> Tensor:
-    """The rows of a network whose images were shuffled, in place: they may be most of the memory.
+    """The rows of a network with its images shuffled; in place, because rows need much memory.
 
     Args:
         rows: (layers, N²), from `GramSum.normalised`; overwritten.
-        others: (N,) int64 on the device of the rows: image `others[i]` takes the place of image i.
+        others: (N,) int64 on the device of the rows: image `others[i]` replaces image i.
     """
     for row in rows:
         square = row.view(len(others), len(others))
@@ -45,9 +45,9 @@ def equal_layers_alignment(first: Tensor, second: Tensor) -> Tensor:
 
     Args:
         first: (layers, N²), rows from `GramSum.normalised`.
-        second: (layers, N²), of the same layers, and as many images.
+        second: (layers, N²), of the same layers and number of images.
 
     Returns:
-        (layers,); NaN where a layer of either is undefined.
+        (layers,); NaN where a layer of one of them is undefined.
     """
     return torch.stack([torch.dot(row, other) for row, other in zip(first, second, strict=True)])

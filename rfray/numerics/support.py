@@ -1,8 +1,8 @@
-"""Leave out the coordinates that a Hessian never touches: dead filters, taps that see only padding.
+"""Leaves out the coordinates of weights that change nothing: dead filters and dead taps.
 
-The row of such a weight is zero, so it neither takes from nor gives to any eigenvector of a nonzero
-eigenvalue. On a vgg19_rf with 1×1 maps they are four weights of five, and without them the basis of
-an eigenvalue iteration is five times smaller.
+The row of such a weight in the Hessian is zero, so eigenvectors of nonzero eigenvalues are zero
+there. In a vgg19_rf with 1×1 maps these are four weights of five, and without them the basis of an
+eigenvalue iteration is five times smaller.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from rfray.numerics.errors import NumericsError
 from rfray.numerics.operator import SymmetricOperator, gaussian_block
 
 _ROUNDINGS = 10
-"""What a product may have outside the support, in units of the precision of its dtype."""
+"""Largest relative size of a product outside the support, in units of its dtype's precision."""
 
 
 def support(operator: SymmetricOperator, spare: int, generator: torch.Generator) -> Tensor:
     """The coordinates whose row is not zero, and up to `spare` others; costs two products.
 
-    A row that is not zero gives exactly 0 with a Gaussian vector by accident alone; two independent
-    vectors must both show it. The spare coordinates keep `spare` copies of the eigenvalue 0, so
-    that the `spare` largest eigenvalues of the restriction are those of the operator.
+    A row counts as zero if its product with two independent Gaussian vectors is exactly 0. The
+    spare coordinates keep `spare` copies of the eigenvalue 0, so that the `spare` largest
+    eigenvalues of the restriction are those of the operator.
 
     Args:
         operator: The operator to restrict.
-        spare: How many coordinates of zero rows to keep.
+        spare: Number of coordinates with zero rows to keep.
         generator: Draws the two vectors.
 
     Returns:
@@ -49,8 +49,8 @@ def restricted(operator: SymmetricOperator, kept: Tensor) -> SymmetricOperator:
         kept: (kept,) int64 indices, ascending, outside which every row is zero.
 
     Returns:
-        An operator of dimension `len(kept)`. Its `apply` raises NumericsError if a product reaches
-        outside `kept` by more than rounding: then `kept` was no support.
+        An operator of dimension `len(kept)`. Its `apply` raises NumericsError if a product is not
+        zero outside `kept`, up to rounding: then `kept` was not a support.
     """
     dead = torch.ones(operator.dimension, dtype=torch.bool, device=operator.device)
     dead[kept] = False
@@ -60,11 +60,11 @@ def restricted(operator: SymmetricOperator, kept: Tensor) -> SymmetricOperator:
     def apply(block: Tensor) -> Tensor:
         nonlocal largest
         product = operator.apply(embedded(block, kept, operator.dimension))
-        # A card's convolutions may sum what is zero to what is nearly zero (1e-10 of a product's
-        # norm, seen on an H200). A product with a null vector is nearly zero itself.
+        # On a GPU, zeros may be nearly zero because of rounding (1e-10 of a product's norm, seen on
+        # an H200). The largest norm is used because a product with a null vector is nearly zero.
         largest = torch.maximum(largest, product.norm())
         if bool((product * dead[:, None]).norm() > rounding * largest):
-            raise NumericsError("a product reaches coordinates that were taken for untouched ones")
+            raise NumericsError("a product is not zero in coordinates that have zero rows")
         return product[kept]
 
     return replace(operator, dimension=len(kept), apply=apply)

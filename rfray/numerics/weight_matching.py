@@ -1,9 +1,9 @@
-"""Weight matching: the permutation of a network's channels that brings it nearest to another.
+"""Weight matching: the permutation of a network's channels that makes it most like another network.
 
 Ainsworth, Hayase & Srinivasa, *Git Re-Basin: Merging Models modulo Permutation Symmetries*, ICLR
-2023, Algorithm 1: of the groups of channels that can be permuted, one after the other is permuted
-by the assignment that most raises the inner product of the two networks' weights, the others being
-held, until none changes any more. Channels are members of groups here, and arrays are plain.
+2023, Algorithm 1: the groups of channels are permuted one after the other. Each permutation is the
+assignment that increases the inner product of the two networks' weights most while the others stay
+fixed. It ends when no group changes. Here channels are members of groups of plain arrays.
 """
 
 from __future__ import annotations
@@ -20,19 +20,18 @@ Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 _LEAST_GAIN = 1e-10
-"""Of the largest possible inner product: below it a gain is rounding."""
+"""Relative to the largest possible inner product: a smaller gain is rounding."""
 
 
 @dataclass(frozen=True)
 class Occurrence:
-    """Where a group's members lie along one axis of one array.
+    """The positions of a group's members along one axis of one array.
 
     Attributes:
         array: Its name.
         axis: 0 or 1.
         index: Indices along the axis, (members, places): those of a member move together.
-        rows: Along the first axis, the part of the array that has the group on its second one; None
-            for all of it.
+        rows: The part of the first axis where the group is on the second axis; None for all of it.
     """
 
     array: str
@@ -41,7 +40,7 @@ class Occurrence:
     rows: range | None = None
 
     def members(self, arrays: Mapping[str, Array]) -> Array:
-        """A view of the array, the axis that `index` is of in front."""
+        """A view of the array, with the axis of `index` first."""
         array = arrays[self.array]
         part = array if self.rows is None else array[self.rows.start : self.rows.stop]
         return np.moveaxis(part, self.axis, 0)
@@ -49,13 +48,13 @@ class Occurrence:
 
 @dataclass(frozen=True)
 class Group:
-    """Members that may change places among themselves, and all places where they occur."""
+    """Members that may be permuted, with all their occurrences."""
 
     occurrences: tuple[Occurrence, ...]
 
     @property
     def size(self) -> int:
-        """How many members."""
+        """Number of members."""
         return len(self.occurrences[0].index)
 
 
@@ -65,9 +64,9 @@ def permuted(
     """Copies of the arrays with each group's members in another order.
 
     Args:
-        arrays: By name; those of a group that are not among them are left out.
+        arrays: By name; a group may have arrays that are not among them.
         groups: The groups.
-        orders: Of each group, which member comes to each place, (members,).
+        orders: For each group, the member that moves to each place, (members,).
     """
     copies = {name: np.array(array) for name, array in arrays.items()}
     for group, order in zip(groups, orders, strict=True):
@@ -78,21 +77,21 @@ def permuted(
 def weight_matching(
     first: Mapping[str, Array], second: Mapping[str, Array], groups: Sequence[Group], seed: int = 0
 ) -> list[Integers]:
-    """The order of each group's members in `second` that brings it near to `first`.
+    """The order of each group's members in `second` that makes it most like `first`.
 
-    The start is one pass through the groups in their order, each matched by what lies between it
-    and groups matched before: it finds a permuted copy where the assignments tell its members
-    apart. Then Algorithm 1, with groups in random order, until none of them changes. A group is
-    looked at again once something beside it has changed. Sums are taken in float64.
+    The start is one pass through the groups in their order; each is matched by the arrays between
+    it and earlier groups only. This finds a permuted copy if the assignments are unique. Then
+    Algorithm 1 follows, with groups in random order, until none of them changes. A group is tried
+    again after a change of a group that shares an array with it. Sums are in float64.
 
     Args:
         first: Arrays by name.
-        second: Of the same names and shapes.
-        groups: Those nearest to the input first.
+        second: Arrays of the same names and shapes.
+        groups: The groups, those nearest to the input first.
         seed: Of the random order.
 
     Returns:
-        One order a group, as `permuted` takes them.
+        One order for each group, as `permuted` takes them.
     """
     matching = _Matching(first, second, groups)
     for number in range(len(groups)):
@@ -105,7 +104,7 @@ def weight_matching(
 
 
 class _Matching:
-    """Two networks, and the orders found so far, in which `second` already is."""
+    """Two networks, and the orders found so far; `second` is already in these orders."""
 
     def __init__(
         self, first: Mapping[str, Array], second: Mapping[str, Array], groups: Sequence[Group]
@@ -123,10 +122,10 @@ class _Matching:
             for name in first
         }
         self.stale = set(range(len(groups)))
-        """Groups that were not looked at since something beside them has changed."""
+        """Groups to try: a group that shares an array with them has changed."""
 
     def start(self, number: int) -> None:
-        """Match a group by what lies between it and the groups before it."""
+        """Match a group by the arrays between it and earlier groups."""
         later = set(range(number, len(self._groups)))
         occurrences = [
             one
@@ -138,7 +137,7 @@ class _Matching:
         self._reorder(number, _assigned(self._products(occurrences, self._groups[number].size)))
 
     def improve(self, number: int) -> None:
-        """Match a group by all that it has, if that brings the networks nearer."""
+        """Match a group by all its arrays, if that increases the inner product."""
         self.stale.discard(number)
         group = self._groups[number]
         products = self._products(group.occurrences, group.size)
@@ -150,7 +149,7 @@ class _Matching:
         before = self._inner_product(group) if twice else 0.0
         self._reorder(number, order)
         if twice and self._inner_product(group) - before <= self._rounding(group):
-            # With the group on both axes of an array, the assignment was only a proposal.
+            # If the group is on both axes of an array, the assignment may not be an improvement.
             self._reorder(number, np.argsort(order))
             return
         self.stale |= self._beside[number]
@@ -184,18 +183,18 @@ def _permute(arrays: Mapping[str, Array], group: Group, order: Integers) -> None
 
 
 def _features(arrays: Mapping[str, Array], occurrence: Occurrence) -> Floats:
-    """What an array holds of each member, (members, numbers)."""
+    """The numbers of each member in an array, (members, numbers)."""
     taken = occurrence.members(arrays)[occurrence.index]
     return taken.reshape(len(taken), -1).astype(np.float64)
 
 
 def _assigned(products: Floats) -> Integers:
-    """Of each member in `first`, the member in `second` that comes to its place."""
+    """For each member in `first`, the member in `second` that moves to its place."""
     return np.asarray(linear_sum_assignment(products, maximize=True)[1], dtype=np.int64)
 
 
 def _crossing(groups: Sequence[Group]) -> list[list[set[int]]]:
-    """For each occurrence of each group, the groups on the other axis of the same numbers."""
+    """For each occurrence of each group, the groups on the other axis of the same array."""
     along: dict[str, list[tuple[int, Occurrence]]] = {}
     for number, group in enumerate(groups):
         for one in group.occurrences:

@@ -1,4 +1,4 @@
-"""barrier: loss and accuracy on the straight line between networks that differ by seed alone."""
+"""barrier: loss and accuracy on the straight line between networks that differ in the seed only."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from rfray.models.module import NetworkModule
 
 _PAIRS_A_NETWORK = 2
-"""What the plan reckons with: as many as all pairs of five seeds are."""
+"""The plan's estimate: the number of pairs for each of five seeds."""
 
 _ONE_SIDED = 1.645
 """Standard errors above chance that guessing exceeds in 5 of 100 cases."""
 
 _NOTICEABLE = 2.0
-"""Percentage points of test accuracy by which statistics estimated anew may move an end unsaid."""
+"""Change of test accuracy at an end, in percentage points, above which there is a remark."""
 
 OF_A_PAIR = ("loss_barrier", "accuracy_barrier")
 """Metrics of each pair, on the test images."""
@@ -44,42 +44,42 @@ MEASURED = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
 
 
 class BarrierParameters(Parameters):
-    """The path between the weights of two seeds, and the largest rise above its ends."""
+    """The straight line between the weights of two seeds, and the largest rise above its ends."""
 
     points: Annotated[int, Field(ge=3)] = Field(
-        default=11, description="Positions on the line, equally far apart, both ends among them."
+        default=11, description="Number of equally spaced positions on the line, with both ends."
     )
     pairs: Literal["all"] | Count = Field(
         default="all",
-        description="How many pairs of seeds: those nearest to each other in the order of seeds "
-        "first, so that every seed is in one; all if there are fewer.",
+        description="Number of pairs of seeds. Pairs of neighbouring seeds come first, so that "
+        "every seed is in a pair; all if there are fewer.",
     )
     align: Literal["none", "weights"] = Field(
         default="none",
-        description="weights: the second network's channels are first permuted so that its weights "
-        "lie nearest to the first's, which changes nothing that it computes (weight matching, "
-        "Ainsworth et al. 2023).",
+        description="weights: first permute the second network's channels so that its weights are "
+        "nearest to those of the first (weight matching, Ainsworth et al. 2023). This does not "
+        "change what it computes.",
     )
     batch_norm: Literal["estimate", "interpolate"] = Field(
         default="estimate",
-        description="Running statistics on the line. estimate: anew at each position, the exact "
-        "mean and variance over training images (Jordan et al. 2023). interpolate: as the weights "
-        "are.",
+        description="Running statistics on the line. estimate: at each position, the exact mean "
+        "and variance over training images (Jordan et al. 2023). interpolate: interpolated, as the "
+        "weights are.",
     )
     statistics_images: Annotated[int, Field(ge=2)] = Field(
         default=2000,
-        description="Of estimate: how many training images, the same ones in every run, not "
+        description="For estimate: number of training images, the same in every run, not "
         "augmented; all if there are fewer.",
     )
     train_images: Count = Field(
         default=10_000,
-        description="Training images on which loss and accuracy are measured, the same ones in "
-        "every run; all if there are fewer. The test images are all taken.",
+        description="Number of training images on which loss and accuracy are measured, the same "
+        "in every run; all if there are fewer. All test images are used.",
     )
 
 
 def work(parameters: BarrierParameters, cell: Cell) -> float:
-    """At each position of two paths a network, a pass over all images."""
+    """A pass over all images at each position of two lines for each network."""
     facts = cell.facts
     images = facts.test_images + min(parameters.train_images, facts.train_images)
     if parameters.batch_norm == "estimate" and cell.network.batch_norms:
@@ -90,17 +90,17 @@ def work(parameters: BarrierParameters, cell: Cell) -> float:
 
 
 def caution(parameters: BarrierParameters, cell: Cell) -> str | None:
-    """Whether the barrier would be one of statistics that do not belong to their network."""
+    """Whether interpolated statistics of batch norms would cause a barrier."""
     if parameters.batch_norm == "interpolate" and cell.network.batch_norms:
         return (
-            "interpolates the statistics of batch norms, which makes a barrier where the weights "
-            "alone have none (batch_norm: estimate does not)"
+            "interpolates the statistics of batch norms, which causes a barrier even where the "
+            "weights have none (batch_norm: estimate does not)"
         )
     return None
 
 
 def run(context: StageContext[BarrierParameters]) -> None:
-    """Walk the lines, report the barriers, leave `barrier.csv` and `barrier.png`."""
+    """Measure on the lines, report the barriers, write `barrier.csv` and `barrier.png`."""
     import numpy as np
     import pandas as pd
 
@@ -112,8 +112,8 @@ def run(context: StageContext[BarrierParameters]) -> None:
     images, alphas = _images(context), positions(context.parameters.points)
     frames = []
     for number, (first, second) in enumerate(pairs):
-        said = f"seeds {first.cell.seed} and {second.cell.seed}, pair {number + 1} of {len(pairs)}"
-        frame = pd.DataFrame(list(_path(context, first, second, images, alphas, said)))
+        name = f"seeds {first.cell.seed} and {second.cell.seed}, pair {number + 1} of {len(pairs)}"
+        frame = pd.DataFrame(list(_path(context, first, second, images, alphas, name)))
         frames.append(frame)
         found = _barriers(alphas, frame)
         if isfinite(found["loss_barrier"]):
@@ -126,13 +126,15 @@ def run(context: StageContext[BarrierParameters]) -> None:
         context.remark(sentence)
     shape = (len(pairs), len(alphas))
     curves = {name: np.reshape(frame[name].to_numpy(), shape) for name in MEASURED}
-    save_paths(context.workspace / "barrier.png", _title(context), alphas, curves)
+    align = context.parameters.align
+    title = context.title(*([] if align == "none" else [f"channels aligned by {align}"]))
+    save_paths(context.workspace / "barrier.png", title, alphas, curves)
     context.report(0, {"wall_seconds": time.perf_counter() - started})
 
 
 @dataclass(frozen=True)
 class _Images:
-    """What is measured on, and what the statistics are estimated on; None where they are not."""
+    """The images to measure on, and those for the statistics; None if these are not estimated."""
 
     train: Split
     test: Split
@@ -141,7 +143,7 @@ class _Images:
 
 
 def _pairs(sources: Sequence[Input], wanted: int | str) -> list[tuple[Input, Input]]:
-    """Pairs of sources; the first of them hold every source, whatever their number."""
+    """The wanted number of pairs, nearest seeds first, in the order of seeds."""
     places = combinations(range(len(sources)), 2)
     nearest = sorted(places, key=lambda pair: (pair[1] - pair[0], pair[0]))
     if wanted != "all":
@@ -173,9 +175,9 @@ def _path(
     second: Input,
     images: _Images,
     alphas: NDArray[np.float64],
-    said: str,
+    pair: str,
 ) -> Iterator[dict[str, float]]:
-    """A row of `barrier.csv` for each position between two networks."""
+    """A row of `barrier.csv` for each position between two networks; `pair` names them."""
     from rfray.numerics.linear_path import interpolated
     from rfray.training.alignment import aligned
     from rfray.training.weights import load_network_at, state_at
@@ -186,10 +188,10 @@ def _path(
         for weights in (state_at(end.cell, end.folder, "trained") for end in (first, second))
     )
     if context.parameters.align == "weights":
-        tell(f"matching channels: {said}")
+        tell(f"matching channels: {pair}")
         other = aligned(module, images.facts.image_size, one, other)
     for point, alpha in enumerate(alphas.tolist()):
-        tell(f"point {point + 1} of {len(alphas)}: {said}")
+        tell(f"point {point + 1} of {len(alphas)}: {pair}")
         module.load_state_dict(interpolated(one, other, alpha))
         place = {"first": first.cell.seed, "second": second.cell.seed}
         yield {**place, "point": point, "alpha": alpha, **_measured(module, images)}
@@ -207,7 +209,7 @@ def _measured(module: NetworkModule, images: _Images) -> dict[str, float]:
 
 
 def _barriers(alphas: NDArray[np.float64], path: pd.DataFrame) -> dict[str, float]:
-    """The barriers of one path, by metric; NaN where a loss on it is not finite."""
+    """The barriers of one line, by metric; NaN if a loss on it is not finite."""
     from rfray.numerics.linear_path import barrier
 
     def of(values: NDArray[np.float64]) -> float:
@@ -224,7 +226,7 @@ def _barriers(alphas: NDArray[np.float64], path: pd.DataFrame) -> dict[str, floa
 def _report(
     context: StageContext[BarrierParameters], barriers: pd.DataFrame, frame: pd.DataFrame
 ) -> None:
-    """Means and deviations over pairs; the mean path by position."""
+    """Report means and deviations over pairs, and the mean loss and accuracy by position."""
     defined = barriers.dropna()
     summary: dict[str, float] = {"undefined_pairs": len(barriers) - len(defined)}
     if len(defined):
@@ -243,12 +245,12 @@ def _report(
 
 
 def doubts(sources: Sequence[Input], frame: pd.DataFrame, test_images: int) -> list[str]:
-    """What a reader of a barrier should know before trusting it, in sentences.
+    """Reasons why a barrier may not mean what it seems to, in sentences.
 
     Args:
         sources: The training runs, by seed.
-        frame: What `barrier.csv` holds.
-        test_images: How many there are.
+        frame: The table in `barrier.csv`.
+        test_images: Their number.
     """
     sentences = []
     ends = {source.cell.seed: _at_its_end(frame, source.cell.seed) for source in sources}
@@ -260,33 +262,27 @@ def doubts(sources: Sequence[Input], frame: pd.DataFrame, test_images: int) -> l
     ]
     if moved:
         sentences.append(
-            "The batch-norm statistics estimated anew change the test accuracy (%) of the ends "
-            f"themselves: {', '.join(moved)}. The barrier is one between these."
+            "The estimated batch-norm statistics change the test accuracy (%) of the ends: "
+            f"{', '.join(moved)}. The barrier is between the changed networks."
         )
     chance = 1 / sources[0].cell.facts.classes
     above = 100 * (chance + _ONE_SIDED * sqrt(chance * (1 - chance) / test_images))
     guessing = [str(seed) for seed, accuracy in ends.items() if accuracy <= above]
     if guessing:
         sentences.append(
-            f"At chance level: seed {', '.join(guessing)}. Networks that know nothing have "
-            "nothing to lose between them, and that there is no barrier says little."
+            f"At chance level: seed {', '.join(guessing)}. Between such networks there is no "
+            "accuracy to lose, so a missing barrier means little."
         )
     return sentences
 
 
 def _at_its_end(frame: pd.DataFrame, seed: int) -> float:
-    """Test accuracy of a network as it stands at its end of a line; NaN if it is on none."""
+    """Test accuracy of a network at its end of a line; NaN if it is on no line."""
     last = frame["point"].max()
     first = frame[(frame["first"] == seed) & (frame["point"] == 0)]
     second = frame[(frame["second"] == seed) & (frame["point"] == last)]
     accuracies = [*first["test_accuracy"], *second["test_accuracy"]]
     return float(accuracies[0]) if accuracies else nan
-
-
-def _title(context: StageContext[BarrierParameters]) -> str:
-    cell, align = context.cell, context.parameters.align
-    how = "" if align == "none" else f", channels aligned by {align}"
-    return f"{cell.arch} on {cell.dataset}, {cell.turned_words}{how}"
 
 
 STAGE = Stage(

@@ -1,4 +1,4 @@
-"""cka: how alike the layers of networks are that differ in their seed alone, and its controls."""
+"""cka: how similar the layers of networks are that differ in the seed only, and its controls."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rfray.cell import Cell
 from rfray.parameters import NOTHING_TWICE, Parameters
 from rfray.stages.drawing import save_alignment
 from rfray.stages.gram_rows import blocks_within, gram_rows
-from rfray.stages.stage import Fan, Input, Stage, StageContext
+from rfray.stages.stage import Fan, Input, Stage, StageContext, too_few
 from rfray.terminal.telling import counted
 
 if TYPE_CHECKING:
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from rfray.numerics.kernel_alignment import GramSum
 
 MAP_BYTES = 1_200_000_000
-"""What the maps of a network may take. Beside them a stage holds a Gram matrix a layer, twice while
-it is summed: 430 MB for ResNet50's 54 layers and 1,000 images."""
+"""Memory for the maps of a network. A stage also needs a Gram matrix for each layer, and twice that
+while it is summed: 430 MB for ResNet50's 54 layers and 1,000 images."""
 
 _DTYPES = {"init": "float64", "trained": "float32"}
-"""Of maps and sums. Nothing norms the maps of an untrained network: with depth the variation
-between images shrinks against the mean, in VGG to 1e-11 of it, which float32 cannot hold."""
+"""The dtype of maps and sums. Without training maps are not normalised, and in deep layers the
+variation between images is very small: in VGG 1e-11 of the mean, too little for float32."""
 _SHUFFLE_SEED = 0
 _LEAST_UNBIASED = 4
 
@@ -41,37 +41,34 @@ class CkaParameters(Parameters):
     """Linear centred kernel alignment between every pair of layers of every pair of seeds."""
 
     images: Annotated[int, Field(ge=2)] = Field(
-        default=1000, description="The first so many test images, as one batch."
+        default=1000, description="Number of test images, from the first, as one batch."
     )
     at: Annotated[list[Literal["trained", "init"]], Field(min_length=1), NOTHING_TWICE] = Field(
         default=["trained"], description="Which weights: after or before training."
     )
     estimator: Literal["biased", "unbiased"] = Field(
         default="biased",
-        description="Of the Hilbert-Schmidt independence criterion. biased: as the paper's figure; "
-        "it is above 0 for independent features, and the more so the wider they are. unbiased: "
-        "Song et al. 2012, from 4 images on.",
+        description="Estimate of the Hilbert-Schmidt independence criterion. biased: as in the "
+        "paper's figure; it is above 0 for independent features, and more so for wider layers. "
+        "unbiased: Song et al. 2012; needs at least 4 images.",
     )
 
 
 def work(parameters: CkaParameters, cell: Cell) -> float:
-    """The forward passes; the Gram matrices cost about as much as one."""
+    """The forward passes; the Gram matrices cost about as much as one of them."""
     size, images = cell.facts.image_size, parameters.images
     passes = blocks_within(cell.network, size, images, MAP_BYTES) - 1
     return float((passes + 1) * images * cell.geometry.multiplications)
 
 
 def check(parameters: CkaParameters, cell: Cell) -> str | None:
-    """Whether the test split holds enough images, and the estimator has enough of them."""
+    """Whether there are enough test images, and enough for the estimator."""
     if parameters.estimator == "unbiased" and parameters.images < _LEAST_UNBIASED:
-        return f"cka.images is {parameters.images}, but cka.estimator unbiased needs " + (
-            f"{_LEAST_UNBIASED} at the least"
+        return (
+            f"cka.images is {parameters.images}, but cka.estimator unbiased needs at least "
+            f"{_LEAST_UNBIASED}"
         )
-    if parameters.images > cell.facts.test_images:
-        return f"cka.images is {parameters.images}, but {cell.dataset} has " + (
-            f"{cell.facts.test_images} test images"
-        )
-    return None
+    return too_few("cka.images", parameters.images, cell, "test")
 
 
 @dataclass(frozen=True)
@@ -82,7 +79,7 @@ class _Found:
         pairs: The two seeds of each of the P pairs.
         matrices: CKA of layer i of the first seed with layer j of the second, (P, L, L).
         shuffled: CKA of equal layers with the images of the second seed shuffled, (P, L).
-        undefined: Indices of the layers that have none.
+        undefined: Indices of the layers without a defined CKA.
     """
 
     pairs: list[tuple[int, int]]
@@ -92,7 +89,7 @@ class _Found:
 
 
 def run(context: StageContext[CkaParameters]) -> None:
-    """Compare all pairs of seeds, report the mean of diagonals, leave `cka.npz` and `cka.png`."""
+    """Compare all pairs of seeds, report the mean of diagonals, write `cka.npz` and `cka.png`."""
     import numpy as np
 
     started = time.perf_counter()
@@ -125,8 +122,7 @@ def run(context: StageContext[CkaParameters]) -> None:
         shuffled=found.shuffled,
         undefined=np.array([layers[index] for index in found.undefined], dtype=str),
     )
-    cell = context.cell
-    title = f"{cell.arch} on {cell.dataset}, {cell.turned_words}, {_moment(context)}"
+    title = context.title(_moment(context))
     save_alignment(context.workspace / "cka.png", title, found.matrices, found.shuffled, layers)
 
 
@@ -135,8 +131,10 @@ def _moment(context: StageContext[CkaParameters]) -> str:
 
 
 def _undefined(parameters: CkaParameters, layers: list[str]) -> str:
-    alike = ", or tell all images apart alike" if parameters.estimator == "unbiased" else ""
-    where = f"features are constant over images{alike}"
+    or_equal = (
+        ", or all pairs of images differ equally" if parameters.estimator == "unbiased" else ""
+    )
+    where = f"features are constant over images{or_equal}"
     return f"Alignment is undefined where {where}: {', '.join(layers)}."
 
 
@@ -145,7 +143,7 @@ def _blocks(context: StageContext[CkaParameters]) -> int:
 
     cell = context.cell
     size, images = cell.facts.image_size, context.parameters.images
-    # The budget is of float32: numbers that take more must be fewer.
+    # The budget is for float32: of larger numbers there must be fewer.
     budget = MAP_BYTES * torch.float32.itemsize // _dtype(context).itemsize
     return blocks_within(cell.network, size, images, budget)
 
@@ -157,7 +155,7 @@ def _dtype(context: StageContext[CkaParameters]) -> torch.dtype:
 
 
 def _compare(context: StageContext[CkaParameters], place: Path) -> _Found:
-    """Compare the rows that wait in `place`, pair by pair."""
+    """Compare the rows stored in the folder `place`, pair by pair."""
     import numpy as np
 
     from rfray.numerics.kernel_alignment import alignment, undefined_layers
@@ -193,7 +191,7 @@ def _compare(context: StageContext[CkaParameters], place: Path) -> _Found:
 def _leave_rows(
     context: StageContext[CkaParameters], source: Input, blocks: int, place: Path
 ) -> None:
-    """Leave one seed's rows in `place`, where they wait for those of the others."""
+    """Store one seed's rows in the folder `place`."""
     from safetensors.torch import save_file
 
     from rfray.data.device import normalised, resident

@@ -1,11 +1,11 @@
-"""What a run shows of itself in MLflow: one picture of what it measured."""
+"""The picture of its results that each run has in MLflow."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,7 +22,6 @@ _IN_A_ROW = 3
 _DECADES = 10
 """Decades of density shown below the peak, as in the figures of a report."""
 
-
 _GRADIENT_DECADES = 3
 """Decades of a gradient shown below its largest value."""
 
@@ -31,16 +30,16 @@ _OUTLINE = "#E69F00"
 
 @dataclass(frozen=True)
 class EffectiveField:
-    """What the central unit of one layer takes notice of.
+    """The effective receptive field of the central unit of one layer.
 
     Attributes:
         layer: The layer's name.
         receptive_field: Theoretical, pixels.
-        squares: Mean |gradient|² of each pixel, (height, width), somewhere above 0.
-        rows: Of the image, in the theoretical field.
-        columns: Of the image, in the theoretical field.
+        squares: Mean |gradient|² of each pixel, (height, width), not all 0.
+        rows: Rows of the image in the theoretical receptive field.
+        columns: Columns of the image in the theoretical receptive field.
         centre: Row and column of the centre of mass.
-        radius: About that centre, pixels.
+        radius: Around that centre, pixels.
     """
 
     layer: str
@@ -53,7 +52,7 @@ class EffectiveField:
 
 
 def save_effective_fields(path: Path, title: str, fields: Sequence[EffectiveField]) -> None:
-    """Draw the gradients of some layers: theoretical field as a frame, radius as a circle."""
+    """Draw the gradients of some layers, with the theoretical field and the radius of each."""
     rows = -(-len(fields) // _IN_A_ROW)
     height = 1.0 + 1.6 * max(rows, 1)
     figure = _figure(title, height=height)
@@ -61,7 +60,7 @@ def save_effective_fields(path: Path, title: str, fields: Sequence[EffectiveFiel
         figure.text(0.5, 0.5, "no layer has a gradient", ha="center", va="center")
         _save(figure, path)
         return
-    # Places in inches: to look for them takes longer than to draw the picture.
+    # Fixed positions: computing a layout takes longer than drawing the picture.
     figure.set_layout_engine("none")
     inches = {"top": 1 - 0.65 / height, "bottom": 0.55 / height, "hspace": 0.35, "wspace": 0.08}
     grid = figure.subplots(
@@ -124,7 +123,7 @@ def save_alignment(
     shuffled: NDArray[np.float32],
     layers: Sequence[str],
 ) -> None:
-    """Draw linear CKA between layers, the mean over pairs of seeds, and of equal layers below.
+    """Draw linear CKA between layers, as the mean over pairs of seeds; below, of equal layers.
 
     Args:
         path: Of the picture.
@@ -141,14 +140,14 @@ def save_alignment(
     axes, below = figure.subplots(2, 1, height_ratios=(2, 1))
     axes.set_facecolor(_UNDEFINED)
     image = axes.imshow(mean, cmap="viridis", vmin=0, vmax=1, origin="lower")
-    named = range(0, len(layers), -(-len(layers) // _NAMED_LAYERS))
-    axes.set_xticks(named, [layers[index] for index in named], rotation=90, fontsize=7)
-    axes.set_yticks(named, [layers[index] for index in named], fontsize=7)
+    named = _named(layers)
+    axes.set_xticks(**named, rotation=90, fontsize=7)
+    axes.set_yticks(**named, fontsize=7)
     axes.set(xlabel="layer, second seed", ylabel="layer, first seed")
     figure.colorbar(image, label=f"linear CKA, mean over pairs of seeds ({len(matrices)})")
     below.plot(mean.diagonal(), lw=1.2, marker="o", ms=2.5, label="same images")
     below.plot(shuffled.mean(axis=0), lw=1, ls=":", color="#444444", label="images shuffled")
-    below.set_xticks(named, [layers[index] for index in named], rotation=90, fontsize=7)
+    below.set_xticks(**named, rotation=90, fontsize=7)
     below.set(ylabel="CKA, equal layers", ylim=(min(-0.02, float(np.nanmin(shuffled))), 1.02))
     below.legend(fontsize=8, frameon=False)
     _save(figure, path)
@@ -162,16 +161,16 @@ def save_by_layer(
     values: Sequence[float],
     places: Mapping[str, int],
 ) -> None:
-    """Draw a number of each layer, first to last.
+    """Draw a number for each layer, first to last.
 
     Args:
         path: Of the picture.
         title: Its heading.
         quantity: What the numbers are.
         layers: Their names.
-        values: One a layer.
-        places: Layers, counted from 0, that are marked, by what they are; one that is behind the
-            last layer is not.
+        values: One for each layer.
+        places: Indices of layers to mark, by their meaning; an index after the last layer is not
+            marked.
     """
     figure = _figure(title, height=4.6)
     axes = figure.subplots()
@@ -179,8 +178,7 @@ def save_by_layer(
     for number, (meaning, place) in enumerate(places.items(), start=1):
         if place < len(layers):
             axes.axvline(place, color=f"C{number}", ls=(0, (4, 2 + number)), lw=1, label=meaning)
-    named = range(0, len(layers), -(-len(layers) // _NAMED_LAYERS))
-    axes.set_xticks(named, [layers[index] for index in named], rotation=90, fontsize=7)
+    axes.set_xticks(**_named(layers), rotation=90, fontsize=7)
     axes.set(xlabel="layer", ylabel=quantity, ylim=(0, None))
     if axes.get_legend_handles_labels()[0]:
         axes.legend(fontsize=7)
@@ -195,15 +193,15 @@ def save_spectrum(
     grid: Sequence[float],
     density: Sequence[float],
 ) -> None:
-    """Draw the largest eigenvalues by rank, hollow where not converged, and the spectral density.
+    """Draw the largest eigenvalues by rank, hollow if not converged, and the spectral density.
 
     Args:
         path: Of the picture.
         title: Its heading.
         eigenvalues: Largest first.
         converged: Whether each has converged.
-        grid: Where the density is known.
-        density: P(λ) there.
+        grid: Eigenvalues at which the density is given.
+        density: P(λ) at these.
     """
     figure = _figure(title, height=5.6)
     above, below = figure.subplots(2, 1)
@@ -224,7 +222,7 @@ def save_paths(
     alphas: NDArray[np.float64],
     curves: Mapping[str, NDArray[np.float64]],
 ) -> None:
-    """Draw loss and accuracy on the lines between pairs of networks, and what the ends expect.
+    """Draw loss and accuracy on the lines between networks, and straight lines between the ends.
 
     Args:
         path: Of the picture.
@@ -249,8 +247,14 @@ def save_paths(
     _save(figure, path)
 
 
+def _named(layers: Sequence[str]) -> dict[str, Any]:
+    """Ticks at some layers with their names, as `Axes.set_xticks` takes them."""
+    ticks = range(0, len(layers), -(-len(layers) // _NAMED_LAYERS))
+    return {"ticks": ticks, "labels": [layers[index] for index in ticks]}
+
+
 def _save(figure: Figure, path: Path) -> None:
-    """Write a PNG with a palette: a third of the room, and colours differ by 3 of 255 at most."""
+    """Write a PNG with a palette: a third of the size; colours differ by at most 3 of 255."""
     from io import BytesIO
 
     from PIL import Image
@@ -258,7 +262,7 @@ def _save(figure: Figure, path: Path) -> None:
     drawn = BytesIO()
     figure.savefig(drawn, format="png")
     colours = Image.open(drawn).convert("RGB")
-    # Maximum coverage: others give up the rare ends of a colour scale.
+    # Maximum coverage: the other methods lose the rare ends of a colour scale.
     palette = colours.quantize(_COLOURS, method=Image.Quantize.MAXCOVERAGE, kmeans=1)
     palette.save(path, format="png")
 

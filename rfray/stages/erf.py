@@ -1,4 +1,4 @@
-"""erf: how much of its theoretical receptive field a layer's central unit takes notice of."""
+"""erf: the effective receptive field of each layer's central unit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rfray.cell import Cell
 from rfray.models.geometry import LayerGeometry
 from rfray.parameters import NOTHING_TWICE, Parameters
 from rfray.stages.drawing import EffectiveField, save_effective_fields
-from rfray.stages.stage import Fan, Stage, StageContext
+from rfray.stages.stage import Fan, Stage, StageContext, too_few
 from rfray.terminal.telling import each_second
 from rfray.training.protocol import Count
 
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 _PICTURED = 6
 _NOTICEABLE = 1e-9
-"""Less than this share of the mass outside of the theoretical field is rounding."""
+"""A smaller share of the mass outside the theoretical receptive field is rounding."""
 
 _FEW_IMAGES = 10
 
@@ -36,7 +36,7 @@ _FEW_IMAGES = 10
 class ErfParameters(Parameters):
     """Effective receptive field (Luo et al. 2016): mean |gradient|² of a layer's central unit.
 
-    Of a fixed random subset of test images, in eval mode.
+    On a fixed random subset of test images, in eval mode.
     """
 
     at: Annotated[list[Literal["init", "trained"]], Field(min_length=1), NOTHING_TWICE] = Field(
@@ -45,36 +45,37 @@ class ErfParameters(Parameters):
     layers: Annotated[list[str], Field(min_length=1), NOTHING_TWICE] = Field(
         default=["*"],
         description="Which convolutions: names, or patterns such as `block5_*`. The last one is "
-        "measured in any case.",
+        "always measured.",
     )
     most_layers: Count = Field(
         default=16,
-        description="Of more than so many, as many that are spread evenly from the first to the "
-        "last are measured.",
+        description="Largest number of layers to measure; of more layers, as many are chosen, "
+        "evenly spaced from the first to the last.",
     )
     images: Count = Field(
-        default=256, description="Test images, a random subset that is the same in every run."
+        default=256,
+        description="Number of test images, a random subset that is the same in every run.",
     )
     micro_batch: Count = Field(
-        default=32, description="Images of which a graph is held at a time; bounds memory."
+        default=32, description="Images whose graph is in memory at a time; limits memory."
     )
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One line of `erf.csv`; where the gradient is zero or no number, what follows from it is NaN.
+    """One line of `erf.csv`; if the gradient is zero or not finite, the last five are NaN.
 
     Attributes:
-        step: The layer's place among the convolutional and linear layers, from 0.
+        step: The layer's index among the convolutional and linear layers, from 0.
         layer: Its name.
         map_size: The longer side of its map.
         receptive_field: Theoretical, pixels along the axis where it is longer.
-        field_area: Pixels of the image in the theoretical field of the central unit.
+        field_area: Pixels of the image in the theoretical receptive field of the central unit.
         erf_radius: Root of the second moment about the centre of mass, pixels.
-        erf_area_95: The smallest number of pixels that hold 95 % of the mass.
-        erf_share: That area over `field_area`.
-        share_outside: Share of the mass outside of the theoretical field.
-        effective_images: How many images the mean rests on.
+        erf_area_95: The smallest number of pixels with 95 % of the mass.
+        erf_share: That area divided by `field_area`.
+        share_outside: Share of the mass outside the theoretical receptive field.
+        effective_images: The effective number of images of the mean.
     """
 
     step: int
@@ -95,7 +96,7 @@ class Measured:
 
 
 def work(parameters: ErfParameters, cell: Cell) -> float:
-    """A forward pass an image, and for each layer a backward pass from there to the image."""
+    """A forward pass for each image, and for each layer a backward pass from there to the image."""
     upto, total = {}, 0
     for layer in cell.geometry.layers:
         total += layer.multiplications
@@ -105,22 +106,18 @@ def work(parameters: ErfParameters, cell: Cell) -> float:
 
 
 def check(parameters: ErfParameters, cell: Cell) -> str | None:
-    """Whether the test split holds enough images, and the patterns name a convolution."""
-    if parameters.images > cell.facts.test_images:
-        return f"erf.images is {parameters.images}, but {cell.dataset} has " + (
-            f"{cell.facts.test_images} test images"
-        )
+    """Whether there are enough test images, and the patterns match a convolution."""
     names = [layer.name for layer in _with_places(cell)]
     if not any(_matches(name, parameters.layers) for name in names):
-        patterns = ", ".join(parameters.layers)
-        return f"erf.layers ({patterns}) names no convolution of {cell.arch}, whose first and " + (
-            f"last are {names[0]} and {names[-1]}"
+        return (
+            f"erf.layers ({', '.join(parameters.layers)}) matches no convolution of {cell.arch}, "
+            f"whose first and last are {names[0]} and {names[-1]}"
         )
-    return None
+    return too_few("erf.images", parameters.images, cell, "test")
 
 
 def run(context: StageContext[ErfParameters]) -> None:
-    """Measure each layer, leave `erf.csv`, `erf.npz` and `erf.png`."""
+    """Measure each layer, write `erf.csv`, `erf.npz` and `erf.png`."""
     started = time.perf_counter()
     chosen = _chosen(context.parameters, context.cell)
     gradients = _gradients(context, [layer.name for layer in chosen])
@@ -138,14 +135,14 @@ def run(context: StageContext[ErfParameters]) -> None:
 
 
 def _with_places(cell: Cell) -> list[LayerGeometry]:
-    """The convolutions whose units see different places: not those of a gate, on a 1×1 map."""
+    """The convolutions whose units see different parts of the image, so without those of gates."""
     shape = cell.geometry
     layers = [shape.layer(name) for name in shape.convolution_names]
     return [layer for layer in layers if layer.window.jump] or [shape.last_convolution]
 
 
 def _chosen(parameters: ErfParameters, cell: Cell) -> list[LayerGeometry]:
-    """First to last, the last convolution among them."""
+    """The layers to measure, first to last, with the last convolution."""
     *before, last = _with_places(cell)
     named = [*(layer for layer in before if _matches(layer.name, parameters.layers)), last]
     return _spread(named, parameters.most_layers)
@@ -156,7 +153,7 @@ def _matches(name: str, patterns: list[str]) -> bool:
 
 
 def _spread(items: Sequence[T], most: int) -> list[T]:
-    """At most so many of them, evenly spread up to the last, from the first if more than one."""
+    """At most this many items, evenly spaced, with the last, and the first if more than one."""
     if len(items) <= most:
         return list(items)
     step = (len(items) - 1) / max(most - 1, 1)
@@ -189,10 +186,10 @@ class _Seen:
     """A layer that was measured.
 
     Attributes:
-        line: What was found.
+        line: Its results.
         squares: Mean |gradient|² of each pixel, (height, width).
-        rows: Of the image, that its central unit can see.
-        columns: Of the image, that its central unit can see.
+        rows: Rows of the image in its theoretical receptive field.
+        columns: Columns of the image in its theoretical receptive field.
     """
 
     line: Measured
@@ -226,20 +223,16 @@ def _seen(cell: Cell, layer: LayerGeometry, gradient: SquaredGradient) -> _Seen:
 
 
 def _metrics(line: Measured) -> dict[str, float]:
-    return {
-        "erf_radius": line.erf_radius,
-        "erf_area_95": line.erf_area_95,
-        "erf_share": line.erf_share,
-    }
+    return {name: getattr(line, name) for name in ("erf_radius", "erf_area_95", "erf_share")}
 
 
 def doubts(lines: list[Measured], images: int) -> list[str]:
-    """What a reader of these numbers should know before trusting them, in sentences."""
+    """Reasons why these numbers may not mean what they seem to, in sentences."""
     sentences = []
     unknown = [line.layer for line in lines if not line.known]
     if unknown:
         sentences.append(
-            "The central unit has no gradient on any image, or one that is no number: "
+            "The central unit has no gradient on any image, or one that is not a number: "
             f"{', '.join(unknown)}."
         )
     leaving = [line for line in lines if line.share_outside > _NOTICEABLE]
@@ -247,14 +240,14 @@ def doubts(lines: list[Measured], images: int) -> list[str]:
         most = max(leaving, key=lambda line: line.share_outside)
         sentences.append(
             f"In {len(leaving)} of {len(lines)} layers the gradient leaves the theoretical field, "
-            "which leaves out gates and norms that read a whole map: up to "
+            "which does not include gates and norms that read a whole map: up to "
             f"{100 * most.share_outside:.2g} % of its mass, at {most.layer}."
         )
     few = [line for line in lines if line.effective_images < min(_FEW_IMAGES, images / 2)]
     if few:
         worst = min(few, key=lambda line: line.effective_images)
         sentences.append(
-            f"In {len(few)} of {len(lines)} layers the mean rests on few of the {images} images: "
+            f"In {len(few)} of {len(lines)} layers the mean depends on few of the {images} images: "
             f"on about {worst.effective_images:.1f} at {worst.layer}."
         )
     return sentences
@@ -281,7 +274,6 @@ def _write(context: StageContext[ErfParameters], seen: Sequence[_Seen]) -> None:
 def _draw(context: StageContext[ErfParameters], known: Sequence[_Seen]) -> None:
     from rfray.numerics.effective_field import centre_of_mass
 
-    cell = context.cell
     fields = [
         EffectiveField(
             layer=one.line.layer,
@@ -294,12 +286,8 @@ def _draw(context: StageContext[ErfParameters], known: Sequence[_Seen]) -> None:
         )
         for one in _spread(known, _PICTURED)
     ]
-    save_effective_fields(
-        context.workspace / "erf.png",
-        f"{cell.arch} on {cell.dataset}, {cell.turned_words}, seed {cell.seed}, "
-        f"{context.variant['at']}",
-        fields,
-    )
+    title = context.title(f"seed {context.cell.seed}", str(context.variant["at"]))
+    save_effective_fields(context.workspace / "erf.png", title, fields)
 
 
 STAGE = Stage(

@@ -1,4 +1,4 @@
-"""finetune: train a pruned network on, its pruned weights held at zero."""
+"""finetune: continue to train a pruned network, with its pruned weights held at zero."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ class FinetuneParameters(TrainingProtocol):
     learning_rate: Positive = Field(default=1e-4, description="At the first epoch.")
     batch_norm: Literal["update", "freeze"] = Field(
         default="update",
-        description="update: running statistics follow the pruned network (as the author's code "
-        "does). freeze: those that pruning left stay (the dense network's, or the repaired ones), "
-        "and are what the batches are normed with.",
+        description="update: batch norms train as usual and update their running statistics (as "
+        "the author's code does). freeze: the running statistics of the pruned network (the dense "
+        "network's, or the repaired ones) do not change, and normalise the batches.",
     )
 
 
 def size(variant: Variant, cell: Cell) -> float:
-    """The mask, and every weight that survived it."""
+    """The mask, and every weight that was not pruned."""
     return survivor_bytes(cell, float(variant["rate"]))
 
 
 def run(context: StageContext[FinetuneParameters]) -> None:
-    """Fine-tune on the training split, report every epoch, leave `model-changes.npz`.
+    """Fine-tune on the training split, report every epoch, write `model-changes.npz`.
 
-    The state is saved now and then, and behind the last epoch: an interrupted run goes on there.
+    The state is saved at intervals and after the last epoch: an interrupted run continues there.
     """
     from rfray.training.determinism import arithmetic_of
 

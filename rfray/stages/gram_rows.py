@@ -1,4 +1,4 @@
-"""What cka computes of one network: the Gram matrix of every layer, within a budget of memory."""
+"""The part of cka for one network: the Gram matrix of every layer, with limited memory."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _NUMBER_BYTES = 4
 
 
 def blocks_within(network: Network, image_size: int, images: int, budget: int) -> int:
-    """Into how few blocks the images must be cut for a budget of memory, two at the least.
+    """The smallest number of blocks of images, at least two, for which the maps fit into memory.
 
-    Pairs of blocks go through the network one after the other: of two blocks all images at once, of
-    B blocks each image B - 1 times.
+    Pairs of blocks go through the network one after the other: with two blocks all images at once,
+    with B blocks each image B - 1 times.
 
     Args:
         network: The network.
         image_size: Height of the square images.
-        images: How many images.
-        budget: Bytes for float32 maps. Blocks of one image are taken whatever they need.
+        images: Number of images.
+        budget: Bytes for float32 maps. Blocks of one image are used even if they need more.
     """
     each = _NUMBER_BYTES * most_alive(network, image_size)
     for blocks in range(2, images):
@@ -41,7 +41,7 @@ def blocks_within(network: Network, image_size: int, images: int, budget: int) -
 
 
 def most_alive(network: Network, image_size: int) -> int:
-    """The most numbers of maps that a forward pass of one image holds at once, the image aside."""
+    """The largest number of map values in memory at once in a forward pass of one image."""
     numbers = {one.name: math.prod(one.shape) for one in geometry(network, image_size).layers}
     numbers[INPUT] = 0
     last_reader = {name: layer.name for layer in network for name in layer.inputs}
@@ -64,15 +64,15 @@ def gram_rows(
 
     Args:
         module: In eval mode.
-        images: (N, 3, height, height), float32 or float64 as the module is, on its device.
-        blocks: Into how many the images are cut; it changes the result by rounding alone.
-        estimator: What sums a layer's Gram matrix; `GramSum` by default.
+        images: (N, 3, height, height), float32 or float64 as the module, on its device.
+        blocks: Number of blocks of images; it changes the result by rounding only.
+        estimator: Sums a layer's Gram matrix; `GramSum` by default.
 
     Returns:
         (layers, N²) float32, as `rfray.numerics.kernel_alignment.alignment` takes them.
 
     Raises:
-        NumericsError: A feature is not finite, named by its layer.
+        NumericsError: A feature is not finite; it names the layer.
     """
     import torch
     import torch.nn.functional as F
@@ -96,7 +96,7 @@ def gram_rows(
             sums[name] = (estimator or GramSum)(len(images), images.device, images.dtype)
         sums[name].add(features, block)
         if block == passes[-1]:
-            # At once: it is in the processor's cache, and the next layer can have its memory.
+            # At once: it is still in the CPU's cache, and the next layer can use its memory.
             _write_normalised(name, sums.pop(name), rows[places[name]])
 
     with torch.inference_mode(), full_precision(images.device):
@@ -107,10 +107,10 @@ def gram_rows(
 
 
 def _slim_weights(module: NetworkModule) -> dict[str, tuple[Tensor, Extent]]:
-    """For 1×1 convolutions with more outputs than inputs, weights with as many, and the stride.
+    """For 1×1 convolutions with more outputs than inputs, weights with fewer outputs; the stride.
 
-    The Gram matrix is the same, and less work. A bottleneck's last convolution and its shortcut's
-    are such, and hold more than half of a ResNet's features.
+    The Gram matrix is the same with less work. The last convolution of a bottleneck and that of its
+    shortcut are such convolutions, and have more than half of a ResNet's features.
     """
     from rfray.numerics.kernel_alignment import equal_gram_weight
 

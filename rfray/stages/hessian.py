@@ -12,7 +12,7 @@ from rfray.device.card import room
 from rfray.parameters import NOTHING_TWICE, Parameters
 from rfray.stages.drawing import save_spectrum
 from rfray.stages.hessian_methods import METHODS, Found, Problem, Settings
-from rfray.stages.stage import Fan, Stage, StageContext
+from rfray.stages.stage import Fan, Stage, StageContext, too_few
 from rfray.terminal.telling import each_second, tell
 from rfray.training.protocol import Count, Positive
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rfray.numerics.quadrature import SpectralDensity
 
 _PRODUCT_TO_FORWARD = 6
-"""A Hessian-vector product costs about six forward passes, or four through a kept graph."""
+"""A Hessian-vector product costs about six forward passes, or four if the graph is kept."""
 
 _DENSITY_POINTS = 500
 _DENSITY_WIDTH = 0.01
@@ -32,59 +32,59 @@ class HessianParameters(Parameters):
     at: Annotated[list[Literal["init", "trained"]], Field(min_length=1), NOTHING_TWICE] = Field(
         default=["init", "trained"], description="Which weights: before or after training."
     )
-    n: Count = Field(default=90, description="How many of the largest eigenvalues.")
+    n: Count = Field(default=90, description="Number of largest eigenvalues.")
     images: Count = Field(
-        default=1000, description="Training images, a random subset that is the same in every run."
+        default=1000,
+        description="Number of training images, a random subset that is the same in every run.",
     )
     method: Literal["lanczos", "ritz", "pyhessian"] = Field(
         default="lanczos",
-        description="lanczos: iterate until all n are converged. ritz: n Lanczos steps and all of "
-        "their n Ritz values, converged or not, as the author's code does with 90. pyhessian: that "
-        "library's power iteration, which finds the largest in magnitude.",
+        description="lanczos: iterate until all n have converged. ritz: n Lanczos steps and all of "
+        "their n Ritz values, converged or not, as the author's code does with 90. pyhessian: the "
+        "power iteration of that library, which finds the eigenvalues largest in magnitude.",
     )
     tolerance: Positive = Field(
         default=1e-3, description="Largest residual of a converged eigenvalue, relative to it."
     )
     max_products: Count | None = Field(
         default=None,
-        description="Stop lanczos after so many Hessian-vector products, converged or not; at "
-        "least 2 n + 1; null allows 300 + 30 n.",
+        description="Largest number of Hessian-vector products of lanczos, at least 2 n + 1; it "
+        "then stops, converged or not. null: 300 + 30 n.",
     )
     basis_gigabytes: Positive = Field(
         default=12.0,
-        description="Memory for the vectors that lanczos holds, 10^9 bytes; they lie on the device "
-        "where they take less than half of what its memory has left, else in main memory.",
+        description="Memory for the vectors of lanczos, in 10^9 bytes. They are on the device if "
+        "they need less than half of its free memory, else in main memory.",
     )
-    probes: Count = Field(default=5, description="Random vectors for the density and the trace.")
+    probes: Count = Field(
+        default=5, description="Number of random vectors for the density and the trace."
+    )
     steps: Count = Field(default=50, description="Lanczos steps of each probe.")
     micro_batch: Count = Field(
-        default=250, description="Images of which a graph is held at a time; bounds memory."
+        default=250, description="Images whose graph is in memory at a time; limits memory."
     )
 
 
 def work(parameters: HessianParameters, cell: Cell) -> float:
-    """Five products an eigenvalue, and those of the probes."""
+    """Five products for each eigenvalue, and those of the probes."""
     products = 20 + 5 * parameters.n + parameters.probes * parameters.steps
     images = products * parameters.images * _PRODUCT_TO_FORWARD
     return float(images * cell.multiplications)
 
 
 def check(parameters: HessianParameters, cell: Cell) -> str | None:
-    """Whether the training split holds enough images, and lanczos may take a step."""
+    """Whether there are enough training images, and lanczos may take enough products."""
     least = 2 * parameters.n + 1
     if parameters.max_products is not None and parameters.max_products < least:
-        return f"hessian.max_products is {parameters.max_products}, and n = {parameters.n} " + (
-            f"needs {least} at the least"
+        return (
+            f"hessian.max_products is {parameters.max_products}, and n = {parameters.n} needs at "
+            f"least {least}"
         )
-    if parameters.images > cell.facts.train_images:
-        return f"hessian.images is {parameters.images}, but {cell.dataset} has " + (
-            f"{cell.facts.train_images} training images"
-        )
-    return None
+    return too_few("hessian.images", parameters.images, cell, "training")
 
 
 def run(context: StageContext[HessianParameters]) -> None:
-    """Find, certify and report the spectrum; leave it as two csv files and a picture."""
+    """Compute, check and report the spectrum; write two csv files and a picture."""
     import torch
 
     from rfray.numerics.operator import check_operator
@@ -106,7 +106,9 @@ def run(context: StageContext[HessianParameters]) -> None:
     _write_spectrum(context, found)
     grid, values = _write_density(context, density)
     context.report(0, {"wall_seconds": time.perf_counter() - started})
-    _draw(context, found, grid, values)
+    title = context.title(f"seed {context.cell.seed}", str(context.variant["at"]))
+    picture = context.workspace / "spectrum.png"
+    save_spectrum(picture, title, found.values.tolist(), found.converged.tolist(), grid, values)
 
 
 def _settings(context: StageContext[HessianParameters]) -> Settings:
@@ -116,7 +118,7 @@ def _settings(context: StageContext[HessianParameters]) -> Settings:
         tolerance=parameters.tolerance,
         max_products=parameters.max_products,
         basis_bytes=parameters.basis_gigabytes * 1e9,
-        # The other half is for graphs. Other stages may share the card.
+        # The other half is for graphs. Other stages may share the GPU.
         device_bytes=room(context.card) / 2,
         micro_batch=parameters.micro_batch,
         progress=lambda products, converged: context.report(
@@ -157,16 +159,16 @@ def _report(
     if found.products is not None:
         summary["products"] = found.products + density.products
     context.report(0, summary)
-    # Behind the last look at the convergence, so that it is the value that stays.
+    # After the last progress report, so that it is the latest value.
     converged = int(found.converged.sum())
     context.report(found.products or 0, {"converged_eigenvalues": converged})
 
 
 def doubts(found: Found, tolerance: float) -> list[str]:
-    """What a reader of a spectrum should know before trusting it, in sentences; ranks count from 0.
+    """Reasons why a spectrum may not be exact, in sentences; ranks count from 0.
 
     Args:
-        found: What a method found.
+        found: The result of a method.
         tolerance: Largest residual of a converged eigenvalue, relative to it.
     """
     sentences = []
@@ -180,8 +182,8 @@ def doubts(found: Found, tolerance: float) -> list[str]:
         )
     if found.searched is False:
         sentences.append(
-            "The search for missed copies of an eigenvalue was cut short: a repeated eigenvalue "
-            "may stand in the list too few times."
+            "The search for further copies of eigenvalues was cut short: a multiple eigenvalue may "
+            "have too few copies in the list."
         )
     return sentences
 
@@ -220,7 +222,7 @@ def _write_density(
     from rfray.numerics.quadrature import smoothed
 
     lowest, highest = float(density.nodes.min()), float(density.nodes.max())
-    # A spectrum of one point still needs a width to be drawn with.
+    # A spectrum of one point must have a width as well.
     spread = max(highest - lowest, 1e-6 * max(abs(lowest), abs(highest)), 1e-12)
     margin = 5 * _DENSITY_WIDTH * spread
     grid = torch.linspace(lowest - margin, highest + margin, _DENSITY_POINTS, dtype=torch.float64)
@@ -228,24 +230,6 @@ def _write_density(
     frame = pd.DataFrame({"eigenvalue": grid.tolist(), "density": values.tolist()})
     frame.to_csv(context.workspace / "density.csv", index=False)
     return grid.tolist(), values.tolist()
-
-
-def _draw(
-    context: StageContext[HessianParameters],
-    found: Found,
-    grid: list[float],
-    density: list[float],
-) -> None:
-    cell = context.cell
-    save_spectrum(
-        context.workspace / "spectrum.png",
-        f"{cell.arch} on {cell.dataset}, {cell.turned_words}, seed {cell.seed}, "
-        f"{context.variant['at']}",
-        found.values.tolist(),
-        found.converged.tolist(),
-        grid,
-        density,
-    )
 
 
 STAGE = Stage(

@@ -1,4 +1,4 @@
-"""The ways in which the hessian stage finds eigenvalues."""
+"""The methods by which the hessian stage finds eigenvalues."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ class Problem:
 
 @dataclass(frozen=True)
 class Settings:
-    """How eigenvalues are looked for.
+    """How eigenvalues are computed.
 
     Attributes:
-        count: How many.
+        count: Number of eigenvalues.
         tolerance: Largest residual of a converged one, relative to it.
-        max_products: Where lanczos stops at the latest; None for its default.
-        basis_bytes: Memory for the vectors that lanczos holds.
-        device_bytes: What of it may lie on the device that computes.
-        micro_batch: Images of which a graph is held at a time.
-        progress: Told of lanczos' products and converged eigenvalues.
+        max_products: Largest number of products of lanczos; None for its default.
+        basis_bytes: Memory for the vectors of lanczos.
+        device_bytes: How much of it may be on the device that computes.
+        micro_batch: Images whose graph is in memory at a time.
+        progress: Called with the products of lanczos and its converged eigenvalues.
     """
 
     count: int
@@ -49,15 +49,15 @@ class Settings:
 
 @dataclass(frozen=True)
 class Found:
-    """What a method found, largest eigenvalue first.
+    """The result of a method, largest eigenvalue first.
 
     Attributes:
         values: (n,) float64, or fewer.
-        residuals: As many, ‖Hv - λv‖₂.
-        converged: As many bools, whether the residual is within the tolerance.
-        products: With the Hessian, where the method counts them.
-        searched: Whether the search for missed copies of an eigenvalue came to its end; None if the
-            method makes no such search.
+        residuals: For each, ‖Hv - λv‖₂.
+        converged: For each, whether the residual is within the tolerance.
+        products: Number of products with the Hessian, if the method counts them.
+        searched: Whether the search for further copies of eigenvalues is complete; None if the
+            method has no such search.
     """
 
     values: Tensor
@@ -68,7 +68,7 @@ class Found:
 
 
 def lanczos(problem: Problem, settings: Settings, generator: torch.Generator) -> Found:
-    """Thick-restart Lanczos until every eigenvalue is converged, on the weights that matter."""
+    """Thick-restart Lanczos until every eigenvalue has converged, without weights of zero rows."""
     import torch
 
     from rfray.models.module import NetworkModule
@@ -78,7 +78,7 @@ def lanczos(problem: Problem, settings: Settings, generator: torch.Generator) ->
     from rfray.numerics.support import restricted, support
 
     touched = problem.operator
-    # Attention has rows that are zero but for rounding, which two products do not tell.
+    # Attention has rows that are zero up to rounding, which two products do not show.
     if isinstance(problem.module, NetworkModule):
         touched = restricted(touched, support(touched, settings.count, generator))
     place = place_basis(
@@ -101,7 +101,7 @@ def lanczos(problem: Problem, settings: Settings, generator: torch.Generator) ->
 
 
 def ritz(problem: Problem, settings: Settings, generator: torch.Generator) -> Found:
-    """As many Lanczos steps as eigenvalues are wanted, and all of their Ritz values."""
+    """As many Lanczos steps as wanted eigenvalues, and all of their Ritz values."""
     from rfray.numerics.ritz import ritz_values
 
     found = ritz_values(problem.operator, settings.count, generator)
@@ -128,7 +128,7 @@ def pyhessian(problem: Problem, settings: Settings, generator: torch.Generator) 
 def _found(
     values: Tensor, residuals: Tensor, products: int | None, problem: Problem, settings: Settings
 ) -> Found:
-    """Of a method that does not look for missed copies."""
+    """The result of a method without a search for further copies."""
     from rfray.numerics.lanczos import permitted_residuals
 
     permitted = permitted_residuals(values, settings.tolerance, problem.operator.dtype)

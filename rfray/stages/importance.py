@@ -1,4 +1,4 @@
-"""importance: how strongly each pixel reaches the centre of an untrained network's last map."""
+"""importance: how strongly each pixel influences the centre of an untrained network's last map."""
 
 from __future__ import annotations
 
@@ -25,24 +25,26 @@ _CONSTANT_PIXEL = 3.0
 class ImportanceParameters(Parameters):
     """Gradient of the centre of the last map with respect to the pixels (Luo et al. 2016)."""
 
-    draws: Annotated[int, Field(ge=2)] = Field(default=50, description="Fresh initialisations.")
+    draws: Annotated[int, Field(ge=2)] = Field(
+        default=50, description="Number of random initialisations."
+    )
     image_size: Count = Field(default=64, description="Height and width of the input, pixels.")
     backward: Literal["linear", "true"] = Field(
         default="linear",
-        description="linear: ReLUs pass the gradient on, max-pools spread it evenly, the image is "
-        "constant, the first channel is read (the study's). true: the network as it is, at a "
-        "random image, averaged over channels.",
+        description="linear: as in the study, ReLUs pass the gradient on unchanged, max-pools "
+        "spread it evenly, the image is constant, and the first channel is used. true: the true "
+        "gradient, at a random image, averaged over channels.",
     )
 
 
 def work(parameters: ImportanceParameters, cell: Cell) -> float:
-    """A forward and a backward pass a draw."""
+    """A forward and a backward pass for each draw."""
     shape = geometry(cell.network, parameters.image_size)
     return float(parameters.draws * 3 * shape.multiplications)
 
 
 def run(context: StageContext[ImportanceParameters]) -> None:
-    """Draw networks, report each maximum, leave `pattern.npy` and `pattern.png`."""
+    """Draw networks, report each maximum, write `pattern.npy` and `pattern.png`."""
     import numpy as np
 
     maps, maxima = [], []
@@ -64,7 +66,7 @@ def run(context: StageContext[ImportanceParameters]) -> None:
 
 
 def _importance(context: StageContext[ImportanceParameters], draw: int) -> np.ndarray:
-    """|gradient| (height, width), float64, of one freshly initialised network."""
+    """|gradient| (height, width), float64, of one random initialisation."""
     import torch
 
     from rfray.models.linear_backward import LINEAR_BACKWARD

@@ -1,4 +1,4 @@
-"""probe: how well a linear classifier tells the classes from each layer's features."""
+"""probe: the accuracy of a linear classifier on each layer's features."""
 
 from __future__ import annotations
 
@@ -21,43 +21,44 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FEATURE_BYTES = 790_000_000
-"""What the pooled features of all images may take; with more, images pass several times."""
+"""Memory for the pooled features of all images; if they need more, images pass several times."""
 
 _NUMBER_BYTES = 8
 _STEPS = 60
-"""Steps of L-BFGS that a probe takes, roughly: 20 to 120 were seen."""
+"""Approximate number of L-BFGS steps of a probe: 20 to 120 were seen."""
 
 
 class ProbeParameters(Parameters):
     """Linear classifiers of each weight layer's features (Alain & Bengio 2017), in eval mode.
 
-    Of a map, its channels' averages over all places are the features.
+    The features of a map are the averages of its channels over all places.
     """
 
     images: Annotated[int, Field(ge=2)] = Field(
         default=5000,
-        description="Training images that the classifiers are fitted on, not augmented, a random "
-        "subset that is the same in every run; all if there are fewer.",
+        description="Number of training images for the fit of the classifiers, not augmented, a "
+        "random subset that is the same in every run; all if there are fewer.",
     )
     test_images: Count = Field(
         default=5000,
-        description="Test images that they are tried on, likewise; all if there are fewer.",
+        description="Number of test images for their accuracy, a random subset that is the same in "
+        "every run; all if there are fewer.",
     )
     l2: Positive = Field(
         default=0.01,
-        description="Weight λ of the penalty λ/2 ‖W‖² beside the mean cross-entropy, for "
-        "standardised features.",
+        description="Weight λ of the penalty λ/2 ‖W‖², which is added to the mean cross-entropy; "
+        "for standardised features.",
     )
     tolerance: Positive = Field(
-        default=1e-6, description="Largest norm of the gradient of a fit that has converged."
+        default=1e-6, description="Largest norm of the gradient of a converged fit."
     )
     max_iterations: Count = Field(
-        default=1000, description="Steps of L-BFGS after which a fit ends, converged or not."
+        default=1000, description="Largest number of L-BFGS steps of a fit, converged or not."
     )
     no_rise: Annotated[float, Field(ge=0)] = Field(
         default=1.0,
-        description="Percentage points: accuracy that later layers exceed by no more has stopped "
-        "to rise, and the tail starts.",
+        description="Percentage points. The tail starts at the first layer whose accuracy no later "
+        "layer exceeds by more than this.",
     )
 
 
@@ -75,7 +76,7 @@ class Probed:
 
 
 def work(parameters: ProbeParameters, cell: Cell) -> float:
-    """A forward pass; and of each layer a Gram matrix, its eigenvectors, and steps of L-BFGS."""
+    """A forward pass; for each layer a Gram matrix, its eigenvectors, and steps of L-BFGS."""
     fitted = min(parameters.images, cell.facts.train_images)
     tried = min(parameters.test_images, cell.facts.test_images)
     solving = sum(
@@ -86,7 +87,7 @@ def work(parameters: ProbeParameters, cell: Cell) -> float:
 
 
 def run(context: StageContext[ProbeParameters]) -> None:
-    """Report `probe_accuracy` by layer and where the tail starts; leave `probe.csv`, `.png`."""
+    """Report `probe_accuracy` by layer and where the tail starts; write `probe.csv`, `.png`."""
     from rfray.numerics.linear_probe import tail_start
 
     started, cell = time.perf_counter(), context.cell
@@ -111,7 +112,7 @@ def run(context: StageContext[ProbeParameters]) -> None:
     _write(context, probed, start, exceeding)
     save_by_layer(
         context.workspace / "probe.png",
-        f"{cell.arch} on {cell.dataset}, {cell.turned_words}, seed {cell.seed}",
+        context.title(f"seed {cell.seed}"),
         "accuracy of a linear probe (%)",
         [one.layer for one in probed],
         [one.accuracy for one in probed],
@@ -120,9 +121,9 @@ def run(context: StageContext[ProbeParameters]) -> None:
 
 
 def exceeds_image(layers: Sequence[LayerGeometry], image_size: int) -> list[bool]:
-    """For each layer, whether its units' theoretical field is larger than the image.
+    """For each layer, whether its units' theoretical receptive field is larger than the image.
 
-    A gate sees the whole image whatever its place, and is passed over: False.
+    False for a gate, which sees the whole image at any depth.
 
     Args:
         layers: First to last.
@@ -143,12 +144,12 @@ def _weight_layers(cell: Cell) -> list[LayerGeometry]:
 def layer_groups(
     layers: Sequence[LayerGeometry], images: int, budget: int
 ) -> list[list[LayerGeometry]]:
-    """The layers in order, in as few groups as keep each group's features within a budget.
+    """The layers in order, in the smallest number of groups whose features fit into a budget.
 
     Args:
         layers: First to last.
-        images: How many images' features are held.
-        budget: Bytes; a layer that needs more is a group of its own.
+        images: Number of images.
+        budget: Bytes; a layer that needs more is its own group.
     """
     groups: list[list[LayerGeometry]] = []
     free = 0
@@ -163,7 +164,7 @@ def layer_groups(
 
 
 def _probes(context: StageContext[ProbeParameters]) -> Iterator[Probed]:
-    """The layers' probes, first to last, with few layers' features in memory."""
+    """The layers' probes, first to last, with the features of one group in memory."""
     from rfray.data.device import resident
     from rfray.data.subset import chosen_images
     from rfray.training.layer_features import pooled_features

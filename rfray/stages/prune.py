@@ -1,4 +1,4 @@
-"""prune: remove weights of a trained network at once, and test it without retraining."""
+"""prune: remove weights of a trained network in one step, and test it without retraining."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 Rate = Annotated[float, Field(gt=0, lt=1)]
 
 REPAIR_PASSES = 4
-"""A look at the dense network, the pruned one and the repaired one, and the repair between them;
-that takes more where maps are too large to be held from norm to norm."""
+"""Passes: measuring the dense, the pruned and the repaired network, and the repair itself. It needs
+more if maps are too large to be kept between norms."""
 
 
 class PruneParameters(Parameters):
@@ -42,24 +42,24 @@ class PruneParameters(Parameters):
     )
     criterion: Literal["magnitude", "random", "lamp"] = Field(
         default="magnitude",
-        description="Which weights go first. magnitude: the smallest. random: any, in an order "
-        "drawn from the cell's seed. lamp: the smallest by layer-adaptive magnitude (Lee et al. "
-        "2021), w² / Σ v² over the layer's |v| ≥ |w|.",
+        description="Which weights are removed first. magnitude: the smallest. random: in a random "
+        "order drawn from the cell's seed. lamp: the smallest by layer-adaptive magnitude (Lee et "
+        "al. 2021), w² / Σ v² over the layer's |v| ≥ |w|.",
     )
     among: Literal["all", "live"] = Field(
         default="all",
-        description="live: rates are shares of the weights that can meet a real pixel, and the "
-        "dead ones stay as they are; lamp's layers are of live weights too.",
+        description="live: rates are shares of the live weights, and dead weights do not change; "
+        "lamp's sums are over live weights only.",
     )
     repair: Literal["none", "batch_norm"] = Field(
         default="none",
-        description="batch_norm: behind pruning, each batch norm's running statistics become the "
-        "exact mean and variance of its input over training images (Jordan et al. 2023); weights "
-        "stay as they are.",
+        description="batch_norm: after pruning, the running statistics of each batch norm become "
+        "the exact mean and variance of its input over training images (Jordan et al. 2023); "
+        "weights do not change.",
     )
     repair_images: Annotated[int, Field(ge=2)] = Field(
         default=2000,
-        description="Of batch_norm: how many training images, drawn by the cell's seed, not "
+        description="For batch_norm: number of training images, drawn with the cell's seed, not "
         "augmented; all if there are fewer.",
     )
 
@@ -82,7 +82,7 @@ def work(parameters: PruneParameters, cell: Cell) -> float:
 
 
 def size(variant: Variant, cell: Cell) -> float:
-    """The mask; the rest is the trained network's."""
+    """The mask; all else is in the trained network's file."""
     return mask_bytes(cell, float(variant["rate"]))
 
 
@@ -90,11 +90,11 @@ def check(parameters: PruneParameters, cell: Cell) -> str | None:
     """Whether there is something to prune, and to repair."""
     network = cell.any_network
     if isinstance(network, OpaqueNetwork) and (asked := _of_a_description(parameters)):
-        return f"{asked} asks for more of {cell.arch} than is known: {network.reason}"
+        return f"{asked} needs the layers of {cell.arch}, which are not known: {network.reason}"
     spared = (not parameters.first_convolution) + (not parameters.classifier)
     if len(network.weights) <= spared:
         return (
-            f"prune leaves the first convolution and the classifier alone, and {cell.arch} has "
+            f"prune does not change the first convolution and the classifier, and {cell.arch} has "
             "nothing else to prune: prune.first_convolution would prune it"
         )
     if parameters.repair == "batch_norm" and not cell.network.batch_norms:
@@ -103,16 +103,16 @@ def check(parameters: PruneParameters, cell: Cell) -> str | None:
 
 
 def _of_a_description(parameters: PruneParameters) -> str:
-    """The setting that asks for the layers of a network that was read; empty if none does."""
+    """The setting that needs the layers of the network; empty if none does."""
     if parameters.among == "live":
         return "prune.among live"
     return "prune.repair batch_norm" if parameters.repair == "batch_norm" else ""
 
 
 def run(context: StageContext[PruneParameters]) -> None:
-    """Prune at the variant's rate, repair, test, leave `model-changes.npz`.
+    """Prune at the variant's rate, repair, test, write `model-changes.npz`.
 
-    A repair reports the activations' variance, and leaves `activation_variance.csv`.
+    A repair reports the activations' variance, and writes `activation_variance.csv`.
     """
     from rfray.data.device import resident
     from rfray.training.evaluate import evaluate
@@ -133,7 +133,7 @@ def run(context: StageContext[PruneParameters]) -> None:
 
 
 def _masks(context: StageContext[PruneParameters], module: nn.Module) -> dict[str, Tensor]:
-    """What is kept (True) of the weights that are pruned."""
+    """For each tensor that is pruned, which weights stay (True)."""
     from rfray.seeding import stream_seed
     from rfray.training.pruning import all_weights, live_weights, prunable_weights, pruning_masks
     from rfray.training.pruning_criteria import CRITERIA, SCOPES
@@ -163,7 +163,7 @@ def _prune_and_repair(
     masks: Mapping[str, Tensor],
     dataset: Dataset,
 ) -> None:
-    """Apply the masks and renew the batch norms, with a look at the activations at each step."""
+    """Apply the masks and renew the batch norms; measure the activations at each step."""
     import pandas as pd
 
     from rfray.training.batch_norms import activation_variances, renew_statistics, variance_ratio
@@ -185,7 +185,7 @@ def _prune_and_repair(
 
 
 def _repair_images(context: StageContext[PruneParameters], dataset: Dataset) -> Tensor:
-    """Normalised training images, the same at every rate and under every criterion."""
+    """Normalised training images, the same for every rate and criterion."""
     import torch
 
     from rfray.data.device import gathered, normalised

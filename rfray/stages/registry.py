@@ -1,6 +1,6 @@
-"""Every stage by its name: each module of this package that declares a `STAGE`, and those outside.
+"""Every stage by its name: each module of this package with a `STAGE`, and those of plugins.
 
-What comes from outside and cannot be used is left out; the others go on working.
+A stage of a plugin that cannot be used is left out; the others still work.
 """
 
 from __future__ import annotations
@@ -22,34 +22,34 @@ from rfray.stages.stage import Stage
 KEYS_OF_A_STUDY = (
     *("name", "axes", "zip", "exclude", "when", "knobs", "data", "resources", "plugins", "keep"),
 )
-"""What stands beside the stages in a sweep file: no stage can be called so."""
+"""The other keys of a sweep file: no stage can have these names."""
 
 
 @dataclass(frozen=True)
 class _All:
-    """The stages by name, each after those that it reads, and what is wrong with the others."""
+    """The stages by name, each after those that it reads, and the errors of the others."""
 
     stages: Mapping[str, Stage[Any]]
     broken: Mapping[str, UserError]
 
 
 def stages() -> Mapping[str, Stage[Any]]:
-    """The stages that there are, by name, each after those that it reads."""
+    """All stages by name, each after those that it reads."""
     return _all().stages
 
 
 def broken_stages() -> Mapping[str, UserError]:
-    """Why stages from outside cannot be used, by their names."""
+    """Why stages of plugins cannot be used, by their names."""
     return _all().broken
 
 
 def sections() -> Mapping[str, Stage[Any]]:
-    """The stages that have a section of their own in a sweep file: all but a search's samples."""
+    """The stages with a section in a sweep file: all but a search's samples."""
     return {name: stage for name, stage in stages().items() if stage.scope != "sample"}
 
 
 def stage_code(name: str) -> str:
-    """Digest of the code of a stage from outside: it enters the keys. Empty for rfray's own."""
+    """Digest of the code of a plugin's stage, which is part of keys; empty for rfray's own."""
     return "" if name in own_stages() else OUTSIDE.code(name)
 
 
@@ -77,7 +77,7 @@ def _all() -> _All:
         found |= {name: waiting.pop(name) for name in ready}
     for name, stage in waiting.items():
         missing = next(one for one in stage.reads if one not in found)
-        why = "reads it in turn" if missing in waiting else "there is not"
+        why = "reads it in turn" if missing in waiting else "does not exist"
         broken[name] = OUTSIDE.plugins()[name].refused(f"reads the stage '{missing}', which {why}")
     graph = TopologicalSorter({name: found[name].reads for name in sorted(found)})
     ordered = {name: found[name] for name in graph.static_order()}
@@ -85,13 +85,13 @@ def _all() -> _All:
 
 
 def _unfit(name: str, thing: Any) -> str | None:
-    """What makes something from outside no stage of this name; None if it is one."""
+    """Why an object of a plugin is not a stage of this name; None if it is one."""
     if not isinstance(thing, Stage):
         return f"is a {type(thing).__name__}, not a rfray.stages.stage.Stage"
     if thing.name != name:
-        return f"calls itself '{thing.name}'"
+        return f"has the name '{thing.name}'"
     if not name.isidentifier():
-        return "its name is no plain word: letters, digits and _"
+        return "its name may have only letters, digits and _"
     return _misdeclared(thing)
 
 
@@ -99,11 +99,11 @@ def _misdeclared(thing: Stage[Any]) -> str | None:
     if thing.scope not in ("cell", "seeds", "network"):
         return f"has the scope '{thing.scope}' (valid: cell, network, seeds)"
     if not (isinstance(thing.parameters, type) and issubclass(thing.parameters, Parameters)):
-        return "its parameters are no subclass of rfray.parameters.Parameters"
+        return "its parameters are not a subclass of rfray.parameters.Parameters"
     if thing.fan is not None and thing.fan.parameter not in thing.parameters.model_fields:
-        return f"fans out '{thing.fan.parameter}', which is none of its parameters"
+        return f"fans out '{thing.fan.parameter}', which is not one of its parameters"
     return None
 
 
 OUTSIDE: Shelf[Stage[Any]] = Shelf("stages", lambda: {*own_stages(), *KEYS_OF_A_STUDY}, _unfit)
-"""Stages from outside."""
+"""Stages of plugins."""

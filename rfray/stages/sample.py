@@ -1,4 +1,4 @@
-"""sample: a training whose settings a search tries, measured on the images that are held out."""
+"""sample: a training with settings that a search tries, measured on the validation images."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ SAMPLE_FILE = "sample.json"
 _PROPOSED_FILE = "proposed.json"
 
 STOPPED = "stopped_epoch"
-"""The epoch behind which the scheduler stopped a sample; logged for those alone."""
+"""The epoch after which the scheduler stopped a sample; logged only if it did."""
 
 DIVERGED = "diverged_epoch"
-"""The epoch in which the loss of a sample became no number; logged for those alone."""
+"""The epoch in which the loss of a sample was no longer finite; logged only if that happened."""
 
 
 class SampleParameters(TrainParameters):
-    """The training protocol with what a search tries, and how samples are compared."""
+    """The training protocol with the settings of one sample, and how samples are compared."""
 
     metric: str = Field(default="validation_accuracy", description="Of the search.")
     scheduler: Literal["none", "asha"] = Field(default="none", description="Of the search.")
     proposal: Proposal | None = Field(
-        default=None, description="Of a sample whose settings follow from those before it."
+        default=None, description="For a sample whose settings depend on earlier samples."
     )
 
 
 def run(context: StageContext[SampleParameters]) -> None:
-    """Train, report every epoch, leave `sample.json`: the settings, and no weights.
+    """Train, report every epoch, write `sample.json`: the settings, and no weights.
 
-    A loss that is no number ends the sample, as does the search's scheduler: both are results, and
-    the run says so.
+    A loss that is not finite ends the sample, and so may the search's scheduler. Both are results,
+    and the run says so.
     """
     from rfray.training.determinism import arithmetic_of
 
@@ -52,7 +52,7 @@ def run(context: StageContext[SampleParameters]) -> None:
 
 
 def settings_tried(source: Input, space: Space) -> Choice:
-    """What a finished sample tried: a value for each setting of the space."""
+    """The settings that a finished sample tried: a value for each setting of the space."""
     parameters = json.loads(source.artifact(SAMPLE_FILE).read_text(encoding="utf-8"))
     return {name: parameters[name.partition(".")[2]] for name in space}
 
@@ -60,10 +60,10 @@ def settings_tried(source: Input, space: Space) -> Choice:
 def _proposed(
     context: StageContext[SampleParameters], proposal: Proposal
 ) -> StageContext[SampleParameters]:
-    """The context with the settings that follow from the samples before it.
+    """The context with the settings that are proposed from the earlier samples.
 
-    They are kept beside the checkpoint: a restart goes on with them, whatever another release of
-    the library that proposes them would say.
+    They are stored next to the checkpoint, so that a restart uses the same ones, even if another
+    version of the library would propose others.
     """
     kept = context.checkpoint / _PROPOSED_FILE
     if not kept.exists():
@@ -129,7 +129,9 @@ def _train(context: StageContext[SampleParameters]) -> None:
         return
     if stopped:
         context.report(len(history), {STOPPED: len(history)})
-        context.remark(f"Stopped after epoch {len(history)} of {protocol.epochs}: others led.")
+        context.remark(
+            f"Stopped after epoch {len(history)} of {protocol.epochs}: other samples were better."
+        )
     if protocol.checkpoint == "best":
         kept = history[best_epoch(history) - 1]
         names = ("validation_loss", "validation_accuracy")

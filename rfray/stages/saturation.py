@@ -1,4 +1,4 @@
-"""saturation: of each layer, the share of directions in which nearly all of its features vary."""
+"""saturation: for each layer, the share of directions with nearly all variance of its features."""
 
 from __future__ import annotations
 
@@ -18,39 +18,39 @@ if TYPE_CHECKING:
     from rfray.numerics.covariance import Covariance
 
 _NAMED = 5
-"""How many layers a remark names."""
+"""Number of layers that a remark names."""
 
 
 class SaturationParameters(Parameters):
-    """Of each layer's features the saturation (Richter et al. 2021), on images for training."""
+    """The saturation of each layer's features (Richter et al. 2021), on training images."""
 
     at: Annotated[list[Literal["init", "trained"]], Field(min_length=1), NOTHING_TWICE] = Field(
         default=["init", "trained"], description="Which weights: before or after training."
     )
     variance: Annotated[float, Field(gt=0, lt=1)] = Field(
         default=0.99,
-        description="Share of the variance that the counted directions explain at the least.",
+        description="Smallest share of the variance that the counted directions explain.",
     )
     images: Annotated[int, Field(ge=2)] = Field(
         default=4000,
-        description="Training images, not augmented, a random subset that is the same in every "
-        "run; all if there are fewer.",
+        description="Number of training images, not augmented, a random subset that is the same in "
+        "every run; all if there are fewer.",
     )
     places: Literal["each", "mean"] = Field(
         default="each",
-        description="each: every place of a map is a sample, as delve's `channelwise`. mean: an "
+        description="each: every place of a map is a sample, as in delve's `channelwise`. mean: an "
         "image is one sample, its map averaged over places.",
     )
 
 
 @dataclass(frozen=True)
 class Saturation:
-    """What was found of one layer.
+    """The result for one layer.
 
     Attributes:
-        features: Channels of its map, or numbers of its vector.
-        points: Samples of which the covariance is.
-        directions: The fewest that explain the wanted share of the variance or more; 0 where the
+        features: Number of channels of its map, or of values of its vector.
+        points: Number of samples of the covariance.
+        directions: The smallest number that explains the wanted share of the variance; 0 if the
             features are constant.
     """
 
@@ -78,7 +78,7 @@ def work(parameters: SaturationParameters, cell: Cell) -> float:
 
 
 def run(context: StageContext[SaturationParameters]) -> None:
-    """Report `saturation` by layer and its mean; leave `saturation.csv` and `saturation.png`."""
+    """Report `saturation` by layer and its mean; write `saturation.csv` and `saturation.png`."""
     from rfray.data.device import resident
     from rfray.data.subset import chosen_images
     from rfray.numerics.covariance import Covariance
@@ -110,8 +110,7 @@ def run(context: StageContext[SaturationParameters]) -> None:
     _write(context, found)
     save_by_layer(
         context.workspace / "saturation.png",
-        f"{cell.arch} on {cell.dataset}, {cell.turned_words}, seed {cell.seed}, "
-        f"{context.variant['at']}",
+        context.title(f"seed {cell.seed}", at),
         f"saturation (directions of {parameters.variance:.0%} / features)",
         list(found),
         [one.share for one in found.values()],
@@ -133,7 +132,7 @@ def _found(layer: str, covariance: Covariance, share: float) -> Saturation:
 
 
 def doubts(found: Mapping[str, Saturation]) -> list[str]:
-    """What a reader should know before trusting the numbers, in sentences.
+    """Reasons why these numbers may not mean what they seem to, in sentences.
 
     Args:
         found: By layer.

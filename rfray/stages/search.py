@@ -1,4 +1,4 @@
-"""search: of all samples of a group, the settings that were the best on the images held out."""
+"""search: the settings of the best sample of a group, on the validation images."""
 
 from __future__ import annotations
 
@@ -29,41 +29,41 @@ SAMPLES_FILE = "samples.csv"
 
 
 class SearchParameters(Parameters):
-    """Settings of `train` that are searched: each sample trains with others, the best ones stay."""
+    """Settings of `train` to search: each sample tries some of them, and the best are chosen."""
 
     space: dict[str, Domain] = Field(
         description="What each searched setting of `train` is drawn from, by its dotted name."
     )
     samples: Annotated[int, Field(ge=1)] = Field(
-        default=16, description="How many samples each search takes, the same ones in all."
+        default=16, description="Number of samples of each search; all searches have the same ones."
     )
     per: Annotated[list[str], NOTHING_TWICE] = Field(
         default=["dataset", "arch", "kernel_size"],
-        description="There is a search for each combination of these; its cells may differ in "
-        "nothing but these and the seed. Samples train with the first seed.",
+        description="There is one search for each combination of these axes; its cells may differ "
+        "only in these and the seed. Samples train with the first seed.",
     )
     metric: str = Field(
         default="validation_accuracy",
-        description="What decides: `validation_accuracy` or `validation_loss`, behind the last "
-        "epoch of a sample, or as its `checkpoint` says.",
+        description="The metric that decides: `validation_accuracy` or `validation_loss`, after "
+        "the last epoch of a sample, or of the epoch that its `checkpoint` keeps.",
     )
     algorithm: Literal["random", "optuna"] = Field(
         default="random",
-        description="random: every sample is drawn. optuna: the first `startup` are, and those "
-        "behind them are proposed by Optuna (its tree-structured Parzen estimator, Bergstra et al. "
-        "2011, through Ray Tune) from what the samples before them came to; needs `rfray[optuna]`.",
+        description="random: every sample is drawn. optuna: the first `startup` samples are drawn; "
+        "Optuna proposes the others from the results of the earlier ones (its tree-structured "
+        "Parzen estimator, Bergstra et al. 2011, through Ray Tune); needs `rfray[optuna]`.",
     )
     startup: Annotated[int, Field(ge=1)] = Field(
-        default=8, description="Of optuna: how many samples are drawn before it proposes any."
+        default=8, description="For optuna: number of samples that are drawn before it proposes."
     )
     at_once: Annotated[int, Field(ge=1)] = Field(
         default=4,
-        description="Of optuna: how many samples of a search it proposes together. They run at the "
-        "same time, and the next ones learn from them.",
+        description="For optuna: number of samples of a search that it proposes together. They run "
+        "at the same time, and the next ones learn from them.",
     )
     scheduler: Literal["none", "asha"] = Field(
         default="none",
-        description="asha: samples that fall behind the others of their search are stopped early "
+        description="asha: samples that are worse than others of their search are stopped early "
         "(Ray Tune's ASHA scheduler, Li et al. 2020). none: every sample is trained to its end.",
     )
 
@@ -84,13 +84,13 @@ class SearchParameters(Parameters):
 
 
 class DrawnSearch(SearchParameters):
-    """A search with its samples drawn: a choice of all searched settings each."""
+    """A search with its drawn samples: each is a choice of all searched settings."""
 
     drawn: list[dict[str, Any]]
 
     @property
     def proposed(self) -> list[range]:
-        """The numbers of the samples that are proposed from those before them, a range a round."""
+        """The numbers of the samples that are proposed, as one range for each round."""
         if self.algorithm == "random":
             return []
         samples = int(min(self.samples, combinations(self.space)))
@@ -98,13 +98,13 @@ class DrawnSearch(SearchParameters):
 
 
 def work(parameters: SearchParameters, cell: Cell) -> float:
-    """Next to nothing."""
+    """Almost none."""
     del parameters, cell
     return 1.0
 
 
 def run(context: StageContext[SearchParameters]) -> None:
-    """Choose, report the chosen settings and their metrics, leave `chosen.json`, `samples.csv`.
+    """Choose, report the chosen settings and their metrics, write `chosen.json`, `samples.csv`.
 
     Raises:
         RuntimeError: Every sample has diverged.
@@ -136,13 +136,13 @@ def run(context: StageContext[SearchParameters]) -> None:
     )
     for name, end in edges.items():
         context.remark(
-            f"{name} = {chosen[name]:g} is the {end} value that was tried: a better one may lie "
-            "beyond the range."
+            f"{name} = {chosen[name]:g} is the {end} value that was tried: a better one may be "
+            "outside the range."
         )
 
 
 def _edges(chosen: Choice, tried: Sequence[Choice]) -> dict[str, str]:
-    """Which settings were chosen at an end of what was tried, and at which."""
+    """The settings whose chosen value is the lowest or highest that was tried, and which."""
     ends = {name: at_edge(chosen[name], (one[name] for one in tried)) for name in chosen}
     return {name: end for name, end in ends.items() if end is not None}
 
@@ -150,7 +150,7 @@ def _edges(chosen: Choice, tried: Sequence[Choice]) -> dict[str, str]:
 def _write_samples(
     path: Path, parameters: SearchParameters, inputs: Sequence[Input], tried: Sequence[Choice]
 ) -> None:
-    """A line a sample: what it tried, how good it was, and whether it was trained to its end."""
+    """One line for each sample: its settings, its results, whether it was trained to its end."""
     measured = ["validation_accuracy", "validation_loss", STOPPED, DIVERGED]
     with path.open("w", encoding="utf-8", newline="") as stream:
         lines = csv.writer(stream)
@@ -172,7 +172,7 @@ STAGE = Stage(
     reads=("sample",),
     run=run,
     work=work,
-    summary="the best of its samples' settings, on the images held out",
+    summary="the settings of its best sample, on the validation images",
     headline="validation_accuracy",
     opaque=True,
 )

@@ -1,8 +1,7 @@
-"""What a stage is: a pure function with typed parameters, and its place in the graph.
+"""The declaration of a stage: a pure function with typed parameters, and its place in the graph.
 
-A module in this package that holds a `STAGE` is a stage: there is nothing else to register. It
-declares itself without importing torch, since `rfray plan` reads the declarations; `run` imports
-what it computes with.
+A module in this package with a `STAGE` is a stage: there is nothing else to register. Its
+declaration does not import torch, because `rfray plan` reads it; `run` imports what it needs.
 """
 
 from __future__ import annotations
@@ -23,12 +22,12 @@ Scope = Literal["cell", "seeds", "network", "sample", "search"]
 """What one node of a stage belongs to.
 
 cell: one trained network. seeds: all seeds of otherwise equal cells. network: an untrained network,
-whatever its data set and seed. sample: one network with some of a search's settings. search: the
-samples of cells that differ in their seed alone; the study plans both where it has a search.
+for all data sets and seeds. sample: one network with settings that a search tries. search: the
+samples of cells that differ in the seed only. A study with a search has the last two.
 """
 
 Variant = Mapping[str, float | str]
-"""What tells two nodes of one stage and scope apart, such as `{"rate": 0.9}`; logged as params."""
+"""How two nodes of one stage and scope differ, such as `{"rate": 0.9}`; logged as params."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class Input:
     Attributes:
         stage: Its stage's name.
         cell: Its cell.
-        folder: Local folder that holds its artifacts.
+        folder: Local folder of its artifacts.
         metrics: The last value of each metric that it reported.
     """
 
@@ -48,12 +47,10 @@ class Input:
     metrics: Mapping[str, float]
 
     def artifact(self, name: str) -> Path:
-        """Path of one artifact; FileNotFoundError, naming it, if the run does not hold it."""
+        """Path of one artifact; FileNotFoundError if the run does not have it."""
         path = self.folder / name
         if not path.is_file():
-            raise FileNotFoundError(
-                f"the {self.stage} run holds no '{name}' (looked in {self.folder})"
-            )
+            raise FileNotFoundError(f"the {self.stage} run has no '{name}' (in {self.folder})")
         return path
 
 
@@ -62,11 +59,11 @@ Report = Callable[[int, Mapping[str, float]], None]
 
 
 Settle = Callable[[Mapping[str, object]], None]
-"""Takes settings by name that were found only as the stage ran; the run records them as params."""
+"""Takes settings by name that are known only when the stage runs; they become params of the run."""
 
 
 def _nothing_to_settle(settings: Mapping[str, object]) -> None:
-    """Of a stage that is run on its own: nobody records."""
+    """For a stage that runs outside a sweep: nothing is recorded."""
     del settings
 
 
@@ -75,43 +72,43 @@ def _never() -> bool:
 
 
 Propose = Callable[[Proposal, Sequence[Tried], str], Choice]
-"""What a sample should try, from what those before it tried and came to, by a metric."""
+"""Proposes the settings of a sample, from the settings and results of earlier ones, by a metric."""
 
 
 def _nobody_proposes(proposal: Proposal, tried: Sequence[Tried], metric: str) -> Choice:
-    """Of a stage that is run on its own."""
-    raise LookupError(f"nobody proposes what to try behind {len(tried)} samples by {metric}")
+    """For a stage that runs outside a sweep."""
+    raise LookupError(f"there is no search to propose settings after {len(tried)} samples")
 
 
 Remark = Callable[[str], None]
-"""Takes a sentence that whoever reads the result should know, such as what did not converge."""
+"""Takes a sentence that a reader of the result should know, such as what did not converge."""
 
 
 @dataclass(frozen=True)
 class StageContext(Generic[P]):
-    """All that a stage may know when it runs.
+    """All that a stage may use when it runs.
 
     Attributes:
-        parameters: The stage's own, as the sweep file gives them.
+        parameters: The stage's own, from the sweep file.
         variant: Which node of the stage this is.
-        cells: Its cell; for scope "seeds", the cells of the group, by seed; for "network", a cell
-            that stands for all that share the network.
+        cells: Its cell; for scope "seeds", the cells of the group, by seed; for "network", one of
+            the cells that share the network.
         inputs: The finished stages that it reads, in the order of `cells`.
-        workspace: An empty folder; every file left in it becomes an artifact of the run.
-        checkpoint: A folder that outlives an interrupted attempt: a restart continues from it.
-        earlier: Such a folder of the same training with fewer epochs, to go on from; None if there
-            is none.
+        workspace: An empty folder; every file in it becomes an artifact of the run.
+        checkpoint: A folder that stays after an interrupted attempt: a restart continues from it.
+        earlier: Such a folder of the same training with fewer epochs, to continue from; None if
+            there is none.
         device: "cpu" or "cuda".
-        card: That device, and the share of it that the stage was given.
-        processes: In how many processes it computes, each on a card of its own; more than one
-            where `together` allows it.
-        report: Record metrics.
-        remark: Record a sentence beside them; it is shown in the log and kept in the run.
-        checkpoint_every: Epochs between checkpoints, of a stage that saves any.
-        settle: Record settings that were found only now.
-        ends_here: Whether the stage should end with what it has: a search's scheduler says so of
-            a sample that has fallen behind.
-        propose: What a sample of a search should try that learns from the samples before it.
+        card: That device, and the share of it that the stage may use.
+        processes: Number of processes in which it computes, each on its own GPU; more than one
+            only if `together` allows it.
+        report: Records metrics.
+        remark: Records a sentence; it is shown in the log and kept in the run.
+        checkpoint_every: Epochs between checkpoints, if the stage saves any.
+        settle: Records settings that are known only now.
+        ends_here: Whether the stage should end now: a search's scheduler may stop a sample that is
+            worse than others.
+        propose: Proposes the settings of a search's sample from earlier samples.
     """
 
     parameters: P
@@ -133,26 +130,31 @@ class StageContext(Generic[P]):
 
     @property
     def cell(self) -> Cell:
-        """The cell, where there is one."""
+        """The cell, or the first of several."""
         return self.cells[0]
 
+    def title(self, *more: str) -> str:
+        """The heading of a picture: network, data set, receptive field, and what else is given."""
+        cell = self.cell
+        return ", ".join([f"{cell.arch} on {cell.dataset}", cell.turned_words, *more])
+
     def input(self, stage: str) -> Input:
-        """The one input that is of `stage`; LookupError if there is none."""
+        """The input from `stage`; LookupError if there is none."""
         for candidate in self.inputs:
             if candidate.stage == stage:
                 return candidate
-        raise LookupError(f"this stage reads no '{stage}'")
+        raise LookupError(f"this stage does not read '{stage}'")
 
 
 @dataclass(frozen=True)
 class Fan:
-    """A list parameter that makes one node for each of its values.
+    """A list parameter that gives one node for each of its values.
 
     Attributes:
         parameter: The list in the stage's parameters, such as `rates`.
-        variant: What one value is called, such as `rate`.
-        usual: The value whose node has an empty variant, so that its key and its name say nothing
-            of it: that of a stage which fanned out only later. None if there is none.
+        variant: The name of one value, such as `rate`.
+        usual: The value whose node has an empty variant, so that its key and name do not contain
+            it: for a stage that had only this value in earlier versions. None if there is none.
     """
 
     parameter: str
@@ -164,31 +166,41 @@ class Fan:
         return {} if value == self.usual else {self.variant: value}
 
     def params_of(self, variant: Variant) -> Variant:
-        """What a node with this variant logs: the usual value is written out."""
+        """The params that a node with this variant logs, including the usual value."""
         return variant if self.usual is None else {self.variant: self.usual, **variant}
 
 
 def nothing(parameters: Parameters, cell: Cell) -> None:
-    """The check of a stage that can run on every cell, and the caution of one without surprises."""
+    """The check of a stage that can run on every cell; the caution of a stage without one."""
     del parameters, cell
 
 
+def too_few(
+    setting: str, wanted: int, cell: Cell, split: Literal["training", "test"]
+) -> str | None:
+    """For a check: that a setting asks for more images than a split has; None if it does not."""
+    available = cell.facts.train_images if split == "training" else cell.facts.test_images
+    if wanted <= available:
+        return None
+    return f"{setting} is {wanted}, but {cell.dataset} has {available} {split} images"
+
+
 def nothing_to_keep(variant: Variant, cell: Cell) -> float:
-    """The size of a stage that leaves no weights."""
+    """The size of a stage that writes no weights."""
     del variant, cell
     return 0.0
 
 
 def on_one_card(parameters: Parameters) -> str | None:
-    """What keeps a stage from several GPUs that knows nothing of them."""
+    """Why a stage cannot use several GPUs, for a stage that is not written for them."""
     del parameters
     return "it computes on one GPU"
 
 
 def nothing_begun(parameters: Parameters) -> str | None:
-    """Of a stage that always starts anew."""
+    """Why a stage cannot continue a shorter run, for a stage that always starts again."""
     del parameters
-    return "it starts anew"
+    return "it always starts from the beginning"
 
 
 @dataclass(frozen=True)
@@ -197,30 +209,29 @@ class Stage(Generic[P]):
 
     Attributes:
         name: Its name in sweep files, run names and tags.
-        version: Raise it when the same parameters no longer give the same numbers.
-        parameters: Its parameters' type.
+        version: Raise it if the same parameters no longer give the same numbers.
+        parameters: The type of its parameters.
         scope: What one node belongs to.
-        reads: The stages that it follows, nearest first. A node follows each node of the nearest
-            one in its scope and inherits its variant; "train" is always at the end of the chain.
+        reads: The stages that it reads, nearest first. A node follows each node of the nearest one
+            in its scope and inherits its variant; "train" is always at the end of the chain.
         run: Computes one node.
         work: Estimated multiply-accumulate operations of one node.
-        check: What makes the stage impossible on a cell, in a sentence; None if nothing does.
-        caution: What a user should know of these parameters on a cell before anything starts, to
-            end the sentence "train …"; None if there is nothing.
-        may_read: Stages that it reads besides where the study runs them.
-        fan: The parameter that makes several nodes in each scope, if there is one.
-        summary: What a run of it is, to end the sentence "vgg19_rf on cifar10, …".
-        size: Bytes that the weights take which one node leaves, reckoned with the defaults.
-        headline: The metric that says in one number how it went.
-        micro_batch: The parameter that says of how many images at a time graphs are held, where
-            fewer change nothing but rounding: that is done where a card's memory is used up.
-        opaque: Whether it can work on a network that cannot be read (`rfray.models.opaque`), asking
-            of the cell nothing but `parameters` and `multiplications`. A study leaves a stage that
-            cannot out for such a network.
-        begun: What keeps it from going on from one with fewer epochs, in a sentence; None if
-            nothing does.
-        together: What keeps several GPUs from computing one node together, in a sentence; None if
-            nothing does.
+        check: Why the stage is impossible on a cell, in a sentence; None if it is possible.
+        caution: What a user should know about these parameters on a cell before the start, as the
+            end of the sentence "train …"; None if there is nothing.
+        may_read: Further stages that it reads if the study runs them.
+        fan: The parameter that gives several nodes in each scope, if there is one.
+        summary: What a run of it is, as the end of the sentence "vgg19_rf on cifar10, …".
+        size: Bytes of the weights that one node writes, estimated with the defaults.
+        headline: Its most important metric.
+        micro_batch: The parameter with the number of images whose graph is in memory at a time. It
+            must change results by rounding only: it is lowered if a GPU has too little memory.
+        opaque: Whether it can work on a network that cannot be read (`rfray.models.opaque`), with
+            only `parameters` and `multiplications` of the cell. If not, a study leaves it out for
+            such a network.
+        begun: Why it cannot continue a run with fewer epochs, in a sentence; None if it can.
+        together: Why several GPUs cannot compute one node together, in a sentence; None if they
+            can.
     """
 
     name: str

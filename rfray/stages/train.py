@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 CHECKPOINT = "train.safetensors"
 CHOSEN_FILE = "chosen.json"
-"""What a search leaves: the settings that it chose, by their dotted names."""
+"""The file of a search with the settings that it chose, by their dotted names."""
 
 _TESTED = "test_accuracy"
 _OF_KEPT_WEIGHTS = ("test_loss", _TESTED, "validation_loss", "validation_accuracy")
@@ -34,45 +34,45 @@ BACKWARD_TO_FORWARD = 2
 
 
 class TrainParameters(TrainingProtocol):
-    """The training protocol, and which of its weights are kept."""
+    """The training protocol, and the epoch whose weights are kept."""
 
     checkpoint: Literal["last", "best"] = Field(
         default="last",
-        description="Which epoch's weights are kept. best: of the highest validation accuracy; "
-        "without data.validation of the highest test accuracy, chosen on the test images, as the "
-        "author's code does, which flatters every number that follows.",
+        description="The epoch whose weights are kept. best: the one with the highest validation "
+        "accuracy. Without data.validation, as in the author's code, the one with the highest test "
+        "accuracy; because it is chosen on the test images, all results are too good then.",
     )
 
 
 def training_work(protocol: TrainingProtocol, cell: Cell) -> float:
-    """Estimated multiply-accumulate operations of a protocol, evaluations included."""
+    """Estimated multiply-accumulate operations of a protocol, including evaluations."""
     images = protocol.images_seen(cell.facts.train_images) * (1 + BACKWARD_TO_FORWARD)
     images += protocol.epochs * (cell.facts.test_images + cell.facts.validation_images)
     return float(images * cell.multiplications)
 
 
 def size(_variant: Variant, cell: Cell) -> float:
-    """The network whole; the initial one follows from the seed."""
+    """All weights of the network; the initial ones follow from the seed."""
     return whole_bytes(cell)
 
 
 def caution(parameters: TrainParameters, cell: Cell) -> str | None:
-    """Whether the test images, on which results are reported, choose the weights too."""
+    """Whether the weights are chosen on the test images, on which results are reported."""
     if parameters.checkpoint == "best" and cell.validation is None:
         return _CHOSEN_ON_TEST
     return None
 
 
 _CHOSEN_ON_TEST = (
-    "keeps the epoch that is best on the test images (checkpoint: best), which flatters every "
-    "number that follows: data.validation holds out training images to choose on"
+    "keeps the epoch that is best on the test images (checkpoint: best), which makes all results "
+    "too good: data.validation holds out training images for this choice"
 )
 
 
 def run(context: StageContext[TrainParameters]) -> None:
-    """Train, report every epoch, leave `model.safetensors`, and `init.json` of the weights before.
+    """Train, report every epoch, write `model.safetensors`, and `init.json` of the initial weights.
 
-    The state is saved now and then, and behind the last epoch: an interrupted run goes on there.
+    The state is saved at intervals and after the last epoch: an interrupted run continues there.
     """
     from rfray.training.determinism import arithmetic_of
 
@@ -82,11 +82,7 @@ def run(context: StageContext[TrainParameters]) -> None:
 
 
 def _searched(context: StageContext[TrainParameters]) -> StageContext[TrainParameters]:
-    """The context with the settings that a search has chosen, if the stage reads one.
-
-    Raises:
-        ValidationError: The search chose what is no protocol; it has trained with it.
-    """
+    """The context with the settings that a search has chosen, if the stage reads a search."""
     chosen: dict[str, Any] = {}
     for source in context.inputs:
         chosen |= json.loads(source.artifact(CHOSEN_FILE).read_text(encoding="utf-8"))
@@ -135,7 +131,7 @@ def _train(context: StageContext[TrainParameters]) -> None:
             "epoch_seconds": trained.epoch_seconds,
         }
         history.append(EpochRecord(trained.epoch, metrics))
-        # The best weights first: the history must not know of an epoch whose weights are lost.
+        # The best weights first: the history must not have an epoch whose weights are not saved.
         if protocol.checkpoint == "best" and best_epoch(history) == trained.epoch:
             best = _best_checkpoint(context.checkpoint, trained.epoch)
             save_checkpoint(best, module, optimizer, history)
@@ -151,7 +147,7 @@ def _train(context: StageContext[TrainParameters]) -> None:
 def _begun(
     context: StageContext[TrainParameters], module: nn.Module, optimizer: Optimizer
 ) -> list[EpochRecord]:
-    """Put both behind the epochs that a shorter training of the same has done; those epochs."""
+    """Load the state of the same training with fewer epochs; returns those epochs."""
     from rfray.training.checkpoint import load_checkpoint
 
     if context.earlier is None:
@@ -160,7 +156,7 @@ def _begun(
     if history:
         context.remark(
             f"Epochs 1 to {len(history)} are those of the same training with fewer epochs, which "
-            "this one went on from."
+            "this run continues."
         )
     return history
 
@@ -170,7 +166,7 @@ def _best_checkpoint(folder: Path, epoch: int) -> Path:
 
 
 def _forget_other_weights(folder: Path, epoch: int) -> None:
-    """Remove the weights of epochs that the saved history no longer holds for the best."""
+    """Remove the weights of epochs that are not the best of the saved history."""
     for path in folder.glob("best-*.safetensors"):
         if path != _best_checkpoint(folder, epoch):
             path.unlink()
@@ -179,10 +175,10 @@ def _forget_other_weights(folder: Path, epoch: int) -> None:
 def best_epoch(history: Sequence[EpochRecord]) -> int:
     """The epoch of the highest validation accuracy, the first of several; they count from 1.
 
-    Where nothing is held out, that of the highest test accuracy.
+    Without a validation split, that of the highest test accuracy.
     """
-    judge = "validation_accuracy" if "validation_accuracy" in history[0].metrics else _TESTED
-    return max(history, key=lambda record: record.metrics[judge]).epoch
+    metric = "validation_accuracy" if "validation_accuracy" in history[0].metrics else _TESTED
+    return max(history, key=lambda record: record.metrics[metric]).epoch
 
 
 def _take_best(
@@ -191,21 +187,21 @@ def _take_best(
     optimizer: Optimizer,
     history: Sequence[EpochRecord],
 ) -> None:
-    """Put `module` where it was best, and have the last reported values be those of then.
+    """Load the best weights into `module`, and report the values of their epoch last.
 
     Raises:
-        RuntimeError: The weights in the checkpoint folder are not those that were saved there.
+        RuntimeError: The weights in the checkpoint folder are not those that were saved.
     """
     from rfray.training.checkpoint import load_checkpoint
 
     epoch = best_epoch(history)
     best = _best_checkpoint(context.checkpoint, epoch)
     if len(load_checkpoint(best, module, optimizer)) != epoch:
-        # Otherwise each new start would come to the same end.
+        # Otherwise each new start would fail in the same way.
         (context.checkpoint / CHECKPOINT).unlink()
         raise RuntimeError(
             f"the weights of epoch {epoch} in {context.checkpoint} are missing or damaged; "
-            "the next start trains anew"
+            "the next start trains from the beginning"
         )
     measured = history[epoch - 1].metrics
     kept = {name: measured[name] for name in _OF_KEPT_WEIGHTS if name in measured}
@@ -215,14 +211,14 @@ def _take_best(
 
 
 def begun(parameters: TrainParameters) -> str | None:
-    """What keeps training from going on from a shorter one, in a sentence; None if nothing does."""
+    """Why training cannot continue a shorter one, in a sentence; None if it can."""
     if parameters.schedule not in ("constant", "step"):
         return (
-            f"train.schedule {parameters.schedule} spreads the learning rate over all epochs, so "
-            "the first ones are others (constant and step do not)"
+            f"with train.schedule {parameters.schedule} the learning rate of every epoch depends "
+            "on the number of epochs (with constant and step it does not)"
         )
     if parameters.checkpoint != "last":
-        return "train.checkpoint best needs the weights of an epoch that is past"
+        return "train.checkpoint best needs the weights of an earlier epoch"
     return None
 
 

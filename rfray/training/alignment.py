@@ -1,4 +1,4 @@
-"""A network's channels brought into the order of another's, by weight matching."""
+"""Puts a network's channels into the order of another network's, by weight matching."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ def aligned(
     first: Mapping[str, Tensor],
     second: Mapping[str, Tensor],
 ) -> dict[str, Tensor]:
-    """`second` with its channels where they lie nearest to those of `first`: the same function.
+    """`second` with its channels permuted so that its weights are nearest to those of `first`.
 
-    What is trained is matched: weights, biases and the factors of norms, not their statistics,
-    which go along. Weights that can only meet padding, and so decide nothing, are left out.
+    It computes the same as before. Trained parameters are matched: weights, biases and the factors
+    of norms. The statistics of norms are permuted with them. Dead taps are left out.
 
     Args:
-        module: Of both networks' description; its own weights do not matter.
+        module: A network with both networks' description; its own weights do not matter.
         image_size: Height and width of the images, pixels.
         first: Parameters and buffers by name.
-        second: Those of the network that is permuted; left as they are.
+        second: Those of the network that is permuted; they are not changed.
     """
     groups = channel_groups(module.network, image_size)
     trained = [name for name, _ in module.named_parameters()]
@@ -42,7 +42,7 @@ def aligned(
 
 
 def _without_dead(live: Mapping[str, LiveTaps], name: str, tensor: Tensor) -> NDArray[np.float32]:
-    """A parameter as an array; of a convolution's kernels, the taps that can meet a real pixel."""
+    """A parameter as an array; only the live taps of a convolution's kernels."""
     layer, _, kind = name.rpartition(".")
     array: NDArray[np.float32] = tensor.cpu().numpy()
     if kind != "weight" or layer not in live:

@@ -1,8 +1,9 @@
-"""Batch-norm statistics estimated anew, and how much of the activations' variance is left.
+"""New estimates of batch-norm statistics, and how much of the activations' variance is left.
 
-A pruned network normalises with the running statistics of the dense one. Its maps have become
-smaller, so what comes out of each norm varies less, layer upon layer: variance collapse (Jordan et
-al., *REPAIR*, ICLR 2023). Statistics of the pruned network's own maps undo it without training.
+A pruned network normalises with the running statistics of the dense one. Its maps have smaller
+values, so the output of each norm varies less, and still less in each later layer: variance
+collapse (Jordan et al., *REPAIR*, ICLR 2023). The statistics of the pruned network's own maps
+correct this without training.
 """
 
 from __future__ import annotations
@@ -23,23 +24,23 @@ from rfray.terminal.telling import counted
 _BATCH = 100
 
 HELD_BYTES = 1_000_000_000
-"""What the maps of all images may take between one norm and the next."""
+"""Memory for the maps of all images between one norm and the next."""
 
 
 def renew_statistics(module: NetworkModule, images: Tensor) -> None:
-    """Have each batch norm's running statistics be those of its input over `images`, exactly.
+    """Set each batch norm's running statistics to those of its input over `images`, exactly.
 
-    They are what one pass of all images as a single batch leaves behind in training mode with
-    momentum 1: every norm sees maps that the norms before it have normalised with their statistics
-    over the whole set, and keeps the mean and the unbiased variance. Such a batch may be too large
-    to hold, so the norms are renewed one by one, first to last: the images pass in small batches
-    up to a norm, whose moments are then exact (`Moments`), however they were split. For the next
-    norm they go on from there where their maps take no more than `HELD_BYTES`, else from the last
-    place where they did. Weights stay as they are; the module is left in eval mode.
+    They are the same as after one pass of all images as a single batch, in training mode with
+    momentum 1: the input of every norm comes from norms that use their statistics over all images,
+    and the norm keeps the mean and the unbiased variance. Such a batch may need too much memory, so
+    the norms are renewed one by one, first to last. Small batches of images pass up to a norm, and
+    its moments are exact for any split (`Moments`). For the next norm they continue from there if
+    their maps need at most `HELD_BYTES`, else from the last position where they did. Weights do not
+    change; the module is in eval mode afterwards.
 
     Args:
-        module: Whose batch norms are renewed.
-        images: Normalised (images, 3, height, width), two or more, on the module's device.
+        module: The network.
+        images: Normalised (images, 3, height, width), at least two, on the module's device.
     """
     module.eval()
     estimates: dict[str, Moments] = {}
@@ -59,7 +60,7 @@ def renew_statistics(module: NetworkModule, images: Tensor) -> None:
         reached = place if fits else reached
         _put(module, norm.name, moments.mean, moments.variance)
         estimates[norm.name] = moments
-    # Batches are normalised with the plain variance, running statistics hold the unbiased one.
+    # Batches are normalised with the biased variance, running statistics are the unbiased one.
     for name, moments in estimates.items():
         _put(module, name, moments.mean, moments.unbiased_variance)
 
@@ -75,10 +76,10 @@ def _put(module: NetworkModule, name: str, mean: Tensor, variance: Tensor) -> No
 
 
 def activation_variances(module: NetworkModule, images: Tensor) -> dict[str, float]:
-    """Variance of what comes out of each batch norm in eval mode, first to last.
+    """Variance of the output of each batch norm in eval mode, first to last.
 
-    Of each channel over images and positions (mean squared distance from the mean), then the mean
-    over channels. The module is left in eval mode.
+    The variance of each channel over images and positions (mean squared distance from the mean),
+    then the mean over channels. The module is in eval mode afterwards.
 
     Args:
         module: A network with batch norms.
@@ -94,10 +95,10 @@ def activation_variances(module: NetworkModule, images: Tensor) -> dict[str, flo
 
 
 def variance_ratio(after: Mapping[str, float], before: Mapping[str, float]) -> float | None:
-    """Geometric mean over layers of the variance after / before; 1 where nothing has changed.
+    """Geometric mean over layers of the variance after / before; 1 if nothing has changed.
 
     0 if a layer is constant after. Layers that were constant before have no ratio and are left
-    out; None if all are.
+    out; None if all were.
     """
     ratios = [after[name] / variance for name, variance in before.items() if variance > 0]
     if not ratios:

@@ -1,11 +1,10 @@
-"""A network as what tells it from another one: which numbers became zero, how far others moved.
+"""A network stored as its changes from another one: which numbers are zero, how others changed.
 
-The same rule for every tensor: where a number is zero a bit says so; where it is not, the distance
-of its bits, read as an integer, from those of the other network's number is kept. So a pruned
-network is little more than its mask, a fine-tuned one its surviving weights, and reading them gives
-the very same bits, whatever had changed. Floating-point numbers of one sign lie as their bits do:
-weights that moved little have small distances, and as bytes are stored by significance, zlib finds
-those that are nothing.
+The same rule holds for every tensor. One bit says whether a number is zero. For each other number,
+its bits are read as an integer, and the difference from the other network's number is stored. So
+a pruned network is little more than its mask, a fine-tuned one its remaining weights, and reading
+gives exactly the same bits. Floating-point numbers of one sign have the same order as their bits:
+small changes are small differences. Bytes are stored by significance, so zlib finds the zeros.
 """
 
 from __future__ import annotations
@@ -28,20 +27,20 @@ _BASE = "base"
 
 
 class OtherWeightsError(Exception):
-    """Weights are not those that something else was made from."""
+    """Weights are not those that a file of changes refers to."""
 
 
 def changes(state: State, base: State) -> Arrays:
-    """What makes `base` into `state`.
+    """The changes from `base` to `state`.
 
-    Numbers of equal size are taken together, one tensor behind the other in the order of their
-    names. Of those of 32 bits, `zero32` says which are zero (a bit each, the highest of a byte
-    first), and `apart32` (4 × the others: the least significant bytes of all, then the next) holds
-    how far their bits lie from the base's, modulo 2³² and zigzag-encoded (0, -1, 1, -2, 2, … as 0,
-    1, 2, 3, 4, …); it is left out where no bit differs.
+    All numbers of one size are stored together, one tensor after the other in the order of their
+    names. For 32 bits, `zero32` says which are zero (one bit each, the highest of a byte first).
+    `apart32`, (4, others), has the differences of the bits of the others from the base, the least
+    significant bytes first, modulo 2³² and zigzag-encoded (0, -1, 1, -2, 2, … as 0, 1, 2, 3, 4, …);
+    it is left out if no bit differs.
 
     Raises:
-        OtherWeightsError: The two are not of one network.
+        OtherWeightsError: The two are not of the same network.
     """
     if _kinds(state) != _kinds(base):
         raise OtherWeightsError("a network's changes are from weights of the same network")
@@ -57,7 +56,7 @@ def changes(state: State, base: State) -> Arrays:
 
 
 def changed(base: State, arrays: Mapping[str, NDArray[np.generic]]) -> dict[str, Tensor]:
-    """The network that `changes` was made of: the very same bits."""
+    """The `state` that was given to `changes`: exactly the same bits."""
     state: dict[str, Tensor] = {}
     for size in sorted({tensor.element_size() for tensor in base.values()}):
         numbers = _numbers(base, size)
@@ -82,17 +81,17 @@ def save_changes(path: Path, arrays: Arrays, base: str) -> None:
 
 
 def load_changes(path: Path, base: str) -> Arrays:
-    """Read changes from weights in a file of the SHA-256 `base`.
+    """Read changes from the weights in a file whose SHA-256 is `base`.
 
     Raises:
-        OtherWeightsError: They are from another file's.
+        OtherWeightsError: They are changes from another file.
     """
-    # Nothing in the file is run: pickles are refused.
+    # No code in the file is run: pickles are refused.
     with np.load(path, allow_pickle=False) as file:
         arrays = dict(file)
     if str(arrays.pop(_BASE)) != base:
         raise OtherWeightsError(
-            f"{path} says what changed from other weights than the training run's: one of the two "
+            f"{path} has changes from other weights than those of the training run: one of the two "
             "was computed again or replaced; compute this run again with `rfray redo`"
         )
     return arrays
@@ -116,14 +115,14 @@ def _numbers(state: State, size: int) -> NDArray[np.unsignedinteger]:
 
 
 def _zigzag(distances: NDArray[Any]) -> NDArray[Any]:
-    """Unsigned distances, of which large ones are steps back, so that short steps are small."""
+    """Differences modulo 2ⁿ, encoded so that small negative ones are small numbers as well."""
     signed = distances.view(f"<i{distances.itemsize}")
     sign = signed >> (8 * distances.itemsize - 1)
     return ((signed << 1) ^ sign).view(distances.dtype)
 
 
 def _unzigzag(numbers: NDArray[Any]) -> NDArray[Any]:
-    """The distances that `_zigzag` was given."""
+    """The differences that were given to `_zigzag`."""
     signed = numbers.view(f"<i{numbers.itemsize}")
     steps: NDArray[Any] = (numbers >> 1) ^ (-(signed & 1)).view(numbers.dtype)
     return steps

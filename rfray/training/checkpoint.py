@@ -1,7 +1,7 @@
 """A training run's last finished epoch on disk, from which an interrupted run continues.
 
-The file names its own digest, which covers the folder's name as well: the folder is called by the
-content key of what is trained in it, so a checkpoint of anything else in its place is refused too.
+The file has its own digest, which includes the folder's name. That name is the key of the training
+in it, so a checkpoint of another training is refused.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _STATE = {
     "exp_avg": "first_moment/",
     "exp_avg_sq": "second_moment/",
 }
-"""Where the file keeps what the optimizers of `optimization` remember of each parameter."""
+"""Prefixes in the file for the state of the optimizers of `optimization` for each parameter."""
 
 _COUNTED = "step"
 _REFUSED = ".refused"
@@ -51,7 +51,7 @@ def is_due(epoch: int, every: int, epochs: int) -> bool:
 def save_checkpoint(
     path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, history: Sequence[EpochRecord]
 ) -> None:
-    """Replace the checkpoint at `path` atomically: a reader finds the old one or the new one."""
+    """Replace the checkpoint at `path` atomically: a reader sees the old one or the new one."""
     tensors: dict[str, Tensor] = {
         _MODEL + name: tensor.detach().cpu().contiguous()
         for name, tensor in module.state_dict().items()
@@ -71,11 +71,11 @@ def save_checkpoint(
 def load_checkpoint(
     path: Path, module: nn.Module, optimizer: torch.optim.Optimizer
 ) -> list[EpochRecord]:
-    """Put `module` and `optimizer` where the checkpoint left them; the epochs that it finished.
+    """Load the state of a checkpoint into `module` and `optimizer`; returns its finished epochs.
 
-    An absent file means that nothing was finished: both stay as they are, and the list is empty.
-    So it is with a file that is damaged or belongs to other work, which is set aside under the name
-    `….refused`: training from the beginning gives the same numbers.
+    If there is no file, nothing was finished: both do not change, and the list is empty. The same
+    holds for a file that is damaged or of another training; it is renamed to `….refused`. Training
+    from the beginning gives the same numbers.
     """
     if not path.is_file():
         return []
@@ -98,30 +98,30 @@ def load_checkpoint(
 
 
 def save_state(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Replace the file at `path` by the state of both, for another process of the same machine."""
+    """Replace the file at `path` with the state of both, for another process of this machine."""
     save_checkpoint(path, module, optimizer, [EpochRecord(epoch=0, metrics={})])
 
 
 def load_state(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Put both into the state of the file, on the devices where they are.
+    """Load the state of the file into both, on their devices.
 
     Raises:
         RuntimeError: There is no such file, or it is damaged.
     """
     if not load_checkpoint(path, module, optimizer):
-        raise RuntimeError(f"another process left no state in {path}")
+        raise RuntimeError(f"another process wrote no state to {path}")
 
 
 def _as_remembered(key: str, kept: Tensor, parameter: Tensor) -> Tensor:
-    """A tensor of a checkpoint as the optimizer holds it: laid out as the parameter is.
+    """A tensor of a checkpoint as the optimizer stores it, with the layout of the parameter.
 
-    The number of steps is one number, which stays on the CPU.
+    The number of steps stays on the CPU.
     """
     return kept.clone() if key == _COUNTED else torch.empty_like(parameter).copy_(kept)
 
 
 class _RefusedError(Exception):
-    """A readable file that is not the checkpoint that was written here."""
+    """A readable file that is not the checkpoint written in this folder."""
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], str]:
@@ -130,7 +130,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], str]:
         metadata = file.metadata() or {}
     history_text = metadata.get("history", "")
     if metadata.get("digest") != _digest(path, tensors, history_text):
-        raise _RefusedError("its digest does not fit its contents and its place")
+        raise _RefusedError("its digest does not match its contents and its folder")
     return tensors, history_text
 
 

@@ -1,4 +1,4 @@
-"""PyTorch's deterministic algorithms, for as long as one stage wants them."""
+"""PyTorch's deterministic algorithms, for one stage."""
 
 from __future__ import annotations
 
@@ -14,16 +14,15 @@ _WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 
 
 def arithmetic_of(protocol: TrainingProtocol) -> AbstractContextManager[None]:
-    """The context in which a protocol is to be computed."""
+    """The context in which a protocol is computed."""
     return deterministic_algorithms() if protocol.deterministic else timed_algorithms()
 
 
 @contextmanager
 def timed_algorithms() -> Iterator[None]:
-    """Inside, cuDNN tries its algorithms for each new shape and keeps the fastest.
+    """A context in which cuDNN tries its algorithms for each new shape and uses the fastest.
 
-    Which one that is a stopwatch decides, so two runs may round differently. A processor has no
-    such choice.
+    Measured times decide, so two runs may round differently. On a CPU it has no effect.
     """
     benchmark = torch.backends.cudnn.benchmark
     torch.backends.cudnn.benchmark = True
@@ -35,11 +34,11 @@ def timed_algorithms() -> Iterator[None]:
 
 @contextmanager
 def deterministic_algorithms() -> Iterator[None]:
-    """Inside, PyTorch computes with deterministic algorithms alone, or fails where it has none.
+    """A context in which PyTorch uses deterministic algorithms only; it fails if there is none.
 
-    Outside all is as it was: a worker's process goes on to other stages. cuBLAS reads the size of
-    its workspace when a process first computes with it; the variable is set for PyTorch too, which
-    refuses to multiply matrices without it.
+    Afterwards all settings are as before, because a worker's process computes other stages. cuBLAS
+    reads the size of its workspace when a process first uses it. PyTorch needs the variable as
+    well, and otherwise refuses to multiply matrices.
 
     Source: https://pytorch.org/docs/stable/notes/randomness.html
     """

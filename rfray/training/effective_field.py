@@ -1,4 +1,4 @@
-"""Squared gradients of a network's central units on real images, some images at a time."""
+"""Squared gradients of a network's central units on real images, in small batches."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ def squared_gradients(
 ) -> dict[str, SquaredGradient]:
     """By layer, the squared gradient of its central unit with respect to the pixels.
 
-    One forward pass an image, up to the last of the layers, and one backward pass a layer. Computed
-    in the dtype of the images, squared and summed in float64.
+    For each image one forward pass up to the last of the layers, and one backward pass for each
+    layer. Computed in the dtype of the images, squared and summed in float64.
 
     Args:
-        module: In eval mode; it is left so that no parameter requires a gradient.
-        layers: Names of layers that make maps.
+        module: In eval mode; afterwards no parameter requires a gradient.
+        layers: Names of layers whose outputs are maps.
         images: Normalised images (images, 3, height, width).
-        micro_batch: Images of which a graph is held at a time.
-        done: Told how many images are done.
+        micro_batch: Images whose graph is in memory at a time.
+        done: Called with the number of images that are done.
     """
     module.requires_grad_(requires_grad=False)
     names = [layer.name for layer in module.network]
@@ -46,7 +46,7 @@ def squared_gradients(
 def _maps(
     module: NetworkModule, layers: Collection[str], images: Tensor, stop: int
 ) -> dict[str, Tensor]:
-    """The maps of some layers, of which the last stands just before layer `stop`."""
+    """The maps of some layers, all before the layer with index `stop`."""
     kept: dict[str, Tensor] = {}
     with showing(module, layers, lambda name, _read, maps: kept.update({name: maps})):
         module.advance({INPUT: images}, 0, stop)

@@ -24,9 +24,9 @@ class Evaluation:
 
 
 def evaluate(module: nn.Module, split: Split, facts: DatasetFacts) -> Evaluation:
-    """Evaluate `module` in eval mode on every image of `split`, the last partial batch included."""
+    """Evaluate `module` in eval mode on every image of `split`."""
     module.eval()
-    # Summed where the images are, and read once: each reading waits for a card.
+    # Summed on the device and read once, because reading waits for a GPU.
     loss = torch.zeros((), dtype=torch.float64, device=split.labels.device)
     correct = torch.zeros((), dtype=torch.int64, device=split.labels.device)
     forward = without_dead_taps(module)
@@ -41,7 +41,7 @@ def evaluate(module: nn.Module, split: Split, facts: DatasetFacts) -> Evaluation
 
 
 def validated(module: nn.Module, dataset: Dataset) -> dict[str, float]:
-    """Metrics of `module` on the images that are held out; none where none are."""
+    """Metrics of `module` on the validation images; empty if there are none."""
     if dataset.validation is None:
         return {}
     found = evaluate(module, dataset.validation, dataset.facts)

@@ -1,7 +1,6 @@
-"""Features of a network's layers over many images, of which few are in memory at a time.
+"""Features of a network's layers over many images, with few of them in memory at a time.
 
-What several stages ask of layers: their maps pass by a batch at a time, and whoever looks keeps of
-each what it needs.
+Several stages need this: they are given the features of each batch, and keep what they need.
 """
 
 from __future__ import annotations
@@ -25,21 +24,21 @@ _MAP = 4
 """Dimensions of a map; a vector of features has two."""
 
 See = Callable[[str, Tensor], None]
-"""Takes a layer's name and its features of the next images, which may be overwritten later:
-(images, channels, height, width) of a map, (images, features) of a vector."""
+"""Takes a layer's name and its features for the next images, which may be overwritten later:
+(images, channels, height, width) for a map, (images, features) for a vector."""
 
 
 def show_features(
     module: NetworkModule, images: Tensor, facts: DatasetFacts, layers: Sequence[str], see: See
 ) -> None:
-    """Pass images through a network in eval mode, and show the features of some layers.
+    """Pass images through a network in eval mode, and give the features of some layers to `see`.
 
     Args:
-        module: Left in eval mode.
-        images: uint8 (images, 3, height, width) on the module's device, as a data set holds them.
-        facts: Whose mean and deviation to normalise by.
+        module: In eval mode afterwards.
+        images: uint8 (images, 3, height, width) on the module's device, as in a data set.
+        facts: The mean and deviation for normalisation.
         layers: Names of layers.
-        see: Called for each batch with every one of them, in the order of the network.
+        see: Called for each batch and each of these layers, in the order of the network.
     """
     module.eval()
     forward = without_dead_taps(module)
@@ -59,16 +58,16 @@ def pooled_features(
     """Features of some layers averaged over places, by layer: (images, channels) float64.
 
     Args:
-        module: Left in eval mode.
+        module: In eval mode afterwards.
         images: uint8 (images, 3, height, width) on the module's device.
-        facts: Whose mean and deviation to normalise by.
+        facts: The mean and deviation for normalisation.
         layers: Names of layers.
     """
     found: dict[str, list[Tensor]] = {name: [] for name in layers}
     show_features(
         module, images, facts, layers, lambda name, one: found[name].append(place_mean(one))
     )
-    # What is made in inference mode could not enter any later computation of gradients.
+    # Tensors made in inference mode cannot be used with gradients.
     return {name: torch.cat(parts).clone() for name, parts in found.items()}
 
 
@@ -76,7 +75,7 @@ def place_mean(features: Tensor) -> Tensor:
     """The mean of each channel over the places of a map, (images, channels) float64.
 
     Args:
-        features: (images, channels, height, width), or (images, features), which stay as they are.
+        features: (images, channels, height, width), or (images, features), which do not change.
     """
     if features.dim() == _MAP:
         return features.mean(dim=(2, 3), dtype=torch.float64)
@@ -84,9 +83,9 @@ def place_mean(features: Tensor) -> Tensor:
 
 
 def each_place(features: Tensor) -> Tensor:
-    """Each place of a map as a point of its own, (images · height · width, channels).
+    """Each place of a map as one point, (images · height · width, channels).
 
     Args:
-        features: (images, channels, height, width), or (images, features), which stay as they are.
+        features: (images, channels, height, width), or (images, features), which do not change.
     """
     return features.movedim(1, -1).flatten(0, -2)

@@ -1,6 +1,6 @@
-"""The training loop: it knows nothing of evaluation, saving or logging.
+"""The training loop, without evaluation, saving or logging.
 
-It yields after every epoch; whoever drives it decides what to do then.
+It yields after every epoch; its caller decides what to do then.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ class LossNotFiniteError(Exception):
 
 @dataclass(frozen=True)
 class EpochResult:
-    """What one epoch of training measured.
+    """The results of one epoch of training.
 
     Attributes:
         epoch: 1 for the first.
-        train_loss: Mean of what is minimised over the epoch, as the weights changed: the
-            cross-entropy, with smoothed labels where the protocol smooths them.
-        train_accuracy: Percent, 0 to 100, over the epoch, as the weights changed.
+        train_loss: Mean of the minimised loss over the epoch, while the weights changed: the
+            cross-entropy, with smoothed labels if the protocol smooths them.
+        train_accuracy: In percent, over the epoch, while the weights changed.
         learning_rate: The epoch's.
         epoch_seconds: Wall time of the epoch, without evaluation.
     """
@@ -56,7 +56,7 @@ class EpochResult:
 
 
 def train_with_frozen_batch_norms(module: nn.Module) -> None:
-    """Put `module` into training mode, but have its batch norms use their running statistics."""
+    """Put `module` into training mode, except that its batch norms use their running statistics."""
     module.train()
     for part in module.modules():
         if isinstance(part, nn.BatchNorm2d):
@@ -76,22 +76,22 @@ def train_epochs(
 ) -> Iterator[EpochResult]:
     """Train `module` in place from `first_epoch` on, yielding after each epoch.
 
-    Everything random is drawn from (seed, epoch) alone, so an epoch is the same whether or not the
-    process was started anew before it.
+    All random numbers depend on (seed, epoch) only, so an epoch is the same after a restart of the
+    process.
 
     Args:
         module: On the device of `dataset`.
-        optimizer: Over the module's parameters, with the state that `first_epoch` finds.
+        optimizer: Over the module's parameters, with the state before `first_epoch`.
         dataset: Its training split is used.
         protocol: Epochs, batch size, learning rate and so on.
         seed: The cell's.
         first_epoch: 1, or the epoch after the last one of an interrupted run.
         enter_training: Puts the module into training mode, at the start of each epoch.
-        team: Who trains it. All members of several do this at once, each with a module, an
-            optimizer and a data set of its own, and end each epoch in the same state.
+        team: The processes that train it. All members call this at the same time, each with its own
+            module, optimizer and data set, and end each epoch in the same state.
 
     Raises:
-        LossNotFiniteError: With epoch and step; the module is spoilt by then.
+        LossNotFiniteError: With epoch and step; the module cannot be used any more.
     """
     module.to(memory_format=memory_format_of(protocol))
     step = plain_step(_forward(team.joined(module), protocol), optimizer, dataset, protocol, team)
@@ -102,7 +102,7 @@ def train_epochs(
         for group in optimizer.param_groups:
             group["lr"] = rate
         enter_training(module)
-        # Each of several members draws for its own images.
+        # Each member of a team draws for its own images.
         drawn = ("dropout", epoch) if team.size == 1 else ("dropout", epoch, team.rank)
         with _drawing_from(stream_seed(seed, *drawn), dataset.train.labels.device):
             losses, correct, count = _epoch(
@@ -128,9 +128,9 @@ def _forward(module: nn.Module, protocol: TrainingProtocol) -> Callable[[Tensor]
 
 @contextmanager
 def _drawing_from(seed: int, device: torch.device) -> Iterator[None]:
-    """Inside, what a network itself draws, as dropout does, follows from `seed`.
+    """A context in which random numbers of the network itself, as for dropout, depend on `seed`.
 
-    Outside, the process's random state is as it was.
+    Afterwards the process's random state is as before.
     """
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
@@ -140,7 +140,7 @@ def _drawing_from(seed: int, device: torch.device) -> Iterator[None]:
 def _as_graph(
     step: Step, module: nn.Module, optimizer: torch.optim.Optimizer, protocol: TrainingProtocol
 ) -> Step:
-    """The step as a CUDA graph where there is a card and the protocol wants one."""
+    """The step as a CUDA graph, if there is a GPU and the protocol wants a graph."""
     on_card = all(parameter.is_cuda for parameter in module.parameters())
     if not on_card or not _wants_graph(module, protocol):
         return step
@@ -148,10 +148,10 @@ def _as_graph(
 
 
 def _wants_graph(module: nn.Module, protocol: TrainingProtocol) -> bool:
-    """As the protocol says; if it says nothing, where nothing in the step can hinder it."""
+    """What the protocol says; if it says nothing, whether the step is known to allow a graph."""
     if protocol.cuda_graph is not None:
         return protocol.cuda_graph
-    # A module that was not read may ask the card for a number, which no graph can hold.
+    # A module that was not read may copy a number from the GPU, which is impossible in a graph.
     read = isinstance(module, NetworkModule)
     return read and protocol.optimizer == "sgd" and not protocol.compile
 
@@ -159,9 +159,9 @@ def _wants_graph(module: nn.Module, protocol: TrainingProtocol) -> bool:
 def _epoch(
     step: Step, dataset: Dataset, protocol: TrainingProtocol, seed: int, team: Team = ALONE
 ) -> tuple[Tensor, int, int]:
-    """Summed loss of each step (steps,) on the CPU, images classified rightly, images seen."""
+    """Summed loss of each step (steps,) on the CPU, images classified correctly, images seen."""
     split = dataset.train
-    # Drawn on the CPU: a permutation drawn on a GPU would differ from the CPU's.
+    # Drawn on the CPU: on a GPU the permutation would be another one.
     order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
     order = order[: protocol.images_per_epoch].to(split.labels.device)
     policy = augmentation_of(protocol, dataset.facts)
@@ -169,7 +169,7 @@ def _epoch(
     crops = draw(policy, len(order), dataset.facts.image_size, generator).to(order.device)
     batches = zip(order.split(protocol.batch_size), crops.split(protocol.batch_size), strict=True)
     losses, correct = zip(*(step(batch, cropped) for batch, cropped in batches), strict=True)
-    # One synchronisation with the device an epoch, not one a step. Doubles hold either exactly.
+    # One synchronisation with the device per epoch, not per step. float64 represents both exactly.
     found = torch.stack([torch.stack(losses).double(), torch.stack(correct).double()])
     read = team.summed(found).cpu()
     return read[0].float(), int(read[1].sum()), len(order)

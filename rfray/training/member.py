@@ -27,15 +27,15 @@ from rfray.training.synchronised import SYNCHRONISED
 from rfray.training.team import Team
 
 _MOST_APART = timedelta(hours=1)
-"""How long one member may be behind another within an epoch: reading a data set may take long.
-One that died is noticed by whoever started it, at once."""
+"""How long one member may wait for another in an epoch: reading a data set may take long. The
+process that started the members notices at once if one dies."""
 
 
 def main(descriptor: int) -> None:
-    """Do the task that comes along a line; end when whoever started this process is no more.
+    """Do the task that is received through a connection; end when the parent process ends.
 
     Args:
-        descriptor: Of the file that is the line.
+        descriptor: File descriptor of the connection.
     """
     line = Connection(descriptor)
     task: Task = line.recv()
@@ -46,11 +46,11 @@ def main(descriptor: int) -> None:
         use_plugin_files(task.plugins)
         with _in_touch(task), arithmetic_of(task.protocol):
             _train(task, line, wait_for_word)
-    except Exception as error:  # noqa: BLE001 (whoever started this process raises it)
+    except Exception as error:  # noqa: BLE001 (the parent process raises it)
         failed = True
         with suppress(OSError):
             line.send(_failure(error))
-    # Not by Python's own end: libraries wait there for members that may never come.
+    # Without Python's normal exit, in which libraries may wait for other members for ever.
     os._exit(int(failed))
 
 
@@ -59,7 +59,7 @@ def _train(task: Task, line: Connection, wait_for_word: Callable[[], object]) ->
     if device.type == "cuda":
         torch.cuda.set_device(device)
     cell, team = task.cell, Team(task.rank, len(task.devices))
-    # A graph of a step that waits for other processes was never tried.
+    # CUDA graphs of steps that wait for other processes are not tested.
     protocol = task.protocol.model_copy(update={"cuda_graph": False})
     dataset = resident(cell.dataset, str(device), cell.validation)
     module = build(cell.network, 0, SYNCHRONISED[device.type])
@@ -84,10 +84,10 @@ def _train(task: Task, line: Connection, wait_for_word: Callable[[], object]) ->
 
 @contextmanager
 def _in_touch(task: Task) -> Iterator[None]:
-    """The members' process group: NCCL where each has a card of its own, else Gloo."""
+    """The members' process group: NCCL if each has its own GPU, else Gloo."""
     own_cards = len(set(task.devices)) == len(task.devices) and "cpu" not in task.devices
     if not own_cards:
-        # All are on this machine, whatever its name resolves to.
+        # All are on this machine, even if its name resolves to another address.
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     dist.init_process_group(
         "nccl" if own_cards else "gloo",
@@ -102,10 +102,10 @@ def _in_touch(task: Task) -> Iterator[None]:
 
 
 def _listening(line: Connection) -> Callable[[], object]:
-    """Listen in a thread of its own; gives what waits for the next word.
+    """Listen in a separate thread; returns a function that waits for the next message.
 
-    The line ends with the process at its other end, however that ends, and with it this one, also
-    while it computes or waits for another member.
+    The connection ends when the parent process ends, for any reason. This process then ends too,
+    even while it computes or waits for another member.
     """
     words: SimpleQueue[None] = SimpleQueue()
 
@@ -122,10 +122,10 @@ def _listening(line: Connection) -> Callable[[], object]:
 
 def _failure(error: Exception) -> Failure:
     not_finite = isinstance(error, LossNotFiniteError)
-    said = (str(error).splitlines() or [""])[0]
+    first_line = (str(error).splitlines() or [""])[0]
     return Failure(
         moment=time.monotonic(),
-        reason=said if not_finite else f"{type(error).__name__}: {said}",
+        reason=first_line if not_finite else f"{type(error).__name__}: {first_line}",
         traceback=traceback.format_exc(),
         loss_not_finite=not_finite,
     )

@@ -1,4 +1,4 @@
-"""What a process that trains with others is sent, and what it says."""
+"""The messages to and from a process that trains with others."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from rfray.training.protocol import TrainingProtocol
 
 @dataclass(frozen=True)
 class Task:
-    """What one member of a team is to do.
+    """The task of one member of a team.
 
     Attributes:
         cell: The cell whose network is trained.
-        protocol: How.
-        first_epoch: Where it begins.
-        rank: Which member it is, from 0 on.
-        devices: Of all members, by rank.
+        protocol: How it is trained.
+        first_epoch: The first epoch to train.
+        rank: The number of the member, from 0.
+        devices: The device of each member, by rank.
         meeting: A folder of this machine, in which the members find each other.
-        state: The file with the state that `first_epoch` finds, and in which the first member
-            leaves that behind each epoch.
-        threads: Threads that PyTorch may use.
+        state: The file with the state before `first_epoch`; the first member writes the state
+            after each epoch to it.
+        threads: Number of threads that PyTorch may use.
         plugins: Texts of the study's plug-in files, by their paths.
     """
 
@@ -40,14 +40,14 @@ class Task:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a member ends.
+    """Why a member failed.
 
     Attributes:
-        moment: When, by the machine's own clock.
-        reason: In one line.
-        traceback: Where.
-        loss_not_finite: Whether the loss became infinite or not a number; `reason` then says in
-            which epoch and step, without more.
+        moment: The time, by the machine's monotonic clock.
+        reason: The reason in one line.
+        traceback: Its traceback.
+        loss_not_finite: Whether the loss became infinite or not a number; `reason` is then the
+            message with epoch and step only.
     """
 
     moment: float

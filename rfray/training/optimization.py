@@ -1,4 +1,4 @@
-"""The optimizer of a protocol and the learning rate of each epoch, from `torch.optim` itself."""
+"""The optimizer of a protocol and the learning rate of each epoch, from `torch.optim`."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ def optimizer_for(module: nn.Module, protocol: TrainingProtocol) -> Optimizer:
 
 
 def _updates(module: nn.Module) -> dict[str, bool]:
-    """On a card one kernel updates all parameters of sgd; on a processor they are as ever.
+    """On a GPU, one kernel updates all parameters of sgd.
 
-    Not of adamw, whose count of steps would lie on the card and not in a checkpoint's place.
+    Not for adamw: its count of steps would be on the GPU, and not where a checkpoint expects it.
     """
     on_card = all(parameter.is_cuda for parameter in module.parameters())
     return {"fused": True} if on_card else {}
 
 
 def learning_rates(protocol: TrainingProtocol) -> tuple[float, ...]:
-    """The learning rate of every epoch (epochs,), from the protocol alone.
+    """The learning rate of every epoch (epochs,), which depends on the protocol only.
 
-    A run that goes on after an interruption has the rates of one that never stopped, whatever
-    epoch it begins with: PyTorch's schedulers are asked from the first epoch on each time.
+    PyTorch's schedulers always start at the first epoch, so a run that continues after an
+    interruption has the same rates as one without.
     """
     stand_in = SGD([nn.Parameter(torch.zeros(()))], lr=protocol.learning_rate)
     scheduler = scheduler_for(stand_in, protocol)
@@ -65,11 +65,11 @@ def learning_rates(protocol: TrainingProtocol) -> tuple[float, ...]:
 
 
 def scheduler_for(optimizer: Optimizer, protocol: TrainingProtocol) -> LRScheduler:
-    """The protocol's learning rate as PyTorch's scheduler of `optimizer`, stepped once an epoch."""
+    """The protocol's schedule as PyTorch's scheduler of `optimizer`, with one step per epoch."""
     warmup = protocol.warmup_epochs
     if warmup == 0:
         return _behind_warmup(optimizer, protocol)
-    # Goyal et al. 2017: a rise by equal steps, to the learning rate in the first epoch behind it.
+    # Goyal et al. 2017: a rise in equal steps, up to the learning rate in the first epoch after it.
     rise = LinearLR(optimizer, start_factor=1 / (warmup + 1), total_iters=warmup)
     return SequentialLR(optimizer, [rise, _behind_warmup(optimizer, protocol)], milestones=[warmup])
 
@@ -86,7 +86,7 @@ def _behind_warmup(optimizer: Optimizer, protocol: TrainingProtocol) -> LRSchedu
         case "linear":
             return LinearLR(optimizer, start_factor=1.0, end_factor=0.0, total_iters=epochs)
         case "cosine":
-            # CosineAnnealingLR computes each rate from the one before and so rounds otherwise than
-            # its formula, by which every result so far was made: its rates would change in the
-            # last digits, and with them all weights, under the same key.
+            # Not CosineAnnealingLR: it computes each rate from the one before and rounds
+            # differently. All earlier results were computed with the formula, and with other
+            # rounding the same key would give other weights.
             return LambdaLR(optimizer, lambda epoch: (1 + math.cos(math.pi * epoch / epochs)) / 2)

@@ -17,7 +17,7 @@ BelowOne = Annotated[float, Field(ge=0, lt=1)]
 class TrainingProtocol(Parameters):
     """Gradient descent on the mean cross-entropy, epoch by epoch.
 
-    Settings that contradict each other are no protocol: `contradiction` says which.
+    Settings that contradict each other are refused: see `contradiction`.
     """
 
     epochs: Count = Field(default=200, description="Passes over the training images.")
@@ -28,40 +28,42 @@ class TrainingProtocol(Parameters):
         "weight decay (Loshchilov 2019), whose learning rate is usually about 0.001.",
     )
     learning_rate: Positive = Field(
-        default=0.1, description="At the first epoch, or at the first one behind the warm-up."
+        default=0.1, description="In the first epoch, or in the first one after the warm-up."
     )
-    momentum: BelowOne = Field(default=0.9, description="Of sgd.")
-    nesterov: bool = Field(default=False, description="Nesterov's momentum, of sgd.")
+    momentum: BelowOne = Field(default=0.9, description="For sgd.")
+    nesterov: bool = Field(default=False, description="For sgd: Nesterov's momentum.")
     betas: Annotated[list[BelowOne], Field(min_length=2, max_length=2)] = Field(
         default=[0.9, 0.999],
-        description="Of adamw: how slowly the means of gradient and squared gradient change.",
+        description="For adamw: how slowly the means of gradient and squared gradient change.",
     )
     weight_decay: NonNegative = Field(
         default=5e-4,
-        description="On every parameter: sgd's is an L2 penalty, adamw's shrinks the weights by "
-        "learning_rate × weight_decay a step.",
+        description="For all parameters. With sgd an L2 penalty; with adamw weights are reduced by "
+        "learning_rate × weight_decay in each step.",
     )
     schedule: Literal["cosine", "constant", "step", "linear"] = Field(
         default="cosine",
         description="Learning rate over epochs. cosine (Loshchilov 2017) and linear fall towards "
-        "0, which they would reach behind the last epoch; step multiplies by `gamma` behind each "
-        "of the `milestones`.",
+        "0, which an epoch after the last would have; step multiplies by `gamma` after each of the "
+        "`milestones`.",
     )
     milestones: list[Count] = Field(
         default=[],
-        description="Of step: the epochs behind which the rate falls, counted from the first, the "
-        "warm-up included.",
+        description="For step: the epochs after which the rate falls, counted from the first "
+        "epoch, including the warm-up.",
     )
-    gamma: Positive = Field(default=0.1, description="Of step: what the rate is multiplied by.")
+    gamma: Positive = Field(
+        default=0.1, description="For step: the factor by which the rate is multiplied."
+    )
     warmup_epochs: Annotated[int, Field(ge=0)] = Field(
         default=0,
-        description="Of w such epochs the e-th has e / (w + 1) of the learning rate; the schedule "
-        "begins behind them.",
+        description="Number w of warm-up epochs: epoch e has e / (w + 1) of the learning rate. The "
+        "schedule begins after them.",
     )
     label_smoothing: BelowOne = Field(
         default=0.0,
-        description="Share of the target that all classes have alike (Szegedy 2016); in train_loss "
-        "too, in no other loss.",
+        description="Share of the target that is spread evenly over all classes (Szegedy 2016). It "
+        "changes train_loss, but no other reported loss.",
     )
     gradient_clip: Positive | None = Field(
         default=0.1, description="Largest L2 norm of the whole gradient; null does not clip."
@@ -69,8 +71,8 @@ class TrainingProtocol(Parameters):
     augmentation: Literal["dataset", "none", "crop_flip", "resized_crop_flip"] = Field(
         default="dataset",
         description="crop_flip: padded by 4 pixels, cropped, mirrored at random. "
-        "resized_crop_flip: a random rectangle at the image's size, mirrored at random. "
-        "dataset: what is usual for the data set.",
+        "resized_crop_flip: a random rectangle scaled to the image's size, mirrored at random. "
+        "dataset: the usual one for the data set.",
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto",
@@ -81,22 +83,22 @@ class TrainingProtocol(Parameters):
         default=True, description="Memory layout of images, maps and weights: NHWC, else NCHW."
     )
     compile: bool = Field(
-        default=False, description="torch.compile the network; pays for itself in long training."
+        default=False, description="torch.compile the network; worth it for long training only."
     )
     cuda_graph: bool | None = Field(
         default=None,
-        description="On a GPU, replay the step as one CUDA graph: the same numbers, 2 to 5 times "
-        "as fast on an H200; of sgd. null: where that can be, which is every network that rfray "
-        "can read, unless it is compiled. A CPU ignores it.",
+        description="For sgd on a GPU: replay each step as one CUDA graph, which gives the same "
+        "numbers and is 2 to 5 times as fast on an H200. null: if possible, that is for every "
+        "network that rfray can read, unless it is compiled. No effect on a CPU.",
     )
     images_per_epoch: Count | None = Field(
         default=None,
-        description="Images drawn without repetition for each epoch; null takes them all.",
+        description="Number of images drawn without repetition for each epoch; null uses all.",
     )
     deterministic: bool = Field(
         default=False,
-        description="Equal bits on equal GPUs, slower: PyTorch's deterministic algorithms alone, "
-        "an operation that has none fails. On a CPU bits are equal anyway.",
+        description="Equal bits on equal GPUs, but slower: only PyTorch's deterministic "
+        "algorithms; an operation without one fails. On a CPU bits are always equal.",
     )
 
     @model_validator(mode="after")
@@ -107,7 +109,7 @@ class TrainingProtocol(Parameters):
         return self
 
     def images_seen(self, train_images: int) -> int:
-        """Images that the whole protocol puts through the network, of `train_images` a pass."""
+        """Number of images that pass through the network in all epochs, of `train_images`."""
         return self.epochs * min(train_images, self.images_per_epoch or train_images)
 
 
@@ -117,7 +119,7 @@ def contradiction(protocol: TrainingProtocol) -> str | None:
 
 
 def together(protocol: TrainingProtocol) -> str | None:
-    """Which setting keeps several GPUs from training one network, in a sentence; None if none."""
+    """Which setting does not allow several GPUs for one network, in a sentence; None if none."""
     for name in ("cuda_graph", "compile"):
         if getattr(protocol, name):
             return f"{name} is for one GPU"
@@ -126,21 +128,21 @@ def together(protocol: TrainingProtocol) -> str | None:
 
 def _in_graph(protocol: TrainingProtocol) -> str | None:
     if protocol.cuda_graph and protocol.optimizer != "sgd":
-        return f"cuda_graph replays sgd alone, and the optimizer is {protocol.optimizer}"
+        return f"cuda_graph is for sgd only, and the optimizer is {protocol.optimizer}"
     if protocol.cuda_graph and protocol.compile:
-        return "cuda_graph and compile are two ways to launch a step (leave one out)"
+        return "cuda_graph and compile cannot be used together (leave one out)"
     return None
 
 
 def _in_optimizer(protocol: TrainingProtocol) -> str | None:
     if protocol.optimizer == "adamw":
         if protocol.nesterov:
-            return "nesterov is sgd's, and the optimizer is adamw (leave nesterov out)"
+            return "nesterov is for sgd, and the optimizer is adamw (leave nesterov out)"
         if _changed(protocol, "momentum"):
-            return "momentum is sgd's, and the optimizer is adamw (leave it out: adamw has betas)"
+            return "momentum is for sgd, and the optimizer is adamw (leave it out: adamw has betas)"
         return None
     if _changed(protocol, "betas"):
-        return "betas are adamw's, and the optimizer is sgd (leave them out: sgd has momentum)"
+        return "betas are for adamw, and the optimizer is sgd (leave them out: sgd has momentum)"
     if protocol.nesterov and protocol.momentum == 0:
         return "nesterov needs a momentum, which is 0 (leave nesterov out, or give a momentum)"
     return None
@@ -171,5 +173,5 @@ def _in_milestones(milestones: list[int], epochs: int, warmup: int) -> str | Non
 
 
 def _changed(protocol: TrainingProtocol, name: str) -> bool:
-    """Whether a setting is not at its default, which says nothing of what was written."""
+    """Whether a setting is not at its default."""
     return bool(getattr(protocol, name) != type(protocol).model_fields[name].default)

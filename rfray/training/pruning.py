@@ -1,4 +1,4 @@
-"""One-shot pruning, and how much of what it removes was alive."""
+"""One-shot pruning, and the sparsity of all weights and of live weights."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from rfray.training.pruning_criteria import Criterion, Scope
 def prunable_weights(
     names: Sequence[str], *, first_convolution: bool, classifier: bool
 ) -> Sequence[str]:
-    """`names`, those of a network's weights, with or without the first and the last one."""
+    """The names of a network's weights, with or without the first and the last one."""
     return names[0 if first_convolution else 1 : None if classifier else -1]
 
 
 def all_weights(module: nn.Module, names: Iterable[str]) -> dict[str, Tensor]:
-    """True for every number of the weights called `names`, in their shapes."""
+    """True for every element of the weights `names`, in their shapes."""
     return {
         name: torch.ones_like(
             module.get_parameter(name), dtype=torch.bool, memory_format=torch.contiguous_format
@@ -33,7 +33,7 @@ def all_weights(module: nn.Module, names: Iterable[str]) -> dict[str, Tensor]:
 def live_weights(
     module: nn.Module, network: Network, image_size: int, names: Iterable[str]
 ) -> dict[str, Tensor]:
-    """True for every number of the weights that can meet a real pixel, in the weights' shapes."""
+    """True for every live element of the weights `names`, in their shapes."""
     taps = {f"{layer}.weight": one for layer, one in live_taps(network, image_size).items()}
     live = all_weights(module, names)
     for name in live.keys() & taps.keys():
@@ -52,12 +52,12 @@ def pruning_masks(
     """Boolean masks (False: pruned) that remove the share `rate` of the candidates.
 
     Args:
-        module: Whose weights are scored; left as it is.
-        candidates: By name of a weight, True where a number of it may be removed; the others are
-            kept, and neither counted nor scored.
+        module: The network; it is not changed.
+        candidates: By name of a weight, True for elements that may be removed; the others stay,
+            and do not count.
         rate: Share of the candidates, above 0 and below 1.
-        scope: Whose lowest scores go: those of all weights, or of each (`SCOPES`).
-        criterion: The scores (`CRITERIA`).
+        scope: Removes the lowest scores of all weights together, or of each (`SCOPES`).
+        criterion: Gives the scores (`CRITERIA`).
     """
     scores = [
         criterion(module.get_parameter(name).detach()[among]) for name, among in candidates.items()
@@ -78,32 +78,32 @@ def apply_masks(module: nn.Module, masks: Mapping[str, Tensor]) -> None:
 
 
 def hold_masks(module: nn.Module, masks: Mapping[str, Tensor]) -> None:
-    """Give pruned weights no gradient from now on, so that they stay exactly zero.
+    """Set the gradient of pruned weights to zero from now on, so that they stay exactly zero.
 
-    Masking the gradient rather than the weight keeps pruned weights out of the norm that gradient
-    clipping looks at, as PyTorch's own pruning does.
+    Because the gradient is masked and not the weight, pruned weights do not count in the norm for
+    gradient clipping, as in PyTorch's own pruning.
     """
     for name, mask in masks.items():
         module.get_parameter(name).register_hook(mask.__rmul__)
 
 
 def zero_masks(module: nn.Module, names: Iterable[str]) -> dict[str, Tensor]:
-    """Masks (False: pruned) read off weights that are exactly zero.
+    """Masks (False: pruned) of the weights that are not exactly zero.
 
-    Pruning makes a weight exactly zero and nothing else does: training leaves none that is, short
-    of weight decay so strong that a weight underflows, which would be held at zero as well.
+    Only pruning makes weights exactly zero. Training does not, unless weight decay is so strong
+    that a weight underflows; such a weight would then stay zero as well.
     """
     return {name: module.get_parameter(name) != 0 for name in names}
 
 
 def sparsity(module: nn.Module, names: Iterable[str]) -> float:
-    """Share of exactly zero numbers among all of the weights called `names`, 0 to 1."""
+    """Share of exactly zero elements among the weights `names`, 0 to 1."""
     zeros = [module.get_parameter(name) == 0 for name in names]
     return sum(int(zero.sum()) for zero in zeros) / sum(zero.numel() for zero in zeros)
 
 
 def live_sparsity(module: nn.Module, network: Network, image_size: int) -> float:
-    """Share of exactly zero weights among those that can meet a real pixel, 0 to 1."""
+    """Share of exactly zero weights among the live ones, 0 to 1."""
     live = live_weights(module, network, image_size, network.weights)
     zeros = sum(int((module.get_parameter(name)[of] == 0).sum()) for name, of in live.items())
     return zeros / sum(int(alive.sum()) for alive in live.values())
@@ -112,9 +112,9 @@ def live_sparsity(module: nn.Module, network: Network, image_size: int) -> float
 def pruned_metrics(
     module: nn.Module, cell: Cell, accuracy: float, dense_accuracy: float
 ) -> dict[str, float]:
-    """What is reported of a pruned network, accuracies in percent and sparsities from 0 to 1.
+    """The metrics of a pruned network: accuracies in percent, sparsities from 0 to 1.
 
-    Which weights can meet a real pixel is not known of a network that cannot be read.
+    The live sparsity is not known for a network that cannot be read.
     """
     network = cell.any_network
     metrics = {

@@ -1,8 +1,8 @@
-"""What pruning removes: a score for every weight, and whose lowest scores go.
+"""What pruning removes: a score for every weight, and which lowest scores are removed.
 
-Scores are compared, never added up, so any increasing function of one is the same criterion. Where
-`torch.nn.utils.prune` has a criterion or a scope, the same weights go here, ties and counts
-included.
+Scores are only compared, so any increasing function of a score is the same criterion. If
+`torch.nn.utils.prune` has a criterion or a scope, exactly the same weights are removed here, also
+for equal scores.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Criterion = Callable[[Tensor], Tensor]
 """Takes weights (n,) of one layer, gives their scores (n,): the lowest are removed first."""
 
 Scope = Callable[[Sequence[Tensor], float], Sequence[Tensor]]
-"""Takes the scores (n,) of each layer and the share to remove; True (n,) where a weight goes."""
+"""Takes the scores (n,) of each layer and the share to remove; gives True (n,) for removed ones."""
 
 
 def magnitude(weights: Tensor) -> Tensor:
@@ -28,8 +28,9 @@ def magnitude(weights: Tensor) -> Tensor:
 def lamp(weights: Tensor) -> Tensor:
     """Layer-adaptive magnitude, w² / Σ v² over the layer's |v| ≥ |w| (Lee et al., ICLR 2021).
 
-    The largest of a layer scores 1, so a global threshold empties no layer before all others. A
-    layer of zeros scores 0. In float64, where scores ascend strictly with |w| of float32 weights.
+    The largest weight of a layer has the score 1, so a global threshold does not empty a layer
+    before all others. In a layer of zeros all scores are 0. Computed in float64, in which scores
+    increase strictly with |w| of float32 weights.
     """
     squares = weights.double().square()
     ascending = squares.sort().values
@@ -39,10 +40,10 @@ def lamp(weights: Tensor) -> Tensor:
 
 
 def at_random(seed: int) -> Criterion:
-    """Uniform scores, drawn layer by layer from one generator: another order for another seed.
+    """Uniform scores, drawn layer by layer from one generator: each seed gives another order.
 
-    One seed gives one order, so what a lower rate removes a higher one removes too. On the CPU,
-    whose draws are the same on every machine; `torch.nn.utils.prune` removes the highest draws.
+    One seed gives one order, so a higher rate removes all that a lower one does. Drawn on the CPU,
+    where draws are the same on every machine; `torch.nn.utils.prune` removes the highest draws.
     """
     generator = torch.Generator().manual_seed(seed)
 
@@ -55,7 +56,7 @@ def at_random(seed: int) -> Criterion:
 CRITERIA: Mapping[str, Callable[[int], Criterion]] = MappingProxyType(
     {"magnitude": lambda _seed: magnitude, "random": at_random, "lamp": lambda _seed: lamp}
 )
-"""Each criterion by its name in sweep files, of a seed."""
+"""Each criterion by its name in sweep files; it takes a seed."""
 
 
 def lowest_of_all(scores: Sequence[Tensor], rate: float) -> Sequence[Tensor]:

@@ -1,7 +1,7 @@
-"""One step of gradient descent, which waits for nothing, and the same one as a CUDA graph.
+"""One step of gradient descent, and the same step as a CUDA graph.
 
-Whoever asks a tensor on a card for a number waits until the card has come to it; a step asks for
-none. What it takes and gives lies on the device.
+Reading a number from a GPU waits until the GPU has computed it, so a step reads none. Its input and
+output are on the device.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from rfray.training.protocol import TrainingProtocol
 from rfray.training.team import ALONE, Team
 
 StepResult = tuple[Tensor, Tensor]
-"""Of one batch, scalars on the device: the summed loss, and how many were classified rightly."""
+"""For one batch, scalars on the device: the summed loss, and the number of correct images."""
 
 Step = Callable[[Tensor, Crops], StepResult]
-"""Takes the places of a batch's images in the training split, int64 (n,), and their crops."""
+"""Takes the indices of a batch's images in the training split, int64 (n,), and their crops."""
 
 WARM_STEPS = 3
-"""Steps before one is recorded: libraries choose their algorithms, the optimizer gets its state."""
+"""Steps before recording: libraries choose their algorithms, the optimizer creates its state."""
 
 
 def plain_step(
@@ -39,15 +39,15 @@ def plain_step(
     protocol: TrainingProtocol,
     team: Team = ALONE,
 ) -> Step:
-    """The step as PyTorch does it, operation by operation.
+    """The step, operation by operation.
 
     Args:
         forward: The network's forward pass.
         optimizer: Over its parameters.
         dataset: On the device of the network; its training split is used.
         protocol: Augmentation, precision, label smoothing, clipping.
-        team: Who does it; a member of several computes its part of the batch, and what it gives
-            is of that part.
+        team: The processes that do it; a member of several computes its part of the batch, and
+            returns the results of that part.
     """
     split, facts = dataset.train, dataset.facts
     device = split.labels.device.type
@@ -76,13 +76,13 @@ def plain_step(
 
 
 class CudaGraphs:
-    """What is launched on a card, recorded to be launched again at once, as PyTorch's notes say.
+    """Records work on a GPU as a graph and replays it.
 
     Source: https://pytorch.org/docs/stable/notes/cuda.html#whole-network-capture
     """
 
     def warm_up(self, work: Callable[[], StepResult]) -> StepResult:
-        """Do some work where recording may follow: on a stream of its own, as that asks for."""
+        """Do some work before it is recorded, on a separate stream, as PyTorch requires."""
         aside = _stream_aside()
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):
@@ -91,7 +91,7 @@ class CudaGraphs:
         return done
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
-        """Record some work, without doing it, as one graph; what does it."""
+        """Record some work as one graph, without doing it; returns the function that does it."""
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             work()
@@ -100,13 +100,13 @@ class CudaGraphs:
 
 @cache
 def _stream_aside() -> torch.cuda.Stream:
-    """One a process: cuBLAS keeps a workspace for each stream that it has seen."""
+    """One stream per process: cuBLAS keeps a workspace for each stream."""
     return torch.cuda.Stream()
 
 
 @dataclass(frozen=True)
 class _Recorded:
-    """A graph, and the memory that it reads and writes each time."""
+    """A graph, and the tensors that it reads and writes."""
 
     batch: Tensor
     crops: Crops
@@ -115,17 +115,17 @@ class _Recorded:
 
 
 class GraphedStep:
-    """A step that is done a few times as it is, then recorded, and from then on replayed.
+    """A step that is done a few times directly, then recorded, and from then on replayed.
 
-    All of them are steps of the training: the weights are those of the plain step. A graph knows
-    neither another learning rate nor another size of the batch, so one is recorded for each epoch,
-    and a smaller last batch is done as it is.
+    All of these are steps of the training, and the weights are those of the plain step. A graph has
+    a fixed learning rate and batch size, so one is recorded for each epoch, and a smaller last
+    batch is done directly.
 
     Args:
         step: The plain step.
-        optimizer: Whose gradients the step leaves.
+        optimizer: The optimizer of the step.
         size: Images in a whole batch.
-        graphs: What records.
+        graphs: Records the step.
     """
 
     def __init__(
@@ -154,31 +154,31 @@ class GraphedStep:
 
     def _record(self, batch: Tensor, crops: Crops) -> _Recorded:
         batch, crops, results = batch.clone(), crops.clone(), []
-        # Gradients made before would lie in other memory than the graph's.
+        # Earlier gradients are not in the graph's memory.
         self._optimizer.zero_grad(set_to_none=True)
         replay = self._graphs.record(lambda: results.append(self._step(batch, crops)))
         return _Recorded(batch, crops, results, replay)
 
 
 def autocast_dtype(protocol: TrainingProtocol, device: str) -> torch.dtype:
-    """Of the forward and backward pass on a device, "cpu" or "cuda"."""
+    """The dtype of the forward and backward pass on a device, "cpu" or "cuda"."""
     precision = on_device(protocol.precision, "cuda" if device == "cuda" else "cpu")
     return torch.bfloat16 if precision == "bfloat16" else torch.float32
 
 
 def augmentation_of(protocol: TrainingProtocol, facts: DatasetFacts) -> Augmentation:
-    """How a protocol varies the training images of a data set."""
+    """The augmentation of a protocol for a data set."""
     chosen = protocol.augmentation
     return POLICIES[facts.augmentation if chosen == "dataset" else chosen]
 
 
 def memory_format_of(protocol: TrainingProtocol) -> torch.memory_format:
-    """How images, maps and weights lie in memory."""
+    """The memory layout of images, maps and weights."""
     return torch.channels_last if protocol.channels_last else torch.contiguous_format
 
 
 def _loss(logits: Tensor, labels: Tensor, protocol: TrainingProtocol) -> Tensor:
-    """Mean over the images; 0 of none, which a member of a team may have of the last batch."""
+    """Mean over the images; 0 if a member of a team has no image of the last batch."""
     if not len(labels):
         return logits.sum()
     return F.cross_entropy(logits, labels, label_smoothing=protocol.label_smoothing)

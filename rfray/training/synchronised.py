@@ -1,4 +1,4 @@
-"""Batch norms whose statistics are those of the whole batch, which lies on several processes."""
+"""Batch norms with the statistics of the whole batch, which is spread over several processes."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from rfray.models.operations import BatchNorm, VectorBatchNorm
 
 
 class SynchronisedBatchNorm(_BatchNorm):
-    """`torch.nn.SyncBatchNorm` for processors, which PyTorch's does not know.
+    """`torch.nn.SyncBatchNorm` for CPUs; PyTorch's works on GPUs only.
 
     In training mode mean and variance are those over all images of all processes, and derivatives
-    pass through them to all of them. The running variance is the unbiased one, as ever.
+    pass through them to all processes. The running variance is the unbiased one, as usual.
     """
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Normed maps (images, channels, …), of the same type.
+        """Normalised maps (images, channels, …), of the same type.
 
         Raises:
-            ValueError: All processes together have one value a channel.
+            ValueError: All processes together have only one value per channel.
         """
         if not self.training:
             return super().forward(maps)
@@ -35,7 +35,7 @@ class SynchronisedBatchNorm(_BatchNorm):
         sums = _summed(torch.cat([_over_places(wide), count]))
         mean, total = sums[:channels] / sums[channels], sums[channels].detach()
         if float(total) <= 1:
-            raise ValueError("expected more than one value a channel in training")
+            raise ValueError("expected more than one value per channel in training")
         centred = wide - _beside(mean, maps)
         variance = _summed(_over_places(centred.square())) / total
         self._remember(mean.detach(), variance.detach() * total / (total - 1))
@@ -43,7 +43,7 @@ class SynchronisedBatchNorm(_BatchNorm):
         return (centred * _beside(factor, maps) + _beside(self.bias, maps)).to(maps.dtype)
 
     def _check_input_dim(self, input: Tensor) -> None:  # noqa: A002 (as PyTorch names it)
-        """Maps and vectors alike."""
+        """Accepts maps and vectors."""
 
     def _remember(self, mean: Tensor, variance: Tensor) -> None:
         with torch.no_grad():
@@ -54,7 +54,7 @@ class SynchronisedBatchNorm(_BatchNorm):
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over all processes, whose derivative is summed over them too."""
+    """The sum over all processes; its derivative is also summed over them."""
 
     @staticmethod
     def forward(ctx: Any, part: Tensor) -> Tensor:
@@ -83,20 +83,16 @@ def _over_places(maps: Tensor) -> Tensor:
 
 
 def _beside(values: Tensor, maps: Tensor) -> Tensor:
-    """Numbers of the channels in a shape that maps can be combined with."""
+    """One value per channel, in a shape that can be combined with maps."""
     return values.view(1, -1, *[1] * (maps.dim() - 2))
 
 
-def _on_processors(operation: BatchNorm) -> nn.Module:
-    return SynchronisedBatchNorm(operation.channels, operation.eps, operation.momentum)
-
-
-def _on_cards(operation: BatchNorm) -> nn.Module:
-    return nn.SyncBatchNorm(operation.channels, operation.eps, operation.momentum)
+def _maker(norm: type[_BatchNorm]) -> Builder:
+    return lambda operation: norm(operation.channels, operation.eps, operation.momentum)
 
 
 SYNCHRONISED: Mapping[str, Mapping[type, Builder]] = {
-    kind: {BatchNorm: make, VectorBatchNorm: make}
-    for kind, make in (("cpu", _on_processors), ("cuda", _on_cards))
+    kind: dict.fromkeys((BatchNorm, VectorBatchNorm), _maker(norm))
+    for kind, norm in (("cpu", SynchronisedBatchNorm), ("cuda", nn.SyncBatchNorm))
 }
-"""What stands in for batch norms, by the kind of device; on cards PyTorch's own."""
+"""The replacements of batch norms, by the kind of device; on GPUs PyTorch's own."""

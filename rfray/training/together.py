@@ -1,10 +1,9 @@
-"""One training in several processes of this machine, each on a device of its own.
+"""One training in several processes of this machine, each on its own device.
 
-The process that a stage runs in is none of them: it starts them, takes the network's state behind
-each epoch, and is where one is evaluated, saved and reported, as if it had trained by itself. So it
-can end them all whenever one is lost, whatever the others wait for; and between two epochs nobody
-waits for anybody but for it, so that no time limit of a communication library counts while it
-evaluates.
+The process of the stage is not one of them: it starts them, loads the network's state after each
+epoch, and evaluates, saves and reports it, as if it had trained the network itself. So it can end
+all of them if one is lost, even while the others wait. Between two epochs they wait only for this
+process, so that no time limit of a communication library applies while it evaluates.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ from rfray.training.member_messages import Failure, Task
 from rfray.training.protocol import TrainingProtocol
 
 _SECONDS_TO_FOLLOW = 2.0
-"""In which what one process brings down brings down others; the first of them is the cause."""
+"""Time in which the failure of one process makes others fail; the first failure is the cause."""
 
 _SECONDS_TO_END = 30.0
 
@@ -58,21 +57,21 @@ def cell_epochs(
 ) -> Iterator[EpochResult]:
     """Train a cell's network in place, yielding after each epoch, in one process or in several.
 
-    The weights of several are those of one, which `train_epochs` gives, up to rounding.
+    With several, the weights are those of one process (`train_epochs`) up to rounding.
 
     Args:
         cell: The cell.
         module: Its network, on the device of `dataset`.
-        optimizer: Over the module's parameters, with the state that `first_epoch` finds.
+        optimizer: Over the module's parameters, with the state before `first_epoch`.
         dataset: The cell's.
         protocol: Epochs, batch size, learning rate and so on.
-        processes: How many train it.
+        processes: Number of processes that train it.
         first_epoch: 1, or the epoch after the last one of an interrupted run.
 
     Raises:
         LossNotFiniteError: With epoch and step.
         LostProcessError: One of several processes died.
-        MemberError: One of them failed, or there are fewer cards than processes.
+        MemberError: One of them failed, or there are fewer GPUs than processes.
     """
     if processes == 1:
         return train_epochs(
@@ -90,15 +89,15 @@ def epochs_on(
     protocol: TrainingProtocol,
     first_epoch: int,
 ) -> Iterator[EpochResult]:
-    """As `cell_epochs`, in a process for each of some devices.
+    """As `cell_epochs`, with one process for each device.
 
     Args:
-        devices: As PyTorch names them: `cpu`, or cards such as `cuda:0`.
+        devices: PyTorch's names: `cpu`, or GPUs such as `cuda:0`.
         cell: The cell.
-        module: Its network; wherever it lies, it is in the state of each epoch that is yielded.
-        optimizer: As `cell_epochs` takes it.
-        protocol: As there.
-        first_epoch: As there.
+        module: Its network, on any device; it has the state of each epoch that is yielded.
+        optimizer: As for `cell_epochs`.
+        protocol: As for `cell_epochs`.
+        first_epoch: As for `cell_epochs`.
     """
     with TemporaryDirectory(prefix="rfray-together-") as folder:
         meeting = Path(folder)
@@ -135,10 +134,10 @@ def _devices(kind: str, processes: int) -> list[str]:
 
 
 class _Members:
-    """The processes that run, and the line to each.
+    """The running processes, and the connection to each.
 
     Args:
-        tasks: What each is to do, by its rank.
+        tasks: The task of each, by rank.
     """
 
     def __init__(self, tasks: Sequence[Task]) -> None:
@@ -155,18 +154,18 @@ class _Members:
         for line in self._lines if self._waiting else ():
             self._send_on(line)
         self._waiting = True
-        told: dict[int, EpochResult] = {}
-        while len(told) < len(self._lines):
-            for rank, message in self._heard(set(told)):
+        results: dict[int, EpochResult] = {}
+        while len(results) < len(self._lines):
+            for rank, message in self._heard(set(results)):
                 if not isinstance(message, EpochResult):
                     self._fail({rank: message})
-                told[rank] = message
-        return told[0]
+                results[rank] = message
+        return results[0]
 
     def end(self, *, well: bool) -> None:
-        """Have them end: by themselves where they have done all, else at once."""
+        """End them: if all went well they have time to end themselves, else at once."""
         for line in self._lines:
-            line.close()  # which they end upon
+            line.close()  # this ends them
         for process in self._processes:
             if well:
                 _wait(process, _SECONDS_TO_END)
@@ -177,32 +176,32 @@ class _Members:
         try:
             line.send(None)
         except OSError:
-            return  # it is lost, which the next look finds
+            return  # it is lost, which the next call of `_heard` shows
 
     def _heard(
         self, but: set[int], timeout: float | None = None
     ) -> list[tuple[int, EpochResult | Failure | None]]:
-        """What some say, by rank; None of one that is lost."""
+        """Messages of some members, by rank; None from a lost one."""
         listened = {line: rank for rank, line in enumerate(self._lines) if rank not in but}
         ready = cast("list[Connection]", wait(list(listened), timeout))
         return [(listened[line], _message(line)) for line in ready]
 
     def _fail(self, first: dict[int, Failure | None]) -> NoReturn:
-        """Raise what came first: a lost process, else the earliest failure."""
-        said = dict(first)
+        """Raise the cause: a lost process, else the earliest failure."""
+        messages = dict(first)
         until = time.monotonic() + _SECONDS_TO_FOLLOW
-        while len(said) < len(self._lines) and (left := until - time.monotonic()) > 0:
-            heard = self._heard(set(said), left)
-            said |= {rank: one for rank, one in heard if not isinstance(one, EpochResult)}
+        while len(messages) < len(self._lines) and (left := until - time.monotonic()) > 0:
+            heard = self._heard(set(messages), left)
+            messages |= {rank: one for rank, one in heard if not isinstance(one, EpochResult)}
         size = len(self._lines)
-        for rank, message in said.items():
+        for rank, message in messages.items():
             if message is None:
                 how = _how_it_ended(self._processes[rank])
                 raise LostProcessError(
                     f"one of the {size} processes that trained together was lost: {how}"
                 )
         rank, failure = min(
-            ((rank, one) for rank, one in said.items() if one is not None),
+            ((rank, one) for rank, one in messages.items() if one is not None),
             key=lambda pair: pair[1].moment,
         )
         if failure.loss_not_finite:
@@ -224,10 +223,10 @@ def _members(tasks: Sequence[Task]) -> Iterator[_Members]:
 
 
 def _started(task: Task) -> tuple[Connection, subprocess.Popen[bytes]]:
-    """A process for a task, and the line to it.
+    """A process for a task, and the connection to it.
 
-    A command of its own: `multiprocessing` would run this process's main script there once more,
-    which in a worker is Ray's.
+    It is started as a command, because `multiprocessing` would run this process's main script
+    again, which in a worker is Ray's.
     """
     here, there = Pipe()
     with there:
@@ -256,7 +255,7 @@ def _how_it_ended(process: subprocess.Popen[bytes]) -> str:
 
 
 def _wait(process: subprocess.Popen[bytes], seconds: float) -> int | None:
-    """The code with which it ended; None if it has not."""
+    """The exit code of a process; None if it has not ended."""
     try:
         return process.wait(seconds)
     except subprocess.TimeoutExpired:

@@ -1,16 +1,16 @@
-"""What the weights of a network are called on disk; known without torch."""
+"""The names of files with weights; this module does not import torch."""
 
 MODEL = "model.safetensors"
-"""A network's weights, whole."""
+"""All weights of a network."""
 
 CHANGES = "model-changes.npz"
-"""What changed from the training run's `model.safetensors`."""
+"""The changes from the training run's `model.safetensors`."""
 
 INITIAL = "init.safetensors"
-"""The initial weights, whole; left where drawing them again does not give the same."""
+"""All initial weights; written only if drawing them again does not give the same weights."""
 
 INITIAL_NOTE = "init.json"
-"""What the initial weights are drawn from, and the digest by which they are known."""
+"""The cell from which the initial weights are drawn, and their digest."""
 
 WEIGHT_FILES = (MODEL, CHANGES, INITIAL)
-"""What takes room, and can be computed again."""
+"""The files that need much space and can be computed again."""

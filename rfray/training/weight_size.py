@@ -1,4 +1,4 @@
-"""How much room weights take on disk: reckoned from the network alone, without torch."""
+"""The size of weights on disk, estimated from the network without torch."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from rfray.cell import Cell
 from rfray.models.opaque import OpaqueNetwork
 
 _BYTES = 4
-"""Of a number in float32."""
+"""Bytes of a float32 number."""
 
 
 def whole_bytes(cell: Cell) -> float:
-    """Bytes of a network's parameters and buffers; of one that cannot be read, the parameters."""
+    """Bytes of a network's parameters and buffers; only parameters if it cannot be read."""
     if isinstance(cell.any_network, OpaqueNetwork):
         return float(_BYTES * cell.parameters)
     norms = {layer.name for layer in cell.network.batch_norms}
-    # A batch norm's mean and variance are as many as its factors and shifts.
+    # A batch norm has as many means and variances as factors and shifts.
     buffers = sum(layer.parameters for layer in cell.geometry.layers if layer.name in norms)
     return float(_BYTES * (cell.geometry.parameters + buffers))
 
@@ -28,16 +28,16 @@ def mask_bytes(cell: Cell, rate: float) -> float:
 
 
 def survivor_bytes(cell: Cell, rate: float) -> float:
-    """Bytes of a pruned network whose surviving weights have all changed, at most.
+    """Largest number of bytes of a pruned network whose remaining weights have all changed.
 
-    Those that moved little take half of it.
+    Weights that changed little need half of it.
     """
     removed = _BYTES * rate * prunable_weights(cell)
     return whole_bytes(cell) - removed + mask_bytes(cell, rate)
 
 
 def prunable_weights(cell: Cell) -> int:
-    """Weights of the layers that pruning touches by default: not the first, not the last."""
+    """Weights of the layers that are pruned by default: all but the first and the last."""
     network = cell.any_network
     if isinstance(network, OpaqueNetwork):
         shapes = dict(network.parameters)

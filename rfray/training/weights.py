@@ -1,8 +1,8 @@
 """Weights on disk: safetensors and npz, so that reading a file never runs code from it.
 
-A training run's weights are whole. What follows from them exactly is not stored again: its initial
-weights are drawn again from the seed, a pruned or fine-tuned network is what changed from it.
-Stores that hold whole copies are read as ever.
+All weights of a training run are stored. What can be computed from them exactly is not: the initial
+weights are drawn again from the seed, and a pruned or fine-tuned network is stored as changes.
+Older stores with complete copies can still be read.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _Module = TypeVar("_Module", bound=nn.Module)
 
 
 def initial_module(cell: Cell, device: str) -> nn.Module:
-    """The cell's network as its seed initialises it, on `device`, channels last."""
+    """The cell's network as initialised with its seed, on `device`, channels last."""
     return _placed(_drawn(cell), device)
 
 
@@ -61,17 +61,17 @@ def save_module(module: nn.Module, path: Path) -> None:
 
 
 def save_changed(module: nn.Module, trained: Path, folder: Path) -> None:
-    """Leave `module` in `folder` as what changed from a training run's artifacts in `trained`."""
+    """Write the changes of `module` to `folder`, from a training run's artifacts in `trained`."""
     base = trained / MODEL
     arrays = changes(_state(module), load_file(base))
     save_changes(folder / CHANGES, arrays, file_digest(base))
 
 
 def changed_state(folder: Path, trained: Path) -> dict[str, Tensor]:
-    """The weights that `save_changed` left in `folder`, or that an earlier rfray left there whole.
+    """The weights that `save_changed` wrote to `folder`, or that an older rfray wrote there.
 
     Raises:
-        OtherWeightsError: `trained` does not hold what they were made from.
+        OtherWeightsError: `trained` does not have the weights that the changes refer to.
         FileNotFoundError: A file is missing.
     """
     if (folder / MODEL).is_file():
@@ -81,15 +81,15 @@ def changed_state(folder: Path, trained: Path) -> dict[str, Tensor]:
 
 
 def load_changed(cell: Cell, folder: Path, trained: Path, device: str) -> nn.Module:
-    """The cell's network with the weights of `changed_state`, which says what is raised."""
+    """The cell's network with the weights of `changed_state`; raises the same errors."""
     return module_with(cell, changed_state(folder, trained), device)
 
 
 def save_initial(module: nn.Module, cell: Cell, folder: Path) -> None:
-    """Leave the initial weights in `folder`: their digest, and whole only if they must be.
+    """Write the digest of the initial weights to `folder`, and the weights only if necessary.
 
-    They follow from the seed, unless the code of a network from outside draws from elsewhere: so
-    they are drawn a second time to see.
+    They depend on the seed only, unless the code of a plugin's network uses other random numbers.
+    To find out, they are drawn a second time.
     """
     state = _state(module)
     digest = state_digest(state)
@@ -101,7 +101,7 @@ def save_initial(module: nn.Module, cell: Cell, folder: Path) -> None:
 
 
 def noted_cell(folder: Path) -> Cell:
-    """Whose initial weights the artifacts in `folder` note; FileNotFoundError if they note none."""
+    """The cell in the note on initial weights in `folder`; FileNotFoundError if there is none."""
     return Cell.model_validate(_note(folder)["cell"])
 
 
@@ -109,9 +109,9 @@ def initial_state(cell: Cell, folder: Path) -> dict[str, Tensor]:
     """The initial weights of a cell's training run, from its artifacts in `folder`.
 
     Raises:
-        OtherWeightsError: They cannot be drawn again here: another PyTorch or another kind of
-            processor draws other numbers.
-        FileNotFoundError: `folder` says nothing of them.
+        OtherWeightsError: They cannot be drawn again here: another version of PyTorch or another
+            kind of CPU draws other numbers.
+        FileNotFoundError: `folder` has neither the weights nor a note.
     """
     if (folder / INITIAL).is_file():
         return load_file(folder / INITIAL)
@@ -119,18 +119,18 @@ def initial_state(cell: Cell, folder: Path) -> dict[str, Tensor]:
     state = _state(_drawn(cell))
     if state_digest(state) != note["sha256"]:
         raise OtherWeightsError(
-            f"the initial weights drawn here, with PyTorch {torch.__version__}, are not those that "
-            f"the training in {folder} began with, drawn with PyTorch {note['torch']}: use that "
-            "one, on a processor of the same kind"
+            f"the initial weights drawn here, with PyTorch {torch.__version__}, are not those of "
+            f"the training in {folder}, drawn with PyTorch {note['torch']}: use that version, on a "
+            "CPU of the same kind"
         )
     return state
 
 
 def state_at(cell: Cell, folder: Path, at: str) -> dict[str, Tensor]:
-    """The weights of a cell before training ("init") or behind it ("trained"), on the CPU.
+    """The weights of a cell before training ("init") or after it ("trained"), on the CPU.
 
     Args:
-        cell: The network's.
+        cell: The cell.
         folder: Artifacts of its training run.
         at: Which weights.
 
@@ -142,12 +142,12 @@ def state_at(cell: Cell, folder: Path, at: str) -> dict[str, Tensor]:
 
 
 def load_at(cell: Cell, folder: Path, at: str, device: str) -> nn.Module:
-    """The cell's network with the weights of `state_at`, which says what is raised, on `device`."""
+    """The cell's network with the weights of `state_at` on `device`; raises the same errors."""
     return module_with(cell, state_at(cell, folder, at), device)
 
 
 def load_network_at(cell: Cell, folder: Path, at: str, device: str) -> NetworkModule:
-    """As `load_at`, of a network that was read: its layers can be asked for.
+    """As `load_at`, for a network that was read, so that its layers are known.
 
     Raises:
         UserError: It cannot be read.
@@ -158,9 +158,9 @@ def load_network_at(cell: Cell, folder: Path, at: str, device: str) -> NetworkMo
 
 
 def state_digest(state: Mapping[str, Tensor], before: str = "") -> str:
-    """SHA-256 (hexadecimal) of tensors on the CPU: their names, types, shapes and bits.
+    """SHA-256 (hexadecimal) of the text `before` and of tensors on the CPU.
 
-    A text `before` them is in it, too.
+    Of their names, types, shapes and bits.
     """
     digest = hashlib.sha256(before.encode())
     for name in sorted(state):
@@ -180,7 +180,7 @@ def _drawn(cell: Cell) -> nn.Module:
 
 
 def _state(module: nn.Module) -> dict[str, Tensor]:
-    # Dense rows: how the device lays channels out must not decide what the file holds.
+    # Contiguous: the file must not depend on the memory layout on the device.
     return {
         name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()
     }

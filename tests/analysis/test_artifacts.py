@@ -55,7 +55,7 @@ def test_alignment_keeps_what_is_undefined(tmp_path):
             "density.csv",
             read_density,
             "eigenvalue,density\n1,x\n",
-            "density.csv: could not convert",
+            "density.csv cannot be read: could not convert",
         ),
         ("density.csv", read_density, "eigenvalue,density\n1,nan\n", "values that are not finite"),
         (
@@ -74,7 +74,7 @@ def test_alignment_keeps_what_is_undefined(tmp_path):
         ),
         ("pattern.npy", read_pattern, b"", "pattern.npy cannot be read"),
         ("pattern.npy", read_pattern, npy(np.zeros(4)), r"has the shape \(4,\), not H × W"),
-        ("pattern.npy", read_pattern, npy(-np.ones((2, 2))), "no mean of"),
+        ("pattern.npy", read_pattern, npy(-np.ones((2, 2))), "cannot be a mean of"),
     ],
 )
 def test_file_that_is_not_what_it_should_be_is_named(tmp_path, name, read, content, message):

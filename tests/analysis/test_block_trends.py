@@ -136,9 +136,9 @@ AXES = {
     [
         ("width", "'width' does not vary in this study"),
         ("train.epochs", "'train.epochs' does not vary in this study"),
-        ("arch", "'arch' has no order: resnet50 is no number"),
-        ("train.nesterov", "'train.nesterov' has no order: true is no number"),
-        ("seed", "seeds have no order, and a number is over all of them"),
+        ("arch", "'arch' has no order: resnet50 is not a number"),
+        ("train.nesterov", "'train.nesterov' has no order: true is not a number"),
+        ("seed", "there is no trend over seeds: they have no order"),
         ("kernel_sise", r"unknown axis 'kernel_sise' \(did you mean 'kernel_size'\?\)"),
         ("prune.scale", "train does not depend on 'prune.scale'"),
     ],

@@ -162,7 +162,7 @@ def test_a_comparison_reads_as_a_line_and_as_a_row(two_rates, compared):
     assert row["test"] == "paired t"
     text = comparisons_markdown(found, frame.names, explained(found))
     assert "**train.learning_rate 0.01 against 0.1**" in text
-    assert "Holm-corrected for 1 test;" in text
+    assert "Holm-corrected for 1 test." in text
     assert (
         "| vgg19_rf digits k=2: train test_accuracy | +1.24 | +0.18 to +2.30 "
         "| +1.16 (+0.12 to +2.73) | 0.0311 | 0.0311 | 5 | paired t |"

@@ -90,7 +90,7 @@ def test_cka_that_is_older_than_a_training_run_is_in_doubt(write, ledger):
     writer.run("train", cell(seed=1), {"test_accuracy": 90.0})
 
     assert gaps(read_frame(ledger, writer.study)) == [
-        "vgg19_rf digits k=2: cka: is older than the training of seed 1, so maybe of other networks"
+        "vgg19_rf digits k=2: cka: is older than the training of seed 1, so maybe outdated"
     ]
 
 

@@ -172,7 +172,7 @@ def test_training_has_one_line_a_seed_in_the_colour_of_its_receptive_field():
     assert [line.get_color() for line in loss.lines] == [colour(2), colour(2), colour(3)]
     assert loss.get_yscale() == "log"
     said = figure.legends[0].get_title().get_text()
-    assert said == "RF 359 (k = 3), 1 of 2 seeds\n1 value is no number"
+    assert said == "RF 359 (k = 3), 1 of 2 seeds\n1 value is not a number"
     assert (accuracy.get_xlabel(), accuracy.get_ylabel()) == ("epoch", "test accuracy (%)")
     assert list(accuracy.lines[0].get_ydata()) == [50.0, 90.0]
 

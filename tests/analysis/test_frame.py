@@ -80,24 +80,24 @@ def test_runs_with_other_settings_than_the_study_are_stale_with_their_children(w
 
     assert list(frame.rows["seed"]) == [1]
     assert list(frame.left_out["kind"]) == ["stale", "stale"]
-    assert frame.left_out["reason"][0] == "made with epochs=1, the study says 200"
+    assert frame.left_out["reason"][0] == "made with epochs=1, the study has 200"
     assert frame.left_out["reason"][1] == "its run vgg19_rf-digits-k2-seed0/train is stale"
 
 
 @pytest.mark.parametrize(
     ("planned", "params", "told"),
     [
-        (5000, {}, "made with 0 validation images, the study says 5000"),
-        (0.1, {}, "made with 0 validation images, the study says 0.1"),
+        (5000, {}, "made with 0 validation images, the study has 5000"),
+        (0.1, {}, "made with 0 validation images, the study has 0.1"),
         (
             None,
             {"validation_images": 5000, "train_images": 45000},
-            "made with 5000 validation images, the study says none",
+            "made with 5000 validation images, the study has none",
         ),
         (
             0.2,
             {"validation_images": 5000, "train_images": 45000},
-            "made with 5000 validation images, the study says 0.2",
+            "made with 5000 validation images, the study has 0.2",
         ),
     ],
 )

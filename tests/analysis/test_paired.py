@@ -68,9 +68,9 @@ def test_the_interval_leaves_zero_out_where_p_is_below_a_twentieth(differences):
 @pytest.mark.parametrize(
     ("differences", "reason"),
     [
-        ([], "0 seeds with both, a test takes 3"),
-        ([1.0], "1 seed with both, a test takes 3"),
-        ([1.0, 2.0], "2 seeds with both, a test takes 3"),
+        ([], "0 seeds with both, a test needs 3"),
+        ([1.0], "1 seed with both, a test needs 3"),
+        ([1.0, 2.0], "2 seeds with both, a test needs 3"),
         ([0.0, 0.0, 0.0], "the difference is the same at every seed"),
         ([90.1 - 80.1, 90.2 - 80.2, 90.3 - 80.3], "the difference is the same at every seed"),
     ],

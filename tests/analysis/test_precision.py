@@ -39,9 +39,7 @@ def test_seeds_of_different_precision_are_named_beside_the_number(write, tables)
     for seed, hardware in enumerate((CPU, GPU, CPU)):
         train(writer, seed, hardware)
     note = rows(tables(writer.study)["pruned-0.9"]).loc["dense_test_accuracy", "note"]
-    expected = (
-        "runs of different precision are taken together (float32: seed 0, 2; bfloat16: seed 1)"
-    )
+    expected = "the runs have different precisions (float32: seed 0, 2; bfloat16: seed 1)"
     assert expected in note
 
 
@@ -51,7 +49,7 @@ def test_cells_of_different_precision_are_told_of_once(write, tables):
         for seed in range(3):
             train(writer, seed, hardware, k)
     text = markdown_text(tables(writer.study)["pruned-0.9"])
-    assert text.count("numbers of bfloat16 and float32 stand beside each other") == 1
+    assert text.count("this table has numbers of bfloat16 and float32") == 1
 
 
 def test_one_precision_on_two_machines_is_one(write, tables):

@@ -84,20 +84,20 @@ def test_difference_is_told_from_a_measured_column(tmp_path):
         ),
         (
             "{name: a, title: A, format: 2digits, stage: train, metric: test_accuracy}",
-            r"columns\.0\.format: '2digits' is no number format such as \.2f or \.3g",
+            r"columns\.0\.format: '2digits' is not a number format such as \.2f or \.3g",
         ),
         (
             "{name: a, title: A, stage: train, metric: test_accuracy, trend: sinks}",
             r"columns\.0\.trend: Input should be 'falls' or 'rises'",
         ),
-        (f"{COLUMN}, {COLUMN}", "column 'dense' is there twice"),
+        (f"{COLUMN}, {COLUMN}", "column 'dense' occurs twice"),
         (
             f"{COLUMN}, {{name: lost, title: L, minus: [dense, dens]}}",
             r"no measured column 'dens' to subtract \(did you mean 'dense'\?\)",
         ),
         (
             f"{COLUMN}, {{name: i, title: I, stage: importance, metric: max_importance}}",
-            "its columns are of stages whose runs do not share their axes",
+            "its columns are of stages whose runs do not have the same axes",
         ),
         ("", r"columns: Tuple should have at least 1 item"),
     ],

@@ -124,7 +124,7 @@ def test_comparisons_do_not_overflow(browser, compared_page, width, medium):
     assert browser.execute_script(TOO_WIDE) == []
     text = browser.find_element("id", "comparisons").text
     assert "train.learning_rate 0.01 against 0.1" in text
-    assert "2 seeds with both, a test takes 3" in text
+    assert "2 seeds with both, a test needs 3" in text
 
 
 def test_every_picture_is_shown_and_is_a_drawing(browser, page):

@@ -119,7 +119,7 @@ def test_runs_that_both_share_are_not_tested_against_themselves(study, together)
 
     (found,), frame = together(one, other)
 
-    assert found.note == "the same runs stand on both sides, so there is no difference"
+    assert found.note == "both sides are the same runs, so there is no difference"
     assert (found.test.mean, found.n_tests, found.n_tested) == (0.0, 0, 5)
     assert math.isnan(found.test.p_value)
     assert settings_apart(frame) == []
@@ -132,7 +132,7 @@ def test_one_seed_has_a_difference_and_no_interval(study, together):
 
     assert found.test.mean == pytest.approx(SECOND[0] - FIRST[0])
     assert math.isnan(found.test.interval[0])
-    assert found.note == "1 seed with both, a test takes 3"
+    assert found.note == "1 seed with both, a test needs 3"
 
 
 def test_every_other_study_is_held_against_the_first_as_one_family(study, together):
@@ -253,7 +253,10 @@ def test_a_report_of_two_studies_holds_their_differences_and_panels(
     assert list(differing["metric"]) == ["test_accuracy"]
     text = (done.out / "tables" / "differences.md").read_text()
     assert f"**study {other.study} against {one.study}**" in text
-    assert f"for itself: train.learning_rate is 0.1 in {one.study}, 0.01 in {other.study}." in text
+    assert (
+        f"between the studies: train.learning_rate is 0.1 in {one.study}, 0.01 in {other.study}."
+        in text
+    )
     assert "| vgg19_rf digits k=2: train test_accuracy | −0.74 | " in text
     assert "## Differences between the studies" in (done.out / "summary.md").read_text()
     page = (done.out / "report.html").read_text()

@@ -36,8 +36,8 @@ def test_it_is_the_formula_of_welch_and_satterthwaite(values, against):
 @pytest.mark.parametrize(
     ("values", "against", "reason"),
     [
-        ([1.0, 2.0], [1.0, 2.0, 3.0], "2 and 3 seeds, none of them the same: a test takes 3"),
-        ([2.0] * 3, [1.0] * 3, "neither side differs between its seeds"),
+        ([1.0, 2.0], [1.0, 2.0, 3.0], "2 and 3 seeds, none of them the same: a test needs 3"),
+        ([2.0] * 3, [1.0] * 3, "on each side, all seeds have the same value"),
     ],
 )
 def test_too_little_is_not_tested(values, against, reason):

@@ -112,7 +112,7 @@ def test_a_foreign_pickle_is_never_opened(data_root, tmp_path):
         replace(member, md5=md5(bomb)) if member.name.endswith("test_batch") else member
         for member in published.members
     )
-    with refused(r"test_batch: no CIFAR batch: it wants to create a .*open"):
+    with refused(r"test_batch: not a CIFAR batch: it wants to create a .*open"):
         cifar.load(source.facts, replace(published, members=members), "labels")
     assert not trap.exists()
 

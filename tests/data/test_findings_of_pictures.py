@@ -69,9 +69,9 @@ def one_of_each():
 
 TOLD = [
     "3 files are left out: 1 hidden, 1 GIF, 1 of unknown ending (.txt)",
-    "3 pictures of more than 8 bits a channel are scaled to 8",
+    "3 pictures of more than 8 bits per channel are scaled to 8",
     "2 pictures are turned as their EXIF orientation says",
-    "2 files hold several frames, of which the first is read",
+    "2 files have several frames, of which only the first is read",
     "1 picture in CMYK is converted without a colour profile",
     "1 picture has a colour profile that changes its colours in viewers; it is not applied",
     "1 of 4 test pictures is a training picture too",
@@ -113,12 +113,12 @@ def test_without_a_background_transparent_parts_are_refused_and_with_one_they_ar
     answer = rfray(folder, "plan", "pictures.yaml")
     assert answer.returncode == 2
     assert answer.stderr.startswith(
-        f"rfray: {transparent}: it has transparent parts, and no colour"
+        f"rfray: {transparent}: it has transparent parts, and no background colour"
     )
     assert len(answer.stderr.splitlines()) == 1
     answer = rfray(folder, "sweep", "pictures.yaml", "data.background=Gray", "--in-process")
     assert answer.returncode == 0, answer.stderr
-    assert "imagefolder@32: 1 picture with transparent parts is laid on #808080" in answer.stdout
+    assert "imagefolder@32: 1 picture with transparent parts is put on #808080" in answer.stdout
     client = MlflowClient(storage_at(str(folder / "rfray-results"), None).tracking_uri)
     experiment = client.get_experiment_by_name("pictures")
     (run,) = client.search_runs([experiment.experiment_id])
@@ -128,7 +128,7 @@ def test_without_a_background_transparent_parts_are_refused_and_with_one_they_ar
 @pytest.mark.parametrize(
     ("colour", "why"),
     [
-        ("whit", "'whit' is no colour"),
+        ("whit", "'whit' is not a colour"),
         ("#ffffff80", "'#ffffff80' is itself transparent"),
         ("", "''"),
     ],

@@ -109,7 +109,7 @@ def test_pictures_that_are_read_otherwise_than_before_get_another_fingerprint(da
 
 def test_the_background_enters_the_fingerprint_where_it_changes_a_picture(data_root):
     put(data_root, {**tree(), "train/ant/0.png": saved(see_through(), "PNG")})
-    with refused(r"train/ant/0\.png: it has transparent parts, and no colour"):
+    with refused(r"train/ant/0\.png: it has transparent parts, and no background colour"):
         image_folder.source()
     fingerprints = set()
     for colour, value in (("white", 255), ("#000000", 0), ("black", 0)):
@@ -187,7 +187,7 @@ def test_a_link_that_leads_back_up_is_refused(data_root):
 def test_a_link_to_nothing_is_refused(data_root):
     put(data_root, tree())
     (data_root / NAME / "train/ant/7.png").symlink_to(data_root / "gone.png")
-    with refused(r"train/ant/7\.png: it is no file, nor a link to one"):
+    with refused(r"train/ant/7\.png: it is not a file, nor a link to one"):
         image_folder.source()
 
 
@@ -257,7 +257,7 @@ def test_a_test_split_that_is_the_training_split_is_told(data_root):
 WRONG = {
     "a single class": (
         {"train/bee": None, "test/bee": None},
-        r"imagefolder/train: there is one class only, 'ant': nothing to tell apart \(put the pict",
+        r"imagefolder/train: there is only one class, 'ant' \(put the pict",
     ),
     "values of an unknown range": (
         {
@@ -277,7 +277,7 @@ WRONG = {
     ),
     "half a picture": (
         {"test/bee/1.jpg": jpeg(pixels(20, 20, 3))[:400]},
-        r"test/bee/1\.jpg: truncated, or no picture",
+        r"test/bee/1\.jpg: truncated, or not a picture",
     ),
     "a class without a test": (
         {"train/cat/0.png": png(pixels(20, 20, 3))},

@@ -133,7 +133,7 @@ UNKNOWN_RANGE = {
 
 @pytest.mark.parametrize("kind", UNKNOWN_RANGE)
 def test_values_of_an_unknown_range_are_refused_with_how_to_convert_them(kind):
-    with refused(rf"^a\.png: its pixels are {kind}, and nothing says .*\(.*\.astype\('uint8'\)"):
+    with refused(rf"^a\.png: its pixels are {kind}, and it is not known .*\(.*\.astype\('uint8'\)"):
         shown(UNKNOWN_RANGE[kind], "a.png")
 
 
@@ -263,7 +263,9 @@ TRANSPARENT = {
 
 @pytest.mark.parametrize("kind", TRANSPARENT)
 def test_a_picture_with_transparent_parts_is_refused(kind):
-    with refused(r"^a\.png: it has transparent parts.*\(name one, as in 'data: \{background: whi"):
+    with refused(
+        r"^a\.png: it has transparent parts.*\(give one, such as 'data: \{background: whi"
+    ):
         shown(TRANSPARENT[kind], "a.png")
 
 
@@ -357,7 +359,7 @@ def test_a_colour_profile_is_told_of_where_it_shows_other_colours(ending):
 @pytest.mark.parametrize("keep", [0.0, 0.02, 0.5, 0.9])
 def test_a_truncated_file_is_refused(ending, options, keep):
     content = saved(pixels(64, 64, 3), ending, **options)
-    with refused(r"^a\.png: truncated, or no picture \(replace it\)"):
+    with refused(r"^a\.png: truncated, or not a picture \(replace it\)"):
         shown(content[: int(len(content) * keep)], "a.png")
 
 
@@ -380,6 +382,6 @@ def test_what_was_done_is_said_with_the_number():
     had = Treatments({Treatment.TURNED: 1, Treatment.LAID: 1234})
     assert treatment_findings(had, "#ffffff") == (
         "1 picture is turned as its EXIF orientation says",
-        "1,234 pictures with transparent parts are laid on #ffffff",
+        "1,234 pictures with transparent parts are put on #ffffff",
     )
     assert treatment_findings(Treatments(), None) == ()

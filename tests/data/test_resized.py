@@ -116,7 +116,7 @@ def test_a_size_in_the_name_goes_before_the_studys():
 
 @pytest.mark.parametrize("name", ["digits@", "digits@0", "digits@big", "digits@-3", "digits@6.5"])
 def test_what_is_no_size_is_refused(name):
-    with refused(rf"'{name}' names no size in pixels \(write 'digits@64'\)"):
+    with refused(rf"'{name}' has no size in pixels \(write 'digits@64'\)"):
         dataset_source(name)
 
 

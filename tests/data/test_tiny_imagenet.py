@@ -77,11 +77,11 @@ def changed(name, content):
 DAMAGES = {
     "half a picture": (
         changed("val/images/val_2.JPEG", tiny_tree()[f"{ROOT}/val/images/val_2.JPEG"][:900]),
-        r"val_2\.JPEG: truncated, or no picture",
+        r"val_2\.JPEG: truncated, or not a picture",
     ),
     "an empty picture": (
         changed("val/images/val_2.JPEG", b""),
-        r"val_2\.JPEG: truncated, or no picture",
+        r"val_2\.JPEG: truncated, or not a picture",
     ),
     "another size": (
         changed("val/images/val_3.JPEG", jpeg(pixels(64, 32, 3))),
@@ -115,12 +115,12 @@ def test_a_damaged_folder_is_refused(data_root, case):
     [
         (
             oriented(pixels(64, 64, 3), 6, "JPEG"),
-            r"no published picture: it would have to be turned",
+            r"not a published picture: it would have to be turned",
         ),
         (saved(see_through(64), "PNG"), r"it has transparent parts"),
         (
             saved(RAMP[:64, :64], "PNG"),
-            r"no published picture: it would have to be scaled to 8 bits",
+            r"not a published picture: it would have to be scaled to 8 bits",
         ),
     ],
 )

@@ -105,7 +105,7 @@ def test_their_own_size_and_the_same_size_asked_for_are_one_data_set(data_root):
 def test_pictures_of_many_sizes_need_one(data_root, layout):
     known = put(data_root, layout(None))
     with refused(
-        rf"{known.name}: its pictures have no size in common: .*'data: {{image_size: 64}}"
+        rf"{known.name}: its pictures do not have the same size: .*'data: {{image_size: 64}}"
     ):
         source(known, None)
 
@@ -159,7 +159,7 @@ def test_transparent_parts_are_refused_or_laid_on_a_background(data_root, layout
             (image[:, :10] == value).all() and not (image[:, 10:] == value).all()
             for image in read.load().train.images
         )
-        assert any(f"is laid on #{value:02x}" in finding for finding in read.facts.findings)
+        assert any(f"is put on #{value:02x}" in finding for finding in read.facts.findings)
     assert len(fingerprints) == 2
 
 
@@ -169,7 +169,7 @@ def test_grey_of_16_bits_is_scaled_and_values_of_an_unknown_range_are_refused(da
     known = put(data_root, replace_file(written, name, saved(RAMP, "PNG")))
     read = source(known, 256)
     assert read.load().train.images[0].double().mean() == 127.5
-    assert read.facts.findings == ("1 picture of more than 8 bits a channel is scaled to 8",)
+    assert read.facts.findings == ("1 picture of more than 8 bits per channel is scaled to 8",)
     (data_root / name).write_bytes(tiff(RAMP.astype("f4"), sample_format=3))
     torchvision_reader._source.cache_clear()
     with refused(rf"^{data_root}/{name}: its pixels are floating-point numbers"):
@@ -336,7 +336,7 @@ def test_a_damaged_picture_is_refused_by_name(data_root, layout):
     written = layout(None)
     name = next(name for name in written.files if name.endswith((".jpg", ".JPEG", ".ppm")))
     put(data_root, replace_file(written, name, written.files[name][:300]))
-    with refused(rf"{data_root}/{name}: truncated, or no picture \(replace it\)"):
+    with refused(rf"{data_root}/{name}: truncated, or not a picture \(replace it\)"):
         source(written.known, 16)
 
 

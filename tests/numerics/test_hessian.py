@@ -131,7 +131,7 @@ def test_impossible_batches_are_refused():
     net, (images, labels) = linear(), batch()
     with pytest.raises(NumericsError, match="12 images with 11 labels"):
         hessian_operator(net, images, labels[:-1])
-    with pytest.raises(NumericsError, match="no batch"):
+    with pytest.raises(NumericsError, match="not a batch"):
         hessian_operator(net, images[:0], labels[:0])
     with pytest.raises(NumericsError, match="at least one image"):
         hessian_operator(net, images, labels, micro_batch=0)

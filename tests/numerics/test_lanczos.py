@@ -188,7 +188,7 @@ def test_a_lower_tolerance_takes_more_products():
         (5, {"block_size": 0}, "block of 0"),
         (5, {"tolerance": 0.0}, "tolerance"),
         (5, {"basis_size": 7}, "basis of 7 vectors; this needs at least 8"),
-        (5, {"max_products": 10}, "max_products is 10; 11 are the least"),
+        (5, {"max_products": 10}, "max_products is 10; it must be at least 11"),
     ],
 )
 def test_impossible_wishes_are_refused(count, options, message):

@@ -1,7 +1,7 @@
-"""Figures: what a study's runs left, drawn, one file a data set and network.
+"""Figures of the results of a study's runs: one file for each data set and network.
 
-Of accuracies and curves, the values of a further axis stand side by side in one figure; of what is
-a grid of panels by itself, each has a file of its own, in which several studies have a part each.
+In figures of accuracies and curves, the values of a further axis are panels of one figure. In
+figures that are grids of panels already, each value has its own file, with a part for each study.
 """
 
 from __future__ import annotations
@@ -35,10 +35,11 @@ from rfray.analysis.figures.importance import draw_importance
 from rfray.analysis.figures.knobs import Reached, draw_knobs
 from rfray.analysis.figures.layers import draw_probe, draw_saturation
 from rfray.analysis.figures.panels import (
+    Content,
     Drawing,
     Read,
-    Reader,
     StudyFiles,
+    Where,
     artifact,
     collect,
     latest,
@@ -57,7 +58,6 @@ from rfray.analysis.values import show, typed
 if TYPE_CHECKING:
     from rfray.tracking import Ledger, RunRecord
 
-Content = TypeVar("Content")
 Shown_contra = TypeVar("Shown_contra", contravariant=True)
 
 
@@ -81,34 +81,33 @@ class DrawnFigure:
 def draw_figures(spec: FigureSpec, study: StudyFiles) -> list[DrawnFigure] | NotInStudy:
     """One entry of the report, drawn for each data set and network of the study.
 
-    Values of further axes are panels of one figure, or where they are too many, or the figure is a
-    grid of panels already, have a figure each.
-
-    A figure of which nothing is there yet is drawn empty, with the reasons in its panels.
+    Values of further axes are panels of one figure. They have a figure each if they are too many,
+    or if the figure is a grid of panels already. A figure without results is drawn empty, with the
+    reasons in its panels.
     """
     drawn = _DRAW[spec.kind](spec, study)
     if not drawn:
         where = ", ".join(f"{axis} {values}" for axis, values in spec.where.items())
-        reason = f"the study has nothing of its kind{f' where {where}' if where else ''}"
+        reason = f"the study has no runs for this figure{f' where {where}' if where else ''}"
         return NotInStudy(spec.id, reason)
     return drawn
 
 
 class _Draw(Protocol[Shown_contra]):
-    """Draws what stands in one figure under a title."""
+    """Draws one figure under a title."""
 
     def __call__(self, title: str, /, *drawings: Shown_contra) -> Figure: ...
 
 
 def _draw(
-    gather: Callable[[FigureSpec, StudyFiles], list[Drawing[Content]]],
+    gather: Callable[[Where, StudyFiles], list[Drawing[Content]]],
     arrange: Callable[[list[Drawing[Content]], StudyFrame], list[Sheet[Content]]],
     draw: _Draw[Drawing[Content]],
     spec: FigureSpec,
     study: StudyFiles,
 ) -> list[DrawnFigure]:
     figures = []
-    for sheet in arrange(gather(spec, study), study.frame):
+    for sheet in arrange(gather(spec.where, study), study.frame):
         stem, title = _named(spec, sheet.identity, study)
         if sheet.rate is not None:
             stem, title = f"{stem}-rate-{show(sheet.rate)}", f"{title} rate {show(sheet.rate)}"
@@ -119,37 +118,31 @@ def _draw(
 def _drawn(
     stem: str, title: str, figure: Figure, drawings: Iterable[Drawing[Content]]
 ) -> DrawnFigure:
-    # A dense network, or one that two knobs come to, stands in several panels and is missing once.
+    # A dense network, or the result of two knobs, is in several panels; if missing, it counts once.
     gaps = dict.fromkeys(gap for drawing in drawings for gap in drawing.gaps)
     return DrawnFigure(stem, title, figure, tuple(gaps))
 
 
-def _gather(
-    stage: str, reader: Reader[Content], spec: FigureSpec, study: StudyFiles
-) -> list[Drawing[Content]]:
-    return collect(stage, reader, spec.where, study)
-
-
-def _accuracies(stage: str, spec: FigureSpec, study: StudyFiles) -> list[Drawing[float]]:
-    """Accuracies of a stage behind those of the dense networks that it worked on."""
+def _accuracies(stage: str, where: Where, study: StudyFiles) -> list[Drawing[float]]:
+    """Accuracies of a stage, after those of the dense networks that it worked on."""
     accuracy = latest("test_accuracy")
-    trained = {axis: values for axis, values in spec.where.items() if applies(axis, "train")}
+    trained = {axis: values for axis, values in where.items() if applies(axis, "train")}
     dense = {d.identity: d.panels for d in collect("train", accuracy, trained, study)}
     return [
         replace(
             drawing,
             panels=(*dense.get(applying(drawing.identity, "train"), ()), *drawing.panels),
         )
-        for drawing in _gather(stage, accuracy, spec, study)
+        for drawing in collect(stage, accuracy, where, study)
     ]
 
 
 def _knobs(spec: FigureSpec, study: StudyFiles) -> list[DrawnFigure]:
-    """One figure a data set and network, with the knobs of its cells as lines."""
+    """One figure for each data set and network, with the knobs of its cells as lines."""
     if "knob" not in study.frame.axes:
         return []
     grouped: dict[Identity, dict[Identity, list[Drawing[Reached]]]] = {}
-    for drawing in _gather("train", _reached, spec, study):
+    for drawing in collect("train", _reached, spec.where, study):
         own = without(drawing.identity, "knob")
         networks = grouped.setdefault(without(own, STUDY), {})
         networks.setdefault(own, []).append(drawing)
@@ -182,8 +175,8 @@ def _named(spec: FigureSpec, identity: Identity, study: StudyFiles) -> tuple[str
 def _files(
     stage: str, name: str, read: Callable[[Path], Content], draw: _Draw[Drawing[Content]]
 ) -> Callable[[FigureSpec, StudyFiles], list[DrawnFigure]]:
-    """What draws the artifact of a stage, the studies in parts of one figure."""
-    return partial(_draw, partial(_gather, stage, artifact(name, read)), sheets_by_study, draw)
+    """A function that draws the artifact of a stage, with one part for each study."""
+    return partial(_draw, partial(collect, stage, artifact(name, read)), sheets_by_study, draw)
 
 
 _DRAW: dict[str, Callable[[FigureSpec, StudyFiles], list[DrawnFigure]]] = {
@@ -198,12 +191,12 @@ _DRAW: dict[str, Callable[[FigureSpec, StudyFiles], list[DrawnFigure]]] = {
     "search": _files("search", "samples.csv", read_samples, draw_search),
     "barriers": partial(
         _draw,
-        partial(_gather, "barrier", artifact("barrier.csv", read_paths)),
+        partial(collect, "barrier", artifact("barrier.csv", read_paths)),
         sheets,
         draw_barriers,
     ),
     "knobs": _knobs,
-    "training": partial(_draw, partial(_gather, "train", curves_reader), sheets, draw_training),
+    "training": partial(_draw, partial(collect, "train", curves_reader), sheets, draw_training),
     "pruning": partial(_draw, partial(_accuracies, "prune"), sheets, draw_pruning),
     "finetuning": partial(_draw, partial(_accuracies, "finetune"), sheets_by_rate, draw_finetuning),
 }

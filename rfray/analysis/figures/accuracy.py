@@ -1,8 +1,7 @@
-"""Figures of accuracy: against the pruning rate, and dense against fine-tuned."""
+"""Figures of accuracy: against the pruning rate, and dense compared with fine-tuned."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
@@ -17,6 +16,7 @@ from rfray.analysis.figures.style import (
     chance_line,
     colour,
     entitle,
+    error_bars,
     marker,
     note,
     rows_of,
@@ -24,7 +24,6 @@ from rfray.analysis.figures.style import (
     say_why,
     side_by_side,
 )
-from rfray.analysis.statistics import summarize
 from rfray.analysis.values import show
 
 _GREY = "#666666"
@@ -32,9 +31,9 @@ _MEASURED = "test accuracy (%), mean ± standard deviation"
 
 
 def draw_pruning(title: str, *drawings: Drawing[float]) -> Figure:
-    """Test accuracy against pruning rate: one line a receptive field.
+    """Test accuracy against pruning rate: one line for each receptive field.
 
-    Several drawings stand side by side on common axes, each under its heading. Error bars are ± one
+    Several drawings are side by side with common axes, each under its heading. Error bars are ± one
     standard deviation over the seeds; rate 0 is the dense network.
     """
     panels = panels_of(drawings)
@@ -72,7 +71,7 @@ def _name_together(figure: FigureBase, places: Sequence[Axes]) -> None:
 
 
 def draw_finetuning(title: str, *drawings: Drawing[float]) -> Figure:
-    """Test accuracy dense and fine-tuned against the receptive field: one panel a pruning rate.
+    """Test accuracy against the receptive field, dense and fine-tuned: a panel for each rate.
 
     Several drawings have a panel each at each rate, under their headings. Error bars are ± one
     standard deviation over the seeds.
@@ -101,20 +100,20 @@ def draw_finetuning(title: str, *drawings: Drawing[float]) -> Figure:
 
 
 def _in_rows(drawings: Sequence[Drawing[float]]) -> list[Drawing[float] | None]:
-    """The drawings, and what fills up their last row."""
+    """The drawings, with None for each free place in the last row."""
     return [*drawings, *([None] * (-len(drawings) % COLUMNS))]
 
 
 def _entitle_at(rate: float, axes: Axes, drawing: Drawing[float]) -> None:
-    said = f"pruned at {show(rate)}"
+    title = f"pruned at {show(rate)}"
     if drawing.heading:
-        entitle(axes, f"{drawing.heading}, {said}")
+        entitle(axes, f"{drawing.heading}, {title}")
     else:
-        axes.set_title(said)
+        axes.set_title(title)
 
 
 def _receptive_fields(panels: Sequence[Panel[float]]) -> dict[int, str]:
-    """What stands at the place of each kernel size: its receptive field, where a run records it."""
+    """The label of each kernel size on the x axis: its receptive field, if a run records it."""
     names = {panel.kernel_size: panel.size or f"k = {panel.kernel_size}" for panel in panels}
     known = {p.kernel_size: p.receptive_field for p in panels if p.receptive_field is not None}
     return {size: str(known.get(size, names[size])) for size in sorted(names)}
@@ -130,7 +129,7 @@ def _dense_and_at(
 
 
 def _rate_lines(axes: Axes, drawing: Drawing[float]) -> None:
-    """The lines of one drawing; where it has none, or only the dense networks, why that is so."""
+    """The lines of one drawing; if the pruned networks are missing, the reason."""
     panels = drawing.panels
     if not any(panel.contents for panel in panels):
         say_why(axes, reasons(panels))
@@ -149,18 +148,8 @@ def _rate(panel: Panel[float]) -> float:
 
 def _rate_line(axes: Axes, panels: Sequence[Panel[float]]) -> None:
     ordered = sorted((panel for panel in panels if panel.contents), key=_rate)
-    means, deviations = _means_and_deviations(ordered)
-    size = ordered[0].kernel_size
-    axes.errorbar(
-        [_rate(panel) for panel in ordered],
-        means,
-        yerr=deviations,
-        color=colour(size),
-        marker=marker(size),
-        ms=4.5,
-        lw=1.3,
-        capsize=2.5,
-    )
+    rates, samples = [_rate(panel) for panel in ordered], [panel.contents for panel in ordered]
+    error_bars(axes, rates, samples, ordered[0].kernel_size, ms=4.5, lw=1.3)
 
 
 def _dense_and_tuned(
@@ -172,30 +161,14 @@ def _dense_and_tuned(
     places = {size: place for place, size in enumerate(ticks)}
     for panels, shift, filled in ((dense, -0.12, False), (tuned, 0.12, True)):
         for panel in (panel for panel in panels if panel.contents):
-            ((mean,), (deviation,)) = _means_and_deviations([panel])
-            ink = colour(panel.kernel_size)
-            axes.errorbar(
-                [places[panel.kernel_size] + shift],
-                [mean],
-                yerr=[deviation],
-                color=ink,
-                marker=marker(panel.kernel_size),
-                mfc=ink if filled else "white",
-                ms=5.5,
-                capsize=2.5,
-            )
+            size = panel.kernel_size
+            fill = colour(size) if filled else "white"
+            error_bars(axes, [places[size] + shift], [panel.contents], size, mfc=fill, ms=5.5)
     axes.set_xticks(range(len(ticks)), list(ticks.values()))
     axes.set_xlabel("receptive field (pixels)")
     axes.set_xlim(-0.6, len(ticks) - 0.4)
     if not any(panel.contents for panel in tuned):
         note(axes, reasons(tuned)[:1])
-
-
-def _means_and_deviations(panels: Sequence[Panel[float]]) -> tuple[list[float], list[float]]:
-    """Means and standard deviations; a single value has no deviation, hence no bar."""
-    summaries = [summarize(panel.contents) for panel in panels]
-    deviations = [0.0 if math.isnan(s.std) else s.std for s in summaries]
-    return [s.mean for s in summaries], deviations
 
 
 def _fillings() -> list[Line2D]:
@@ -206,6 +179,6 @@ def _fillings() -> list[Line2D]:
 
 
 def _lacking(panels: Sequence[Panel[float]]) -> list[str]:
-    """A line that counts the points that lack seeds."""
+    """The number of points that lack seeds, in words."""
     lacking = len(missing_lines(panels))
     return [f"Incomplete: {lacking} of {len(panels)} points lack seeds"] if lacking else []

@@ -1,4 +1,4 @@
-"""Figure of the loss and the accuracy on the lines between the seeds of each receptive field."""
+"""Figure of loss and accuracy on the lines between the seeds of each receptive field."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _SHOWN = {"loss": "test loss", "accuracy": "test accuracy (%)"}
 
 
 def draw_barriers(title: str, *drawings: Drawing[Paths]) -> Figure:
-    """Test loss and accuracy by position: one colour a receptive field, thin lines its pairs.
+    """Test loss and accuracy by position: one colour for each receptive field.
 
-    The thick line is the mean over pairs. Several drawings stand in rows on common axes, each under
-    its heading.
+    A thin line is one pair of seeds, the thick line the mean over pairs. Several drawings are rows
+    with common axes, each under its heading.
     """
 
     def rows(figure: FigureBase) -> Legend:

@@ -1,9 +1,8 @@
-"""Figure of the alignment between all layers of networks that differ by seed alone."""
+"""Figure of the alignment between all layers of networks that differ in the seed only."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -13,21 +12,21 @@ from matplotlib.figure import Figure, FigureBase
 
 from rfray.analysis.artifacts import Alignment, Floats
 from rfray.analysis.figures.panels import Drawing, Panel, parameters_of, reasons, sizes_of
-from rfray.analysis.figures.parts import Legend, composed
-from rfray.analysis.figures.style import say_absent
+from rfray.analysis.figures.parts import Legend, by_heading, composed
+from rfray.analysis.figures.style import say_absent, scale_bar
 from rfray.analysis.values import Scalar
 
 _MOMENTS = {"trained": "trained", "init": "untrained"}
 _MIDDLE = "#D6002A"
 _UNDEFINED = "#9A9A9A"
 _ALL_NAMED = 20
-"""Networks with so few layers have all of them named on the axes."""
+"""If a network has at most so many layers, the axes name all of them."""
 _NAMED = 9
-"""How many layers of a deeper network are named."""
+"""Number of layers that the axes name of a deeper network."""
 
 
 def mean_over_pairs(alignment: Alignment) -> Floats:
-    """Mean CKA over the pairs of seeds, (L, L); NaN where it is undefined for any pair."""
+    """Mean CKA over the pairs of seeds, (L, L); NaN where it is undefined for a pair."""
     mean: Floats = alignment.matrices.mean(axis=0)
     return mean
 
@@ -38,14 +37,14 @@ def middle_layer(count: int) -> int:
 
 
 def name_of(moment: Scalar | None) -> str:
-    """A moment as figures call it: `trained`, `untrained`."""
+    """The parameter `at` in figures of CKA: `trained`, `untrained`."""
     return _MOMENTS.get(str(moment), str(moment))
 
 
 def draw_cka(title: str, *drawings: Drawing[Alignment]) -> Figure:
-    """One heat map a receptive field, all on one scale from 0 to 1, the middle layer in red.
+    """One heat map for each receptive field, on a scale from 0 to 1, with the middle layer in red.
 
-    Where networks were compared untrained as well, those stand beside the trained ones.
+    If networks were compared untrained as well, those are next to the trained ones.
     """
     beside = parameters_of(drawings)
     shown = [(size, moment) for size in sizes_of(drawings) for moment in beside]
@@ -60,19 +59,16 @@ def draw_cka(title: str, *drawings: Drawing[Alignment]) -> Figure:
             panel = drawing.panel(size, moment)
             _heat_map(axes, panel, _said(panel, beside)) if panel else axes.set_axis_off()
         _name_layers_once(places.tolist())
-        drawn = [axes.images[0] for axes in places.flat if axes.images]
-        if drawn:
-            bar = figure.colorbar(drawn[-1], ax=list(places.flat), shrink=0.6, aspect=30)
-            bar.set_label("linear CKA, mean over pairs of seeds")
-            bar.outline.set_visible(False)
+        label = "linear CKA, mean over pairs of seeds"
+        scale_bar(figure, places.flat, label, shrink=0.6, aspect=30)
         return Legend()
 
     size = (3.2 * columns + 2.0, 3.2 * rows + 1.6)
-    return composed(title, size, {one.heading: partial(grid, one) for one in drawings})
+    return composed(title, size, by_heading(grid, drawings))
 
 
 def _said(panel: Panel[Alignment], beside: Sequence[Scalar | None]) -> str:
-    """The title of a panel; of trained networks alone nothing needs to be said."""
+    """The title of a panel; `trained` is left out if all networks are trained."""
     if set(beside) <= {None, "trained"}:
         return panel.title
     return f"{panel.title}, {name_of(panel.parameter)}"
@@ -118,7 +114,7 @@ def _mark_layers(axes: Axes, layers: tuple[str, ...]) -> None:
 
 
 def _name_layers_once(grid: Sequence[Sequence[Axes]]) -> None:
-    """Takes away the names of layers that the map to the left or below says as well."""
+    """Removes the names of layers that the map to the left or below shows as well."""
     for row in grid:
         for left, axes in pairwise(row):
             if left.images:
@@ -132,7 +128,7 @@ def _name_layers_once(grid: Sequence[Sequence[Axes]]) -> None:
 
 
 def named_layers(count: int) -> list[int]:
-    """Indices of the layers that axes name: all of a few, else some with the middle one."""
+    """Indices of the layers that axes name: all if they are few, else some, with the middle one."""
     if count <= _ALL_NAMED:
         return list(range(count))
     middle = middle_layer(count)

@@ -1,9 +1,8 @@
-"""Figure of the alignment of equal layers: trained, untrained, and with the images shuffled."""
+"""Figure of the alignment of equal layers: trained, untrained, and with shuffled images."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -20,7 +19,7 @@ from rfray.analysis.figures.panels import (
     reasons,
     sizes_of,
 )
-from rfray.analysis.figures.parts import Legend, composed
+from rfray.analysis.figures.parts import Legend, by_heading, composed
 from rfray.analysis.figures.style import (
     COLUMNS,
     WIDTH,
@@ -38,10 +37,10 @@ _LOWEST = -0.05
 
 
 def draw_cka_layers(title: str, *drawings: Drawing[Alignment]) -> Figure:
-    """CKA of each layer with the same layer of another seed: one panel a receptive field.
+    """CKA of each layer with the same layer of another seed: one panel for each receptive field.
 
-    A line is the mean over pairs of seeds, trained or untrained, with a thin dotted one below it:
-    the same with the images of the second seed shuffled.
+    A line is the mean over pairs of seeds, trained or untrained. A thin dotted line is the same
+    with the images of the second seed shuffled.
     """
     sizes = sizes_of(drawings)
 
@@ -55,7 +54,7 @@ def draw_cka_layers(title: str, *drawings: Drawing[Alignment]) -> Figure:
         return Legend(_handles(drawing))
 
     size = (WIDTH, 2.6 * rows_of(len(sizes)) + 1.2)
-    return composed(title, size, {one.heading: partial(grid, one) for one in drawings})
+    return composed(title, size, by_heading(grid, drawings))
 
 
 def _panel(axes: Axes, panels: Sequence[Panel[Alignment]]) -> None:
@@ -74,7 +73,7 @@ def _panel(axes: Axes, panels: Sequence[Panel[Alignment]]) -> None:
 
 
 def _baseline(alignment: Alignment) -> Floats:
-    """Mean over pairs, (L,); NaN, hence no line, of a run that has none."""
+    """Mean over pairs, (L,); NaN, so that no line is drawn, if a run has no baseline."""
     if alignment.shuffled is None:
         return np.full(len(alignment.layers), np.nan)
     mean: Floats = alignment.shuffled.mean(axis=0)
@@ -82,7 +81,7 @@ def _baseline(alignment: Alignment) -> Floats:
 
 
 def _name_layers(places: Sequence[Axes], panels: Sequence[Panel[Alignment]]) -> None:
-    """Names the layers below the lowest panels; those above have the same ones."""
+    """Names the layers below the lowest panels; the panels above have the same layers."""
     layers = next((panel.contents[0].layers for panel in panels if panel.contents), ())
     ticks = named_layers(len(layers)) if layers else []
     for number, axes in enumerate(places):

@@ -1,9 +1,8 @@
-"""Figure of effective receptive fields: that of the last convolution, and their radius by layer."""
+"""Figure of effective receptive fields: the field of the last convolution, the radius by layer."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -22,7 +21,7 @@ from rfray.analysis.figures.panels import (
     reasons,
     sizes_of,
 )
-from rfray.analysis.figures.parts import Legend, composed, keys
+from rfray.analysis.figures.parts import Legend, by_heading, composed, keys
 from rfray.analysis.figures.style import (
     WIDTH,
     colour,
@@ -31,6 +30,7 @@ from rfray.analysis.figures.style import (
     note,
     say_absent,
     say_why,
+    scale_bar,
 )
 from rfray.analysis.values import Scalar
 
@@ -40,9 +40,9 @@ _LINES = ("-", "--", ":")
 
 
 def draw_erf(title: str, *drawings: Drawing[EffectiveFields]) -> Figure:
-    """Maps of the last convolution, one row a receptive field; below them the radius by layer.
+    """Maps of the last convolution, one row for each receptive field; below, the radius by layer.
 
-    A frame marks the part of the image that lies in the theoretical field.
+    A frame marks the part of the image in the theoretical receptive field.
     """
     sizes, moments = sizes_of(drawings), parameters_of(drawings)
     lines = dict(zip(moments, _LINES, strict=False))
@@ -57,11 +57,8 @@ def draw_erf(title: str, *drawings: Drawing[EffectiveFields]) -> Figure:
                 panel = drawing.panel(size, moment)
                 _map(axes, panel) if panel else axes.set_axis_off()
                 maps.append(axes)
-        drawn = [axes.images[0] for axes in maps if axes.images]
-        if drawn:
-            bar = figure.colorbar(drawn[0], ax=maps, aspect=40, extend="min")
-            bar.set_label("root mean |gradient|² over its largest value")
-            bar.outline.set_visible(False)
+        label = "root mean |gradient|² over its largest value"
+        scale_bar(figure, maps, label, aspect=40, extend="min")
         radii = figure.add_subplot(places[-1, :])
         _radii(radii, drawing.panels, lines)
         named = [
@@ -71,11 +68,14 @@ def draw_erf(title: str, *drawings: Drawing[EffectiveFields]) -> Figure:
         return Legend([*keys(drawing.panels), *named] if radii.lines else ())
 
     size = (WIDTH, 2.4 * len(sizes) + 3.6)
-    return composed(title, size, {one.heading: partial(grid, one) for one in drawings})
+    return composed(title, size, by_heading(grid, drawings))
 
 
 def relative_gradient(fields: Sequence[EffectiveFields]) -> Floats:
-    """Root of the mean over seeds of a last layer's map, each of mass 1, over its largest value."""
+    """Root of the mean over seeds of the last layer's map, divided by its largest value.
+
+    Each map is divided by its sum before the mean.
+    """
     maps = [one.maps[-1] / one.maps[-1].sum() for one in fields if np.isfinite(one.radius[-1])]
     root = np.sqrt(np.mean(maps, axis=0))
     relative: Floats = root / root.max()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -19,15 +18,23 @@ from rfray.analysis.figures.panels import (
     reasons,
     sizes_of,
 )
-from rfray.analysis.figures.parts import Legend, composed
-from rfray.analysis.figures.style import COLUMNS, WIDTH, colour, heat_map, rows_of, say_absent
+from rfray.analysis.figures.parts import Legend, by_heading, composed
+from rfray.analysis.figures.style import (
+    COLUMNS,
+    WIDTH,
+    colour,
+    heat_map,
+    rows_of,
+    say_absent,
+    scale_bar,
+)
 
 _DECADES = 4
-"""Decades shown below the largest value of the smallest map."""
+"""Decades shown below the peak of the map with the lowest peak."""
 
 
 def draw_importance(title: str, *drawings: Drawing[Floats]) -> Figure:
-    """One map a receptive field on one logarithmic scale, and below them their central profiles."""
+    """One map for each receptive field on one logarithmic scale; below, their central profiles."""
     shown = [(size, own) for size in sizes_of(drawings) for own in parameters_of(drawings)]
     norm = _scale([panel.contents[0] for panel in panels_of(drawings) if panel.contents])
     columns, rows = min(COLUMNS, len(shown)), rows_of(len(shown))
@@ -40,20 +47,17 @@ def draw_importance(title: str, *drawings: Drawing[Floats]) -> Figure:
             panel = drawing.panel(*place)
             _map(axes, panel, norm) if panel else axes.set_axis_off()
             maps.append(axes)
-        drawn = [axes.images[0] for axes in maps if axes.images]
-        if drawn:
-            bar = figure.colorbar(drawn[0], ax=maps, aspect=15, extend="min", panchor=False)
-            bar.set_label("mean |gradient|")
+        scale_bar(figure, maps, "mean |gradient|", aspect=15, extend="min", panchor=False)
         profiles = figure.add_subplot(places[-1, :])
         _profiles(profiles, drawing.panels, norm)
         return Legend(profiles.lines)
 
     size = (WIDTH, 2.4 * rows + 2.7)
-    return composed(title, size, {one.heading: partial(grid, one) for one in drawings})
+    return composed(title, size, by_heading(grid, drawings))
 
 
 def _scale(patterns: Sequence[Floats]) -> LogNorm:
-    """One scale for all maps: they differ by orders of magnitude, and each by more in itself."""
+    """One logarithmic scale for all maps: they differ by orders of magnitude."""
     peaks = [float(pattern.max()) for pattern in patterns if pattern.max() > 0]
     highest, lowest = max(peaks, default=1.0), min(peaks, default=1.0)
     positive = [float(pattern[pattern > 0].min()) for pattern in patterns if pattern.max() > 0]

@@ -15,20 +15,19 @@ from scipy.stats import kendalltau
 from rfray.analysis import schema
 from rfray.analysis.figures.panels import Drawing, Panel, missing_lines, panels_of, reasons
 from rfray.analysis.figures.parts import Legend, composed
-from rfray.analysis.figures.style import WIDTH, chance_line, colour, marker, say_why
-from rfray.analysis.statistics import summarize
+from rfray.analysis.figures.style import WIDTH, chance_line, colour, error_bars, marker, say_why
 
 _FIRST_COLOUR = 2
 
 
 @dataclass(frozen=True)
 class Reached:
-    """What one training came to.
+    """The result of one training.
 
     Attributes:
-        accuracy: On the test images, per cent.
-        map_size: Pixels of the last map; None where the run does not record it.
-        run: Id of the run: one may stand for several knobs.
+        accuracy: On the test images, in percent.
+        map_size: Pixels of the last map; None if the run does not record it.
+        run: Id of the run; several knobs may have the same run.
     """
 
     accuracy: float
@@ -42,12 +41,12 @@ _Place = Callable[[Panel[Reached]], int | None]
 def draw_knobs(title: str, *studies: Sequence[Drawing[Reached]]) -> Figure:
     """Test accuracy against the receptive field that was reached, and against the last map's size.
 
-    One line a knob, the same networks in both panels, mean ± one standard deviation over the seeds.
-    Kendall's tau of accuracy with either, over all networks and seeds, stands above.
+    Both panels show the same networks, one line for each knob: mean ± one standard deviation over
+    the seeds. Their titles give Kendall's tau over all networks and seeds.
 
     Args:
         title: Its title.
-        studies: The drawings of each study, one a knob.
+        studies: The drawings of each study, one for each knob.
     """
 
     def panels(drawings: Sequence[Drawing[Reached]], figure: FigureBase) -> Legend:
@@ -69,16 +68,9 @@ def draw_knobs(title: str, *studies: Sequence[Drawing[Reached]]) -> Figure:
             columns=len(drawings),
         )
 
-    bodies = {_study(drawings[0]): partial(panels, drawings) for drawings in studies}
+    names = (f"study {dict(drawings[0].identity).get(schema.STUDY)}" for drawings in studies)
+    bodies = {name: partial(panels, one) for name, one in zip(names, studies, strict=True)}
     return composed(title, (WIDTH, 3.9), bodies)
-
-
-def _study(drawing: Drawing[Reached]) -> str:
-    return f"study {dict(drawing.identity).get(schema.STUDY)}"
-
-
-def _knob(drawing: Drawing[Reached]) -> str:
-    return str(dict(drawing.identity)["knob"])
 
 
 def _field(panel: Panel[Reached]) -> int | None:
@@ -93,24 +85,22 @@ def _lines(axes: Axes, place: _Place, drawings: Sequence[Drawing[Reached]]) -> N
     ticks = set()
     for index, drawing in enumerate(drawings):
         points = [
-            (where, summarize([one.accuracy for one in panel.contents]))
+            (where, [one.accuracy for one in panel.contents])
             for panel in drawing.panels
             if panel.contents and (where := place(panel)) is not None
         ]
         ticks |= {where for where, _ in points}
         ordered = sorted(points, key=lambda point: point[0])
         shift = 1 + 0.012 * (index - (len(drawings) - 1) / 2)  # so that equal points are seen
-        axes.errorbar(
+        error_bars(
+            axes,
             [where * shift for where, _ in ordered],
-            [summary.mean for _, summary in ordered],
-            yerr=[0.0 if math.isnan(s.std) else s.std for _, s in ordered],
-            color=colour(_FIRST_COLOUR + index),
-            marker=marker(_FIRST_COLOUR + index),
-            # Several fields may end in one map, so that a line between maps would go up and down.
+            [accuracies for _, accuracies in ordered],
+            _FIRST_COLOUR + index,
+            # Several fields may have the same map size: a line between sizes would go up and down.
             ls="-" if place is _field else "",
             ms=5,
             lw=1.2,
-            capsize=2.5,
         )
     axes.set_xscale("log", base=2)
     axes.xaxis.set_minor_locator(NullLocator())
@@ -119,7 +109,7 @@ def _lines(axes: Axes, place: _Place, drawings: Sequence[Drawing[Reached]]) -> N
 
 
 def _apart(ticks: Sequence[int]) -> list[int]:
-    """Those that have room for their numbers on an axis of logarithms."""
+    """The ticks with room for their numbers on a logarithmic axis."""
     kept: list[int] = []
     for tick in ticks:
         if not kept or tick > 1.12 * kept[-1]:
@@ -133,12 +123,12 @@ def _handle(axes: Axes, index: int, drawing: Drawing[Reached]) -> object:
         [],
         color=colour(_FIRST_COLOUR + index),
         marker=marker(_FIRST_COLOUR + index),
-        label=_knob(drawing),
+        label=str(dict(drawing.identity)["knob"]),
     )
 
 
 def _tau_words(place: _Place, drawings: Sequence[Drawing[Reached]]) -> str:
-    """Kendall's tau-b of accuracy with a place, each network and seed once."""
+    """Kendall's tau-b of accuracy with a place in words; each network and seed counts once."""
     pairs = {
         (where, one.accuracy, one.run)
         for drawing in drawings

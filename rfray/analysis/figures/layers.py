@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase
@@ -11,7 +10,7 @@ from matplotlib.lines import Line2D
 
 from rfray.analysis.artifacts import ByLayer
 from rfray.analysis.figures.panels import Drawing, Panel, missing_lines, parameters_of, reasons
-from rfray.analysis.figures.parts import Legend, composed, keys
+from rfray.analysis.figures.parts import Legend, by_heading, composed, keys
 from rfray.analysis.figures.style import (
     WIDTH,
     chance_line,
@@ -23,17 +22,17 @@ from rfray.analysis.figures.style import (
 )
 
 _ALL_NAMED = 20
-"""Networks with so few layers have all of them named on the axis."""
+"""If a network has at most so many layers, the axis names all of them."""
 _NAMED = 12
-"""How many layers of a deeper network are named, at most."""
+"""The largest number of layers that the axis names of a deeper network."""
 _EXCEEDS = "field_exceeds_image"
 _TAIL = "in_tail"
 
 
 def draw_probe(title: str, *drawings: Drawing[ByLayer]) -> Figure:
-    """Accuracy of linear probes by layer: one colour a receptive field, one line a seed.
+    """Accuracy of linear probes by layer: a colour for each receptive field, a line for each seed.
 
-    A large marker stands where accuracy no longer rises, a dashed line where the receptive field
+    A large marker shows where accuracy no longer rises, a dashed line where the receptive field
     first exceeds the image.
     """
 
@@ -49,11 +48,11 @@ def draw_probe(title: str, *drawings: Drawing[ByLayer]) -> Figure:
         there = keys(drawing.panels, marker, ms=4)
         return Legend([*there, *marks] if there else ())
 
-    return composed(title, _size(1), {one.heading: partial(panel, one) for one in drawings})
+    return composed(title, _size(1), by_heading(panel, drawings))
 
 
 def draw_saturation(title: str, *drawings: Drawing[ByLayer]) -> Figure:
-    """Saturation by layer: one panel a moment, one colour a receptive field, one line a seed."""
+    """Saturation by layer: a panel for each value of `at`, one line for each seed."""
     moments = parameters_of(drawings)
 
     def column(drawing: Drawing[ByLayer], figure: FigureBase) -> Legend:
@@ -66,8 +65,7 @@ def draw_saturation(title: str, *drawings: Drawing[ByLayer]) -> Figure:
             upper.set_xlabel("")
         return Legend(keys(drawing.panels, marker, ms=4))
 
-    size = _size(len(moments))
-    return composed(title, size, {one.heading: partial(column, one) for one in drawings})
+    return composed(title, _size(len(moments)), by_heading(column, drawings))
 
 
 def _size(panels: int) -> tuple[float, float]:
@@ -75,7 +73,7 @@ def _size(panels: int) -> tuple[float, float]:
 
 
 def _lines(axes: Axes, panels: Sequence[Panel[ByLayer]]) -> None:
-    """The numbers of one moment, each receptive field's with its marks."""
+    """The numbers by layer, with the marks of each receptive field."""
     drawn = [content for panel in panels for content in panel.contents]
     if not drawn:
         say_absent(axes, reasons(panels))
@@ -95,7 +93,7 @@ def _lines(axes: Axes, panels: Sequence[Panel[ByLayer]]) -> None:
 
 
 def _field_lines(axes: Axes, panel: Panel[ByLayer]) -> None:
-    """Where the receptive field first exceeds the image; networks share places, lines must not."""
+    """Lines where the receptive field first exceeds the image, moved so that each is seen."""
     places = {content.starts[_EXCEEDS] for content in panel.contents if _EXCEEDS in content.starts}
     beside = 0.08 * (panel.kernel_size - 3.5)
     for place in places:

@@ -1,4 +1,4 @@
-"""Panels: what one figure shows, kernel size by kernel size, with what is missing in it."""
+"""Panels: the contents of one figure by kernel size, and what is missing in it."""
 
 from __future__ import annotations
 
@@ -18,27 +18,29 @@ if TYPE_CHECKING:
 
 Content = TypeVar("Content")
 Read = Callable[["RunRecord"], Content]
-"""Reads what one run left."""
+"""Reads a result of one run; raises ArtifactError if the run does not have it."""
 
 Reader = Callable[["Ledger", "Sequence[RunRecord]"], Read[Content]]
-"""Given the ledger and the runs that will be read, what reads one of them; that raises an
-ArtifactError where a run has not left what it should."""
+"""Makes the function that reads one run, from the ledger and all runs that will be read."""
+
+Where = Mapping[str, tuple[Scalar, ...]]
+"""The values that an axis may have; an axis that is not named may have every value."""
 
 _Place = tuple[int, Scalar | None]
 
 
 @dataclass(frozen=True)
 class Panel(Generic[Content]):
-    """One kernel size, and one value of the stage's own parameter, of one figure.
+    """One kernel size and one value of the stage's own parameter, in one figure.
 
     Attributes:
-        kernel_size: Kernel size of the pool, or what stands for it where the study changes the
-            field along another axis.
+        kernel_size: Kernel size of the pool, or the number that replaces it if the study changes
+            the receptive field along another axis.
         receptive_field: Theoretical receptive field; None if no run records it.
         parameter: The stage's own parameter, such as `init`; None if it has none.
-        contents: What the runs left, in the order of their seeds.
+        contents: The results of the runs, in the order of their seeds.
         gaps: What is missing, by name and reason.
-        size: The value of the axis along which the study changes the field, as a reader writes it.
+        size: The value that changes the receptive field, as text.
     """
 
     kernel_size: int
@@ -50,7 +52,7 @@ class Panel(Generic[Content]):
 
     @property
     def title(self) -> str:
-        """`RF 181 (k = 2)`, and how much of it is there if not all is."""
+        """`RF 181 (k = 2)`, with the number of results if some are missing."""
         there = len(self.contents)
         planned = there + len(self.gaps)
         few = f", {there} of {planned}" if 0 < there < planned else ""
@@ -58,13 +60,13 @@ class Panel(Generic[Content]):
 
     @property
     def label(self) -> str:
-        """`RF 181 (k = 2)`, or `k = 2` where no run records the receptive field."""
+        """`RF 181 (k = 2)`, or `k = 2` if no run records the receptive field."""
         size = self.size or f"k = {self.kernel_size}"
         return size if self.receptive_field is None else f"RF {self.receptive_field} ({size})"
 
 
 def missing_lines(panels: Sequence[Panel[Content]]) -> list[str]:
-    """What an overlay of panels cannot show to be missing, a line a panel."""
+    """What is missing in panels that are drawn over each other: one line for each such panel."""
     return [
         f"{panel.title} seeds" if panel.contents else f"{panel.label}: {panel.gaps[0].reason}"
         for panel in panels
@@ -73,20 +75,20 @@ def missing_lines(panels: Sequence[Panel[Content]]) -> list[str]:
 
 
 def reasons(panels: Iterable[Panel[Content]]) -> list[str]:
-    """Why what is missing in panels is missing."""
+    """The reason of each gap in the panels."""
     return [gap.reason for panel in panels for gap in panel.gaps]
 
 
 @dataclass(frozen=True)
 class Drawing(Generic[Content]):
-    """The panels of one figure, or of one part of it that stands beside others of its kind.
+    """The panels of one figure, or of one part of a figure.
 
     Attributes:
-        identity: What the figure is of: the axes of its cells but the kernel size.
+        identity: The axes and values of its cells, without the kernel size.
         panels: Its panels by kernel size, then parameter in the study's order.
-        chance: Accuracy of guessing on its data set, per cent; None where that is not recorded.
-        heading: What sets it apart from those that it stands beside in one figure; empty where it
-            stands alone.
+        chance: Accuracy of guessing on its data set, in percent; None if that is not recorded.
+        heading: The values in which it differs from the other parts of its figure; empty if there
+            are none.
     """
 
     identity: Identity
@@ -106,23 +108,23 @@ class Drawing(Generic[Content]):
 
 
 def panels_of(drawings: Iterable[Drawing[Content]]) -> list[Panel[Content]]:
-    """The panels of several drawings, one drawing after the other."""
+    """The panels of all drawings."""
     return [panel for drawing in drawings for panel in drawing.panels]
 
 
 def sizes_of(drawings: Iterable[Drawing[Content]]) -> list[int]:
-    """The kernel sizes of any of the drawings, ascending."""
+    """The kernel sizes of all drawings, ascending."""
     return sorted({panel.kernel_size for panel in panels_of(drawings)})
 
 
 def parameters_of(drawings: Iterable[Drawing[Content]]) -> list[Scalar | None]:
-    """The values of the stage's own parameter in any of the drawings, in the study's order."""
+    """The values of the stage's own parameter in all drawings, in the study's order."""
     return list(dict.fromkeys(panel.parameter for panel in panels_of(drawings)))
 
 
 @dataclass(frozen=True)
 class StudyFiles:
-    """A study with the ledger that hands out its artifacts.
+    """A study with the ledger that gives its artifacts.
 
     Attributes:
         ledger: The ledger.
@@ -136,10 +138,10 @@ class StudyFiles:
 
 
 def artifact(name: str, read: Callable[[Path], Content]) -> Reader[Content]:
-    """What makes the reader of the runs' artifact `name`."""
+    """A reader of the runs' artifact `name`."""
 
     def reader(ledger: Ledger, records: Sequence[RunRecord]) -> Read[Content]:
-        del records  # files are fetched one by one
+        del records  # files are read one by one
 
         def read_artifact(record: RunRecord) -> Content:
             path = ledger.artifact(record, name)
@@ -153,7 +155,7 @@ def artifact(name: str, read: Callable[[Path], Content]) -> Reader[Content]:
 
 
 def latest(metric: str) -> Reader[float]:
-    """What makes the reader of the latest value of the runs' metric."""
+    """A reader of the latest value of the runs' metric."""
 
     def read_metric(record: RunRecord) -> float:
         if metric not in record.metrics:
@@ -167,12 +169,16 @@ def latest(metric: str) -> Reader[float]:
 
 
 def collect(
-    stage: str,
-    reader: Reader[Content],
-    where: Mapping[str, tuple[Scalar, ...]],
-    study: StudyFiles,
+    stage: str, reader: Reader[Content], where: Where, study: StudyFiles
 ) -> list[Drawing[Content]]:
-    """Reads what a stage's runs left: one drawing for each cell, kernel sizes and seeds aside."""
+    """Reads a stage's results: one drawing for the cells that differ in kernel size and seed only.
+
+    Args:
+        stage: Name of the stage.
+        reader: Reads its runs.
+        where: Selects the cells.
+        study: The study.
+    """
     grouped: dict[Identity, dict[_Place, list[Slot]]] = {}
     records: list[RunRecord] = []
     for slot in study.expected.slots:
@@ -196,7 +202,7 @@ def collect(
 
 
 def _chance(identity: Identity, study: StudyFiles) -> float | None:
-    test = study.frame.document.datasets.get(str(dict(identity).get("dataset")))
+    test = study.frame.document.test_images(identity)
     return None if test is None else test.chance
 
 

@@ -1,9 +1,10 @@
-"""The skeleton of every figure: its title, a part for each study, and one legend below them all."""
+"""The structure of every figure: its title, a part for each study, one legend below all parts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,18 +12,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase
 from matplotlib.lines import Line2D
 
-from rfray.analysis.figures.panels import Content, Panel
+from rfray.analysis.figures.panels import Content, Drawing, Panel
 from rfray.analysis.figures.style import COLUMNS, colour, headed, look, shortened
 
 
 @dataclass(frozen=True)
 class Legend:
-    """What stands below a figure.
+    """The legend below a figure.
 
     Attributes:
-        handles: Its entries, of those with one label the first; without any there is no legend.
-        remarks: What stands above them, such as what is missing.
-        columns: Entries beside each other.
+        handles: Its entries; of entries with the same label the first is shown. Without entries
+            there is no legend.
+        remarks: Lines above the entries, for example what is missing.
+        columns: Number of columns of entries.
     """
 
     handles: Sequence[Any] = ()
@@ -31,19 +33,26 @@ class Legend:
 
 
 Body = Callable[[FigureBase], Legend]
-"""Draws panels into a figure, or into a part of one, and says what its legend holds."""
+"""Draws panels into a figure, or into a part of one, and returns its legend."""
+
+
+def by_heading(
+    draw: Callable[[Drawing[Content], FigureBase], Legend], drawings: Iterable[Drawing[Content]]
+) -> dict[str, Body]:
+    """The bodies that draw one drawing each, by the heading of the drawing."""
+    return {drawing.heading: partial(draw, drawing) for drawing in drawings}
 
 
 def composed(title: str, size: tuple[float, float], bodies: Mapping[str, Body]) -> Figure:
-    """A figure in the shared look, with a part for each body under its heading.
+    """A figure in the shared style, with a part for each body under its heading.
 
-    Parts that are taller than wide stand beside each other, others below each other. The same panel
-    of each has the same axes. One alone is the whole figure, without a heading.
+    Parts that are taller than wide are next to each other, others below each other. The same panel
+    of each part has the same axes. A single part is the whole figure, without a heading.
 
     Args:
         title: Its title.
-        size: Width and height of one part, inches.
-        bodies: What draws each part, by heading.
+        size: Width and height of one part, in inches.
+        bodies: The function that draws each part, by heading.
     """
     width, height = size
     columns = min(COLUMNS, len(bodies)) if height > width else 1
@@ -67,7 +76,7 @@ def composed(title: str, size: tuple[float, float], bodies: Mapping[str, Body]) 
 
 
 def _share(panels: Sequence[Axes]) -> None:
-    """Gives the curves of several studies the same axes, so that they can be compared by eye."""
+    """Gives panels with curves the same axes."""
     ends = np.array([(axes.get_xlim(), axes.get_ylim()) for axes in panels])
     for axes in panels if len(panels) > 1 else ():
         axes.set_xlim(ends[:, 0].min(), ends[:, 0].max())
@@ -75,7 +84,7 @@ def _share(panels: Sequence[Axes]) -> None:
 
 
 def _put_below(figure: Figure, legends: Mapping[str, Legend]) -> None:
-    """One legend for all parts, whose remarks say of which part they are if there are several."""
+    """One legend for all parts; if there are several, its remarks name their part."""
     handles: dict[str, Any] = {}
     remarks: list[str] = []
     for heading, legend in legends.items():
@@ -96,11 +105,11 @@ def _put_below(figure: Figure, legends: Mapping[str, Legend]) -> None:
 def keys(
     panels: Iterable[Panel[Content]], shape: Callable[[int], str] = lambda size: "", **look: Any
 ) -> list[Line2D]:
-    """Entries of a legend: one a receptive field of which something is there, in its colour.
+    """Entries of a legend: one for each receptive field with results, in its colour.
 
     Args:
         panels: The panels.
-        shape: The marker of a kernel size.
+        shape: Gives the marker of a kernel size.
         look: Further properties of the lines.
     """
     labels = {panel.label: panel.kernel_size for panel in panels if panel.contents}

@@ -1,9 +1,8 @@
-"""Figure of a search: how good each sample was, against each setting that was searched."""
+"""Figure of a search: the accuracy of each sample against each searched setting."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,18 +11,18 @@ from matplotlib.lines import Line2D
 
 from rfray.analysis.artifacts import Floats, Samples
 from rfray.analysis.figures.panels import Drawing, Panel, missing_lines, panels_of, reasons
-from rfray.analysis.figures.parts import Legend, composed, keys
+from rfray.analysis.figures.parts import Legend, by_heading, composed, keys
 from rfray.analysis.figures.style import WIDTH, chance_line, colour, marker, say_absent
 from rfray.analysis.values import is_number
 
 _DECADES = 20
-"""Values that span more than this, highest over lowest, are drawn on a logarithmic axis."""
+"""The axis is logarithmic if the highest value divided by the lowest exceeds this."""
 
 
 def draw_search(title: str, *drawings: Drawing[Samples]) -> Figure:
-    """Validation accuracy against each searched setting: a panel a setting, a colour a kernel size.
+    """Validation accuracy against each searched setting: a panel for each setting.
 
-    A hollow sample was stopped early; one that diverged has no accuracy and is not drawn.
+    A hollow sample was stopped early. A sample that diverged has no accuracy and is not drawn.
     """
     tried = [samples for panel in panels_of(drawings) for samples in panel.contents]
     names = list(dict.fromkeys(name for samples in tried for name in samples.settings))
@@ -42,13 +41,13 @@ def draw_search(title: str, *drawings: Drawing[Samples]) -> Figure:
         return Legend(_handles(drawing.panels), missing_lines(drawing.panels))
 
     size = (WIDTH, 2.6 * max(1, len(names)) + 1.0)
-    return composed(title, size, {one.heading: partial(column, one) for one in drawings})
+    return composed(title, size, by_heading(column, drawings))
 
 
 def _setting(
     axes: Axes, name: str, panels: Sequence[Panel[Samples]], everything: Sequence[object]
 ) -> None:
-    """The samples of one search, on an axis that holds everything that was tried."""
+    """The samples of one search, on an axis with all values that were tried."""
     numeric = all(map(is_number, everything))
     words = [] if numeric else list(dict.fromkeys(map(str, everything)))
     for panel in panels:

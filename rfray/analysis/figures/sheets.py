@@ -1,21 +1,19 @@
-"""Sheets: which drawings stand beside each other as the panels of one figure. Pure."""
+"""Sheets: which drawings are the panels of one figure. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Generic, TypeVar
+from typing import Generic
 
 from rfray.analysis import schema
-from rfray.analysis.figures.panels import Drawing
+from rfray.analysis.figures.panels import Content, Drawing
 from rfray.analysis.frame import StudyFrame
 from rfray.analysis.slots import Identity, only, without
 from rfray.analysis.values import Scalar, show
 
-Content = TypeVar("Content")
-
 MOST_PANELS = 12
-"""More of them in one figure would fill more than a page."""
+"""More panels in one figure would fill more than a page."""
 
 _FIGURES_APART = frozenset({"dataset", "arch"})
 """Axes whose values never share a figure: accuracies on two data sets have no common scale."""
@@ -23,12 +21,12 @@ _FIGURES_APART = frozenset({"dataset", "arch"})
 
 @dataclass(frozen=True)
 class Sheet(Generic[Content]):
-    """What one figure shows.
+    """The contents of one figure.
 
     Attributes:
-        identity: What its drawings have in common.
-        drawings: Its drawings in the study's order, each headed by what sets it apart.
-        rate: The one pruning rate that it is of, where each has a figure of its own.
+        identity: The axes and values that its drawings have in common.
+        drawings: Its drawings in the study's order; the heading of each says how it differs.
+        rate: The pruning rate of the figure, if each rate has its own figure.
     """
 
     identity: Identity
@@ -37,9 +35,9 @@ class Sheet(Generic[Content]):
 
 
 def sheets(drawings: Iterable[Drawing[Content]], frame: StudyFrame) -> list[Sheet[Content]]:
-    """One sheet a data set and network, on which each value of a further axis has a panel.
+    """One sheet for each data set and network, with a panel for each value of a further axis.
 
-    Where they are more than `MOST_PANELS`, each has a sheet of its own.
+    If there are more than `MOST_PANELS` of them, each has its own sheet.
     """
     return [
         sheet
@@ -51,16 +49,15 @@ def sheets(drawings: Iterable[Drawing[Content]], frame: StudyFrame) -> list[Shee
 def sheets_by_study(
     drawings: Iterable[Drawing[Content]], frame: StudyFrame
 ) -> list[Sheet[Content]]:
-    """A sheet a drawing, but one for those that are the same of several studies."""
+    """One sheet for each drawing; drawings that differ in the study only share one."""
     beside = _grouped(drawings, frame, lambda identity: without(identity, schema.STUDY))
     return [_sheet(those) for those in beside]
 
 
 def sheets_by_rate(drawings: Iterable[Drawing[Content]], frame: StudyFrame) -> list[Sheet[Content]]:
-    """The same for a figure with a panel a pruning rate.
+    """As `sheets`, for a figure with a panel for each pruning rate.
 
-    Where the values of further axes at all rates are more than `MOST_PANELS`, each rate has a
-    sheet of its own.
+    If there are more than `MOST_PANELS` panels at all rates, each rate has its own sheet.
     """
     found: list[Sheet[Content]] = []
     for beside in _by_network(drawings, frame):
@@ -83,7 +80,7 @@ def _by_network(
 def _grouped(
     drawings: Iterable[Drawing[Content]], frame: StudyFrame, shared: Callable[[Identity], Identity]
 ) -> list[list[Drawing[Content]]]:
-    """The drawings that share so much of their identity, each group in the study's order."""
+    """The drawings, grouped by a part of their identity; each group in the study's order."""
     grouped: dict[Identity, list[Drawing[Content]]] = {}
     for drawing in drawings:
         grouped.setdefault(shared(drawing.identity), []).append(drawing)
@@ -113,7 +110,7 @@ def _rates(drawings: Iterable[Drawing[Content]]) -> list[Scalar]:
 
 
 def _at(rate: Scalar, drawings: Iterable[Drawing[Content]]) -> list[Drawing[Content]]:
-    """The drawings of dense networks and of those at one rate."""
+    """The drawings with the panels of dense networks and of one rate only."""
     return [
         replace(drawing, panels=tuple(p for p in drawing.panels if p.parameter in (None, rate)))
         for drawing in drawings

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,18 +21,18 @@ from rfray.analysis.figures.panels import (
     reasons,
     sizes_of,
 )
-from rfray.analysis.figures.parts import Legend, composed, keys
+from rfray.analysis.figures.parts import Legend, by_heading, composed, keys
 from rfray.analysis.figures.style import WIDTH, colour, moment_name, note, say_absent
 from rfray.analysis.values import Scalar
 
 _DECADES = 10
-"""Decades of density shown below the peak: one eigenvalue of 10⁷ stands some 8 below the bulk."""
+"""Decades of density shown below the peak: one of 10⁷ eigenvalues is about 8 below it."""
 
 
 def draw_density(title: str, *drawings: Drawing[Density]) -> Figure:
-    """λ against P(λ): one column a moment, one row a receptive field, one line a seed.
+    """P(λ) against λ: a column for each value of `at`, a row for each receptive field.
 
-    The density axis is shared along a column; each panel has the λ axis that its spectrum needs.
+    Each line is one seed. The density axis is the same in a column; the λ axis fits each panel.
     """
     sizes, moments = sizes_of(drawings), parameters_of(drawings)
     peaks = {moment: _peak(moment, drawings) for moment in moments}
@@ -50,14 +49,13 @@ def draw_density(title: str, *drawings: Drawing[Density]) -> Figure:
             axes.set_xlabel("eigenvalue λ")
         return Legend()
 
-    size = (WIDTH, 1.9 * len(sizes) + 0.9)
-    return composed(title, size, {one.heading: partial(grid, one) for one in drawings})
+    return composed(title, (WIDTH, 1.9 * len(sizes) + 0.9), by_heading(grid, drawings))
 
 
 def draw_eigenvalues(title: str, *drawings: Drawing[Spectrum]) -> Figure:
-    """Eigenvalue against rank: one panel a moment, one colour a receptive field, one line a seed.
+    """Eigenvalue against rank: a panel for each value of `at`, a colour for each receptive field.
 
-    An eigenvalue that has not converged has a hollow marker.
+    Each line is one seed. An eigenvalue that has not converged has a hollow marker.
     """
     moments = parameters_of(drawings)
 
@@ -75,12 +73,11 @@ def draw_eigenvalues(title: str, *drawings: Drawing[Spectrum]) -> Figure:
         )
         return Legend([*keys(drawing.panels, lambda size: "o", ms=4), hollow])
 
-    size = (WIDTH, 3.3 * len(moments) + 0.8)
-    return composed(title, size, {one.heading: partial(column, one) for one in drawings})
+    return composed(title, (WIDTH, 3.3 * len(moments) + 0.8), by_heading(column, drawings))
 
 
 def _peak(moment: Scalar | None, drawings: Sequence[Drawing[Density]]) -> float:
-    """The highest density of any network at a moment."""
+    """The highest density of all networks at a moment."""
     panels = [panel for panel in panels_of(drawings) if panel.parameter == moment]
     return max((float(one.density.max()) for p in panels for one in p.contents), default=1.0)
 
@@ -102,9 +99,9 @@ def _density(axes: Axes, panel: Panel[Density], peak: float) -> None:
 
 
 def _extent(densities: Sequence[Density], floor: float) -> tuple[float, float]:
-    """Where the densities of one panel stand above the floor: receptive fields differ by decades.
+    """The λ range where the densities of one panel are above the floor.
 
-    The axis is linear, as the field draws it, so that the outliers stand apart from the bulk.
+    The axis is linear, as is usual, so that outliers are visibly apart from the bulk.
     """
     above = [density.eigenvalues[density.density > floor] for density in densities]
     visible = np.concatenate([*above, np.zeros(1)])
@@ -113,10 +110,10 @@ def _extent(densities: Sequence[Density], floor: float) -> tuple[float, float]:
 
 
 def _scale(panels: Sequence[Panel[Spectrum]]) -> dict[str, Any]:
-    """The scale that eigenvalues ask for, as `Axes.set_yscale` takes it."""
+    """The scale for eigenvalues, as `Axes.set_yscale` takes it."""
     values = np.concatenate([np.zeros(0), *(c.eigenvalues for p in panels for c in p.contents)])
     if not values.size or (values.min() > 0 and values.max() < 10 * values.min()):
-        # Within less than a decade a logarithmic axis has no tick to read.
+        # In less than a decade a logarithmic axis may have no tick.
         return {"value": "linear"}
     if values.min() > 0:
         return {"value": "log"}

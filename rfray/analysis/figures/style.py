@@ -1,10 +1,11 @@
-"""The look that all figures share: fonts, one colour a kernel size, where a panel has no data."""
+"""The style that all figures share: fonts, a colour for each kernel size, panels without data."""
 
 from __future__ import annotations
 
 import io
+import math
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,13 +17,15 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure, FigureBase
 from numpy.typing import NDArray
 
-# Okabe and Ito's colour-blind safe palette, less the yellow, which is too pale for lines.
+from rfray.analysis.statistics import summarize
+
+# Okabe and Ito's colour-blind safe palette, without the yellow, which is too pale for lines.
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000")
 WIDTH = 5.6
-"""Inches of a figure of one column: as much as a page or a phone shows with its letters legible."""
+"""Width of a figure of one column, in inches: its text can be read on a page and on a phone."""
 
 COLUMNS = 2
-"""Panels side by side in that width."""
+"""Number of panels side by side in that width."""
 
 _MOMENTS = {"init": "at initialisation", "trained": "after training"}
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -35,7 +38,7 @@ _LOOK: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 9.0,
     "axes.titlesize": 9.5,
-    # A fixed height: matplotlib otherwise measures every tick label to find one.
+    # A fixed height, because else matplotlib measures every tick label.
     "axes.titley": 1.0,
     "axes.labelsize": 9.0,
     "axes.linewidth": 0.7,
@@ -48,56 +51,84 @@ _LOOK: Any = {
     "figure.titlesize": 11.0,
     "figure.dpi": 100,
     "pdf.fonttype": 42,
-    # Letters as outlines, so that a figure looks the same without its font; names by content.
+    # Letters as outlines: a figure looks the same without its font. Ids depend on the content only.
     "svg.fonttype": "path",
     "svg.hashsalt": "rfray",
 }
 
 
 def colour(kernel_size: int) -> str:
-    """The colour of a kernel size, hence of a receptive field, the same in every figure."""
+    """The colour of a kernel size, and so of a receptive field: the same in every figure."""
     return _COLOURS[(kernel_size - _SMALLEST_KERNEL) % len(_COLOURS)]
 
 
 def marker(kernel_size: int) -> str:
-    """The marker of a kernel size, so that lines can be told apart in grey as well."""
+    """The marker of a kernel size, so that lines differ in black and white as well."""
     return _MARKERS[(kernel_size - _SMALLEST_KERNEL) % len(_MARKERS)]
 
 
 def moment_name(at: object) -> str:
-    """`after training` for `trained`, of stages that look at a network at several moments."""
+    """The parameter `at` of a stage in words: `after training` for `trained`."""
     return _MOMENTS.get(str(at), str(at))
 
 
+def error_bars(
+    axes: Axes,
+    places: Sequence[float],
+    samples: Iterable[Sequence[float]],
+    kernel_size: int,
+    **look: Any,
+) -> None:
+    """Draws the mean of each sample ± one standard deviation; a single value has no bar.
+
+    Args:
+        axes: The panel.
+        places: Position of each sample on the x axis.
+        samples: The samples.
+        kernel_size: Gives the colour and the marker.
+        look: Further properties of the line.
+    """
+    summaries = [summarize(sample) for sample in samples]
+    axes.errorbar(
+        places,
+        [summary.mean for summary in summaries],
+        yerr=[0.0 if math.isnan(summary.std) else summary.std for summary in summaries],
+        color=colour(kernel_size),
+        marker=marker(kernel_size),
+        capsize=2.5,
+        **look,
+    )
+
+
 def note(axes: Axes, lines: Iterable[str]) -> None:
-    """Writes into the upper right corner of a panel what it cannot show."""
+    """Writes remarks into the upper right corner of a panel."""
     axes.text(
         0.98, 0.98, shortened(lines), transform=axes.transAxes, ha="right", va="top", fontsize=7.5
     )
 
 
 def shortened(lines: Iterable[str]) -> str:
-    """Remarks for a figure, each cut to the width of one."""
+    """Remarks for a figure, each shortened to its width."""
     return "\n".join(textwrap.shorten(line, 48, placeholder=" …") for line in lines)
 
 
 @contextmanager
 def look() -> Iterator[None]:
-    """The shared look, for the time in which a figure is made or rendered."""
+    """The shared style, while a figure is made or rendered."""
     with mpl.rc_context(_LOOK):
         yield
 
 
 def headed(figure: Figure, title: str) -> Figure:
-    """The figure with its title, in as many lines as its width asks for."""
+    """The figure with its title, broken into lines that fit its width."""
     figure.suptitle(textwrap.fill(title, int(figure.get_figwidth() * _TITLE_CHARACTERS_AN_INCH)))
     return figure
 
 
 def side_by_side(figure: FigureBase, count: int, *, sharex: bool) -> list[Axes]:
-    """Panels in as few rows of two as hold them, with one y axis for all; what is over is blank.
+    """Panels in rows of two with a common y axis; a place that is left over stays blank.
 
-    Where they share an x axis as well, it stands below the last panel of each column.
+    A shared x axis is below the last panel of each column.
     """
     columns = min(COLUMNS, count)
     rows = rows_of(count)
@@ -111,14 +142,14 @@ def side_by_side(figure: FigureBase, count: int, *, sharex: bool) -> list[Axes]:
 
 
 def rows_of(count: int) -> int:
-    """How many rows so many panels side by side take."""
+    """Number of rows that this number of panels needs."""
     return -(-count // COLUMNS)
 
 
 def entitle(axes: Axes, title: str) -> None:
-    """A panel's title, in as many lines as half of a figure's width asks for.
+    """Sets a panel's title, broken into lines that fit half of a figure's width.
 
-    It breaks behind a comma where it can, so that an axis and its value keep together.
+    Lines break after a comma if possible, so that an axis and its value stay together.
     """
     parts = ", ".join(
         part.replace(" ", _NO_BREAK) if len(part) < _PANEL_TITLE_CHARACTERS else part
@@ -129,7 +160,7 @@ def entitle(axes: Axes, title: str) -> None:
 
 
 def heat_map(axes: Axes, values: NDArray[np.float64], norm: LogNorm) -> None:
-    """Draws pixels, (H, W), on a logarithmic scale; what is 0 has its darkest colour."""
+    """Draws pixels, (H, W), on a logarithmic scale; zeros have its darkest colour."""
     palette = colormaps["cividis"]
     axes.imshow(
         np.ma.masked_less_equal(values, 0.0),
@@ -142,8 +173,25 @@ def heat_map(axes: Axes, values: NDArray[np.float64], norm: LogNorm) -> None:
     axes.set_yticks([])
 
 
+def scale_bar(figure: FigureBase, maps: Iterable[Axes], label: str, **look: Any) -> None:
+    """Draws the colour scale of maps that share it; nothing if no map has an image.
+
+    Args:
+        figure: The figure, or the part of it.
+        maps: The panels of the maps.
+        label: Label of the scale.
+        look: Further properties, as `Figure.colorbar` takes them.
+    """
+    panels = list(maps)
+    drawn = [axes.images[0] for axes in panels if axes.images]
+    if drawn:
+        bar = figure.colorbar(drawn[0], ax=panels, **look)
+        bar.set_label(label)
+        bar.outline.set_visible(False)
+
+
 def chance_line(axes: Axes, chance: float | None) -> None:
-    """A dotted line at the accuracy of guessing, per cent; none where that is not known."""
+    """Draws a dotted line at the accuracy of guessing, in percent; nothing if it is not known."""
     if chance is None:
         return
     axes.axhline(chance, color="#999999", lw=0.8, ls=":", zorder=0)
@@ -161,7 +209,7 @@ def chance_line(axes: Axes, chance: float | None) -> None:
 
 
 def say_absent(axes: Axes, reasons: Iterable[str]) -> None:
-    """Writes into an empty panel why it is empty, and takes its axes away."""
+    """Writes into an empty panel why it is empty, and removes its axes."""
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set(visible=True, color="#CCCCCC")
@@ -169,7 +217,7 @@ def say_absent(axes: Axes, reasons: Iterable[str]) -> None:
 
 
 def say_why(axes: Axes, reasons: Iterable[str]) -> None:
-    """Writes into an empty panel why it is empty; the axes that it shares with others stay."""
+    """Writes into an empty panel why it is empty; it keeps its axes, which it may share."""
     distinct = list(dict.fromkeys(reasons))
     shown = [*distinct[:3], *(["…"] if len(distinct) > 3 else [])]
     text = "\n".join(textwrap.fill(reason, 26) for reason in shown)
@@ -186,9 +234,9 @@ def say_why(axes: Axes, reasons: Iterable[str]) -> None:
 
 
 def rendered(figure: Figure) -> dict[str, bytes]:
-    """The figure as the bytes of a `png`, `pdf` and `svg` file, the same for the same figure."""
+    """The bytes of a figure's `png`, `pdf` and `svg` file: the same bytes for the same figure."""
     with look():
-        # The layout takes longer than the drawing, and is the same for all formats.
+        # The layout takes longer than the drawing and is the same for all formats.
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
         return {

@@ -1,4 +1,4 @@
-"""Figure of the course of training: loss and accuracy by epoch."""
+"""Figure of training: loss and accuracy by epoch."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 
 _SHOWN: Mapping[str, str] = {"train_loss": "training loss", "test_accuracy": "test accuracy (%)"}
 _KEPT = "kept_epoch"
-"""Logged one step behind the last epoch, with the accuracy of the weights that were kept."""
+"""Logged one step after the last epoch, together with the accuracy of the weights that are kept."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A metric by epoch: epochs as logged, (E,), and values, (E,), NaN where one is no number."""
+    """A metric by epoch: epochs as logged, (E,), and values, (E,), NaN if one is not finite."""
 
     epochs: Floats
     values: Floats
@@ -44,7 +44,7 @@ class Curve:
 def curves_reader(
     ledger: Ledger, records: Sequence[RunRecord]
 ) -> Callable[[RunRecord], dict[str, Curve]]:
-    """The reader of the curves of some training runs; ArtifactError where one logged none."""
+    """Makes the function that reads the curves of a training run; ArtifactError if it has none."""
     histories = {
         metric: ledger.metric_histories([r.run_id for r in records if metric in r.metrics], metric)
         for metric in (*_SHOWN, _KEPT)
@@ -61,16 +61,20 @@ def curves_reader(
 
 
 def draw_training(title: str, *drawings: Drawing[dict[str, Curve]]) -> Figure:
-    """Training loss and test accuracy by epoch: one colour a receptive field, one line a seed.
+    """Training loss and test accuracy by epoch: a colour for each receptive field.
 
-    Several drawings stand in rows on common axes, each under its heading.
+    Each line is one seed. Several drawings are rows with common axes, each under its heading.
     """
     panels = panels_of(drawings)
     alone = len(drawings) == 1
     absent = say_why if any(panel.contents for panel in panels) and not alone else say_absent
 
     def grid(figure: FigureBase) -> Legend:
-        places = _metrics_below(figure) if alone else _metrics_beside(figure, drawings)
+        places = (
+            figure.subplots(len(_SHOWN), 1, squeeze=False).T  # one metric below the other
+            if alone
+            else _metrics_beside(figure, drawings)
+        )
         for column, metric in zip(places.T, _SHOWN, strict=True):
             scale = _scale(metric, panels)
             for axes, drawing in zip(column, drawings, strict=True):
@@ -89,13 +93,8 @@ def draw_training(title: str, *drawings: Drawing[dict[str, Curve]]) -> Figure:
     return composed(title, (WIDTH, height), {"": grid})
 
 
-def _metrics_below(figure: FigureBase) -> Any:
-    """Places of one drawing, (1, metrics): one metric below the other."""
-    return figure.subplots(len(_SHOWN), 1, squeeze=False).T
-
-
 def _metrics_beside(figure: FigureBase, drawings: Sequence[Drawing[dict[str, Curve]]]) -> Any:
-    """Places of several drawings, (drawings, metrics): a metric has the same axes in all."""
+    """Axes of several drawings, (drawings, metrics): a metric has the same scale in all."""
     places = figure.subplots(len(drawings), len(_SHOWN), sharex=True, sharey="col", squeeze=False)
     for row, drawing in zip(places, drawings, strict=True):
         for axes, name in zip(row, _SHOWN.values(), strict=True):
@@ -143,7 +142,7 @@ def _panel(
         absent(axes, reasons(panels) or ["not logged"])
         return
     for panel, curve in drawn:
-        # A run of one epoch is a point, which a line alone would not show.
+        # A run of one epoch is a single point, which a line does not show.
         dot = "o" if len(curve.epochs) == 1 else None
         ink = colour(panel.kernel_size)
         axes.plot(curve.epochs, curve.values, color=ink, lw=1.1, alpha=0.8, marker=dot, ms=4)
@@ -156,4 +155,4 @@ def _panel(
 def _odd_values(panels: Sequence[Panel[dict[str, Curve]]]) -> list[str]:
     curves = [curve for p in panels for content in p.contents for curve in content.values()]
     odd = sum(int(np.isnan(curve.values).sum()) for curve in curves)
-    return [f"{odd} value{'s are' if odd > 1 else ' is'} no number"] if odd else []
+    return [f"{odd} value{'s are' if odd > 1 else ' is'} not a number"] if odd else []
