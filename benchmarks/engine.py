@@ -50,7 +50,7 @@ from sleeping import LONGEST_VARIABLE, seconds_of
 
 from rfray.driver.sweep_run import prepared, run_sweep
 from rfray.engine.ray_executor import RayExecutor
-from rfray.engine.ray_start import start_ray
+from rfray.engine.ray_start import settle_environment, start_ray
 from rfray.engine.view import Ending, View, Watcher
 from rfray.plan import Plan, make_plan
 from rfray.storage import Storage, storage_at
@@ -71,6 +71,7 @@ def ray_for_a_while(cores: int | None = None) -> Iterator[None]:
     if cores is None:
         start_ray(None)
     else:
+        settle_environment()
         ray.init("local", num_cpus=cores, include_dashboard=False, log_to_driver=False)
     try:
         yield

@@ -5,7 +5,7 @@
     >>> result = rfray.sweep(study, storage="results")
     >>> rfray.frame(result)
 
-The names below are public. They are imported when first used: what they need takes seconds.
+The names below are public. They are imported at their first use, because that takes seconds.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ def __dir__() -> list[str]:
 
 
 class _Package(ModuleType):
-    """Keeps the functions `rfray.plan` and `rfray.sweep` from being hidden by modules.
+    """Prevents modules from hiding the functions `rfray.plan` and `rfray.sweep`.
 
-    There are modules of these names too: `from rfray.plan import make_plan`, `python -m
-    rfray.sweep`. Python makes a module an attribute of its package whenever it is first imported,
-    by whomever, and so what `rfray.plan` meant would depend on what was imported before. Modules
-    are imported by way of `sys.modules`, and do without that attribute.
+    There are modules with the same names: `from rfray.plan import make_plan`, `python -m
+    rfray.sweep`. When a module is imported, Python sets it as an attribute of its package. So the
+    meaning of `rfray.plan` would depend on earlier imports. Imports of modules still work without
+    this attribute, because they use `sys.modules`.
     """
 
     def __setattr__(self, name: str, value: object) -> None:

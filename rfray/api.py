@@ -1,7 +1,7 @@
-"""What `import rfray` offers, and the command line calls: studies, plans, sweeps, results, frames.
+"""The Python API, which the command line calls too: studies, plans, sweeps, results, frames.
 
-Heavy imports wait for their use. A mistake of the user is a `UserError` of one line; nothing here
-prints it or ends the process.
+Slow imports are inside the functions that need them. A mistake of the user is a `UserError` of one
+line; nothing here prints it or ends the process.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ __all__ = ["Planned", "Result", "Study", "UserError", "frame", "plan", "sweep"]
 _WIDTH = 120
 
 chatter.miss_no_widgets()
-# Read as Ray is imported. A sweep that is interrupted leaves Ray while Tune's thread still asks it
-# for something: Ray would start itself anew for that.
+# Ray reads this when it is imported. After an interruption, Tune's thread may still call Ray when
+# it has already been shut down: Ray would then start again by itself.
 os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
 
 
 class Study:
-    """What is to be done: axes, protocol, stages. Built from what a sweep file would say.
+    """A study: axes, protocol, stages. Its arguments are the keys of a sweep file.
 
         >>> rfray.Study(
         ...     name="fields",
@@ -52,10 +52,10 @@ class Study:
         ...     train={"epochs": 2},
         ... )
 
-    Files of networks, and plug-ins, are looked for in the working directory.
+    Files of networks and plug-ins are looked for in the working directory.
 
     Args:
-        name: Its name, and that of its MLflow experiment.
+        name: Name of the study and of its MLflow experiment.
         axes: What varies: a list of values for each setting, by its dotted name.
         sections: Any other key of a sweep file: `train={"epochs": 2}`, `hessian={}`.
 
@@ -63,7 +63,7 @@ class Study:
         UserError: A key, a type or a value is wrong.
 
     Attributes:
-        document: All of it, typed, with every default.
+        document: The whole study, typed, with every default.
     """
 
     document: documents.Study
@@ -78,17 +78,16 @@ class Study:
         """The study of a sweep file.
 
         Args:
-            sweep: A path, or the name of a file that comes with rfray; None takes RFRAY_SWEEP, else
-                `quickstart`.
+            sweep: A path, or the name of a shipped file; None takes RFRAY_SWEEP, else `quickstart`.
             overrides: Changes, such as `axes.seed=[0,1]` or `hessian=false`.
 
         Raises:
-            UserError: The file is not there or is no valid study, or a change is malformed.
+            UserError: The file does not exist, the study is not valid, or a change is malformed.
         """
         from rfray.study.sweep_file import load_study
 
         study = cls.__new__(cls)
-        study._take(load_study(None if sweep is None else str(sweep), overrides))
+        study._take(load_study(sweep, overrides))
         return study
 
     @property
@@ -97,9 +96,9 @@ class Study:
         return self.document.name
 
     def use(self) -> None:
-        """Have this process read data, plug-ins and networks as this study says.
+        """Have this process use the data, plug-ins and networks of this study.
 
-        All of `rfray` that is given a study does so: several may be worked on by turns.
+        Every function of `rfray` that gets a study calls this, so one process may use several.
         """
         from rfray.data.background import use_background
         from rfray.data.folders import use_data_root
@@ -112,7 +111,7 @@ class Study:
         use_background(self.document.data.background)
 
     def _take(self, document: documents.Study) -> None:
-        """Remember a study that was just read, and what was put in use to read it."""
+        """Remember a study that was just read, and the files that were used to read it."""
         from rfray.models.outside import network_folders_in_use
         from rfray.plugins import plugin_files_in_use
 
@@ -127,14 +126,14 @@ class Study:
 
 @dataclass(frozen=True, repr=False)
 class Planned:
-    """What a study runs, and how much of it is done. A table in a notebook and for `print`.
+    """The runs of a study, and which of them are done. Notebooks and `print` show a table.
 
     Attributes:
         study: The study.
-        plan: Its networks (`cells`) and runs (`nodes`), and what one should know (`findings`).
-        standing: The runs that the storage holds of it.
-        reusable: What other studies of the storage have done of it, by key.
-        notes: What one should know of what the storage holds, in sentences.
+        plan: Its networks (`cells`), runs (`nodes`), and what a user should know (`findings`).
+        standing: The study's runs in the tracking store.
+        reusable: Runs of other studies that this study can reuse, by key.
+        notes: What a user should know about the stored results, in sentences.
     """
 
     study: Study
@@ -144,14 +143,14 @@ class Planned:
     notes: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """The same as `rfray plan --json`."""
+        """What `rfray plan --json` prints."""
         from rfray.commands.plan_report import plan_json
 
         self.study.use()
         return plan_json(self.plan, self.standing.finished, self._taken, self.notes)
 
     def as_text(self) -> RenderableType:
-        """The same as `rfray plan`, for rich."""
+        """What `rfray plan` prints, for rich."""
         from rfray.commands.plan_report import plan_text
 
         self.study.use()
@@ -182,13 +181,13 @@ class Planned:
 
 @dataclass(frozen=True, repr=False)
 class Result:
-    """What became of a sweep.
+    """The result of a sweep.
 
     Attributes:
         study: The study.
-        plan: What was to run.
-        storage: Where it is: `root`, the folder, and `tracking_uri`, the MLflow store.
-        states: Where each run stands, by its key.
+        plan: Its plan.
+        storage: Where results are: `root`, the folder, and `tracking_uri`, the tracking store.
+        states: State of each run, by its key.
     """
 
     study: Study
@@ -198,17 +197,17 @@ class Result:
 
     @property
     def finished(self) -> int:
-        """How many runs are done, in this sweep or before."""
+        """Number of runs that are done, in this sweep or before."""
         return self._counts["done"]
 
     @property
     def failed(self) -> int:
-        """How many runs failed; `failures` says why."""
+        """Number of runs that failed; `failures` says why."""
         return self._counts["failed"]
 
     @property
     def skipped(self) -> int:
-        """How many runs were not tried, since they follow one that failed."""
+        """Number of runs that were not started because a run before them failed."""
         return self._counts["skipped"]
 
     @property
@@ -217,7 +216,7 @@ class Result:
         return self.finished == len(self.plan.nodes)
 
     def failures(self) -> dict[str, str]:
-        """Why runs failed, by their names."""
+        """For each failed run, by name, why it failed."""
         runs = self._standing().unfinished
         failed = (key for key, state in self.states.items() if state.value == "failed")
         return {
@@ -233,11 +232,11 @@ class Result:
         (n, classes).
 
         Args:
-            run: Its name, such as `vgg19_rf-digits-k3-seed0/train` or `…/prune-0.9`.
-            at: Of a training run: its weights behind training, or before it.
+            run: Name of the run, such as `vgg19_rf-digits-k3-seed0/train` or `…/prune-0.9`.
+            at: For a training run: the weights before training or after it.
 
         Raises:
-            UserError: There is no such run, it is not done, or there are no weights of it.
+            UserError: There is no such run, it is not done, or it has no weights.
         """
         from rfray.commands.weights_file import run_state
         from rfray.training.weights import module_with
@@ -245,7 +244,7 @@ class Result:
         node = self._node(run)
         record = self._standing().finished.get(node.key)
         if record is None:
-            raise UserError("it is not done", where=run, do="sweep the study again")
+            raise UserError("this run is not done", where=run, do="sweep the study again")
         self.study.use()
         state = run_state(open_ledger(self.storage), self.study.name, record, at)
         return module_with(node.cells[0], state, "cpu").eval()
@@ -275,22 +274,22 @@ class Result:
 def plan(
     study: Study, storage: str | Path | None = None, *, tracking_uri: str | None = None
 ) -> Planned:
-    """What would run, what of it is done, and what is wrong with it. Starts nothing.
+    """What would run, which of it is done, and what is wrong with it. Starts nothing.
 
     Args:
         study: The study.
-        storage: Folder of results; None takes RFRAY_STORAGE, else `./rfray-results`. It need not be
-            there.
-        tracking_uri: MLflow's store; None takes MLFLOW_TRACKING_URI, else a database in the folder.
+        storage: Storage folder; None takes RFRAY_STORAGE, else `./rfray-results`. It need not
+            exist.
+        tracking_uri: Tracking store; None takes MLFLOW_TRACKING_URI, else a database in the folder.
 
     Raises:
-        UserError: The study cannot be run as it is, or the store does not answer.
+        UserError: The study cannot run, or the tracking store does not answer.
     """
     from rfray.engine.longer import longer_words
     from rfray.engine.reuse import reusable
     from rfray.engine.standing import standing
 
-    expanded, place = expand(study), _place(storage, tracking_uri)
+    expanded, place = expand(study), storage_at(storage, tracking_uri)
     stands = standing(expanded, runs_there(expanded, place))
     found = reusable(expanded, stands, partial(_found_elsewhere, expanded, place))
     done = {*stands.finished, *found}
@@ -306,31 +305,30 @@ def sweep(
     tracking_uri: str | None = None,
     address: str | None = None,
 ) -> Result:
-    """Run what is missing of a study on Ray; called again, it resumes or extends.
+    """Run the missing runs of a study on Ray. Called again, it resumes or extends the study.
 
-    A run that fails does not raise: all that can run does, and the result says what did not. The
-    progress is shown as on a terminal.
+    A failed run raises nothing: all others run, and the result says which failed. The progress is
+    shown as on a terminal.
 
     Args:
         study: The study.
-        storage: Folder for results; None takes RFRAY_STORAGE, else `./rfray-results`.
-        tracking_uri: MLflow's store; None takes MLFLOW_TRACKING_URI, else a database in the folder.
-        address: Of a Ray cluster to join, `auto` for this machine's; None starts Ray here for as
-            long as the sweep takes.
+        storage: Storage folder; None takes RFRAY_STORAGE, else `./rfray-results`.
+        tracking_uri: Tracking store; None takes MLFLOW_TRACKING_URI, else a database in the folder.
+        address: Ray cluster to join, `auto` for the one on this machine; None starts Ray here and
+            stops it at the end.
 
     Raises:
-        UserError: Nothing ran: the study, the data, the storage or Ray is not as it should be.
-        KeyboardInterrupt: Control-C, or the notebook's stop button. What was finished is kept.
+        UserError: Nothing ran, because the study, the data, the storage or Ray has a problem.
+        KeyboardInterrupt: Control-C, or the notebook's stop button. Finished runs are kept.
     """
     from rfray.driver.executors import on_ray
 
-    place = _place(storage, tracking_uri)
+    place = storage_at(storage, tracking_uri)
     try:
         with Interruption(interrupt) as interruption:
             return sweep_on(on_ray(address), study, place, interruption)
     except KeyboardInterrupt:
-        kept = "what was finished is kept, and the same call goes on from there"
-        raise KeyboardInterrupt(kept) from None
+        raise KeyboardInterrupt("finished runs are kept; the same call resumes") from None
 
 
 def frame(
@@ -339,14 +337,14 @@ def frame(
     *,
     tracking_uri: str | None = None,
 ) -> pd.DataFrame:
-    """The finished runs of a study as a table: a row a run, with its settings and last metrics.
+    """The finished runs of a study as a table: one row per run, with settings and last metrics.
 
-    Its columns are those of `rfray.analysis.StudyFrame.rows`; read from MLflow alone.
+    The columns are those of `rfray.analysis.StudyFrame.rows`. Only MLflow is read.
 
     Args:
-        study: A result, or a study or its name.
-        storage: Folder of results; None is where the result is, else as for `sweep`.
-        tracking_uri: MLflow's store, likewise.
+        study: A result, a study, or a study's name.
+        storage: Storage folder; None takes that of the result, else as for `sweep`.
+        tracking_uri: Tracking store; None likewise.
 
     Raises:
         UserError: There are no results, or none of that study.
@@ -354,7 +352,7 @@ def frame(
     from rfray.analysis import read_frame
     from rfray.tracking import store_answers
 
-    place = _place(storage, tracking_uri)
+    place = storage_at(storage, tracking_uri)
     if isinstance(study, Result):
         place = study.storage if storage is None and tracking_uri is None else place
         study = study.study
@@ -363,21 +361,21 @@ def frame(
         return read_frame(ledger, study if isinstance(study, str) else study.name).rows
 
 
-# What the command line calls besides
+# For the command line only
 
 
 def expand(study: Study) -> Plan:
-    """The graph of a study, whatever is done of it; UserError if it cannot be run as it is."""
+    """The plan of a study, without what is done; UserError if the study cannot run."""
     from rfray.plan import make_plan
     from rfray.terminal.reading import reading_shown
 
-    study.use()  # before the plan: what an imagefolder holds, its files say
+    study.use()  # before the plan, which reads the files of an imagefolder
     with reading_shown():
         return make_plan(study.document)
 
 
 def sweep_on(workers: Workers, study: Study, place: Storage, interruption: Interruption) -> Result:
-    """`sweep`, on given workers, until somebody interrupts."""
+    """`sweep` on given workers, until the user interrupts."""
     from rfray.driver.sweep_run import sweep_study
     from rfray.terminal.consoles import plain_console, usual_console
 
@@ -394,8 +392,8 @@ def sweep_on(workers: Workers, study: Study, place: Storage, interruption: Inter
 
 
 def open_ledger(place: Storage) -> Ledger:
-    """The runs of a storage; UserError if there are none, or the store does not answer."""
-    if place.embedded and not place.database.is_file():
+    """The tracking store; UserError if it does not exist or does not answer."""
+    if place.is_new:
         raise UserError(
             "there are no results here",
             where=str(place.root),
@@ -412,8 +410,8 @@ def open_ledger(place: Storage) -> Ledger:
 
 
 def runs_there(expanded: Plan, place: Storage) -> list[RunRecord]:
-    """The study's runs; none where the storage or the study is not there yet."""
-    if place.embedded and not place.database.is_file():
+    """The study's runs; none if the storage or the study does not exist yet."""
+    if place.is_new:
         return []
     ledger = open_ledger(place)
     name = expanded.study.name
@@ -421,16 +419,12 @@ def runs_there(expanded: Plan, place: Storage) -> list[RunRecord]:
 
 
 def wait_seconds_not_minutes() -> None:
-    """Nobody waits at a terminal for MLflow's seven retries, which take four minutes."""
+    """Have MLflow's client give up after two retries. Its seven take four minutes."""
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 
 
 def _found_elsewhere(expanded: Plan, place: Storage, keys: Collection[str]) -> dict[str, Elsewhere]:
-    """What other studies of a store have done; nothing where the storage is not there yet."""
-    if place.embedded and not place.database.is_file():
+    """What other studies of a store have done; nothing if the storage does not exist yet."""
+    if place.is_new:
         return {}
     return open_ledger(place).finished_elsewhere(expanded.study.name, keys)
-
-
-def _place(storage: str | Path | None, tracking_uri: str | None) -> Storage:
-    return storage_at(None if storage is None else str(storage), tracking_uri)

@@ -1,4 +1,4 @@
-"""A cell: the choices that make one trained network."""
+"""A cell: one combination of a value from each axis, and so one network on one data set."""
 
 from __future__ import annotations
 
@@ -19,36 +19,29 @@ from rfray.models.opaque import AnyNetwork, OpaqueNetwork, trial
 from rfray.models.outside import AS_IT_IS, code_digest, comes_from_outside
 from rfray.models.registry import architecture
 from rfray.models.stem import NO_POOL, with_pool
-from rfray.parameters import Parameters
-
-
-def _known_knob(name: str) -> str:
-    problem = knob_problem(name)
-    if problem is not None:
-        raise ValueError(problem)
-    return name
+from rfray.parameters import Parameters, refusing
 
 
 class Cell(Parameters):
     """One network on one data set: what a stage computes on."""
 
     dataset: str = Field(
-        description="Names of data sets; `NAME@64` scales its pictures to 64 pixels."
+        description="Names of data sets; `NAME@64` scales the images to 64 pixels."
     )
     arch: str = Field(
-        description="Names of networks, rfray's own or a plug-in's; `torchvision:NAME` and "
-        "`timm:NAME` are those libraries', `FILE.py:FUNCTION` what a function makes of the number "
-        "of classes."
+        description="Names of networks, from rfray or a plug-in. `torchvision:NAME` and "
+        "`timm:NAME` take a network of that library, `FILE.py:FUNCTION` the network that a "
+        "function returns for a number of classes."
     )
     kernel_size: Annotated[int, Field(ge=1)] = Field(
         default=NO_POOL,
-        description="Of the max-pool behind the first convolution; sets the receptive field. 1 "
-        "stands for no pool, as for networks from outside that are taken as they are.",
+        description="Kernel of the max-pool after the first convolution; sets the receptive field. "
+        "1 means no pool: networks from outside are used unchanged.",
     )
-    knob: Annotated[str, AfterValidator(_known_knob)] = Field(
+    knob: Annotated[str, AfterValidator(refusing(knob_problem))] = Field(
         default=POOL,
         description="What changes the receptive field: pool, stride, dilation, convolution or "
-        "dilated_pool. How far it is turned, `receptive_field` or `strength` says.",
+        "dilated_pool. `receptive_field` or `strength` says how far it is turned.",
     )
     strength: Annotated[int, Field(ge=0)] | None = Field(
         default=None,
@@ -56,17 +49,19 @@ class Cell(Parameters):
         "a stride or a dilation, the first convolution's kernel, the pool's dilation.",
     )
     seed: Annotated[int, Field(ge=0)] = Field(
-        description="Of initialisation and the order of images; equal seeds, equal numbers."
+        description="Seed of the initial weights and of the order of images. Equal seeds give "
+        "equal numbers."
     )
     width: Annotated[float, Field(gt=0, le=8)] = Field(
-        default=1.0, description="Times the channels of the paper's networks."
+        default=1.0,
+        description="Number of channels, as a multiple of the paper's networks.",
     )
     validation: Amount | None = Field(
         default=None,
-        description="Held out of the training images: a number of them, or a share.",
+        description="Training images to hold out: a number or a share.",
     )
     layers: Annotated[tuple[str, ...], Strict(strict=False)] = Field(
-        default=(), description="What the knob `dilation` turns; nothing means its default."
+        default=(), description="Layers that the knob `dilation` turns; empty: its default."
     )
 
     @property
@@ -74,7 +69,7 @@ class Cell(Parameters):
         """Facts of the cell's data set, without the images that are held out for validation.
 
         Raises:
-            UserError: It is not registered, or that much cannot be held out.
+            UserError: There is no such data set, or that many images cannot be held out.
         """
         return with_validation(dataset_source(self.dataset).facts, self.validation)
 
@@ -83,7 +78,8 @@ class Cell(Parameters):
         """The cell's network, without weights.
 
         Raises:
-            UserError: There is none, or its receptive field is to be changed and it cannot be read.
+            UserError: There is no such network, or its receptive field is to be changed but it
+                cannot be read.
         """
         code = code_digest(self.arch)
         classes = self.facts.classes
@@ -94,24 +90,24 @@ class Cell(Parameters):
 
     @property
     def network(self) -> Network:
-        """The description of the cell's network; UserError if there is none."""
+        """The description of the cell's network; UserError if it cannot be read."""
         return _description(self.any_network, self.arch)
 
     @property
     def base(self) -> Network:
-        """That of the cell's network with no knob turned and no pool; UserError likewise."""
+        """The same with no knob turned and no pool; UserError likewise."""
         code = code_digest(self.arch)
         any_network = _network(self.arch, code, NO_POOL, self.width, self.facts.classes)
         return _description(any_network, self.arch)
 
     @property
     def turned(self) -> tuple[str, int]:
-        """The knob that sets the receptive field, and its strength; the pool's is its kernel."""
-        return (self.knob, self.kernel_size if self.strength is None else self.strength)
+        """The knob that sets the receptive field, and its strength; for a pool, its kernel."""
+        return self.knob, self.kernel_size if self.strength is None else self.strength
 
     @property
     def turned_words(self) -> str:
-        """The same for a reader: `kernel_size 3`, `dilation 2`."""
+        """The same in words: `kernel_size 3`, `dilation 2`."""
         name, strength = self.turned
         return f"{'kernel_size' if name == POOL else name} {strength}"
 
@@ -120,7 +116,7 @@ class Cell(Parameters):
         """Receptive fields, map sizes, live weights and cost at the data set's image size.
 
         Raises:
-            UserError: The network cannot be read, or not take such images.
+            UserError: The network cannot be read, or cannot take images of that size.
         """
         return geometry(self.network, self.facts.image_size)
 
@@ -134,13 +130,13 @@ class Cell(Parameters):
 
     @property
     def parameters(self) -> int:
-        """All trainable numbers, of any network."""
+        """Number of trainable parameters, of any network."""
         network = self.any_network
         return network.size if isinstance(network, OpaqueNetwork) else self.geometry.parameters
 
 
 OF_THE_STUDY = frozenset({"validation", "layers"})
-"""What all cells of a study have in common: no axis, and no part of a cell's name."""
+"""Fields that are equal for all cells of a study: not axes, and not part of a cell's name."""
 
 
 @cache
@@ -169,11 +165,11 @@ def _turned(
 
 
 def _description(network: AnyNetwork, arch: str) -> Network:
-    """The network itself, if it was read."""
+    """The network itself; UserError if it was not read."""
     if isinstance(network, OpaqueNetwork):
         raise UserError(
             f"its receptive field cannot be computed or changed: {network.reason}",
             where=arch,
-            do="set kernel_size to 1 for it, which takes it as it is",
+            do="set kernel_size to 1 for it, to use it as it is",
         )
     return network

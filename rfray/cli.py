@@ -1,4 +1,4 @@
-"""The command line: plan, sweep, status, clean, weights, analyze. Heavy imports wait for use."""
+"""The command line. Slow imports are inside the commands that need them."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 DONE, SOME_FAILED, USAGE_ERROR = 0, 1, 2
 
 _GARBAGE_THRESHOLDS = (50_000, 20, 10)
-"""Imported libraries and runs that are read stay: looking for garbage among them as often as Python
-does by itself is a quarter of a start on 5,000 runs."""
+"""Imported modules and runs stay in memory. Python's usual thresholds would search them for garbage
+so often that this takes a quarter of the start of a study with 5,000 runs."""
 
 C = TypeVar("C", bound=Callable[..., Any])
 
@@ -162,7 +162,7 @@ def sweep(
         raise UserError("it joins no cluster", where="--in-process", do="leave --address out")
     if verbose:
         chatter.ask_for_it()
-    # Until something runs: a cluster's job manager stops what it runs with SIGTERM.
+    # Until something runs. A cluster's job manager stops its jobs with SIGTERM.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     study = _study(arguments)
     place = storage_at(storage, tracking_uri)
@@ -171,7 +171,7 @@ def sweep(
     try:
         result = api.sweep_on(workers, study, place, Interruption(leave))
     except KeyboardInterrupt:
-        click.echo("\ninterrupted: what was finished is kept. To resume:")
+        click.echo("\ninterrupted: finished runs are kept. To resume:")
         again = [*arguments, "--in-process"] if in_process else arguments
         click.echo(f"  {sweep_again(again, options)}")
         raise click.exceptions.Exit(INTERRUPTED) from None
@@ -243,11 +243,11 @@ def clean(
     _ledger(place)
     with cleaning(planned, place) as held:
         found = disposable(held, left_over_too=left_over)
-    listed = cleaning_text(found) if found else "nothing can be dropped"
+    listed = cleaning_text(found) if found else "nothing can be deleted"
     _show(as_json, cleaning_json(planned.study.name, found), listed)
-    if not found or not (yes or (not as_json and click.confirm("drop these files?"))):
+    if not found or not (yes or (not as_json and click.confirm("delete these files?"))):
         return
-    # Held anew: nobody is kept waiting while somebody thinks, and a study may have grown since.
+    # Not held while the user decides: a sweep may have run since then, so the list is made again.
     with cleaning(planned, place) as held:
         still = disposable(held, left_over_too=left_over)
         drop(held, [one for one in still if one in found])
@@ -503,7 +503,7 @@ def redo_(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and leave with its exit code; a user's mistake is one line."""
+    """Run the command line and exit with its code. A mistake of the user is printed in one line."""
     gc.set_threshold(*_GARBAGE_THRESHOLDS)
     try:
         code = rfray.main(args=arguments, prog_name="rfray", standalone_mode=False)
@@ -514,7 +514,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (KeyboardInterrupt, click.Abort):
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
-        # The reader, such as `head`, has seen enough.
+        # The program that reads the output, such as `head`, has ended.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(DONE)
     sys.exit(code if isinstance(code, int) else DONE)
@@ -527,7 +527,7 @@ def _leave_with(message: str) -> None:
 
 @contextmanager
 def _counted(what: str) -> Iterator[Callable[[str], None]]:
-    """Count on one line of a terminal what takes long; elsewhere say nothing."""
+    """Show a count in one line of the terminal; nothing if standard error is not a terminal."""
     count = 0
 
     def told(_name: str) -> None:

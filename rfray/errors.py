@@ -1,4 +1,4 @@
-"""What a user did wrong, in one line: the only exception that the command line prints bare."""
+"""Mistakes of the user, in one line: the only exception that is printed without a traceback."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class UserError(Exception):
-    """A mistake that the user can mend: `what` is wrong, `where`, and what to `do` about it.
+    """A mistake that the user can correct: `what` is wrong, `where`, and what to `do` about it.
 
     The command line prints it as one line and exits with code 2, before anything has started.
     """
@@ -26,9 +26,9 @@ class UserError(Exception):
 
 
 class LostProcessError(Exception):
-    """A process that computed a part of a stage died: the stage is to be started anew.
+    """A process that computed a part of a stage died, so the stage must start again.
 
-    It is no failure of the stage itself, but as if its own process had died.
+    This does not count as a failure of the stage, but as if the stage's own process had died.
     """
 
 
@@ -36,9 +36,9 @@ _MOST_NAMED, _FIRST_NAMED = 60, 5
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
-    """Advice that names the valid name closest to `name`, or all of them if none is close.
+    """Advice that gives the valid name closest to `name`, or all valid names if none is close.
 
-    Of more than a reader would look through, such as a study's runs, it names the first.
+    If there are too many to read, such as all runs of a study, it gives the first ones.
     """
     names = sorted(valid)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
@@ -49,8 +49,13 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     return f"valid: {', '.join(names)}"
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an exception's message, or its type if there is none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def in_words(details: ErrorDetails) -> str:
-    """Something that pydantic holds against a document, in a sentence."""
+    """An error from pydantic in a sentence."""
     kind, value = details["type"], details["input"]
     if kind == "extra_forbidden":
         return f"unknown key '{details['loc'][-1]}'"

@@ -1,7 +1,7 @@
-"""A study's grid: the combinations of its axes, which of them are left out, what some get. Pure.
+"""A study's grid: the combinations of its axes, and the rules of `exclude` and `when`. Pure.
 
-The study document in MLflow holds a grid as it was written; the analysis expands it with the same
-functions.
+The study document in MLflow holds the grid as the user wrote it. The analysis expands it with the
+same functions.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from itertools import product
 from typing import Any
 
 Point = Mapping[str, Any]
-"""The value of each setting that is an axis or that `when` sets, by its dotted name."""
+"""A value for each axis and for each setting that `when` sets, by its dotted name."""
 
 Place = tuple[tuple[str, Any], ...]
-"""Some settings of a point with their values, hashable: a list is a tuple in it."""
+"""Some settings of a point with their values. Hashable: lists are tuples."""
 
 Condition = Mapping[str, Sequence[Any]]
-"""Holds for the points that have one of the values on each of the settings."""
+"""Settings with values. A point matches if it has one of the values of every setting."""
 
 
 @dataclass(frozen=True)
 class When:
-    """What some points get: `settings`, wherever `condition` holds."""
+    """The points that match `condition` get `settings`."""
 
     condition: Condition
     settings: Mapping[str, Any]
@@ -34,11 +34,11 @@ class Grid:
     """What varies in a study.
 
     Attributes:
-        axes: The values of each axis; all axes are crossed.
-        zipped: The points of one further axis, which sets several settings at once.
-        excluded: Conditions of the points that are left out.
-        when: What some points get.
-        usual: The value, at all other points, of each setting that `when` sets.
+        axes: The values of each axis. All axes are combined with each other.
+        zipped: The points of one more axis, which sets several settings together.
+        excluded: Conditions of the points to leave out.
+        when: Other settings for some points.
+        usual: For each setting that `when` sets, its value at all other points.
     """
 
     axes: Mapping[str, Sequence[Any]]
@@ -54,35 +54,35 @@ class Grid:
 
 
 def points(grid: Grid) -> list[Point]:
-    """The points of a grid, the last axis fastest, the zipped one slowest."""
-    usual = grid.usual or {}
-    often = {name: usual.get(name) for rule in grid.when for name in rule.settings}
+    """The points of a grid. The last axis changes fastest, the zipped one slowest."""
+    given = grid.usual or {}
+    usual = {name: given.get(name) for rule in grid.when for name in rule.settings}
     return [
-        {**point, **often, **_gets(grid.when, point)}
+        {**point, **usual, **_gets(grid.when, point)}
         for point in crossed(grid)
         if not any(holds(condition, point) for condition in grid.excluded)
     ]
 
 
 def crossed(grid: Grid) -> Iterator[Point]:
-    """The points before any is left out or given something."""
+    """All combinations of the axes, without the rules of `exclude` and `when`."""
     for zipped in grid.zipped or ({},):
         for values in product(*grid.axes.values()):
             yield {**zipped, **dict(zip(grid.axes, values, strict=True))}
 
 
 def holds(condition: Condition, point: Point) -> bool:
-    """Whether a point has one of the values on each setting that `condition` names."""
+    """Whether a point has one of the values of each setting in `condition`."""
     return all(name in point and point[name] in values for name, values in condition.items())
 
 
 def place(point: Point, names: Iterable[str]) -> Place:
-    """A point's values of the settings `names`, those that it has, in their order."""
+    """A point's values of the settings `names`, in this order, if it has them."""
     return tuple((name, hashable(point[name])) for name in names if name in point)
 
 
 def point_at(one: Place) -> dict[str, Any]:
-    """The point, or the part of one, that a place stands for."""
+    """A place as a point, or as a part of one."""
     return {name: _listed(value) for name, value in one}
 
 
@@ -96,7 +96,7 @@ def _listed(value: Any) -> Any:
 
 
 def varying(points: Sequence[Point]) -> tuple[str, ...]:
-    """The settings that do not have one and the same value at all points, in their order."""
+    """The settings that do not have the same value at all points, in their order."""
     seen: dict[str, set[Any]] = {}
     for point in points:
         for name, value in point.items():
@@ -105,10 +105,9 @@ def varying(points: Sequence[Point]) -> tuple[str, ...]:
 
 
 def independent(names: Sequence[str], points: Sequence[Point]) -> tuple[str, ...]:
-    """`names` without those whose value follows from the ones before them.
+    """`names` without those whose value follows from the names before them.
 
-    Where each network has a width of its own, the network tells the cells apart and the width adds
-    nothing.
+    For example, if each network has its own width, the width adds nothing to the network's name.
     """
     kept: list[str] = []
     for name in names:
@@ -124,8 +123,8 @@ class Problem:
     """What is wrong with a grid.
 
     Attributes:
-        entry: Where: `zip`, `exclude.0`, `when.1`.
-        what: In a sentence.
+        entry: Where it is: `zip`, `exclude.0`, `when.1`.
+        what: What is wrong, in a sentence.
         do: What to do about it.
     """
 
@@ -135,7 +134,7 @@ class Problem:
 
 
 def problems(grid: Grid) -> Iterator[Problem]:
-    """What is wrong with a grid as a user wrote it."""
+    """Everything that is wrong with a grid."""
     yield from _zip_problems(grid)
     yield from _exclude_problems(grid)
     yield from _when_problems(grid)
@@ -193,7 +192,7 @@ def _condition_problems(condition: Condition, where: str, grid: Grid) -> Iterato
     for name in condition:
         if name not in grid.names:
             axes = ", ".join(sorted(grid.names))
-            yield Problem(where, f"'{name}' is no axis of this study", f"its axes: {axes}")
+            yield Problem(where, f"'{name}' is not an axis of this study", f"its axes: {axes}")
 
 
 def _gets(rules: Sequence[When], point: Point) -> dict[str, Any]:
@@ -206,7 +205,7 @@ def _gets(rules: Sequence[When], point: Point) -> dict[str, Any]:
 
 
 def _apart(value: Any) -> Any:
-    """What tells values apart: 1 and 1.0 are one value, true and 1 are two."""
+    """A value for comparison: 1 and 1.0 are equal, true and 1 are not."""
     return (isinstance(value, bool), hashable(value))
 
 

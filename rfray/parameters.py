@@ -1,10 +1,13 @@
-"""The base of every typed document that a user writes: strict, frozen, nothing unknown in it."""
+"""The base class of every typed document that a user writes: strict, immutable, no unknown keys."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
+
+T = TypeVar("T")
 
 
 class Parameters(BaseModel):
@@ -13,11 +16,22 @@ class Parameters(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
-def _nothing_twice(values: list[Any]) -> list[Any]:
-    if any(value == other for place, value in enumerate(values) for other in values[:place]):
-        raise ValueError("a value is listed twice")
-    return values
+def refusing(problem: Callable[[T], str | None]) -> Callable[[T], T]:
+    """A validator for pydantic. `problem` says what is wrong with a value; None if nothing is."""
+
+    def checked(value: T) -> T:
+        words = problem(value)
+        if words is not None:
+            raise ValueError(words)
+        return value
+
+    return checked
 
 
-NOTHING_TWICE = AfterValidator(_nothing_twice)
-"""For a list: no value may stand in it twice."""
+def _twice(values: list[Any]) -> str | None:
+    twice = any(value == other for place, value in enumerate(values) for other in values[:place])
+    return "a value is listed twice" if twice else None
+
+
+NOTHING_TWICE = AfterValidator(refusing(_twice))
+"""For a list: no value may be in it twice."""

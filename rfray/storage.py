@@ -1,4 +1,4 @@
-"""Where a sweep keeps things: the one place that knows the paths."""
+"""Where a sweep keeps its files. Only this module knows the paths."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
 
 @dataclass(frozen=True)
 class Storage:
-    """The storage folder, and the tracking store that goes with it.
+    """The storage folder and its tracking store.
 
     Attributes:
-        root: Absolute folder.
-        tracking_uri: Absolute MLflow tracking URI.
+        root: The folder, absolute.
+        tracking_uri: MLflow's tracking URI, absolute.
     """
 
     root: Path
@@ -28,7 +28,7 @@ class Storage:
 
     @property
     def checkpoints(self) -> Path:
-        """Folder of what interrupted training leaves."""
+        """Folder of checkpoints."""
         return self.root / "checkpoints"
 
     @property
@@ -38,13 +38,18 @@ class Storage:
 
     @property
     def database(self) -> Path:
-        """The embedded MLflow database."""
+        """The MLflow database of this folder."""
         return self.root / "mlflow.db"
 
     @property
     def embedded(self) -> bool:
         """Whether the tracking store is the database in this folder."""
         return self.tracking_uri == _sqlite(self.root)
+
+    @property
+    def is_new(self) -> bool:
+        """Whether the tracking store is the database in this folder, and does not exist yet."""
+        return self.embedded and not self.database.is_file()
 
     def make(self) -> None:
         """Make the folder; UserError if it cannot be written."""
@@ -61,8 +66,8 @@ class Storage:
             ) from error
 
 
-def storage_at(folder: str | None, tracking_uri: str | None) -> Storage:
-    """The storage that the command line means.
+def storage_at(folder: str | Path | None, tracking_uri: str | None) -> Storage:
+    """The storage for the options of the command line.
 
     Args:
         folder: `--storage`; None takes RFRAY_STORAGE, else `./rfray-results`.
@@ -70,7 +75,7 @@ def storage_at(folder: str | None, tracking_uri: str | None) -> Storage:
             the folder.
 
     Raises:
-        UserError: The sqlite database's address cannot hold the folder's name.
+        UserError: The address of the sqlite database cannot contain the folder's name.
     """
     chosen = folder or os.environ.get(STORAGE_VARIABLE) or DEFAULT_FOLDER
     root = Path(chosen).expanduser().resolve()
@@ -81,17 +86,17 @@ def storage_at(folder: str | None, tracking_uri: str | None) -> Storage:
 
 
 def _refuse_other_in_an_address(root: Path) -> None:
-    """SQLAlchemy reads `?` as the path's end and decodes `%20`: it would open another file."""
+    """In an address SQLAlchemy ends the path at `?` and decodes `%20`, and opens another file."""
     if "?" in str(root) or unquote(str(root)) != str(root):
         raise UserError(
-            "a database address cannot hold this folder's name, for its '?' or '%'",
+            "the address of a database cannot contain the '?' or '%' of this folder's name",
             where=str(root),
             do="choose another with --storage DIR",
         )
 
 
 def _absolute(uri: str) -> str:
-    """A sqlite URI whose path does not depend on the working directory; others as they are."""
+    """A sqlite URI with an absolute path; other URIs unchanged."""
     scheme = "sqlite:///"
     return scheme + str(Path(uri[len(scheme) :]).resolve()) if uri.startswith(scheme) else uri
 

@@ -283,7 +283,7 @@ def test_a_failure_is_told_by_the_result_and_does_not_raise(tmp_path, monkeypatc
     assert list(result.failures()) == [f"{CELL}/prune-0.5"]
     assert repr(result).startswith("Result 'small': 1 of 3 runs done, 1 failed, 1 skipped")
     assert len(rfray.frame(result)) == 1
-    with pytest.raises(rfray.UserError, match="it is not done"):
+    with pytest.raises(rfray.UserError, match="this run is not done"):
         result.load(f"{CELL}/prune-0.5")
 
 
@@ -307,7 +307,7 @@ def test_control_c_keeps_what_is_done(tmp_path, monkeypatch):
 
     on_this_process(monkeypatch, Workers(executor, lambda names: None, leaves_the_terminal=False))
     before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt, match="what was finished is kept"):
+    with pytest.raises(KeyboardInterrupt, match="finished runs are kept"):
         rfray.sweep(small(), tmp_path)
     assert signal.getsignal(signal.SIGINT) is before
     assert list(rfray.frame("small", tmp_path)["name"]) == [f"{CELL}/train"]

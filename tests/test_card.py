@@ -153,8 +153,8 @@ def test_a_job_on_a_gpu_that_pytorch_does_not_find_fails_in_one_sentence(tiny_sw
 
 
 def test_the_sentence_tells_a_build_for_processors_from_a_missing_driver():
-    assert why_none(None).startswith("this PyTorch is built for processors alone: install")
-    assert "nvidia-smi must show it" in why_none("13.2")
+    assert why_none(None).startswith("this PyTorch is built for CPUs only: install")
+    assert "nvidia-smi must show the GPU" in why_none("13.2")
 
 
 def test_how_busy_a_card_is_nobody_knows_without_its_library():

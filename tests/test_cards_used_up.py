@@ -18,7 +18,7 @@ from rfray.engine.worker import run_job
 ONE_CELL = ("axes.seed=[0]", "prune.rates=[0.5]", "finetune=false", "cka=false",
             "importance=false", "hessian.images=8", "hessian.micro_batch=4")  # fmt: skip
 CELLS_ALONE = ("prune=false", "finetune=false", "hessian=false", "cka=false", "importance=false")
-WHOLE = "The GPU's memory was used up on a share of 0.25: done on a whole GPU instead."
+WHOLE = "The GPU's memory was used up on a share of 0.25: computed on a whole GPU instead."
 
 
 def computed(job):
@@ -98,7 +98,7 @@ def test_what_used_its_share_up_is_done_otherwise_and_the_numbers_are_the_same(
     )
 
     assert runs["prune"].tags["rfray.remark"] == WHOLE
-    fewer = "The GPU's memory was used up: done with 2 images at a time instead of 4"
+    fewer = "The GPU's memory was used up: computed 2 images at a time instead of 4"
     assert runs["hessian"].tags["rfray.remark"].startswith(f"{WHOLE} {fewer}")
     assert runs["hessian"].params["micro_batch"] == "4"  # what was asked for, as its key has it
     (said,) = [result_words(one) for one in told.endings if one.node.stage == "prune"]
@@ -129,7 +129,7 @@ def test_auto_packs_cells_by_what_the_first_took_and_half_as_many_where_that_is_
     assert Counter(shares)[0.5] == 6
     remarks = Counter(remark for one in told.endings for remark in one.outcome.remarks)
     assert remarks == {
-        "The GPU's memory was used up on a share of 0.25: done on 0.5 of one instead.": (
+        "The GPU's memory was used up on a share of 0.25: computed on 0.5 of one instead.": (
             Counter(shares)[0.25]
         )
     }
@@ -138,7 +138,7 @@ def test_auto_packs_cells_by_what_the_first_took_and_half_as_many_where_that_is_
 def test_a_node_without_the_right_pytorch_is_told_once_and_nothing_more_is_started_on_gpus(
     tiny_sweep, tmp_path
 ):
-    why = "this PyTorch is built for processors alone: install the one for GPUs"
+    why = "this PyTorch is built for CPUs only: install the one for GPUs"
 
     def without_gpu(job):
         return Outcome(key=job.key, status="failed", reason=why, host="n1", no_card=True)
@@ -148,6 +148,6 @@ def test_a_node_without_the_right_pytorch_is_told_once_and_nothing_more_is_start
     )
     (one,) = told.endings
     assert gpu.submitted == [("train", 1.0)]
-    assert result_words(one) == f"no GPU is found on n1: {why}; 2 further runs on GPUs are skipped"
+    assert result_words(one) == f"no GPU is found on n1: {why}; 2 other runs on GPUs are skipped"
     assert Counter(frontier.states.values()) == {State.FAILED: 1, State.SKIPPED: 2}
     assert Counter(run.status for run in runs_of(tmp_path / "results"))["RUNNING"] == 0

@@ -148,8 +148,8 @@ def test_clean_then_grow_gives_the_numbers_of_a_study_that_was_never_cleaned(
     cleaned = runs(tmp_path)
     assert {run.status for run in cleaned.values()} == {"FINISHED"}
     assert json.loads(cleaned[f"{CELL}/train"].tags["rfray.withheld"]) == ["model.safetensors"]
-    assert "dropped" in refused(capsys, tmp_path, "weights", f"{CELL}/train", tmp_path / "out")
-    assert "nothing can be dropped" in said(capsys, tmp_path, "clean", *asked)
+    assert "deleted" in refused(capsys, tmp_path, "weights", f"{CELL}/train", tmp_path / "out")
+    assert "nothing can be deleted" in said(capsys, tmp_path, "clean", *asked)
     assert sweep(tmp_path, *SMALL) == []  # numbers suffice: nothing is computed again
 
     # One rate more reads the training run, and nothing else that was dropped.
@@ -172,7 +172,10 @@ def test_runs_of_an_earlier_sweep_are_named_and_cleaned_when_asked(
     status = json.loads(said(capsys, copied, "status", *asked, "--json"))
     assert status["left_over"] == [f"{CELL}/prune-0.7", f"{CELL}/finetune-0.7"]
     words = " ".join(said(capsys, copied, "status", *asked).split())
-    assert f"2 finished runs are of an earlier sweep and not of this one: {CELL}/prune-0.7" in words
+    assert (
+        f"2 finished runs are from an earlier sweep and not part of this one: {CELL}/prune-0.7"
+        in words
+    )
     said(capsys, copied, "clean", *asked, "keep=[train,prune,finetune]", "--left-over", "--yes")
     assert weights_in(copied) == set(runs(copied)) - set(status["left_over"])
     # Kept weights tell what changed from the training run's, which stays for them.

@@ -61,7 +61,7 @@ def test_without_an_address_ray_starts_here(option, environment):
     "text", ["nonsense", ":6379", "head:", "head:port", "head:0", "head:65536"]
 )
 def test_what_is_no_address_is_refused(text):
-    with pytest.raises(UserError, match="no address of a Ray cluster"):
+    with pytest.raises(UserError, match="not an address of a Ray cluster"):
         host_and_port(ClusterAddress(text, f"--address {text}", ""))
 
 
@@ -116,7 +116,7 @@ def test_a_token_file_that_is_named_must_hold_one(tmp_path):
     for path, says in [
         (missing, "No such file or directory (name the file"),
         (tmp_path, "Is a directory"),
-        (empty, "its first line is no token"),
+        (empty, "its first line is empty"),
         ("~/token", "No such file"),  # Ray expands no ~
         (odd, "characters that no token has"),
     ]:
@@ -154,12 +154,18 @@ def test_who_is_let_in_joins_in_the_heads_mode(unasked, token, shown, mode):
 @pytest.mark.parametrize(
     ("unasked", "token", "shown", "what", "do"),
     [
-        (NO_ENTRY, None, None, "asks for a token, and there is none", "set RAY_AUTH_TOKEN"),
-        (NO_ENTRY, TOKEN, NO_ENTRY, f"another token than that of {TOKEN.source}", "get-auth-token"),
-        (NO_ENTRY, TOKEN, NOTHING, "stays silent", "leave --address out"),
-        (NO_ENTRY, TOKEN, FOREIGN, "is no head", "leave --address out"),
-        (NOTHING, None, None, "stays silent", "the port of `ray start --head`"),
-        (FOREIGN, None, None, "is no head", "the port of `ray start --head`"),
+        (NO_ENTRY, None, None, "asks for a token, but there is none", "set RAY_AUTH_TOKEN"),
+        (
+            NO_ENTRY,
+            TOKEN,
+            NO_ENTRY,
+            f"another token than the one in {TOKEN.source}",
+            "get-auth-token",
+        ),
+        (NO_ENTRY, TOKEN, NOTHING, "does not answer", "leave --address out"),
+        (NO_ENTRY, TOKEN, FOREIGN, "is not the head", "leave --address out"),
+        (NOTHING, None, None, "does not answer", "the port of `ray start --head`"),
+        (FOREIGN, None, None, "is not the head", "the port of `ray start --head`"),
     ],
 )
 def test_who_is_not_let_in_is_told_why_and_what_to_do(unasked, token, shown, what, do):
@@ -208,7 +214,9 @@ def test_what_is_no_head_is_known_at_once_and_silence_after_the_time(listener):
 def test_a_silent_server_is_refused_in_one_line_within_ten_seconds(listener, capfd):
     assert ray_start._ANSWER_SECONDS < 10
     before = time.monotonic()
-    with pytest.raises(UserError, match="no Ray cluster answers: what listens there stays silent"):
+    with pytest.raises(
+        UserError, match="no Ray cluster answers: the program at this port does not answer"
+    ):
         start_ray(listener(b""))
     assert time.monotonic() - before < 11
     assert capfd.readouterr() == ("", "")
@@ -231,4 +239,4 @@ def test_here_ray_needs_a_home_that_it_can_write(monkeypatch):
     monkeypatch.setattr("ray.init", no_home)
     with pytest.raises(UserError) as refusal:
         start_ray(None)
-    assert "Ray does not start: /home/me/.ray: Permission denied (it keeps" in str(refusal.value)
+    assert "Ray does not start: /home/me/.ray: Permission denied (Ray writes" in str(refusal.value)

@@ -63,14 +63,14 @@ def test_without_any_in_prospect_it_runs_on_processors_and_says_so(on):
     ground, frontier, notes = on(Cluster(could_start(PLAIN, 4)))
     assert ground.follow(frontier)
     assert ground.gpus is False
-    assert "the study runs on processors" in notes[0]
+    assert "the study runs on CPUs" in notes[0]
 
 
 def test_where_nobody_can_tell_the_first_machine_decides(on):
     cluster = Cluster(None)
     ground, frontier, notes = on(cluster)
     assert not ground.follow(frontier)
-    assert "waiting for a machine that computes" in ground.waiting_words(frontier)
+    assert "waiting for a machine with a CPU or GPU" in ground.waiting_words(frontier)
     assert notes == []
     cluster.machines = {**cluster.machines, "new": WITH_GPU}
     assert ground.follow(frontier)

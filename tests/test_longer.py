@@ -84,8 +84,8 @@ def told(capsys, *arguments):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        (CONSTANT, "1 of 1 trainings go on from epoch 1, which shorter ones have reached"),
-        (ALONE, "1 of 1 trainings start anew, though shorter ones have reached epoch 1: "
+        (CONSTANT, "1 of 1 trainings continue from epoch 1, which shorter ones have reached"),
+        (ALONE, "1 of 1 trainings start from the beginning, although shorter ones reached epoch 1: "
                 "with train.schedule cosine"),
         ((*CONSTANT, "train.checkpoint=best"), "train.checkpoint best needs the weights of"),
     ],
@@ -104,7 +104,7 @@ def test_a_checkpoint_that_was_cleaned_is_missed(tiny_sweep, tmp_path, capsys):
     sweep(tiny_sweep, folder, *CONSTANT)
     shutil.rmtree(storage_at(str(folder), None).checkpoints)
     given = (str(tiny_sweep), *CONSTANT, "train.epochs=2", "--storage", str(folder))
-    words = "start anew, though shorter ones have reached epoch 1: their checkpoints are gone"
+    words = "although shorter ones reached epoch 1: their checkpoints are gone"
     assert words in told(capsys, "plan", *given)
 
 

@@ -36,7 +36,11 @@ IN_A_STUDY = [
     ("axes.kernel_size=[0]", "axes.kernel_size.0", "greater than or equal to 1, but it is 0"),
     ("axes.kernel_size=null", "axes", "the key 'kernel_size' is missing (add kernel_size: [...])"),
     ("axes.knob=[strid]", "axes.knob", "no knob is called 'strid' (did you mean 'stride'?)"),
-    ("axes.knob=[stride]", "axes", "'kernel_size' is the pool's, and the knob is 'stride' (say"),
+    (
+        "axes.knob=[stride]",
+        "axes",
+        "'kernel_size' is for the knob 'pool', and the knob is 'stride' (write",
+    ),
     ("axes.strength=[2]", "axes", "'kernel_size' and 'strength' both say how far the knob is"),
     ("axes.receptive_field=[181]", "axes", "(leave one of them out: axes.kernel_size=null)"),
     ("knobs.dilation.layers=[block4]", "knobs.dilation", "which the study does not turn (leave"),
@@ -67,7 +71,7 @@ IN_A_STUDY = [
     (
         "train={optimizer: adamw, nesterov: true}",
         "command line: train",
-        "nesterov is sgd's, and the optimizer is adamw (leave nesterov out)",
+        "nesterov is for sgd, and the optimizer is adamw (leave nesterov out)",
     ),
     ("train.optimizer=adam", "train.optimizer", "'sgd' or 'adamw', but it is 'adam'"),
     ("train.schedule=step", "tiny.yaml:8: train", "(add milestones: [...], or take"),
@@ -123,14 +127,14 @@ IN_A_STUDY = [
     ("axes.train.learning_rate=[fast]", "command line: axes.train.learning_rate.0", "valid number"),
     ("axes.train.learning_rate=[0]", "axes.train.learning_rate.0", "greater than 0, but it is 0"),
     ("axes.data.root=[a]", "axes.data.root", "the same for the whole study"),
-    ("axes.prune.rates=[[0.5]]", "axes.prune.rates", "write prune.rates outside of axes"),
+    ("axes.prune.rates=[[0.5]]", "axes.prune.rates", "write prune.rates outside axes"),
     ("axes.seed=null", "axes", "the key 'seed' is missing (add seed: [...])"),
     ("zip=[{arch: resnet50}]", "command line: zip.0", "'arch' is in axes as well"),
     ("zip=[{arch: vgg}]", "command line: zip.0.arch", "no network is called 'vgg'"),
     ("exclude=[{seed: 7}]", "command line: exclude.0", "excludes nothing"),
     ("exclude=[{seed: [0, 1]}]", "command line: exclude", "excludes every combination"),
     ("exclude=[{sed: 0}]", "command line: exclude.0.sed", "(did you mean 'seed'?)"),
-    ("exclude=[{train.epochs: 1}]", "exclude.0", "'train.epochs' is no axis of this study"),
+    ("exclude=[{train.epochs: 1}]", "exclude.0", "'train.epochs' is not an axis of this study"),
     ("exclude=[{zzzzzz: 0}]", "exclude.0.zzzzzz", "(`rfray reference` lists every setting)"),
     ("when=[{iff: {seed: 0}, set: {train.epochs: 2}}]", "when.0.iff", "(did you mean 'if'?)"),
     (
@@ -150,9 +154,9 @@ IN_A_STUDY = [
 IN_A_SWEEP_FILE = [
     ("", "bad.yaml", "empty"),
     ("- a\n- b\n", "bad.yaml", "list"),
-    ("name: [", "bad.yaml:", "no YAML"),
+    ("name: [", "bad.yaml:", "not YAML"),
     ("name: a\nname: b\n", "bad.yaml:2", "is there twice"),
-    ("name: !!python/object:os.system {}\n", "bad.yaml:1", "no YAML"),
+    ("name: !!python/object:os.system {}\n", "bad.yaml:1", "not YAML"),
     ("name: only\n", "bad.yaml", "'axes' is missing"),
     (TINY_SWEEP.replace("seed: [0, 1]", "seed: [zero]"), "bad.yaml:6: axes.seed.0", "integer"),
 ]
@@ -184,7 +188,7 @@ IN_A_COMMAND = [
 
 IN_A_REPORT = [
     ("title: T\ntabels: []\n", "unknown key 'tabels' (did you mean 'tables'?)"),
-    ("title: [unclosed\n", ":2: is no YAML"),
+    ("title: [unclosed\n", ":2: is not YAML"),
     ("tables: []\n", "title: Field required"),
     (REPORT.format(DENSE.replace("metric", "metrc")), "(did you mean 'metric'?)"),
     (REPORT.format("{name: a, title: A, stage: prune, metric: sparsity}"), "needs a rate"),

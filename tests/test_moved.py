@@ -175,7 +175,7 @@ def test_any_command_has_mlflow_find_the_artifacts_and_says_so(tiny_sweep, moved
     assert first.returncode == 0, first.stderr
     json.loads(first.stdout)
     assert first.stderr.strip() == (
-        "note: MLflow knew another place for the artifacts of 'tiny': it now looks for them in "
+        "note: the artifacts of 'tiny' were moved: MLflow now looks for them in "
         f"{folder}/artifacts/tiny"
     )
     assert all(RESULT in found for found in seen_by_mlflow(folder).values())
@@ -398,7 +398,7 @@ def test_no_message_has_a_finished_run_deleted_whose_artifacts_may_lie_elsewhere
     shutil.move(absent, folder / "aside")
     why = failure(tiny_sweep, folder)
     assert "is missing in " + str(folder / "artifacts") in why
-    assert "bring its artifacts back there" in why
+    assert "bring its artifacts back to that folder" in why
     assert "delete" not in why
     # And once they are back, nothing but what failed is computed.
     if what == "all artifacts":
@@ -414,4 +414,4 @@ def test_a_damaged_file_is_to_be_put_back_before_its_run_is_given_up(moved, tiny
     path = local_path(run.artifact_uri) / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"?")
     why = failure(tiny_sweep, folder)
-    assert why.index("put the original back, from a copy") < why.index("without one, delete")
+    assert why.index("put the original back from a copy") < why.index("without a copy, delete")

@@ -295,7 +295,7 @@ def test_a_whole_study_of_a_vision_transformer(folder, capsys):
     told = [line for line in capsys.readouterr().out.splitlines() if "cannot be read" in line]
     assert told == [
         "note: nets.py:vit: cannot be read: module 'encoder.layers.encoder_layer_0.self_attention' "
-        "(MultiheadAttention) is attention, in which every pixel sees every pixel. It is taken as "
+        "(MultiheadAttention) is attention, in which every pixel sees every pixel. It is used as "
         "it is, without a receptive field; left out for it: importance, cka"
     ]
     (folder / "report.yaml").write_text(REPORT)

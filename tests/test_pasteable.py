@@ -64,7 +64,9 @@ def test_a_deleted_study_comes_with_the_command_that_restores_it(tmp_path):
 
 @pytest.mark.parametrize("name", ["what?", "a%20b", "%41"])
 def test_a_folder_that_a_database_address_cannot_name_is_refused(tmp_path, name):
-    with pytest.raises(UserError, match=r"cannot hold this folder's name.*--storage DIR"):
+    with pytest.raises(
+        UserError, match=r"cannot contain the.*of this folder's name.*--storage DIR"
+    ):
         storage_at(str(tmp_path / name), None)
     # With a server the folder stands in no database's address.
     assert storage_at(str(tmp_path / name), "http://127.0.0.1:5000").root == tmp_path / name

@@ -137,7 +137,7 @@ def test_one_seed_has_no_alignment_and_the_plan_says_so(plan_of):
 
 
 def test_dead_taps_are_a_finding(plan_of):
-    assert any("only ever meet padding" in finding for finding in plan_of().findings)
+    assert any("they only meet padding" in finding for finding in plan_of().findings)
 
 
 def test_the_plan_as_json_has_the_promised_fields(plan_of):
@@ -156,13 +156,14 @@ def test_the_plan_as_json_has_the_promised_fields(plan_of):
         (1, "one seed: no difference between two settings can be tested"),
         (
             2,
-            "2 seeds: a test (two-sided at 0.05, power 0.8) resolves a difference of 5.7 standard "
-            "deviations between two settings; paired by seed it takes 3",
+            "2 seeds: a test (two-sided at 0.05, power 0.8) finds a difference between "
+            "two settings of 5.7 standard deviations; a test paired by seed needs 3 seeds",
         ),
         (
             5,
-            "5 seeds: a test (two-sided at 0.05, power 0.8) resolves a difference of 2.0 standard "
-            "deviations between two settings; paired by seed, 1.7 of their difference's",
+            "5 seeds: a test (two-sided at 0.05, power 0.8) finds a difference between "
+            "two settings of 2.0 standard deviations; paired by seed, of 1.7 standard deviations "
+            "of the differences",
         ),
     ],
 )

@@ -243,7 +243,7 @@ def test_a_worker_refuses_a_stage_whose_package_is_another_or_missing(site, tmp_
     counting(site)
     job = job_of(make_plan(study_with(tmp_path, *NO_OWN_STAGE, "counted={}")), tmp_path)
     (site / "my_counts" / "helper.py").write_text("EPSILON = 1\n")
-    assert "'counted' here is not what was planned" in run_job(job, lambda _: None).reason
+    assert "'counted' here differs from the plan" in run_job(job, lambda _: None).reason
     elsewhere = job.model_copy(update={"stage": "absent"})
     assert "the stage 'absent' here is missing" in run_job(elsewhere, lambda _: None).reason
 
@@ -308,7 +308,7 @@ CELL = {"dataset": "digits", "arch": "vgg19_rf", "kernel_size": 5, "seed": 0, "w
         (stage_file().replace('"counted"', '"two words"'), "its name may have only letters"),
         ("NETWORKS = [len]\n", "NETWORKS is a list, not a dictionary of names (write NETWORKS ="),
         ("NETWORKS = {'four': 4}\n", "mine.py: is a int, not a function"),
-        ("NETWORKS = {'a:b': len}\n", "mine.py: its name is to be of letters, digits"),
+        ("NETWORKS = {'a:b': len}\n", "mine.py: its name may have only letters, digits"),
         ("import sys\nsys.exit(3)\n", "mine.py:2: it raises SystemExit: 3"),
         ("SOURCE = 'pictures'\n", "mine.py: SOURCE is a str, not a data set"),
         (stage_file().replace('"network"', '"search"'), "has the scope 'search'"),

@@ -111,7 +111,7 @@ def test_auto_finds_the_cluster_of_this_machine_and_its_token(guarded, home):
 def test_a_missing_token_is_told(guarded, home):
     assert_refused(
         swept(home, "--address", guarded.address),
-        f"--address {guarded.address}: the cluster asks for a token, and there is none here",
+        f"--address {guarded.address}: the cluster asks for a token, but there is none here",
         "set RAY_AUTH_TOKEN",
     )
 
@@ -121,7 +121,7 @@ def test_a_wrong_token_is_told_and_where_it_lies(guarded, home):
     result = swept(home, RAY_ADDRESS=guarded.address)
     assert_refused(
         result,
-        f"RAY_ADDRESS={guarded.address}: the cluster asks for another token than that of",
+        f"RAY_ADDRESS={guarded.address}: the cluster asks for another token than the one in",
         str(home / ".ray" / "auth_token"),
     )
     assert "--address" not in result.stderr

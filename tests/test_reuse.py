@@ -158,7 +158,7 @@ def test_redo_has_a_run_and_what_follows_it_done_anew(folder, place, tmp_path, c
     superseded = [run for run in runs if run.tags.get(SUPERSEDED_TAG)]
     assert {run.name for run in superseded} == BEHIND
     for run in superseded:
-        assert f"'{TRAIN}' was asked for anew" in run.tags[SUPERSEDED_TAG]
+        assert f"`rfray redo` of '{TRAIN}' on" in run.tags[SUPERSEDED_TAG]
         assert run.metrics == old[run.run_id].metrics
         (anew,) = [one for one in runs if one.name == run.name and one is not run]
         assert anew.run_id not in old

@@ -50,7 +50,7 @@ def a_run(tags):
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (["resources.train.gpus=1.5"], "several GPUs are whole ones, not 1.5"),
+        (["resources.train.gpus=1.5"], "more than one GPU must be a whole number, not 1.5"),
         (["resources.train.gpus=2", "train.compile=true"], "asks for 2 GPUs, but compile is for"),
         (["resources.train.gpus=2", "train.cuda_graph=true"], "but cuda_graph is for one GPU"),
         (["resources.hessian.gpus=2"], "asks for 2 GPUs, but it computes on one GPU"),

@@ -51,7 +51,7 @@ def test_a_quarter_that_was_not_enough_becomes_a_whole_gpu_and_it_says_so(plan):
     assert shares.try_again(node, shares.grant(node))
     assert shares.demand(node) == on(1)
     assert shares.grant(node).remarks == (
-        "The GPU's memory was used up on a share of 0.25: done on a whole GPU instead.",
+        "The GPU's memory was used up on a share of 0.25: computed on a whole GPU instead.",
     )
 
 
@@ -77,8 +77,8 @@ def test_hessian_takes_half_as_many_images_at_a_time_until_there_is_one(plan):
         seen.append((given.occupancy.gpus, 6 >> given.halvings))
     assert seen == [(1, 6), (1, 3), (1, 1)]
     assert given.remarks[-1] == (
-        "The GPU's memory was used up: done with 1 images at a time instead of 6, which changes "
-        "nothing but rounding."
+        "The GPU's memory was used up: computed 1 images at a time instead of 6, which changes "
+        "only rounding."
     )
 
 
@@ -159,7 +159,7 @@ def test_out_of_memory_halves_the_packing_for_all_and_says_so(plan):
     assert shares.try_again(third, five)  # on the same card at the same time: halved once
     assert shares.demand(first) == shares.demand(second) == shares.demand(third) == on(0.5)
     assert shares.grant(second).remarks == (
-        "The GPU's memory was used up on a share of 0.2: done on 0.5 of one instead.",
+        "The GPU's memory was used up on a share of 0.2: computed on 0.5 of one instead.",
     )
     assert shares.try_again(second, shares.grant(second))
     assert shares.demand(first) == on(1)
@@ -175,7 +175,7 @@ def test_auto_is_for_training_alone(tiny_sweep, capsys):
     with pytest.raises(SystemExit) as left:
         main(["plan", str(tiny_sweep), "resources.hessian.gpus=auto"])
     assert left.value.code == 2
-    assert "hessian.gpus is auto, which train alone can be" in capsys.readouterr().err
+    assert "hessian.gpus is auto, but only train may be" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("share", ["lots", "-1", "true"])

@@ -348,7 +348,7 @@ def test_what_is_no_archive_or_of_another_version_is_refused(tmp_path, there, ar
     odd = {
         "it is of version 2": forged(tmp_path / "a", [], version=2),
         "'study'": forged(tmp_path / "b", [], study="../up"),
-        "no archive of a study": tmp_path / "c",
+        "not an archive of a study": tmp_path / "c",
         "No such file": tmp_path / "missing",
         "cut off": tmp_path / "d",
         "its SHA-256 differs": tmp_path / "e",
@@ -367,7 +367,7 @@ def test_an_export_writes_over_nothing_and_leaves_nothing_half(folder, here, tmp
     storage = ["--storage", here.root]
     kept = tmp_path / "kept"
     kept.write_text("mine")
-    assert "is there already" in refused(capsys, "export", "tiny", kept, *storage)
+    assert "this file exists already" in refused(capsys, "export", "tiny", kept, *storage)
     assert kept.read_text() == "mine"
     assert "did you mean 'tiny'" in refused(capsys, "export", "tinny", tmp_path / "x", *storage)
     assert "cannot be written" in refused(capsys, "export", "tiny", tmp_path / "no/x", *storage)
@@ -414,7 +414,7 @@ def test_a_disk_that_fills_up_is_told_and_the_import_goes_on(
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
         line = refused(capsys, "import", archive, "--storage", tmp_path / "small")
-        assert "the database cannot be made" in line
+        assert "the database cannot be created" in line
         line = refused(capsys, "import", archive, "--storage", there.root)
         assert "could not be written" in line
         assert "it continues where it stopped" in line

@@ -429,7 +429,7 @@ def test_a_data_set_that_cannot_be_read_stops_its_own_cells_and_is_told_once(
     words = result_words(failure)
     assert "the data set cifar10 cannot be read on" in words
     assert "cifar-10-python.tar.gz: missing, and the download failed" in words
-    assert words.endswith(f"; {len(cifar) - 1} further runs on it are skipped")
+    assert words.endswith(f"; {len(cifar) - 1} other runs on it are skipped")
 
 
 def test_runs_that_were_opened_ahead_of_an_unreadable_data_set_are_ended(
@@ -513,7 +513,7 @@ def test_a_study_that_moves_to_gpus_is_told_that_its_precision_changes(tiny_swee
     stands = standing(larger, runs_of(tmp_path / "results"))
     assert other_precision(larger, stands, gpus=False) == ""
     words = other_precision(larger, stands, gpus=True)
-    assert "finished runs of train and finetune were computed in float32, those to come" in words
+    assert "finished runs of train and finetune were computed in float32, the missing ones" in words
     assert "will be in bfloat16" in words
     assert "give train.precision" in words
     again = make_plan(load_study(str(tiny_sweep), ["hessian=false", "cka=false"]))

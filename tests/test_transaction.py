@@ -13,13 +13,8 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from rfray.engine.scribe import Scribe
-from rfray.tracking import (
-    Ledger,
-    LedgerWriter,
-    RunOpening,
-    first_line,
-    is_outage,
-)
+from rfray.errors import first_line
+from rfray.tracking import Ledger, LedgerWriter, RunOpening, is_outage
 
 MEASURED = [("accuracy", 1, 50.0, 1_700_000_000_000), ("accuracy", 2, 60.0, 1_700_000_000_001)]
 

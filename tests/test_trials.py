@@ -98,3 +98,20 @@ def test_a_slot_that_is_wanted_in_the_middle_of_a_step_is_given_up_in_the_next_o
     lane.give_up_idle_slot()
     reports.on_step_end(1, [trial])
     assert search().is_finished()
+
+
+def test_tune_goes_on_once_the_driver_has_acted_on_the_end_that_it_waits_for(lane, trial):
+    trials._Reports("study").on_trial_complete(1, [trial], trial)
+    decided = trials._EXCHANGES["study"].decided
+    lane.acted_on({"another"})
+    assert not decided.is_set()
+    lane.acted_on({"another", "abc"})
+    assert decided.is_set()
+
+
+def test_nothing_of_its_job_is_kept(trial, events):
+    trial.config["job"] = trial.evaluated_params["job"] = "all that it was told"
+    trials._Reports("study").on_trial_complete(1, [trial], trial)
+    assert "job" not in trial.config
+    assert "job" not in trial.evaluated_params
+    assert "job" not in trial.last_result["config"]

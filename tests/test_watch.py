@@ -75,7 +75,7 @@ def test_what_is_read_for_a_run_is_told_until_it_measures(plan, view):
 
 def test_the_screen_tells_failures_with_their_reason(plan, view):
     failed = ending(plan, "seed0/train", status="failed", reason="RuntimeError: no luck")
-    assert "seed0/train failed: RuntimeError: no luck; 2 runs that follow it are skipped" in shown(
+    assert "seed0/train failed: RuntimeError: no luck; 2 runs that read it are skipped" in shown(
         live_screen("tiny", view, [failed])
     )
 

@@ -198,7 +198,7 @@ def test_weights_that_come_back_with_other_bits_are_remarked(folder, place, caps
     result["digests"][MODEL] = 64 * "0"  # as a GPU had computed them
     (here / RESULT).write_text(json.dumps(result))
     sweep(folder / "tiny.yaml", place, *TUNED, "prune.rates=[0.9]", "finetune=false")
-    assert "model.safetensors got other bits" in by_name(place)[TRAIN].tags["rfray.remark"]
+    assert "model.safetensors has other bits" in by_name(place)[TRAIN].tags["rfray.remark"]
     assert "rfray.remark" not in by_name(place)[f"{CELL}/prune-0.9"].tags
 
 

@@ -1,1 +1,1 @@
-"""What a person asks for beside a sweep: plans in words, status, forecasts, cleaning, checks."""
+"""Commands other than sweep: plan reports, status, forecasts, cleaning, checks."""

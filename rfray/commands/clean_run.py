@@ -1,4 +1,4 @@
-"""Files of a study that nothing needs any more: found, and dropped once somebody has said yes."""
+"""`rfray clean`: find the files of a study that nothing needs any more, and delete them."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ MEGABYTE = 1e6
 
 @dataclass(frozen=True)
 class Cleaning:
-    """A study that no sweep works on for as long as this is held.
+    """A study that is held for cleaning: no sweep works on it during this time.
 
     Attributes:
-        plan: The study as it is planned now.
-        storage: Where it lies.
-        ledger: Where its runs are written.
-        renew: Says to drivers that the study is held; UserError if one has taken over.
+        plan: The study's plan.
+        storage: Where the study is.
+        ledger: The study's ledger.
+        renew: Renews the lease; UserError if a driver has taken over.
     """
 
     plan: Plan
@@ -61,8 +61,8 @@ def cleaning(plan: Plan, storage: Storage) -> Iterator[Cleaning]:
     """Hold a study for cleaning.
 
     Raises:
-        UserError: It has no results there, a sweep works on it, its storage or its database cannot
-            be written, or the tracking store does not answer.
+        UserError: The study has no results there, a sweep works on it, its storage or its database
+            cannot be written, or the tracking store does not answer.
     """
     study = plan.study.name
     check_store(storage.tracking_uri)
@@ -79,11 +79,11 @@ def cleaning(plan: Plan, storage: Storage) -> Iterator[Cleaning]:
 
 
 def disposable(held: Cleaning, *, left_over_too: bool) -> list[Disposable]:
-    """What nothing needs any more, as it lies there now.
+    """The files that nothing needs any more.
 
     Args:
         held: The study.
-        left_over_too: Whether weights of runs that the plan no longer names are among it.
+        left_over_too: Whether to include weights of runs that the plan no longer names.
     """
     plan, study = held.plan, held.plan.study
     runs = list(held.ledger.runs(study.name))
@@ -105,7 +105,7 @@ def disposable(held: Cleaning, *, left_over_too: bool) -> list[Disposable]:
 
 
 def drop(held: Cleaning, chosen: Iterable[Disposable]) -> None:
-    """Delete files; of a run, only once it says which."""
+    """Delete files. Before the files of a run are deleted, a tag of the run lists them."""
     for one in chosen:
         held.renew()
         if one.run_id:
@@ -118,7 +118,7 @@ def drop(held: Cleaning, chosen: Iterable[Disposable]) -> None:
 
 
 def cleaning_text(found: Iterable[Disposable]) -> RenderableType:
-    """The list as a table: what of which stage, of how many runs, and its size."""
+    """The list as a table: kind of files, stage, number of runs, and size."""
     counts: Counter[tuple[str, str]] = Counter()
     sizes: Counter[tuple[str, str]] = Counter()
     for one in found:
@@ -143,24 +143,24 @@ def _megabytes(size: int) -> str:
 def _refuse_read_only(storage: Storage) -> None:
     if storage.embedded and not os.access(storage.database, os.W_OK):
         raise UserError(
-            "the database cannot be written, and a run has to say what was dropped of it",
+            "the database cannot be written, and it must record which files are deleted",
             where=str(storage.database),
-            do="make it writable, or clean where it is",
+            do="make it writable, or clean on a machine where it is",
         )
 
 
 def _weights(run: RunRecord, kind: Kind) -> Disposable:
-    """The weights that a run holds, maybe none.
+    """The weight files of a run, if it has any.
 
     Raises:
-        UserError: They lie behind a tracking server, or in a folder that cannot be written.
+        UserError: They are on a tracking server, or in a folder that cannot be written.
     """
     folder = local_path(run.artifact_uri)
     if folder is None:
         raise UserError(
             "the weights are on the tracking server, which does not delete files for a client",
             where=run.artifact_uri,
-            do="clean on the machine that holds them",
+            do="clean on the machine that has them",
         )
     paths = tuple(folder / name for name in WEIGHT_FILES if (folder / name).is_file())
     if paths and not os.access(folder, os.W_OK):
@@ -171,7 +171,7 @@ def _weights(run: RunRecord, kind: Kind) -> Disposable:
 
 
 def _holding(runs: Iterable[RunRecord], kind: Kind) -> list[Disposable]:
-    """The weights of those runs that hold some."""
+    """The weight files of runs, without runs that have none."""
     found = (_weights(run, kind) for run in runs)
     return [one for one in found if one.paths]
 
@@ -179,7 +179,7 @@ def _holding(runs: Iterable[RunRecord], kind: Kind) -> list[Disposable]:
 def _bases(
     left: Iterable[RunRecord], holding: Collection[str], runs: Iterable[RunRecord]
 ) -> set[str]:
-    """Identifiers of the training runs from which runs that are left over tell what changed."""
+    """Identifiers of the training runs whose weights left-over runs are stored as changes of."""
     parents = {run.tags.get(PARENT_TAG, "") for run in left if run.run_id in holding}
     return {
         run.run_id for run in runs if run.run_id in parents and run.tags.get(STAGE_TAG) == TRAIN
@@ -189,7 +189,7 @@ def _bases(
 def _checkpoints(
     held: Cleaning, runs: Iterable[RunRecord], ended: Collection[str]
 ) -> list[Disposable]:
-    """Checkpoints that no study of the store goes on with: equal work has one checkpoint."""
+    """Checkpoints that no study of the store needs. Studies share the checkpoint of a key."""
     folder = held.storage.checkpoints
     found = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     keys = droppable_checkpoints(found, ended, set())
@@ -216,6 +216,6 @@ def _checkpoints(
 
 
 def _freed(paths: Iterable[Path]) -> int:
-    """Bytes that come free: none of a file that another study has under a name of its own."""
+    """Bytes that deleting frees: a file with another hard link, in another study, frees none."""
     found = (path.stat() for path in paths)
     return sum(one.st_size for one in found if one.st_nlink == 1)

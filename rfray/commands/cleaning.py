@@ -1,4 +1,4 @@
-"""What of a study's files may go: decisions on plain data. Numbers are none of it."""
+"""Which files of a study may be deleted: decisions on plain data. Numbers always stay."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ Kind = Literal["weights", "weights superseded", "weights left over", "checkpoint
 
 @dataclass(frozen=True)
 class Disposable:
-    """Files that may go.
+    """Files that may be deleted.
 
     Attributes:
-        kind: What they are; `superseded` are weights of runs that `rfray redo` had computed anew,
-            `left over` those of runs that the plan does not name.
-        name: The run's name; a checkpoint's key where there is no run any more.
+        kind: What they are. `superseded`: weights of runs that `rfray redo` replaced; `left over`:
+            weights of runs that the plan does not name.
+        name: The run's name.
         stage: The run's stage.
-        run_id: The run whose files they are; empty for a checkpoint.
-        paths: The files, or the one folder.
-        bytes: How much room comes free.
-        withheld: What the run lacks once they are gone.
+        run_id: The run that the files belong to; empty for a checkpoint.
+        paths: The files; for a checkpoint, its folder.
+        bytes: Bytes that deleting them frees.
+        withheld: All artifacts that the run lacks after that.
     """
 
     kind: Kind
@@ -46,20 +46,19 @@ def droppable_weights(
 ) -> list[str]:
     """Keys of the nodes whose weights nothing in the plan needs any more.
 
-    Every node that reads them is finished, and no weights that stay are kept as what changed from
-    them.
+    Every node that reads them is finished, and no weights that stay are stored as changes of them.
 
     Args:
         plan: The plan.
-        finished: Keys of what is done and need not be computed again.
-        holding: Keys of the nodes whose run holds weights.
+        finished: Keys of nodes that are done and need not be computed again.
+        holding: Keys of the nodes whose run has weights.
         keep: Stages whose weights stay.
-        bases: Keys of nodes from whose weights others tell what changed that are not the plan's.
+        bases: Keys of nodes with weights that runs outside the plan are stored as changes of.
     """
     readers = plan.dependents()
     staying = set(bases)
     droppable = []
-    # From the ends of the graph: what is read last is decided first.
+    # Backwards: the readers of a node are decided before the node.
     for key in reversed(list(plan.nodes)):
         if key not in holding:
             continue
@@ -75,20 +74,18 @@ def droppable_weights(
 def droppable_checkpoints(
     found: Iterable[str], ended: Collection[str], needed: Collection[str]
 ) -> list[str]:
-    """Keys of the checkpoints from which nothing will go on.
+    """Keys of the checkpoints that no training will continue from.
 
     Args:
-        found: Keys that have one in the storage folder, which studies share.
-        ended: Keys of this study whose training is finished, or that its plan no longer names.
-        needed: Keys that some study may still go on with.
+        found: Keys with a checkpoint in the storage folder, which studies share.
+        ended: Keys of this study's finished trainings, and of those that its plan does not name.
+        needed: Keys of trainings that some study may still continue.
     """
     return [key for key in found if key in ended and key not in needed]
 
 
 def cleaning_json(study: str, disposable: Iterable[Disposable]) -> dict[str, Any]:
     """The list as JSON-ready data: `study`, `files`, `bytes`."""
-    files = [
-        {"kind": one.kind, "name": one.name, "stage": one.stage, "bytes": one.bytes}
-        for one in disposable
-    ]
-    return {"study": study, "files": files, "bytes": sum(int(str(one["bytes"])) for one in files)}
+    names = ("kind", "name", "stage", "bytes")
+    files = [{name: getattr(one, name) for name in names} for one in disposable]
+    return {"study": study, "files": files, "bytes": sum(one["bytes"] for one in files)}

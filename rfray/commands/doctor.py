@@ -1,4 +1,4 @@
-"""What `rfray doctor` looks at: this machine, its packages, the data, the tracking store, Ray."""
+"""`rfray doctor`: checks of this machine, its packages, the data, the tracking store and Ray."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _LEAST_DISK = 5 * _GIB
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found about one thing.
+    """The result of one check.
 
     Attributes:
-        subject: The thing.
-        well: Whether a sweep can do with it.
+        subject: What was checked.
+        well: Whether a sweep can run with it.
         words: What was found.
-        do: What to do about it; empty where there is nothing to do.
+        do: What to do about it; empty if nothing.
     """
 
     subject: str
@@ -44,12 +44,12 @@ class Finding:
 
 
 def examine(plan: Plan, storage: Storage, address: str | None) -> Iterator[Finding]:
-    """Look at everything that a sweep of `plan` needs; starts and changes nothing.
+    """Check everything that a sweep of `plan` needs. Changes nothing.
 
     Args:
-        plan: Whose data sets are looked for.
+        plan: Its data sets are checked.
         storage: Where its results would go.
-        address: Of a Ray cluster to join for a moment; None where Ray would start here.
+        address: A Ray cluster to join for a moment; None if Ray would start here.
     """
     yield Finding("Python", True, f"{platform.python_version()} on {platform.machine()}")
     yield from map(package_finding, _PACKAGES)
@@ -72,7 +72,7 @@ def package_finding(name: str) -> Finding:
 
 
 def plugin_findings() -> Iterator[Finding]:
-    """What comes from outside, and whether it can be used."""
+    """Each plug-in, and whether it can be used."""
     for plugin, problem in verdicts():
         if problem is None:
             yield Finding("plug-in", True, str(plugin))
@@ -81,37 +81,39 @@ def plugin_findings() -> Iterator[Finding]:
 
 
 def gpu_finding(names: list[str], has_driver: bool) -> Finding:
-    """What PyTorch sees of GPUs, on a machine with or without a driver for them."""
+    """The GPUs that PyTorch sees, on a machine with or without a driver for them."""
     if names:
         return Finding("GPUs", True, ", ".join(names))
     if has_driver:
         return Finding(
             "GPUs",
             False,
-            "nvidia-smi is here, but PyTorch sees no GPU",
+            "there is nvidia-smi, but PyTorch sees no GPU",
             "install a PyTorch built for this driver: https://pytorch.org/get-started",
         )
-    return Finding("GPUs", True, "none: networks are trained on the processor")
+    return Finding("GPUs", True, "none: networks are trained on the CPU")
 
 
 def memory_finding(cores: int, available: int) -> Finding:
-    """Whether the machine has room for Ray, the driver and a worker."""
+    """Whether the machine has enough memory for Ray, the driver and a worker."""
     well = available >= _LEAST_MEMORY
     words = f"{cores} cores, {available / _GIB:.1f} GiB of memory available"
-    return Finding("machine", well, words, "" if well else "close other programs: 4 GiB are little")
+    do = "" if well else "close other programs: a sweep needs 4 GiB or more"
+    return Finding("machine", well, words, do)
 
 
 def disk_finding(folder: Path, free: int) -> Finding:
-    """Whether the results' folder has room, and may be written."""
+    """Whether the storage folder can be written and its disk has enough room."""
     words = f"{free / _GIB:.0f} GiB free for {folder}"
     if not os.access(_existing(folder), os.W_OK):
         return Finding("disk", False, f"{folder} cannot be written", "name another with --storage")
     well = free >= _LEAST_DISK
-    return Finding("disk", well, words, "" if well else "free some, or name another with --storage")
+    do = "" if well else "make room, or name another with --storage"
+    return Finding("disk", well, words, do)
 
 
 def report(findings: list[Finding]) -> Table:
-    """The findings as a table, what to do below what is wrong."""
+    """The findings as a table."""
     table = Table(box=None, pad_edge=False, show_header=False)
     for finding in findings:
         mark = Text("ok", style="green") if finding.well else Text("!!", style="bold red")
@@ -132,7 +134,7 @@ def _gpus() -> Finding:
 
 
 def _existing(folder: Path) -> Path:
-    """The folder, or the nearest one above it that is there."""
+    """The folder, or the nearest one above it that exists."""
     return next(place for place in (folder, *folder.parents) if place.is_dir())
 
 
@@ -161,7 +163,7 @@ def _attempt(subject: str, look: Callable[[], Finding]) -> Finding:
 
 
 def _tracking(storage: Storage) -> Finding:
-    if storage.embedded and not storage.database.is_file():
+    if storage.is_new:
         return Finding("tracking store", True, f"a new database in {storage.root}")
     from rfray.tracking import Ledger, check_store
 

@@ -1,4 +1,4 @@
-"""How long a study will take on so many slots, from what its finished runs took."""
+"""How long a study will take on a number of slots, from the time of its finished runs."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from rfray.plan.cost import (
 from rfray.tracking import RunRecord
 
 SlotKind = Literal["gpu", "cpu"]
-"""What a slot is: a GPU, whatever processor cores it comes with, or a processor core."""
+"""What a slot is: a GPU, with any number of CPU cores, or a CPU core."""
 
 
 def expected_schedule(
     plan: Plan, finished: Mapping[str, RunRecord], slots: int, kind: SlotKind
 ) -> tuple[Schedule, str]:
-    """The simulated schedule of what is to do, and in words what its durations rest on.
+    """The simulated schedule of the missing runs, and in words where its durations come from.
 
     Args:
         plan: The plan.
         finished: The finished run of each node that has one.
-        slots: How many.
-        kind: What a slot is; only runs on the same kind count as measured.
+        slots: Number of slots.
+        kind: What a slot is. Only finished runs on the same kind are used.
 
     Raises:
         UserError: A stage asks for more than all slots together.
@@ -58,7 +58,7 @@ def expected_schedule(
                 where=f"resources.{stage}",
                 do="simulate more --slots, or ask for less",
             )
-    # Of several GPUs as one of them would have taken, for a plan may ask for another number.
+    # The time on several GPUs is converted to one GPU, because the plan may ask for another number.
     taken = {
         key: float(run.tags["rfray.seconds"]) * speedup(processes_of(_hardware(run)))
         for key, run in finished.items()
@@ -72,15 +72,15 @@ def expected_schedule(
     schedule = simulate(plan, set(finished), {"all": capacity}, need, seconds)
     runs = "run" if known.measured == 1 else "runs"
     basis = (
-        f"by {known.measured} finished {runs}"
+        f"from {known.measured} finished {runs}"
         if known.measured
-        else f"estimated from operations, nothing has run on a {kind.upper()} yet"
+        else f"estimated from operations: nothing has run on a {kind.upper()} yet"
     )
     return schedule, f"{basis}{_assumed(needs)}"
 
 
 def _assumed(needs: Mapping[str, Occupancy]) -> str:
-    """What is assumed of stages that several GPUs compute together; empty where none does."""
+    """What is assumed about the speed of several GPUs together; empty if no stage has them."""
     several = [(stage, need.gpus) for stage, need in needs.items() if need.gpus > 1]
     if not several:
         return ""

@@ -1,4 +1,4 @@
-"""A plan in words, tables and JSON."""
+"""A plan as text and as JSON."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from rfray.plan.turning import Turn
 from rfray.study.naming import shown
 
 NOT_KNOWN = "–"
-"""What stands for a receptive field, and what follows from it, of a network that cannot be read."""
+"""Shown in place of numbers that are not known for a network that cannot be read."""
 
 NOTHING_TAKEN: Mapping[str, str] = MappingProxyType({})
 
@@ -39,9 +39,9 @@ def plan_json(
 
     Args:
         plan: The plan.
-        done: Keys of what the study has done.
-        taken: By key, the study that did what this one will take over.
-        notes: What one should know besides the plan's own findings, in sentences.
+        done: Keys of the runs that are done.
+        taken: For runs that will be reused, by key: the study that computed them.
+        notes: Notes besides the plan's own findings, in sentences.
     """
     missing = [key for key in plan.nodes if key not in done and key not in taken]
     return {
@@ -68,17 +68,18 @@ def plan_text(
     taken: Mapping[str, str] = NOTHING_TAKEN,
     notes: Sequence[str] = (),
 ) -> RenderableType:
-    """The plan as a person reads it: cells, stages, findings, cost. Arguments as of `plan_json`."""
+    """The plan as text: cells, stages, findings, cost. Arguments as for `plan_json`."""
     done = {*done, *taken}
     missing = [node for node in plan.nodes.values() if node.key not in done]
     hours = timedelta(seconds=round(sum(core_seconds(node) for node in missing)))
+    turns: list[RenderableType] = [_turn_table(plan.turns), Text()] if plan.turns else []
     return Group(
         Text(
             f"{plan.study.name}: {len(plan.cells)} networks, {len(plan.nodes)} runs", style="bold"
         ),
         _cell_table(plan, done),
         Text(),
-        *_turn_part(plan.turns),
+        *turns,
         _stage_table(plan, done),
         Text(),
         *(Text(f"note: {words}", style="yellow") for words in (*plan.findings, *notes)),
@@ -92,23 +93,23 @@ def plan_text(
 
 
 def in_bytes(size: float) -> str:
-    """A size for a reader: `38 MB`, `17.9 GB`."""
+    """A size in words: `38 MB`, `17.9 GB`."""
     return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:,.0f} MB"
 
 
 def seeds_text(n: int) -> str:
-    """What difference between two settings n seeds of each can resolve, in a sentence."""
+    """The difference between two settings that a test with n seeds can find, in a sentence."""
     if n < 2:
         return "one seed: no difference between two settings can be tested"
     found = resolution(n)
     paired = (
-        f"paired by seed, {found.paired:.1f} of their difference's"
+        f"paired by seed, of {found.paired:.1f} standard deviations of the differences"
         if found.paired is not None
-        else f"paired by seed it takes {FEWEST_PAIRS}"
+        else f"a test paired by seed needs {FEWEST_PAIRS} seeds"
     )
     return (
-        f"{n} seeds: a test (two-sided at {LEVEL:g}, power {POWER:g}) resolves a difference of "
-        f"{found.unpaired:.1f} standard deviations between two settings; {paired}"
+        f"{n} seeds: a test (two-sided at {LEVEL:g}, power {POWER:g}) finds a difference between "
+        f"two settings of {found.unpaired:.1f} standard deviations; {paired}"
     )
 
 
@@ -152,7 +153,7 @@ def _cell_json(
 
 
 def _geometry_json(shape: Geometry | None, image_size: int) -> dict[str, Any]:
-    """Of a network that cannot be read, nothing is known: null."""
+    """The geometry of a network; null for each value if the network cannot be read."""
     names = ("receptive_field", "field_over_image", "layers_beyond_image", "map_sizes")
     if shape is None:
         return dict.fromkeys((*names, "live_parameters"))
@@ -172,7 +173,7 @@ def _state(key: str, done: Collection[str], taken: Mapping[str, str]) -> str:
 
 
 def _seeds_json(plan: Plan) -> dict[str, Any]:
-    """The fewest seeds of a cell, and what they resolve: null where nothing can be tested."""
+    """The fewest seeds of a cell, and the differences they can find; null if none."""
     n = _fewest_seeds(plan)
     found = resolution(n) if n > 1 else None
     return {
@@ -183,7 +184,7 @@ def _seeds_json(plan: Plan) -> dict[str, Any]:
 
 
 def _fewest_seeds(plan: Plan) -> int:
-    """Of the networks that differ by the seed alone, how many there are at least."""
+    """The smallest number of networks that differ in the seed only."""
     alike = Counter(
         (
             cell.cell.model_copy(update={"seed": 0}),
@@ -195,7 +196,7 @@ def _fewest_seeds(plan: Plan) -> int:
 
 
 def _settings(plan: Plan, cell: CellPlan) -> dict[str, list[Any]]:
-    """What a network got of the stages' settings that vary: several values of a dependent stage."""
+    """The varying stage settings of a network; a stage after training may have several values."""
     got: dict[str, dict[str, Any]] = {name: {shown(v): v} for name, v in cell.settings.items()}
     for key in cell.keys:
         for name, value in plan.nodes[key].settings.items():
@@ -204,13 +205,13 @@ def _settings(plan: Plan, cell: CellPlan) -> dict[str, list[Any]]:
 
 
 def _beyond_name(plan: Plan, cell: CellPlan) -> dict[str, list[Any]]:
-    """The same without the settings of training, which the network's name shows."""
+    """The same without the settings of training, which are in the network's name."""
     got = _settings(plan, cell)
     return {name: values for name, values in got.items() if name not in cell.settings}
 
 
 def _stage_settings(plan: Plan, stage: str) -> dict[str, list[Any]]:
-    """The settings of a stage that vary, with their values in the order of the plan."""
+    """The varying settings of a stage, with their values in the order of the plan."""
     got: dict[str, dict[str, Any]] = {}
     for node in plan.nodes.values():
         for name, value in node.settings.items():
@@ -252,10 +253,7 @@ def _cell_table(plan: Plan, done: Collection[str]) -> Table:
 
 
 def _geometry_words(cell: CellPlan) -> tuple[str, str, str, str, str]:
-    """Receptive field, its share of the image, what lies beyond, map sizes, share of live weights.
-
-    Of a network that cannot be read, none is known.
-    """
+    """The columns of `_cell_table` that follow from the geometry."""
     shape = cell.geometry
     if shape is None:
         return (NOT_KNOWN,) * 5
@@ -268,7 +266,7 @@ def _geometry_words(cell: CellPlan) -> tuple[str, str, str, str, str]:
 
 
 def _beside_image(shape: Geometry, image_size: int) -> tuple[str, str]:
-    """The field over the image's size, and how many convolutions see further than the image."""
+    """The receptive field in image sizes, and how many convolutions see beyond the image."""
     convolutions = sum(
         layer.name in shape.convolution_names and layer.window.jump > 0 for layer in shape.layers
     )
@@ -278,12 +276,8 @@ def _beside_image(shape: Geometry, image_size: int) -> tuple[str, str]:
     )
 
 
-def _turn_part(made: Sequence[Turn]) -> list[RenderableType]:
-    return [_turn_table(made), Text()] if made else []
-
-
 def _turn_table(made: Sequence[Turn]) -> Table:
-    """What was asked of each knob, and what came of it."""
+    """What each knob was asked for, and the result."""
     table = Table(box=None, pad_edge=False)
     for heading in ("network", "data set", "knob", "asked for", "strength"):
         table.add_column(heading, justify="right" if heading == "strength" else "left")
@@ -306,7 +300,7 @@ def _turn_table(made: Sequence[Turn]) -> Table:
 
 
 def _strength_words(turn: Turn) -> str:
-    """The strength; nothing where the network is left as it is, whatever the knob."""
+    """The strength, or `as it is` for an unchanged network."""
     return "as it is" if turn.cell.turned == (POOL, NO_POOL) else str(turn.cell.turned[1])
 
 

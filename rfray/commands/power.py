@@ -1,4 +1,4 @@
-"""What difference between two groups a test can find with so many values."""
+"""The smallest difference between two groups that a test can find with n values of each."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import math
 from dataclasses import dataclass
 
 LEVEL = 0.05
-"""Probability of finding a difference where there is none, both directions together."""
+"""Significance level, two-sided: the probability of finding a difference where there is none."""
 
 POWER = 0.8
-"""Probability of finding a difference of the size that a test resolves."""
+"""Probability of finding a true difference of the size in `Resolution`."""
 
 FEWEST_PAIRS = 3
-"""Under these the analysis makes no paired test."""
+"""With fewer pairs the analysis makes no paired test."""
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,9 @@ class Resolution:
     """The smallest true difference that t-tests of two settings find with probability `POWER`.
 
     Attributes:
-        unpaired: Two independent samples: in standard deviations within one setting.
-        paired: The same seeds in both: in standard deviations of the differences between the two;
-            None under `FEWEST_PAIRS` values.
+        unpaired: For two independent samples, in standard deviations within one setting.
+        paired: For pairs with the same seed, in standard deviations of the differences; None with
+            fewer than `FEWEST_PAIRS` pairs.
     """
 
     unpaired: float
@@ -30,15 +30,15 @@ class Resolution:
 
 
 def resolution(n: int) -> Resolution:
-    """What n values of each of two settings can resolve, two-sided at `LEVEL`.
+    """The smallest difference that a test with n values of each setting finds, at `LEVEL`.
 
-    Cohen, Statistical Power Analysis for the Behavioral Sciences, 2nd ed. (1988), chapter 2. A true
-    difference moves Student's t to a noncentral one; sought is the noncentrality at which it passes
-    the critical value with probability `POWER`. (That it passes the one on the other side is left
-    out: its probability is below 1e-5.)
+    Cohen, Statistical Power Analysis for the Behavioral Sciences, 2nd ed. (1988), chapter 2. With a
+    true difference the test statistic has a noncentral t distribution. The result is the
+    noncentrality at which it exceeds the critical value with probability `POWER`. (The probability
+    to exceed the critical value on the other side is below 1e-5 and left out.)
 
     Raises:
-        ValueError: If n < 2: no deviation is known, so nothing can be tested.
+        ValueError: If n < 2: without a standard deviation nothing can be tested.
     """
     if n < 2:
         raise ValueError(f"{n} value resolves no difference")

@@ -1,4 +1,4 @@
-"""`rfray redo`: one run, and all that follows it, to be computed anew."""
+"""`rfray redo`: have one run, and all runs that depend on it, computed again."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from rfray.tracking import KEY_TAG, SUPERSEDED_TAG, LedgerWriter, RunRecord, sto
 
 @dataclass(frozen=True)
 class Redone:
-    """What is to be computed anew.
+    """The result of `redo`.
 
     Attributes:
-        names: Of the runs that are superseded now, each behind what it read.
-        beside: How many finished runs of the study are not in the plan, and stay.
+        names: Names of the runs that are now superseded, each after the runs that it read.
+        beside: Number of finished runs of the study that are not in the plan, and stay.
     """
 
     names: list[str]
@@ -28,12 +28,14 @@ class Redone:
 
 
 def redo(plan: Plan, storage: Storage, name: str) -> Redone:
-    """Have the next sweep compute a run and what follows it; the old runs stay, as superseded.
+    """Have the next sweep compute a run, and all that depends on it, again.
+
+    The old runs stay in MLflow as superseded.
 
     Args:
-        plan: Of the study, with the changes that its sweep was given.
-        storage: Where the study lies.
-        name: Of the run.
+        plan: The study's plan, with the same changes as in its sweep.
+        storage: Where the study is.
+        name: Name of the run.
 
     Raises:
         UserError: The plan has no such run, it is not done, or a sweep of the study runs.
@@ -48,9 +50,9 @@ def redo(plan: Plan, storage: Storage, name: str) -> Redone:
         old = [run for run in runs if run.tags.get(KEY_TAG) in behind]
         old.sort(key=lambda run: behind[run.tags[KEY_TAG]])
         now = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
-        tags = {SUPERSEDED_TAG: f"'{name}' was asked for anew on {now}"}
+        tags = {SUPERSEDED_TAG: f"`rfray redo` of '{name}' on {now}"}
         with ledger.together():
-            # What reads a run that counts no longer must not count longer than it.
+            # Readers first: a run that counts must not depend on one that no longer counts.
             for run in reversed(old):
                 _supersede(ledger, run, tags)
         for key in follow:
@@ -63,10 +65,10 @@ def redo(plan: Plan, storage: Storage, name: str) -> Redone:
 
 
 def following(plan: Plan, name: str) -> list[str]:
-    """Keys of the node of that name and of all that depends on it, in the plan's order.
+    """Keys of the node of that name and of all nodes that depend on it, in the plan's order.
 
     Raises:
-        UserError: There is none.
+        UserError: There is no such node.
     """
     names = {node.name: key for key, node in plan.nodes.items()}
     if name not in names:

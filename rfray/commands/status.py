@@ -1,4 +1,4 @@
-"""Where a study stands, read from the ledger: also while it runs, and from another machine."""
+"""`rfray status`: the states of a study's runs, read from the tracking store."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ _OF_STATUS = {
     "SCHEDULED": "running",
     "FAILED": "failed",
     "KILLED": "interrupted",
-    # It was, but what was dropped of it is read again.
+    # It was finished, but its deleted weights are needed again.
     "FINISHED": "missing",
 }
 
 
 Choice = tuple[str, tuple[tuple[str, str], ...]]
-"""A stage, and each setting that varies among its runs with its value as a name shows it."""
+"""A stage, and each setting that varies among its runs with its value as text."""
 
 
 def choice_counts(plan: Plan, runs: Iterable[RunRecord]) -> dict[Choice, Counter[str]]:
-    """How many of the plan's runs are in each of `STATES`, in the order of the plan.
+    """The number of the plan's runs in each of `STATES`, in the order of the plan.
 
-    By stage and by each combination of the settings that vary. Data sets, networks, kernel sizes
-    and seeds are no such settings: every study varies them.
+    Counted by stage and by each combination of the settings that vary. Data sets, networks, kernel
+    sizes and seeds do not count as such settings, because most studies vary them.
     """
     stands = standing(plan, runs)
     widths = {cell.width for node in plan.nodes.values() for cell in node.cells}
@@ -52,7 +52,7 @@ def choice_counts(plan: Plan, runs: Iterable[RunRecord]) -> dict[Choice, Counter
 
 
 def by_stage(counts: Mapping[Choice, Counter[str]]) -> dict[str, Counter[str]]:
-    """The counts of each stage, whatever its settings."""
+    """The counts of each stage, over all its settings."""
     stages: dict[str, Counter[str]] = {}
     for (stage, _), count in counts.items():
         stages.setdefault(stage, Counter()).update(count)
@@ -79,7 +79,7 @@ def _states(count: Counter[str]) -> dict[str, int]:
 
 
 def status_text(plan: Plan, counts: Mapping[Choice, Counter[str]]) -> RenderableType:
-    """The counts as a table: a line a stage, and below it one for each choice of its settings."""
+    """The counts as a table: a line for each stage, below it one for each choice of settings."""
     table = Table(box=None, pad_edge=False)
     table.add_column("stage")
     for state in STATES:
@@ -94,18 +94,18 @@ def status_text(plan: Plan, counts: Mapping[Choice, Counter[str]]) -> Renderable
 
 
 def left_over_text(names: Sequence[str]) -> list[RenderableType]:
-    """That the study holds finished runs which its sweep does not name; nothing without any.
+    """A note about finished runs that the sweep does not name; nothing if there are none.
 
     Args:
-        names: Of those runs.
+        names: Names of those runs.
     """
     if not names:
         return []
     runs = "finished run is" if len(names) == 1 else "finished runs are"
     return [
         Text(
-            f"{len(names)} {runs} of an earlier sweep and not of this one: {in_short(names)}. "
-            "Numbers stay; `rfray clean --left-over` drops their weights"
+            f"{len(names)} {runs} from an earlier sweep and not part of this one: "
+            f"{in_short(names)}. Numbers stay; `rfray clean --left-over` deletes their weights"
         )
     ]
 

@@ -1,7 +1,6 @@
 """The sweep file described for editors (JSON schema) and for readers (a Markdown page).
 
-Both are made from the typed study and the stages' typed parameters: there is nothing to keep in
-step by hand.
+Both are generated from the typed study and the typed parameters of its stages.
 """
 
 from __future__ import annotations
@@ -29,22 +28,21 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _INTRODUCTION = """\
 # The sweep file
 
-A sweep file is YAML. This page is made from the types that check it (`rfray reference`), so it says
-what rfray {version} takes; `rfray schema` prints the same as a JSON schema, with which editors
-complete and check. Unknown keys, wrong types and impossible values are refused before anything
-starts. On the command line every value can be overridden: `axes.seed=[0,1] train.epochs=5`.
+A sweep file is YAML. This page lists all keys of rfray {version}. It is generated from the types
+that check the file (`rfray reference`); `rfray schema` prints the same as a JSON schema, with which
+editors complete and check. Unknown keys, wrong types and impossible values are refused before
+anything starts. On the command line you can change every value: `axes.seed=[0,1] train.epochs=5`.
 
-A stage runs if its key is there, `cka:` alone with its defaults; `hessian: false` leaves it out.
-`keep: [train, finetune]` names the stages whose weights `rfray clean` leaves alone; without it
-those of train stay ([storage](storage.md)).
-`plugins: [my_stage.py]` lists files with a stage, networks or a data set of your own
-([how](extending.md#what-can-be-brought-from-outside)).
+A stage runs if its key is there; `cka:` alone runs it with its defaults, `hessian: false` leaves it
+out. `keep: [train, finetune]` lists the stages whose weights `rfray clean` keeps; the default is
+`[train]` ([storage](storage.md)). `plugins: [my_stage.py]` lists files with your own stage,
+networks, data set or knobs ([how](extending.md#what-can-be-brought-from-outside)).
 """
 
 _AXES = """\
-What the sweep varies: every combination is a cell. Beside these, any setting of a stage, by its
-dotted name: `train.learning_rate: [0.1, 0.01]`. One of `train` makes further networks; one of
-another stage makes further runs of that stage alone, and of those that read it."""
+What the sweep varies. Every combination is a cell. Any setting of a stage may be an axis too, by
+its dotted name: `train.learning_rate: [0.1, 0.01]`. A setting of `train` gives more networks. A
+setting of another stage gives more runs of that stage and of the stages that read it."""
 
 _GRID = """\
 ## `zip`, `exclude`, `when`
@@ -55,27 +53,28 @@ exclude: [{arch: resnet50, kernel_size: [4, 5]}]
 when: [{if: {dataset: tiny_imagenet}, set: {train.epochs: 100}}]
 ```
 
-`zip` varies several settings together: each entry is one value of each, in place of an axis of
-their own. `exclude` leaves out the combinations that have one of the values on every setting of an
-entry. `when` gives some cells other settings; the others keep what the stage says. `rfray plan`
-shows what each cell got.
+`zip` varies several settings together: each entry has one value of each setting. `exclude` leaves
+out the combinations that match every setting of an entry; a list matches each of its values. `when`
+gives some cells other settings; the other cells keep the settings of the stage. `rfray plan` shows
+the settings of each cell.
 """
 
 
 def sweep_schema() -> dict[str, Any]:
-    """The JSON schema (draft 2020-12) of a sweep file, the names of networks and stages included.
+    """The JSON schema (draft 2020-12) of a sweep file, with the names of networks and stages.
 
-    Data sets are examples, not a closed list, since a name may end in a size: `cifar10@64`.
+    The names of data sets are examples and not a complete list, because a name may end in an image
+    size: `cifar10@64`.
     """
     schema = study_model().model_json_schema()
     schema["$schema"] = DIALECT
     schema["title"] = "rfray sweep file"
     for name in sections():
-        # `cka:` alone is null in YAML and means the defaults; `cka: false` leaves the stage out.
+        # `cka:` alone is null in YAML and is allowed already; `cka: false` leaves the stage out.
         schema["properties"][name]["anyOf"].append({"const": False})
     axes = schema["$defs"]["Axes"]["properties"]
     for name in axes:
-        # The list itself: null, which takes an axis out, is for the command line.
+        # Only the list: null, which removes an axis, is for the command line.
         (values,) = (one for one in axes[name]["anyOf"] if "items" in one)
         axes[name] = {"description": axes[name].get("description", ""), **values}
     axes["arch"]["items"]["anyOf"] = [
@@ -100,13 +99,13 @@ def reference_page(version: str) -> str:
         parts.append(
             _section(f"`{stage.name}`", f"{about} Result: {stage.summary}.", stage.parameters)
         )
-    parts.append(_section("`search.space.SETTING`", Domain.__doc__ or "", Domain))
-    parts.append(_section("`data`", Data.__doc__ or "", Data))
-    parts.append(_section("`knobs`", Knobs.__doc__ or "", Knobs))
-    parts.append(_section("`knobs.dilation`", ChosenLayers.__doc__ or "", ChosenLayers))
-    parts.append(
-        _section("`resources.STAGE`", "What one run of a stage occupies; enters no key.", Request)
-    )
+    parts += [
+        _section("`search.space.SETTING`", Domain.__doc__ or "", Domain),
+        _section("`data`", Data.__doc__ or "", Data),
+        _section("`knobs`", Knobs.__doc__ or "", Knobs),
+        _section("`knobs.dilation`", ChosenLayers.__doc__ or "", ChosenLayers),
+        _section("`resources.STAGE`", f"{Request.__doc__} Not part of any key.", Request),
+    ]
     return "\n".join(parts)
 
 
@@ -170,7 +169,7 @@ _WORDS = {
 
 
 def _type_words(annotation: Any) -> str:
-    """A Python type as a reader of YAML would say it."""
+    """A Python type in words for a reader of YAML."""
     if annotation in _WORDS:
         return _WORDS[annotation]
     origin, arguments = get_origin(annotation), get_args(annotation)

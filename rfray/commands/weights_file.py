@@ -1,4 +1,4 @@
-"""The weights of one run, however it keeps them, as a safetensors file that anybody can open."""
+"""The complete weights of one run as a safetensors file, however the run stores them."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ At = Literal["init", "trained"]
 
 
 def write_weights(ledger: Ledger, study: str, run: str, at: At, out: Path) -> None:
-    """Write the weights of a run to `out`, under the layers' names; nothing else is changed.
+    """Write the weights of a run to `out`, under the names of the layers.
 
     Args:
         ledger: Where the study's runs are.
         study: The study.
         run: The run's name, such as `vgg19_rf-digits-k3-seed0/prune-0.9`, or its MLflow identifier.
-        at: Of a training run: its weights before or behind it.
+        at: For a training run: the weights before training or after it.
         out: The file.
 
     Raises:
-        UserError: There is no such run, it holds no weights, they were dropped, they are damaged,
-            or the file cannot be written.
+        UserError: There is no such run, it has no weights, they were deleted, they are damaged, or
+            the file cannot be written.
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
@@ -77,10 +77,10 @@ def run_state(ledger: Ledger, study: str, run: RunRecord, at: At) -> dict[str, T
         ledger: Where the study's runs are.
         study: The study.
         run: The run.
-        at: Of a training run: its weights before or behind it.
+        at: For a training run: the weights before training or after it.
 
     Raises:
-        UserError: It holds no weights, they are not there, or they are damaged.
+        UserError: It has no weights, they are missing, or they are damaged.
     """
     from rfray.training.changes import OtherWeightsError
     from rfray.training.weights import changed_state, initial_state, load_whole, noted_cell
@@ -110,17 +110,17 @@ def run_state(ledger: Ledger, study: str, run: RunRecord, at: At) -> dict[str, T
 
 
 def _checked(ledger: Ledger, run: RunRecord) -> Path:
-    """The folder of a run's artifacts, its weights those that it recorded.
+    """The folder of a run's artifacts, after checking that its weights are as recorded.
 
     Raises:
-        UserError: It has none, or they are not there.
-        DamagedArtifactError: They are not.
+        UserError: The run has no weights, or they were deleted.
+        DamagedArtifactError: The weights are not as recorded.
     """
     if withheld_of(run).intersection(WEIGHT_FILES):
         raise UserError(
-            "its weights were dropped, or not in the archive that it was imported from",
+            "its weights were deleted, or were not in the archive that it was imported from",
             where=run.name,
-            do="import an archive that holds them, or compute it again with `rfray redo`",
+            do="import an archive that has them, or compute it again with `rfray redo`",
         )
     folder = local_path(run.artifact_uri)
     if folder is None:
@@ -133,6 +133,6 @@ def _checked(ledger: Ledger, run: RunRecord) -> Path:
     known = (*WEIGHT_FILES, INITIAL_NOTE)
     weights = {name: digest for name, digest in recorded.items() if name in known}
     if not {MODEL, CHANGES} & set(weights):
-        raise UserError("this run keeps no weights", where=run.name, do="name one that trains")
+        raise UserError("this run has no weights", where=run.name, do="name one that trains")
     check_files(folder, weights)
     return folder

@@ -1,1 +1,1 @@
-"""What a stage computes on, a GPU or the processor: its memory, precision and name."""
+"""The device of a stage, a GPU or the CPU: its memory, precision and name."""

@@ -1,6 +1,6 @@
-"""A card as a stage sees it: how much memory is left to it, and how to give memory back.
+"""The device of a stage as an interface: its memory, and how to give memory back.
 
-Whatever is decided about a card asks this interface, so that it can be tried without one.
+A card is a GPU. Code that depends on it uses this interface, so it can be tested without a GPU.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ Kind = Literal["cpu", "cuda"]
 
 
 class NoCardError(Exception):
-    """A stage was given a GPU, and PyTorch finds none here."""
+    """A stage was given a GPU, but PyTorch finds none."""
 
 
 @dataclass(frozen=True)
 class CardMemory:
-    """Memory of a card, bytes.
+    """Memory of a card, in bytes.
 
     Attributes:
-        total: What the card has.
-        free: What no process holds.
-        held: What this process holds for tensors, cached blocks included.
-        used: What its tensors take of that.
+        total: Memory of the card.
+        free: Memory that no process holds.
+        held: Memory that this process holds for tensors, cached blocks included.
+        used: The part of `held` that its tensors use.
     """
 
     total: float
@@ -34,25 +34,25 @@ class CardMemory:
 
 
 class Card(Protocol):
-    """What a stage computes on."""
+    """The device of a stage."""
 
     @property
     def kind(self) -> Kind:
-        """The device as PyTorch names it."""
+        """PyTorch's name of the kind of device."""
         ...
 
     @property
     def name(self) -> str:
-        """As its maker names it; empty for a processor."""
+        """Its product name; empty for a CPU."""
         ...
 
     @property
     def share(self) -> float:
-        """The part of it that the stage was given, 0 to 1."""
+        """The share of it that the stage was given, 0 to 1."""
         ...
 
     def memory(self) -> CardMemory:
-        """Its memory just now."""
+        """Its memory now."""
         ...
 
     def peak(self) -> float:
@@ -60,42 +60,42 @@ class Card(Protocol):
         ...
 
     def utilisation(self) -> float | None:
-        """The part of the last moment in which it computed, 0 to 1; None if nobody knows."""
+        """The part of the last second in which it computed, 0 to 1; None if not known."""
         ...
 
     def release(self) -> None:
-        """Give back what no tensor needs: the process stays, for the next stage."""
+        """Give back memory that no tensor uses. The process continues with the next stage."""
         ...
 
 
 class Processor:
-    """The processor: it has but one memory, which the stage's own settings bound."""
+    """The CPU. Its memory is not limited here: the stage's own settings limit what it uses."""
 
     kind: Kind = "cpu"
     name = ""
     share = 1.0
 
     def memory(self) -> CardMemory:
-        """No bound of its own."""
+        """No limit."""
         return CardMemory(math.inf, math.inf, 0, 0)
 
     def peak(self) -> float:
-        """Nobody counts."""
+        """Not measured."""
         return 0.0
 
     def utilisation(self) -> float | None:
-        """Nobody asks."""
+        """Not measured."""
         return None
 
     def release(self) -> None:
-        """The operating system does that."""
+        """Nothing to do: the operating system manages the memory."""
 
 
 PROCESSOR = Processor()
 
 
 def room(card: Card) -> float:
-    """Bytes that a stage may still take: what its share leaves, where as much is there at all."""
+    """Bytes that a stage may still use: the rest of its share, or less if less is free."""
     memory = card.memory()
     unused_blocks = memory.held - memory.used
     return max(0.0, min(card.share * memory.total - memory.used, memory.free + unused_blocks))

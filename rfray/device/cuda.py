@@ -11,13 +11,13 @@ from rfray.device.utilisation import utilisation_of
 
 
 class CudaCard:
-    """The card that this process may see.
+    """The card that this process sees.
 
     Args:
-        share: The part of it that the stage was given, 0 to 1.
+        share: The share of it that the stage was given, 0 to 1.
 
     Raises:
-        NoCardError: PyTorch finds none.
+        NoCardError: PyTorch finds no card.
     """
 
     kind: Kind = "cuda"
@@ -30,24 +30,24 @@ class CudaCard:
 
     @property
     def name(self) -> str:
-        """As PyTorch tells it."""
+        """From PyTorch."""
         return str(torch.cuda.get_device_name())
 
     def memory(self) -> CardMemory:
-        """As the driver and PyTorch's allocator tell it."""
+        """From the GPU's driver and PyTorch's allocator."""
         free, total = torch.cuda.mem_get_info()
         return CardMemory(total, free, torch.cuda.memory_reserved(), torch.cuda.memory_allocated())
 
     def peak(self) -> float:
-        """As PyTorch's allocator tells it; what CUDA itself takes is not in it."""
+        """From PyTorch's allocator; memory of CUDA itself is not included."""
         return float(torch.cuda.max_memory_reserved())
 
     def utilisation(self) -> float | None:
-        """As NVML tells it."""
+        """From NVML."""
         return utilisation_of(str(torch.cuda.get_device_properties().uuid))
 
     def release(self) -> None:
-        """Collect what only a cycle of references still holds, then empty the allocator's cache.
+        """Collect tensors in reference cycles, then empty the allocator's cache.
 
         Source: https://pytorch.org/docs/stable/notes/cuda.html#cublas-workspaces
         """
@@ -57,13 +57,13 @@ class CudaCard:
 
 
 def why_none(built_for: str | None) -> str:
-    """Why PyTorch finds no card, in a sentence that says what to do."""
+    """Why PyTorch finds no card, and what to do, in a sentence."""
     if built_for is None:
         return (
-            "this PyTorch is built for processors alone: install the one for GPUs on every "
-            "machine that has some (https://pytorch.org/get-started)"
+            "this PyTorch is built for CPUs only: install the one for GPUs on every machine that "
+            "has a GPU (https://pytorch.org/get-started)"
         )
     return (
-        f"PyTorch is built for GPUs (CUDA or ROCm {built_for}) and finds none: nvidia-smi must "
-        "show it, and the driver must be as new as that"
+        f"PyTorch is built for GPUs (CUDA or ROCm {built_for}) but finds none: nvidia-smi must "
+        "show the GPU, and its driver must support that version"
     )

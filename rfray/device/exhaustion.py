@@ -14,9 +14,9 @@ _SAID_BY_LIBRARIES = (
 def exhausted(error: BaseException) -> bool:
     """Whether an error, or one that it was raised from, says that a card is out of memory.
 
-    PyTorch has a class for its own allocator; cuBLAS and cuDNN, which allocate besides, come as a
-    RuntimeError with their status. Main memory that is used up is another matter: it is not there
-    elsewhere on the same machine.
+    PyTorch has a class for errors of its own allocator. Errors of cuBLAS and cuDNN, which also
+    allocate memory, are a RuntimeError with their status. Errors of main memory do not count: the
+    stage cannot get more of it on the same machine.
     """
     link: BaseException | None = error
     while link is not None:
@@ -27,7 +27,7 @@ def exhausted(error: BaseException) -> bool:
 
 
 def _is_one(error: BaseException) -> bool:
-    torch = sys.modules.get("torch")  # a stage that never imported it cannot have used a card
+    torch = sys.modules.get("torch")  # without torch the stage has not used a card
     if torch is not None and isinstance(error, torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and any(s in str(error) for s in _SAID_BY_LIBRARIES)

@@ -1,4 +1,4 @@
-"""How busy a card is, as NVIDIA's management library tells it."""
+"""How busy a card is, from NVIDIA's management library (NVML)."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ from typing import Any
 
 
 def utilisation_of(uuid: str) -> float | None:
-    """The part of the last moment in which a card computed, 0 to 1.
+    """The part of the time in which a card computed, 0 to 1.
 
-    Of all processes together, over the last sixth of a second to one second.
+    For all processes together, over the last sixth of a second to one second.
 
     Args:
-        uuid: Of the card, as PyTorch tells it: an index would be another one under
-            CUDA_VISIBLE_DEVICES.
+        uuid: UUID of the card, from PyTorch. (CUDA_VISIBLE_DEVICES changes PyTorch's indices.)
 
     Returns:
-        None where NVML is not installed (`pip install 'rfray[gpu]'`) or does not answer.
+        The part; None if NVML is not installed (`pip install 'rfray[gpu]'`) or does not answer.
     """
     nvml = _library()
     if nvml is None:

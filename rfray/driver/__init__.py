@@ -1,1 +1,1 @@
-"""What runs a whole sweep: one driver a study, what it takes over, and what a person sees of it."""
+"""A whole sweep: one driver per study, reuse of other studies' runs, and the display."""

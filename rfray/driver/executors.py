@@ -1,4 +1,4 @@
-"""What a sweep runs on: Ray, or this very process."""
+"""What a sweep runs on: Ray, or this process."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Workers:
     """What runs the stages of a sweep.
 
     Attributes:
-        executor: Joins or starts it for a plan; called once something is to be run. Its other
-            arguments: a folder for Tune's own records, and what to call as soon as it has started.
-        check_data: Called before that with the names of the data sets that are to be read; raises
-            UserError if one cannot be.
-        leaves_the_terminal: Whether the terminal is free for a live table meanwhile.
+        executor: Joins or starts it for a plan; called only if something is to run. Its other
+            arguments: a folder for Tune's own records, and a function to call when it has started.
+        check_data: Called before that with the names of the data sets to be read; raises UserError
+            if one cannot be read.
+        leaves_the_terminal: Whether the terminal is free for a live table.
     """
 
     executor: Callable[[Plan, Path, Callable[[], None]], Executor]
@@ -35,35 +35,32 @@ class Workers:
 
 
 def on_ray(address: str | None) -> Workers:
-    """Ray: the cluster of an address; without one that of RAY_ADDRESS, or one started here."""
+    """Ray: the cluster at an address, else the one in RAY_ADDRESS, else started here."""
 
     def executor(plan: Plan, tune: Path, started: Callable[[], None]) -> RayExecutor:
         return _ray_executor(plan, tune, address, started)
 
-    # A cluster's workers hold the data, the machine that drives them may not.
-    check = _nothing_to_check if joins_cluster(address) else refuse_unreadable
+    # On a cluster the workers have the data; the driver's machine may not have them.
+    check = (lambda _: None) if joins_cluster(address) else refuse_unreadable
     return Workers(executor, check, leaves_the_terminal=True)
 
 
 def in_process() -> Workers:
-    """This process, one job after the other.
-
-    A breakpoint in a stage stops at the terminal that the sweep was started from.
-    """
+    """This process, one job after the other. Breakpoints in a stage stop in its terminal."""
     return Workers(_in_process_executor, refuse_unreadable, leaves_the_terminal=False)
 
 
 def joins_cluster(address: str | None) -> bool:
-    """Whether a sweep would run on a cluster that is there, rather than on this machine."""
+    """Whether a sweep would run on an existing cluster and not start Ray on this machine."""
     return chosen_address(address, os.environ) is not None
 
 
 def _ray_executor(
     plan: Plan, tune: Path, address: str | None, started: Callable[[], None]
 ) -> RayExecutor:
-    """Join or start Ray; UserError if there is no way into the cluster, or it cannot start here.
+    """Join or start Ray; UserError if the cluster cannot be entered, or Ray cannot start here.
 
-    It takes the signals for itself as it starts, which is why it is told at once that it has.
+    Ray replaces the signal handlers when it starts. `started` is called then, to set ours again.
     """
     from rfray.engine.keeper import Requests
     from rfray.engine.ray_executor import RayExecutor
@@ -76,13 +73,8 @@ def _ray_executor(
 
 
 def _in_process_executor(plan: Plan, tune: Path, started: Callable[[], None]) -> InProcessExecutor:
-    """Control-C stays Python's own: it interrupts the job itself."""
+    """`started` is not called: Python's own Control-C interrupts the job itself."""
     from rfray.engine.executor import InProcessExecutor
 
     del plan, tune, started
     return InProcessExecutor()
-
-
-def _nothing_to_check(names: Iterable[str]) -> None:
-    """Of data that lies on other machines."""
-    del names

@@ -1,4 +1,4 @@
-"""A study held by one process: nobody else writes it in the meantime."""
+"""A study held by one process: no other process writes it during that time."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from rfray.tracking import LedgerWriter, check_store, is_outage, make_database, 
 
 @dataclass(frozen=True)
 class Held:
-    """A study that this process alone writes.
+    """A study that only this process writes.
 
     Attributes:
-        ledger: Where it writes.
-        renew: Says to other drivers that this one lives; UserError if one has taken over.
-        moved: What was said of studies whose artifacts lay elsewhere than MLflow knew.
+        ledger: The tracking store.
+        renew: Renews the lease; UserError if another driver has taken over.
+        moved: Notes about studies whose artifacts were moved, in sentences.
     """
 
     ledger: LedgerWriter
@@ -28,7 +28,7 @@ class Held:
 
 @contextmanager
 def study_held(study: str, storage: Storage) -> Iterator[Held]:
-    """Open the ledger of a study, alone; its database and its experiment are made if missing.
+    """Hold a study and open its ledger; the database and the experiment are created if missing.
 
     Raises:
         UserError: The storage cannot be written, the tracking store does not answer, or another
@@ -43,14 +43,16 @@ def study_held(study: str, storage: Storage) -> Iterator[Held]:
         check_store(storage.tracking_uri)
         with store_answers(storage.tracking_uri):
             ledger = LedgerWriter(storage.tracking_uri, study)
-            # Whoever writes a folder's own database holds the folder's lock.
-            renew = _nothing if storage.embedded else held.enter_context(_leased(ledger, claim))
+            # The lock of the folder is enough for the database in it.
+            renew = (
+                (lambda: None) if storage.embedded else held.enter_context(_leased(ledger, claim))
+            )
         yield Held(ledger, renew, moved)
 
 
 @contextmanager
 def _leased(ledger: LedgerWriter, claim: Claim) -> Iterator[Callable[[], None]]:
-    """Hold the study in the tracking store; what renews the hold."""
+    """Hold the lease of the study; yields the function that renews it."""
     lease = Lease(ledger, claim)
     lease.take()
     try:
@@ -61,8 +63,4 @@ def _leased(ledger: LedgerWriter, claim: Claim) -> Iterator[Callable[[], None]]:
         except Exception as error:
             if not is_outage(error):
                 raise
-            # The store is away: the lease runs out by itself.
-
-
-def _nothing() -> None:
-    """There is no lease to renew."""
+            # The store does not answer: the lease expires by itself.

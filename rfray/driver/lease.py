@@ -1,8 +1,8 @@
-"""One driver a study: a lock in the storage folder, and a lease in the tracking store.
+"""One driver per study: a lock in the storage folder, and a lease in the tracking store.
 
-The lock holds among drivers that share the folder, and falls with the process that holds it. The
-lease holds among drivers that share the tracking store alone, on whatever machine: a tag of the
-study's experiment that its holder renews as long as it lives.
+The lock is for drivers with the same folder. The operating system releases it when the process
+ends. The lease is for drivers on any machine with the same tracking store: a tag of the study's
+experiment, which the driver renews.
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ from rfray.tracking import LedgerWriter, is_outage, settle_moved
 LEASE_TAG = "rfray.driver"
 RENEW_SECONDS = 10.0
 EXPIRE_SECONDS = 60.0
-"""Longer than clocks of two machines differ, and than a renewal is late on a slow server."""
+"""Longer than the difference between the clocks of two machines, and than the delay of a renewal on
+a slow server."""
 
 _RACE_SECONDS = 1.0
 
 _SETTLING_SECONDS = 2.0
-"""Longer than a command that sets a moved study's addresses right holds it."""
+"""Longer than a command holds a study to correct the addresses of its moved artifacts."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,9 @@ class Claim:
         host: Its machine.
         process: Its process.
         folder: Its storage folder.
-        since: When it started, ISO 8601.
-        renewed: When it was last seen alive, seconds since the epoch.
-        token: Tells it from every other driver.
+        since: Time of its start, ISO 8601.
+        renewed: Time of its last renewal, seconds since the epoch.
+        token: Identifies this driver.
     """
 
     host: str
@@ -69,9 +70,9 @@ def own_claim(folder: Path) -> Claim:
 
 
 def in_force(other: Claim | None, own: Claim, now: float) -> bool:
-    """Whether `other` keeps `own` from driving the study, at `now` seconds since the epoch.
+    """Whether `other` prevents `own` from driving the study, at `now` seconds since the epoch.
 
-    `own` must hold the lock in its folder: whoever claimed from that folder before has died.
+    `own` must hold the lock of its folder. So an earlier driver with the same folder is dead.
     """
     if other is None or other.token == own.token:
         return False
@@ -82,7 +83,7 @@ def in_force(other: Claim | None, own: Claim, now: float) -> bool:
 
 @contextmanager
 def folder_lock(folder: Path, study: str) -> Iterator[Claim]:
-    """Hold the study in this storage folder; the claim of whoever does.
+    """Hold the study in this storage folder; yields the claim of this process.
 
     Raises:
         UserError: Another process holds it.
@@ -104,9 +105,9 @@ def folder_lock(folder: Path, study: str) -> Iterator[Claim]:
 
 @contextmanager
 def _kept_from_drivers(folder: Path, study: str) -> Iterator[bool]:
-    """Hold a study of a folder for a moment, unless a sweep does; whether it is held."""
+    """Hold a study of a folder for a moment; yields False if a sweep holds it."""
     if Path(study).name != study:
-        yield True  # renamed in MLflow: no study has such a name, so none is driven
+        yield True  # renamed in MLflow: no sweep has a study of such a name
         return
     lock = _lock(folder, study)
     try:
@@ -121,7 +122,7 @@ def _kept_from_drivers(folder: Path, study: str) -> Iterator[bool]:
 
 
 def settle_undriven(tracking_uri: str) -> list[str]:
-    """`settle_moved` for the studies of a store that no sweep of its folder works on."""
+    """`settle_moved` for the studies of a store, except those that a sweep works on."""
     return settle_moved(tracking_uri, _kept_from_drivers)
 
 
@@ -129,8 +130,8 @@ class Lease:
     """The lease of one study in the tracking store.
 
     Args:
-        ledger: Of the study.
-        claim: Of this process, which holds the lock in its folder.
+        ledger: The study's ledger.
+        claim: The claim of this process, which holds the lock of its folder.
         clock: Seconds since the epoch.
     """
 
@@ -145,23 +146,23 @@ class Lease:
         """Claim the study; UserError if another driver holds it."""
         self._refuse_other()
         collision = self._try_to_write()
-        # Two that start at once both found it free: the one that wrote last has it.
+        # Two drivers that start together may both find it free. The one that wrote last has it.
         time.sleep(_RACE_SECONDS)
         self._refuse_other()
         if collision is not None:
             raise collision
 
     def renew_if_due(self) -> None:
-        """Renew the claim if it is old; UserError if another driver has taken the study over."""
+        """Renew the claim if it is old; UserError if another driver has taken over the study."""
         if self._clock() - self._claim.renewed < RENEW_SECONDS:
             return
         held = self._held()
         if held is None or held.token != self._claim.token:
-            raise self._refusal(held, "this one was away for too long and has stopped")
+            raise self._refusal(held, "this one was not seen for too long and has stopped")
         self._write()
 
     def give_up(self) -> None:
-        """Let the next driver in at once."""
+        """Give the lease back, so that the next driver need not wait until it expires."""
         held = self._held()
         if held is not None and held.token == self._claim.token:
             self._ledger.set_note(LEASE_TAG, "")
@@ -183,7 +184,7 @@ class Lease:
         return _refusal(self._ledger.study, held, self._ledger.tracking_uri, do)
 
     def _try_to_write(self) -> Exception | None:
-        """What a database answers to one of two that make the tag in the same instant."""
+        """Write the claim. Returns the error that a database gives if another writes it too."""
         try:
             self._write()
         except Exception as error:

@@ -1,4 +1,4 @@
-"""A whole sweep: find what is missing, run it, record it."""
+"""A whole sweep: find the missing runs, run them, record them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,13 @@ from rfray.engine.drive import Driver
 from rfray.engine.executor import Executor
 from rfray.engine.frontier import Frontier, State
 from rfray.engine.longer import longer_words
-from rfray.engine.records import closing_tags, describe_study, missing_params, study_document
+from rfray.engine.records import (
+    closing_tags,
+    describe_study,
+    missing_measurements,
+    missing_params,
+    study_document,
+)
 from rfray.engine.reuse import taken_words
 from rfray.engine.scribe import Scribe
 from rfray.engine.standing import Standing, standing
@@ -37,15 +43,15 @@ _INTERRUPTED_PATIENCE_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Prepared:
-    """A sweep that may start: nothing runs yet, and the ledger is settled.
+    """A sweep that is ready to start: nothing runs yet, and the ledger is up to date.
 
     Attributes:
-        plan: What it is to run.
-        ledger: Where it writes.
-        standing: What the ledger holds of the plan.
-        renew: Says to other drivers that this one lives; UserError if one has taken over.
-        moved: What was said of studies whose artifacts lay elsewhere than MLflow knew.
-        taken: How many runs it has just taken over, by the study that computed them.
+        plan: What to run.
+        ledger: The study's ledger.
+        standing: Which runs of the plan the ledger holds.
+        renew: Renews the lease; UserError if another driver has taken over.
+        moved: Notes about studies whose artifacts were moved, in sentences.
+        taken: Number of runs that were just taken over, by the study that computed them.
     """
 
     plan: Plan
@@ -57,13 +63,13 @@ class Prepared:
 
     @property
     def missing(self) -> int:
-        """Nodes that are not done."""
+        """Number of nodes that are not done."""
         return len(self.plan.nodes) - len(self.standing.finished)
 
 
 @contextmanager
 def prepared(plan: Plan, storage: Storage) -> Iterator[Prepared]:
-    """Open the ledger of a plan, alone, and settle what an earlier driver left behind.
+    """Hold the study of a plan, and end the runs that a dead driver left open.
 
     Raises:
         UserError: The storage cannot be written, the tracking store does not answer, or another
@@ -89,11 +95,11 @@ def run_sweep(
     watcher: Watcher,
     stop: Callable[[], bool] = lambda: False,
 ) -> Frontier:
-    """Run what is missing; where every node stands at the end.
+    """Run what is missing; returns the frontier, with the final state of each node.
 
     Raises:
-        KeyboardInterrupt: `stop` said so. What has ended is kept, the other open runs are KILLED.
-        UserError: The tracking store refuses what is written, or another driver has taken over.
+        KeyboardInterrupt: `stop` returned True. Ended runs are kept, the others are KILLED.
+        UserError: The tracking store refuses a request, or another driver has taken over.
     """
     executor = make_executor()
     ledger = sweep.ledger
@@ -133,16 +139,16 @@ def sweep_study(
     stop: Callable[[], bool],
     check_data: Callable[[Iterable[str]], None],
 ) -> dict[str, State]:
-    """Run what is missing of a plan in front of a person; where each node stands, by its key.
+    """Run what is missing of a plan and show the progress; the final state of each node, by key.
 
     Args:
         plan: What to run.
         storage: Where results go.
-        make_executor: Joins or starts what runs them; called once something is to be run.
-        console: Where a person looks.
-        stop: Whether the person wants an end of it.
-        check_data: Called before that with the names of the data sets that are to be read; raises
-            if one cannot be.
+        make_executor: Joins or starts what runs the stages; called only if something is to run.
+        console: Where to show the progress.
+        stop: Whether the user wants to interrupt.
+        check_data: Called before `make_executor` with the names of the data sets to be read; raises
+            UserError if one cannot be read.
 
     Raises:
         UserError: See `prepared` and `run_sweep`, or a data set cannot be read.
@@ -158,7 +164,7 @@ def sweep_study(
         if ready.missing == 0:
             say(console, f"{name}: all {total} runs are done")
             return dict.fromkeys(plan.nodes, State.DONE)
-        for words in chain(_told_again(ready), _told_longer(ready, storage)):
+        for words in chain(_again_words(ready), _longer_words(ready, storage)):
             say(console, f"note: {words}")
         with reading_shown():
             check_data(_datasets_to_read(ready))
@@ -171,29 +177,30 @@ def sweep_study(
         return dict(frontier.states)
     say(
         console,
-        f"{name}: {states[State.FAILED]} runs failed, {states[State.SKIPPED]} that follow them "
-        f"were skipped, {states[State.DONE]} are done. Each failed run names its reason in the tag "
-        "rfray.error. The same command tries them again.",
+        f"{name}: {states[State.FAILED]} runs failed, {states[State.SKIPPED]} that read them were "
+        f"skipped, {states[State.DONE]} are done. The tag rfray.error of each failed run says why. "
+        "The same command tries them again.",
     )
     return dict(frontier.states)
 
 
-def _told_longer(ready: Prepared, storage: Storage) -> Iterator[str]:
-    """That trainings go on from shorter ones."""
+def _longer_words(ready: Prepared, storage: Storage) -> Iterator[str]:
+    """Which trainings continue shorter ones."""
     missing = (node for key, node in ready.plan.nodes.items() if key not in ready.standing.finished)
     return longer_words(missing, storage.checkpoints, ready.standing.outside)
 
 
-def _told_again(ready: Prepared) -> Iterator[str]:
-    """That finished runs are computed again, since what they lack is read."""
+def _again_words(ready: Prepared) -> Iterator[str]:
+    """Which finished runs are computed again, because their deleted weights are needed."""
     names = [ready.plan.nodes[key].name for key in ready.standing.again]
     if names:
         lack = "finished run lacks" if len(names) == 1 else "finished runs lack"
         yield (
-            f"{len(names)} {lack} weights that are needed again (rfray clean dropped them, or they "
-            "were not in the archive that was imported; importing one that holds them brings them "
-            f"back), and will be computed again: {in_short(names)}. On a processor they get the "
-            "same bits; on a GPU without train.deterministic the last ones may differ"
+            f"{len(names)} {lack} weights that are needed again, and will be computed again: "
+            f"{in_short(names)}. (rfray clean deleted the weights, or the imported archive did not "
+            "hold them; importing an archive that holds them brings them back.) On a CPU the new "
+            "weights have the same bits; on a GPU without train.deterministic the last bits may "
+            "differ"
         )
 
 
@@ -204,7 +211,7 @@ def _datasets_to_read(ready: Prepared) -> list[str]:
 
 
 def git_state() -> str:
-    """Commit of rfray's checkout, `-dirty` behind it if changed; `unknown` outside one."""
+    """Commit of rfray's checkout, followed by `-dirty` if changed; `unknown` outside a checkout."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
     try:
         answer = subprocess.run(
@@ -216,45 +223,40 @@ def git_state() -> str:
 
 
 def _settled(plan: Plan, ledger: LedgerWriter, renew: Callable[[], None]) -> Standing:
-    """What the ledger holds once the runs that a dead driver left RUNNING are ended.
+    """The standing of a plan after the runs that a dead driver left open are settled.
 
-    FINISHED where the work was done; the others are for this driver to take up again.
+    A run whose artifacts are complete becomes FINISHED. The others are taken up by this driver.
     """
     before = standing(plan, ledger.runs(plan.study.name))
     for key, run in before.finished.items():
-        _tell_apart(plan.nodes[key], run, ledger, renew)
+        _update_name(plan.nodes[key], run, ledger, renew)
     if not before.unfinished and not before.strays:
         return before
     for key, run in before.unfinished.items():
         renew()
         outcome = published_outcome(run.artifact_uri, key, ledger.tracking_uri)
         if outcome is not None:
-            logged = ledger.logged_steps(run)
-            unlogged = [
-                (entry.metric, entry.step, entry.value, entry.timestamp)
-                for entry in outcome.measurements
-                if (entry.metric, entry.step) not in logged
-            ]
+            measured = missing_measurements(outcome, ledger.logged_steps(run))
             params = missing_params({**plan.nodes[key].params, **outcome.settled}, run)
-            ledger.end_run(run.run_id, "FINISHED", closing_tags(outcome), unlogged, params)
+            ledger.end_run(run.run_id, "FINISHED", closing_tags(outcome), measured, params)
     _end_strays(before, ledger)
     return standing(plan, ledger.runs(plan.study.name))
 
 
-def _tell_apart(
+def _update_name(
     node: Node, run: RunRecord, ledger: LedgerWriter, renew: Callable[[], None]
 ) -> None:
-    """Say of a finished run what tells it apart since its study has gained an axis."""
-    unsaid = {name: value for name, value in node.settings.items() if name not in run.params}
-    if unsaid:
+    """Give a finished run the settings and the name that it has since an axis was added."""
+    missing = missing_params(node.settings, run)
+    if missing:
         renew()
-        ledger.log(run.run_id, unsaid, [])
+        ledger.log(run.run_id, missing, [])
     if run.name != node.name:
         renew()
         ledger.rename(run.run_id, node.name)
 
 
 def _end_strays(stands: Standing, ledger: LedgerWriter) -> None:
-    """End the runs that nobody will take up: of a dead driver, or of an opening asked for twice."""
+    """End runs that no driver takes up: of a dead driver, or created twice by a lost answer."""
     for run in stands.strays:
         ledger.end_run(run.run_id, "KILLED", {"rfray.error": "its driver has ended"})

@@ -1,9 +1,8 @@
-"""Runs of other studies that a study takes over: equal key, equal work, computed once.
+"""Reuse: a study takes over finished runs of other studies with the same key.
 
-A run that is taken over is a run of its own in the experiment of the study that takes it, and
-names the one that computed it. So every experiment holds all of its study, whatever becomes of the
-other one: what reads MLflow by `docs/mlflow.md` needs nothing else. Artifacts in folders are hard
-links, which take no room; a server is sent them again.
+A reused run is copied into the experiment of the study, with tags that name the run that computed
+it. So each experiment is complete, even if the other study is deleted. Artifacts in folders become
+hard links, which take no room; to a server they are sent again.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rfray.engine.job import Outcome
-from rfray.engine.records import closing_tags, missing_params, run_opening
+from rfray.engine.records import closing_tags, missing_measurements, missing_params, run_opening
 from rfray.engine.reuse import reusable
 from rfray.engine.standing import Standing
 from rfray.engine.worker import published_outcome
@@ -39,16 +38,16 @@ from rfray.tracking import (
 def take_over(
     plan: Plan, stands: Standing, ledger: LedgerWriter, renew: Callable[[], None]
 ) -> dict[str, str | None]:
-    """Write what other studies have done of a plan into its own; the studies by key.
+    """Copy the runs that other studies have done of a plan; returns, by key, the other study.
 
-    What is not as its run recorded it is left to be computed, and so is what `rfray clean` drops in
-    this very moment: its run is open then, and its study None.
+    A run whose artifacts are not as recorded is not reused. If `rfray clean` deletes artifacts at
+    the same moment, the copied run stays open, to be computed, and the result has None for it.
 
     Args:
-        plan: What is to be done.
-        stands: What is done of it.
-        ledger: Of the study.
-        renew: Called between runs, to keep the study.
+        plan: The study's plan.
+        stands: Which of it is done.
+        ledger: The study's ledger.
+        renew: Renews the lease; called before each run.
     """
     study = plan.study.name
     done = {key: run.run_id for key, run in stands.finished.items()}
@@ -77,10 +76,10 @@ def _taken(
     earlier: RunRecord | None,
     ledger: LedgerWriter,
 ) -> str | None:
-    """The run that a node has now; None if the other one cannot be relied on.
+    """The identifier of the copied run; None if the other run's artifacts are not as recorded.
 
     Raises:
-        FileNotFoundError: A file went away after it was found whole; the node has an open run.
+        FileNotFoundError: A file was deleted after it was checked; the copied run is open.
     """
     with _at_hand(source.run.artifact_uri, ledger.tracking_uri) as folder:
         outcome = published_outcome(folder.as_uri(), node.key, ledger.tracking_uri)
@@ -88,13 +87,8 @@ def _taken(
             return None
         run = _opened(node, source, done, earlier, ledger)
         logged = ledger.logged_steps(run) if earlier else set()
-        unlogged = [
-            (entry.metric, entry.step, entry.value, entry.timestamp)
-            for entry in outcome.measurements
-            if (entry.metric, entry.step) not in logged
-        ]
         params = missing_params({**node.params, **outcome.settled}, run)
-        ledger.log(run.run_id, params, unlogged)
+        ledger.log(run.run_id, params, missing_measurements(outcome, logged))
         _bring(folder, [*outcome.digests, RESULT], run, ledger.tracking_uri)
     ledger.end_copy(run.run_id, "FINISHED", source.run.end_time, closing_tags(outcome))
     return run.run_id
@@ -128,7 +122,7 @@ def _as_recorded(outcome: Outcome, run: RunRecord) -> bool:
 
 @contextmanager
 def _at_hand(artifact_uri: str, tracking_uri: str) -> Iterator[Path]:
-    """The folder of a run's artifacts, fetched for as long as it is needed."""
+    """The folder of a run's artifacts; downloaded, and deleted afterwards, if it is on a server."""
     local = local_path(artifact_uri)
     if local is not None:
         yield local
@@ -141,7 +135,7 @@ def _at_hand(artifact_uri: str, tracking_uri: str) -> Iterator[Path]:
 
 
 def _bring(folder: Path, names: Iterable[str], run: RunRecord, tracking_uri: str) -> None:
-    """Put artifacts where those of a run lie; the last one says that all are there."""
+    """Copy artifacts to those of a run. The last name is the file that marks them complete."""
     target = local_path(run.artifact_uri)
     if target is None:
         send_artifacts(folder, run.run_id, tracking_uri)
@@ -158,6 +152,6 @@ def _bring(folder: Path, names: Iterable[str], run: RunRecord, tracking_uri: str
 
 def _link_or_copy(source: Path, target: Path) -> None:
     try:
-        os.link(source, target)  # files of runs are replaced, never written into
+        os.link(source, target)  # safe: files of runs are replaced and never changed in place
     except OSError:  # another file system, or one without links
         shutil.copyfile(source, target)

@@ -1,4 +1,4 @@
-"""What a person sees while a sweep runs: a live table, or plain lines where none can be shown."""
+"""The display of a running sweep: a live table, or plain lines if that is not possible."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ _STYLES = {
 
 @contextmanager
 def watching(plan: Plan, console: Console) -> Iterator[Watcher]:
-    """A watcher that suits where the output goes."""
+    """A watcher for the kind of output: notebook, terminal, or plain text."""
     if console.is_jupyter:
         screen = _notebook()
     elif console.is_terminal and not console.is_dumb_terminal:
         screen = _terminal(console)
-    else:  # dumb is that of a script's `ray exec`
+    else:  # a script with `ray exec` has a dumb terminal
         yield _plain(console)
         return
     results: deque[Ending] = deque(maxlen=_LAST_RESULTS)
@@ -60,7 +60,7 @@ def watching(plan: Plan, console: Console) -> Iterator[Watcher]:
 
 
 Show = Callable[[RenderableType], None]
-"""Puts something in the place of what was shown before."""
+"""Replaces what was shown before."""
 
 
 @contextmanager
@@ -71,7 +71,7 @@ def _terminal(console: Console) -> Iterator[Show]:
 
 @contextmanager
 def _notebook() -> Iterator[Show]:
-    """One output of the cell that changes; rich's own would need ipywidgets."""
+    """One output of the notebook's cell, which changes. That of rich would need ipywidgets."""
     from IPython.display import HTML, DisplayHandle
 
     handle = DisplayHandle()
@@ -93,7 +93,7 @@ def _notebook() -> Iterator[Show]:
 
 
 def live_screen(study: str, view: View, endings: Sequence[Ending]) -> Group:
-    """The live display: time, states by stage, what runs and how far it is, the last results."""
+    """The live display: time, states by stage, running nodes with progress, last results."""
     running = [
         Text(running_words(one), style="cyan", overflow="ellipsis", no_wrap=True)
         for one in view.running[:_RUNNING_SHOWN]
@@ -109,7 +109,7 @@ def live_screen(study: str, view: View, endings: Sequence[Ending]) -> Group:
 
 
 def stage_table(view: View) -> Table:
-    """How many nodes of each stage stand where."""
+    """The number of nodes in each state, by stage."""
     table = Table(box=None, pad_edge=False)
     table.add_column("stage")
     for state in _COLUMNS:
@@ -124,7 +124,7 @@ def stage_table(view: View) -> Table:
 
 
 def progress_words(view: View) -> str:
-    """Runs done, slots in use, time spent and expected, with what the expectation rests on."""
+    """Runs done, slots in use, time spent and time expected."""
     counts = view.frontier.counts().values()
     done, total = sum(c[State.DONE] for c in counts), sum(c.total() for c in counts)
     words = f"{done} of {total} runs done, {_slots_in_use(view)} in use, "
@@ -141,7 +141,7 @@ def _slots_in_use(view: View) -> str:
 
 
 def running_words(running: Running) -> str:
-    """A node that runs, for how long, and its headline as it last told, or what it does instead."""
+    """A running node: for how long, and the last value of its main metric or what it is doing."""
     words = f"{running.node.name}: running for {_duration(running.seconds)}"
     if running.told.doing:
         return f"{words}, {running.told.doing}"
@@ -160,7 +160,7 @@ def result_words(ending: Ending) -> str:
     if ending.outcome.no_card:
         return _without_card_words(ending)
     if _failed(ending):
-        skipped = f"; {ending.skipped} runs that follow it are skipped" if ending.skipped else ""
+        skipped = f"; {ending.skipped} runs that read it are skipped" if ending.skipped else ""
         return f"{ending.node.name} failed: {ending.outcome.reason}{skipped}"
     headline = stages()[ending.node.stage].headline
     value = ending.outcome.last_metrics.get(headline)
@@ -170,16 +170,16 @@ def result_words(ending: Ending) -> str:
 
 
 def _unreadable_words(ending: Ending) -> str:
-    """Told once, for all runs of the data set."""
+    """Shown once for all runs of the data set."""
     outcome = ending.outcome
     where = f" on {outcome.host}" if outcome.host else ""
-    others = f"; {ending.skipped} further runs on it are skipped" if ending.skipped else ""
+    others = f"; {ending.skipped} other runs on it are skipped" if ending.skipped else ""
     return f"the data set {outcome.unreadable} cannot be read{where}: {outcome.reason}{others}"
 
 
 def _without_card_words(ending: Ending) -> str:
-    """Told once, for all runs on GPUs."""
-    others = f"; {ending.skipped} further runs on GPUs are skipped" if ending.skipped else ""
+    """Shown once for all runs on GPUs."""
+    others = f"; {ending.skipped} other runs on GPUs are skipped" if ending.skipped else ""
     return f"no GPU is found on {ending.outcome.host}: {ending.outcome.reason}{others}"
 
 
@@ -193,7 +193,7 @@ def _failed(ending: Ending) -> bool:
 
 
 def _plain(console: Console) -> Watcher:
-    """A line for each ending, and one on the whole now and then and when something is missing."""
+    """A line for each ended run, and a summary every 30 s and when an outage or a wait begins."""
     last, away, waited = time.monotonic(), False, False
 
     def looked(view: View) -> None:
@@ -214,7 +214,7 @@ def _plain(console: Console) -> Watcher:
 
 
 def say(console: Console, words: str) -> None:
-    """Print a sentence as it is: not wrapped, coloured or read as markup; a notebook wraps it."""
+    """Print a sentence unchanged: no wrapping, no colours, no markup. A notebook wraps it."""
     if console.is_jupyter:
         from IPython.display import display
 

@@ -1,1 +1,1 @@
-"""Running a plan: on Ray, or in this process."""
+"""Runs a plan on Ray or in this process."""

@@ -1,7 +1,7 @@
-"""What has become of a job that runs no more, whatever it answered.
+"""The outcome of a job that has ended, also if its answer is missing or damaged.
 
-Nothing here raises: in Ray's thread nobody would hear it, and the node would count as running for
-ever.
+Nothing here raises an exception: in Ray's thread it would be lost, and the node would count as
+running for ever.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from rfray.engine.time_limit import overrun
 
 
 def answered(job: Job, text: str) -> Outcome:
-    """The outcome that a job gave as JSON; a failed one if it cannot be read."""
+    """The outcome from a job's JSON; a failed outcome if it cannot be read."""
     try:
         return Outcome.model_validate_json(text)
     except ValidationError as error:
         reason = error.errors()[0]["msg"]
-        return lost(job, f"its answer cannot be read, maybe it is of another rfray: {reason}")
+        return lost(job, f"its answer cannot be read (from another version of rfray?): {reason}")
 
 
 def lost(job: Job, reason: str) -> Outcome:
-    """The outcome of a job whose process died without giving one."""
+    """The outcome of a job whose process died."""
     return overrun(job) or Outcome(key=job.key, status="failed", reason=reason)

@@ -1,4 +1,4 @@
-"""From a node of the plan to the job that a worker is given. Pure."""
+"""From a node of the plan to the job for a worker. Pure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MOST_CPU_THREADS = 64
 
 @dataclass(frozen=True)
 class Finished:
-    """A finished node, as the nodes that read it need it."""
+    """What the readers of a finished node need to know of it."""
 
     run_id: str
     artifact_uri: str
@@ -31,12 +31,12 @@ class Finished:
 
 
 def finished_before(run: RunRecord) -> Finished:
-    """A node that an earlier sweep finished."""
+    """A node that was finished by an earlier sweep."""
     return Finished(run.run_id, run.artifact_uri, run.metrics, run.tags.get(DIGEST_TAG, ""))
 
 
 def finished_now(run: RunRecord, outcome: Outcome) -> Finished:
-    """A node that this sweep has finished."""
+    """A node that was finished by this sweep."""
     digest = digest_of(outcome.digests)
     return Finished(run.run_id, run.artifact_uri, outcome.last_metrics, digest)
 
@@ -51,7 +51,7 @@ def assemble(
     tracking_uri: str,
     earlier: Path | None = None,
 ) -> Job:
-    """The job of a node whose inputs are all in `done`, and which may go on from `earlier`."""
+    """The job of a node whose inputs are all in `done`; a training may continue from `earlier`."""
     return Job(
         key=node.key,
         name=node.name,
@@ -81,14 +81,14 @@ def assemble(
 
 
 def demands(plan: Plan, *, gpus: bool) -> dict[str, Occupancy]:
-    """What one node of each stage occupies, on a cluster with or without GPUs."""
+    """What one run of each stage occupies, on a cluster with or without GPUs."""
     return {stage: _demand(plan, stage, gpus=gpus) for stage in plan.study.stage_parameters()}
 
 
 def readers(plan: Plan, dataset: str) -> list[str]:
-    """Keys of the nodes that read a data set: its training cells, and what follows from them.
+    """Keys of the nodes that read a data set: trainings, samples, and all nodes with inputs.
 
-    Other nodes bear a data set's name for its facts alone, as importance does for its image size.
+    Other nodes only use facts of the data set, for example importance its image size.
     """
     return [
         key
@@ -103,7 +103,7 @@ def _demand(plan: Plan, stage: str, *, gpus: bool) -> Occupancy:
         return Occupancy(request.cpus, request.gpus)
     if not gpus:
         return Occupancy(request.cpus, 0.0)
-    if stage == SEARCH:  # it compares numbers
+    if stage == SEARCH:  # it only compares numbers
         return Occupancy(request.cpus, 0.0)
     return Occupancy(request.cpus, 1.0 if stage in (TRAIN, SAMPLE) else 0.25)
 

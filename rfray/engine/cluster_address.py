@@ -1,4 +1,4 @@
-"""Which Ray cluster a sweep is to join, and who said so."""
+"""The address of the Ray cluster that a sweep joins, and where it was given."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _LAST_PORT = 65535
 
 @dataclass(frozen=True)
 class ClusterAddress:
-    """The address of a cluster as somebody gave it.
+    """The address of a cluster as the user gave it.
 
     Attributes:
         text: HOST:PORT, `auto` for this machine's cluster, or an address of Ray Client, `ray://…`.
-        where: Where it was given, for a message: `--address …` or `RAY_ADDRESS=…`.
-        without: What to do to go without it.
+        where: Where it was given, for messages: `--address …` or `RAY_ADDRESS=…`.
+        without: How to run without this cluster, for messages.
     """
 
     text: str
@@ -32,22 +32,22 @@ class ClusterAddress:
 
     @property
     def is_client(self) -> bool:
-        """Whether a proxy is to be asked, which speaks another protocol than a cluster's head."""
+        """Whether it is an address of Ray Client, which has another protocol than the head."""
         return "://" in self.text
 
     def refusal(self, what: str, do: str = "") -> UserError:
-        """The error that says what is wrong with this address; `do` is how to mend it."""
+        """The error that says what is wrong with this address; `do` is what to do about it."""
         return UserError(what, where=self.where, do=do or self.without)
 
 
 def chosen_address(option: str | None, environment: Mapping[str, str]) -> ClusterAddress | None:
-    """The cluster that the user means; None if Ray is to start on this machine.
+    """The cluster to join; None if Ray is to start on this machine.
 
-    As with Ray's own commands, RAY_ADDRESS says which cluster `auto` is.
+    As for Ray's own commands, `auto` is the cluster in RAY_ADDRESS, if that is set.
 
     Args:
-        option: What `--address` says; None if it was not given.
-        environment: Of this process.
+        option: The value of `--address`; None if it was not given.
+        environment: The environment variables of this process.
     """
     variable = environment.get(VARIABLE)
     if variable and option in (None, "", _ANY_HERE):
@@ -66,16 +66,16 @@ def host_and_port(address: ClusterAddress) -> str:
     """The HOST:PORT of the cluster's head, found as Ray itself finds it.
 
     Raises:
-        UserError: It is no such address, or no cluster runs on this machine.
+        UserError: The address is not valid, or no cluster runs on this machine.
     """
     if address.text != _ANY_HERE and not _names_host_and_port(address.text):
-        raise address.refusal("no address of a Ray cluster", "write HOST:PORT, or auto")
+        raise address.refusal("not an address of a Ray cluster", "write HOST:PORT, or auto")
     from ray._private import services
 
-    # Ray warns where it finds several clusters, and takes the one that was started last.
+    # If there are several clusters, Ray takes the one that was started last, and warns.
     logging.getLogger("ray").setLevel(chatter.level(logging.ERROR))
     try:
-        # Which clusters run here is remembered from an earlier look.
+        # Ray caches which clusters run here.
         services.find_gcs_addresses.cache_clear()
         found: str = services.canonicalize_bootstrap_address(address.text)
     except ConnectionError as error:

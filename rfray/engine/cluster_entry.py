@@ -1,4 +1,4 @@
-"""How to enter a Ray cluster, given what its head has answered. Pure."""
+"""Whether a driver may join a Ray cluster, from the answers of its head. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rfray.engine.cluster_token import VARIABLE, Token
 from rfray.errors import UserError
 
 AuthMode = Literal["token", "disabled"]
-"""What RAY_AUTH_MODE says: whether Ray's processes show the token to one another."""
+"""The value of RAY_AUTH_MODE: whether Ray's processes send the token to each other."""
 
 _ON_THE_HEAD = "`ray get-auth-token` on the cluster's head prints"
 _BRING_IT = f"{_ON_THE_HEAD} it: write it to ~/.ray/auth_token here, or set {VARIABLE}"
@@ -19,36 +19,37 @@ _BRING_IT = f"{_ON_THE_HEAD} it: write it to ~/.ray/auth_token here, or set {VAR
 def auth_mode(
     address: ClusterAddress, unasked: Answer, token: Token | None, shown: Answer | None
 ) -> AuthMode:
-    """The mode in which Ray is to join.
+    """The mode in which Ray must join.
 
-    A head that asks for no token gets none: Ray would kill the actors of a driver that shows one.
+    A head that asks for no token must get none: Ray would kill the actors of a driver that sends
+    one.
 
     Args:
-        address: Of the cluster.
-        unasked: What the head answered without a token.
-        token: The one at hand.
-        shown: What the head answered to that token; None if it was not shown.
+        address: Address of the cluster.
+        unasked: The head's answer without a token.
+        token: The token that was found; None if there is none.
+        shown: The head's answer to that token; None if it was not sent.
 
     Raises:
-        UserError: There is no way in; it says why.
+        UserError: The cluster cannot be joined; it says why.
     """
     if unasked is Answer.WELCOME:
         return "disabled"
     if unasked is Answer.NO_ENTRY:
         if token is None:
-            raise address.refusal("the cluster asks for a token, and there is none here", _BRING_IT)
+            raise address.refusal("the cluster asks for a token, but there is none here", _BRING_IT)
         if shown is Answer.WELCOME:
             return "token"
         if shown is Answer.NO_ENTRY:
-            what = f"the cluster asks for another token than that of {token.source}"
+            what = f"the cluster asks for another token than the one in {token.source}"
             raise address.refusal(what, f"{_ON_THE_HEAD} the right one")
     raise _no_head(address, shown or unasked)
 
 
 def _no_head(address: ClusterAddress, answer: Answer) -> UserError:
     silent = answer is Answer.NOTHING
-    what = "stays silent" if silent else "is no head of one"
+    what = "does not answer" if silent else "is not the head of a cluster"
     return address.refusal(
-        f"no Ray cluster answers: what listens there {what}",
-        f"name the port of `ray start --head`, 6379 by default, or {address.without}",
+        f"no Ray cluster answers: the program at this port {what}",
+        f"give the port of `ray start --head`, 6379 by default, or {address.without}",
     )

@@ -1,7 +1,7 @@
-"""One question to the head of a Ray cluster, before Ray's own client is let near it.
+"""One request to the head of a Ray cluster, before Ray's own client connects to it.
 
-Where Ray is refused it tries for 20 seconds and writes to the screen all the while, whatever its
-log level; a single call says in milliseconds whether it would be.
+If a head refuses Ray's client, the client tries for 20 seconds and writes to the screen, whatever
+its log level. A single request shows within milliseconds whether the head would refuse it.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ _METHOD = "/ray.rpc.NodeInfoGcsService/CheckAlive"
 _EMPTY_REQUEST = b""
 
 _OPTIONS = [("grpc.enable_http_proxy", 0)]
-"""As Ray's own client: a proxy of the web reaches no cluster."""
+"""As in Ray's own client: no HTTP proxy."""
 
 
 class Answer(Enum):
-    """What came back."""
+    """The answer of the head."""
 
     WELCOME = "the head answers"
-    NO_ENTRY = "the head asks for another token, or for one at all"
-    FOREIGN = "something else than a head answers"
-    NOTHING = "nothing answers in time"
+    NO_ENTRY = "the head asks for a token, or for another token"
+    FOREIGN = "another program answers"
+    NOTHING = "no answer in time"
 
 
 _ANSWERS = {
@@ -37,8 +37,8 @@ def ask(host_and_port: str, token: str | None, seconds: float) -> Answer:
     """Ask the head whether it is alive.
 
     Args:
-        host_and_port: Where something listens.
-        token: To show; None shows none.
+        host_and_port: Address of the head.
+        token: Token to send; None sends none.
         seconds: How long to wait for the answer.
     """
     shown = [("authorization", f"Bearer {token}")] if token else []

@@ -1,4 +1,4 @@
-"""The token that a Ray cluster asks for, found where Ray itself looks for it.
+"""The token for a Ray cluster, from the same places where Ray looks for it.
 
 https://docs.ray.io/en/latest/ray-security/token-auth.html
 """
@@ -17,11 +17,11 @@ PATH_VARIABLE = "RAY_AUTH_TOKEN_PATH"
 
 @dataclass(frozen=True)
 class Token:
-    """A token, and where it lay.
+    """A token, and where it was found.
 
     Attributes:
         text: The secret; no message and no repr shows it.
-        source: A variable's name or a file's path.
+        source: The name of a variable or the path of a file.
     """
 
     text: str = field(repr=False)
@@ -29,23 +29,24 @@ class Token:
 
 
 def token_at_hand(environment: Mapping[str, str]) -> Token | None:
-    """The token that Ray would show: of RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or `~/.ray/auth_token`.
+    """The token that Ray would send.
 
     Args:
-        environment: Of this process.
+        environment: The environment variables of this process.
 
     Returns:
-        None if there is none in any of the three.
+        The token of RAY_AUTH_TOKEN, else of the file in RAY_AUTH_TOKEN_PATH, else of the file
+        `~/.ray/auth_token`; None if there is none.
 
     Raises:
-        UserError: A file cannot be read, RAY_AUTH_TOKEN_PATH names one without a token, or what
-            was found cannot be sent.
+        UserError: A file cannot be read, the file in RAY_AUTH_TOKEN_PATH has no token, or the token
+            has characters that cannot be sent.
     """
     variable, path = environment.get(VARIABLE, "").strip(), environment.get(PATH_VARIABLE)
     if variable:
         return _sendable(Token(variable, VARIABLE))
     if path:
-        return _sendable(_named(Path(path)))  # Ray takes a ~ as it is, and so a file of that name
+        return _sendable(_named(Path(path)))  # like Ray, which does not expand ~ here
     home = environment.get("HOME")
     default = Path(home, ".ray", "auth_token") if home else None
     if default is None or not _is_there(default):
@@ -59,14 +60,14 @@ def _named(path: Path) -> Token:
     another = f"name the file that holds the token, or unset {PATH_VARIABLE}"
     text = _first_line(path, where, another)
     if not text:
-        raise UserError("its first line is no token", where=where, do=another)
+        raise UserError("its first line is empty, so there is no token", where=where, do=another)
     return Token(text, where)
 
 
 def _is_there(path: Path) -> bool:
     try:
         return path.exists()
-    except OSError:  # in a folder that may not be looked into
+    except OSError:  # no permission for the folder: reading the file gives the error message
         return True
 
 
@@ -84,7 +85,7 @@ def _sendable(token: Token) -> Token:
     if token.text.isascii() and token.text.isprintable():
         return token
     raise UserError(
-        "holds characters that no token has",
+        "has characters that no token has",
         where=token.source,
         do="copy the token again from the cluster's head: `ray get-auth-token` prints it there",
     )

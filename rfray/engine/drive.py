@@ -1,4 +1,4 @@
-"""The driver: gives ready nodes to the executor, and what comes back to the recorder."""
+"""The driver: gives ready nodes to the executor, and their outcomes to the recorder."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _LEAST_RUNS_AHEAD = 4
 
 @dataclass
 class _Running:
-    """What a running node was given, since when, and what it told last."""
+    """A running node: its run, its grant, its start, and its last progress."""
 
     run: RunRecord
     grant: Grant
@@ -37,17 +37,17 @@ class _Running:
 
 
 class Driver:
-    """Works a plan off.
+    """Runs all nodes of a plan that are not done.
 
     Args:
         plan: What to run.
-        standing: What the ledger already holds of it.
+        standing: Which runs of it the ledger holds.
         ledger: Where runs are written.
-        scribe: Who writes them.
-        executor: Where jobs run.
-        watcher: Who is told.
-        checkpoints: Folder for what interrupted training leaves; every worker must see it.
-        git: State of the code, for the runs' tags.
+        scribe: Writes them.
+        executor: Runs the jobs.
+        watcher: Shows the progress.
+        checkpoints: Folder for checkpoints; every worker must see it.
+        git: Commit of the code, for the runs' tags.
     """
 
     def __init__(
@@ -73,20 +73,21 @@ class Driver:
         self._ground = Ground(plan, executor, watcher.noted)
         self._shares = Shares(plan, self._ground.demand)
         self._frontier = Frontier(plan, set(self._done), self._ground.occupancies)
-        # What a node takes must not change from when it gets its slot.
+        # The grant of a node must not change after it has its slot.
         self._unopened: dict[str, tuple[Node, Grant]] = {}
         self._running: dict[str, _Running] = {}
         self._unreadable: set[str] = set()
         self._without_card = False
-        self._waiting_by_stage = _count_waiting(self._frontier)
+        counts = self._frontier.counts()
+        self._waiting_by_stage = {stage: c[State.WAITING] for stage, c in counts.items()}
         self._started = time.monotonic()
         self._pace = Pace(node for key, node in plan.nodes.items() if key not in self._done)
 
     def run(self, stop: Callable[[], bool]) -> Frontier:
-        """Run every node that is not done; where each one stands at the end.
+        """Run every node that is not done; returns the frontier with their final states.
 
-        Once `stop` says so nothing more is started or waited for, and every open run is ended as
-        KILLED. What has ended by then is kept.
+        Once `stop` returns True, no node is started or waited for, and every open run is ended as
+        KILLED. Runs that have ended are kept.
         """
         while not (self._frontier.finished and self._scribe.settled):
             if stop():
@@ -104,7 +105,7 @@ class Driver:
         return self._frontier
 
     def _may_start(self) -> bool:
-        """Follow the cluster; whether it is known by now what a node takes there."""
+        """Look at the cluster; whether the demands of nodes are known, so that they may start."""
         known_before = self._ground.gpus is not None
         may = self._ground.follow(self._frontier)
         if may and not known_before:
@@ -114,9 +115,9 @@ class Driver:
         return may
 
     def _start_ready(self) -> None:
-        """Give free slots to the heaviest nodes, and have the runs of the next ones opened.
+        """Give free slots to the heaviest nodes, and have the runs of the next nodes opened.
 
-        While the ledger is away, a slot goes to the heaviest node that has its run already.
+        During an outage of the tracking store, slots go to the heaviest nodes whose runs are open.
         """
         away = self._scribe.outage is not None
         opened = self._recorder.opened() if away else None
@@ -134,8 +135,8 @@ class Driver:
             return
         occupancy = grant.occupancy
         self._running[node.key] = _Running(run, grant)
-        # What is to be done anew is not to go on from what was done.
-        anew = node.key in self._standing.redone
+        # A run that `rfray redo` asked for must not continue from older results.
+        redone = node.key in self._standing.redone
         job = assemble(
             self._plan,
             node,
@@ -144,7 +145,7 @@ class Driver:
             occupancy,
             self._checkpoints,
             self._tracking_uri,
-            None if anew else begun(node, self._checkpoints),
+            None if redone else begun(node, self._checkpoints),
         )
         request = self._plan.study.request(node.stage)
         place = self._frontier.place_of(node.key)
@@ -153,9 +154,9 @@ class Driver:
         self._count_off(node.stage)
 
     def _take(self, event: Event) -> None:
-        """Let an event change where nodes stand, and have it recorded."""
+        """Change the states of nodes after an event, and have it recorded."""
         if isinstance(event, Progressed):
-            # A trial that Tune starts anew may still be heard of after its end.
+            # If Tune has started a trial again, its progress may arrive after its end.
             if event.key in self._running:
                 self._running[event.key].told = event.progress
                 self._recorder.measured(event.key, event.progress.measurements)
@@ -191,13 +192,13 @@ class Driver:
             self._watcher.ended(Ending(node, outcome, len(skipped)))
 
     def _start_again(self, node: Node, outcome: Outcome) -> None:
-        """Have a node wait for more of a card; its run stays open, with what was measured."""
+        """Have a node wait for a larger share of a card; its run stays open."""
         self._recorder.measured(node.key, outcome.measurements)
         self._frontier.again(node.key)
         self._waiting_by_stage[node.stage] += 1
 
     def _withdraw_from_cards(self, reason: str) -> list[str]:
-        """Start nothing more on a GPU, since PyTorch finds none where there should be one."""
+        """Skip the nodes that need a GPU, because PyTorch found none on a machine with GPUs."""
         self._without_card = True
         skipped = self._frontier.withdraw(
             key for key, node in self._plan.nodes.items() if self._shares.demand(node).gpus > 0
@@ -206,7 +207,7 @@ class Driver:
         return skipped
 
     def _withdraw_readers(self, dataset: str) -> list[str]:
-        """Start nothing more that reads a data set which a worker could not read."""
+        """Skip the nodes that read a data set which a worker could not read."""
         self._unreadable.add(dataset)
         skipped = self._frontier.withdraw(readers(self._plan, dataset))
         self._recorder.withdraw(skipped, f"not started: the data set {dataset} cannot be read")
@@ -242,9 +243,5 @@ class Driver:
         seconds = time.monotonic() - outage.since
         return (
             f"the tracking store has not answered for {seconds:.0f} s ({outage.reason}); results "
-            "are kept with the artifacts and written when it does"
+            "are kept with the artifacts, and written when it answers"
         )
-
-
-def _count_waiting(frontier: Frontier) -> dict[str, int]:
-    return {stage: counts[State.WAITING] for stage, counts in frontier.counts().items()}

@@ -1,4 +1,4 @@
-"""Where jobs run: one interface for Ray and for this very process."""
+"""Where jobs run: one interface for Ray and for this process."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rfray.study import Request
 
 @dataclass(frozen=True)
 class Progressed:
-    """A running job tells what it has measured since it last told, or what it does."""
+    """New measurements of a running job, or what it is doing."""
 
     key: str
     progress: Progress
@@ -29,7 +29,7 @@ class Progressed:
 
 @dataclass(frozen=True)
 class Ended:
-    """A job has ended, and what it occupied is free."""
+    """A job has ended, and its slot is free."""
 
     outcome: Outcome
 
@@ -38,40 +38,40 @@ Event = Progressed | Ended
 
 
 class Executor(Protocol):
-    """Runs jobs side by side and tells what becomes of them."""
+    """Runs jobs in parallel and reports their progress and outcomes."""
 
     @property
     def machines(self) -> Mapping[str, Machine]:
-        """What there is to run on by now; the same object as before if nothing has changed."""
+        """The machines there are now; the same object as before if nothing has changed."""
         ...
 
     @property
     def prospects(self) -> Prospects | None:
-        """What more the cluster could have if it is asked; None where that is not known."""
+        """The machines that the cluster could start on request; None if that is not known."""
         ...
 
     def want(self, bundles: Sequence[Bundle]) -> None:
-        """Ask for so much in all, what is there included; returns at once, and may be repeated."""
+        """Ask the cluster for these resources in total; returns at once, and may be repeated."""
         ...
 
     def submit(self, job: Job, occupancy: Occupancy, request: Request, machine: str | None) -> None:
-        """Start a job, on the machine that is meant for it if it has room; returns at once."""
+        """Start a job, on `machine` if there is room; returns at once."""
         ...
 
     def no_more(self, stage: str) -> None:
-        """Say that no further job of `stage` will come, so that what waits for them may end."""
+        """Say that no more jobs of `stage` will come, so that processes for them may end."""
         ...
 
     def events(self, timeout: float) -> list[Event]:
-        """What has happened since the last call; waits up to `timeout` seconds for something."""
+        """The events since the last call; waits up to `timeout` seconds for the first one."""
         ...
 
     def wake(self) -> None:
-        """Have `events` return although nothing has happened; from any thread."""
+        """Have `events` return, even without events; may be called from any thread."""
         ...
 
     def close(self) -> None:
-        """Stop whatever runs and let go of the workers."""
+        """Stop all jobs and release the workers."""
         ...
 
 
@@ -91,11 +91,11 @@ class InProcessExecutor:
 
     @property
     def prospects(self) -> Prospects | None:
-        """No more will come."""
+        """No other machines."""
         return None
 
     def want(self, bundles: Sequence[Bundle]) -> None:
-        """Nobody can be asked."""
+        """Nothing to do: there is no cluster."""
         del bundles
 
     def submit(self, job: Job, occupancy: Occupancy, request: Request, machine: str | None) -> None:
@@ -104,11 +104,11 @@ class InProcessExecutor:
         self._waiting.append(job)
 
     def no_more(self, stage: str) -> None:
-        """Nothing waits here."""
+        """Nothing to do."""
         del stage
 
     def events(self, timeout: float) -> list[Event]:
-        """Run the next job, if there is one, and tell all that happened."""
+        """Run the next job, if there is one; returns all its events."""
         if not self._waiting:
             self._woken.wait(timeout)
             self._woken.clear()
@@ -128,5 +128,5 @@ class InProcessExecutor:
         self._woken.set()
 
     def close(self) -> None:
-        """Forget what waits."""
+        """Drop the queued jobs."""
         self._waiting.clear()

@@ -1,4 +1,4 @@
-"""Whether a study fits a cluster: what is there, and what could come. Pure."""
+"""Whether a study fits a cluster: its machines, and those that could join. Pure."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from rfray.plan import Plan
 
 
 def runs_on_gpus(machines: Sequence[Machine]) -> bool | None:
-    """Whether a study runs on GPUs where these machines are or could be; None where none computes.
+    """Whether a study runs on GPUs with these machines; None if none of them has a CPU or GPU.
 
-    One machine with a GPU is enough: the others wait, or do what asks for none.
+    One machine with a GPU is enough: the others run stages that need no GPU.
     """
     if any(machine.occupancy.gpus > 0 for machine in machines):
         return True
@@ -22,7 +22,7 @@ def runs_on_gpus(machines: Sequence[Machine]) -> bool | None:
 
 
 def refuse_what_never_fits(plan: Plan, machines: Sequence[Machine]) -> None:
-    """UserError if a stage asks for more than any one of the machines offers."""
+    """UserError if a stage asks for more than any of the machines has."""
     for stage, need in demands(plan, gpus=bool(runs_on_gpus(machines))).items():
         memory = plan.study.request(stage).memory or 0
         if not any(machine.holds(need, memory) for machine in machines):
@@ -35,6 +35,6 @@ def refuse_what_never_fits(plan: Plan, machines: Sequence[Machine]) -> None:
 
 
 def described(need: Occupancy, memory: float) -> str:
-    """What a stage asks for, in words; memory in bytes, none if 0."""
+    """What a stage asks for, in words; memory in bytes, 0 for none."""
     wanted = f"{need.cpus:g} CPUs and {need.gpus:g} GPUs"
     return wanted + (f" with {memory / GIB:.1f} GiB of memory" if memory else "")

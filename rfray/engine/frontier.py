@@ -1,4 +1,4 @@
-"""Which node may run next: the plan's graph as it is worked off. Pure: no Ray, no clock."""
+"""Which node runs next: the states of all nodes of a plan. Pure: no Ray, no clock."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from operator import attrgetter
 
 from rfray.engine.places import Occupancy, Places
 from rfray.plan import Node, Plan
@@ -14,7 +15,7 @@ from rfray.study.naming import TRAIN
 
 
 class State(Enum):
-    """Where a node stands."""
+    """The state of a node."""
 
     WAITING = "waiting"
     RUNNING = "running"
@@ -24,36 +25,36 @@ class State(Enum):
 
 
 _Entry = tuple[float, int, str]
-"""Minus the rank, the place in the plan, the key: what the ready nodes are ordered by."""
+"""Minus the rank, the place in the plan, the key: the order of ready nodes."""
 
 
 @dataclass(frozen=True)
 class _Held:
-    """What a running node occupies, and where; None for its place since that machine was lost."""
+    """What a running node occupies, and on which machine; None if that machine was lost."""
 
     place: str | None
     need: Occupancy
 
 
 class Frontier:
-    """The nodes that can start, the heaviest remaining chain first, as others finish.
+    """The states of a plan's nodes, and which of them start next.
 
     A node's rank is the work of the longest chain that begins with it (the upward rank of list
-    scheduling, Topcuoglu, Hariri & Wu 2002): cells with small kernels, whose maps are largest,
-    come first, and a hessian that nothing waits for does not hold up a network that much waits for.
+    scheduling, Topcuoglu, Hariri & Wu 2002). Nodes with the highest rank start first: cells with
+    small kernels, whose maps are largest, come first, and a hessian that no node reads comes after
+    a network that many nodes read.
 
-    While training cells remain, one of them is always running: the stages that fill the slots come
-    out of them, and a trial's process that is never idle is never started anew.
+    While training cells remain, one of them is always running: the other stages depend on them, and
+    a trial's process that is never idle never has to be started again.
 
-    A node runs on one machine, so it starts where one has room for all that it needs, however much
-    is free on all of them together.
+    A node runs on one machine, so it starts only if one machine has room for all that it needs.
 
-    Ready nodes lie in a heap for each stage, whose nodes all demand the same, so a step costs the
-    same however many are waiting.
+    Ready nodes are in one heap per stage, because all nodes of a stage demand the same. So the cost
+    of a step does not depend on how many nodes wait.
 
     Args:
         plan: The plan.
-        done: Keys of its nodes that are finished already.
+        done: Keys of its finished nodes.
         machines: What each machine offers, by name.
     """
 
@@ -82,15 +83,15 @@ class Frontier:
 
     @property
     def finished(self) -> bool:
-        """Whether nothing runs and nothing more can."""
+        """Whether no node runs and no node can start."""
         return not any(c[State.WAITING] or c[State.RUNNING] for c in self._counts.values())
 
     def counts(self) -> Mapping[str, Counter[State]]:
-        """How many nodes of each stage stand where."""
+        """The number of nodes in each state, by stage."""
         return self._counts
 
     def upcoming(self, count: int) -> list[Node]:
-        """The heaviest nodes that are ready and have not started, at most so many."""
+        """The heaviest nodes that are ready and have not started, at most `count`."""
         heads = (entry for heap in self._ready.values() for entry in self._smallest(heap, count))
         return [self.plan.nodes[key] for _, _, key in heapq.nsmallest(count, heads)]
 
@@ -106,12 +107,12 @@ class Frontier:
 
     @property
     def displaced(self) -> int:
-        """How many running nodes have lost their machine and have no room elsewhere yet."""
+        """Number of running nodes that have lost their machine and have no other one yet."""
         return len(self._displaced)
 
     @property
     def unheld(self) -> Mapping[str, Occupancy]:
-        """What stages need that no machine could hold, as the last start found; by stage."""
+        """The needs that no machine could hold at the last start, by stage."""
         return self._unheld
 
     def running(self) -> list[Node]:
@@ -119,7 +120,7 @@ class Frontier:
         return [self.plan.nodes[key] for key in self._held]
 
     def heaviest(self) -> list[Node]:
-        """The heaviest node of each stage that is ready."""
+        """The heaviest ready node of each stage."""
         for heap in self._ready.values():
             self._drop_started(heap)
         return [self.plan.nodes[heap[0][2]] for heap in self._ready.values() if heap]
@@ -129,10 +130,10 @@ class Frontier:
         return self._held[key].place
 
     def follow(self, machines: Mapping[str, Occupancy]) -> None:
-        """Use what has joined, and count on nothing that has left.
+        """Use machines that have joined, and forget those that have left.
 
-        What ran on a machine that has left is started anew elsewhere, not by us: it takes its room
-        there before anything else does.
+        Ray starts the jobs of a machine that has left again on other machines. They get room there
+        before any other node does.
         """
         left = set(self._places.follow(machines))
         if not left:
@@ -147,11 +148,11 @@ class Frontier:
         demand: Callable[[Node], Occupancy],
         among: Collection[str] | None = None,
     ) -> Iterator[Node]:
-        """Nodes that fit into what is free, heaviest chain first; each counts as running at once.
+        """The nodes that fit into the free room, heaviest chain first; each one becomes running.
 
-        The first one of a stage that does not fit keeps a machine for itself, the one that lacks
-        least: a lighter node must not take its room away again and again. One that no machine could
-        hold waits for such a machine, and keeps nothing.
+        The first node of a stage that does not fit reserves the machine that lacks least for it.
+        Otherwise lighter nodes would take its room again and again. A node that no machine could
+        hold reserves nothing and waits for such a machine.
 
         Args:
             demand: What a node occupies, the same for all nodes of a stage.
@@ -167,7 +168,7 @@ class Frontier:
                 need = demand(node)
                 place = self._places.fit(need)
                 if place is None:
-                    # Nor does any other node of this stage fit: they demand the same.
+                    # No other node of this stage fits: they demand the same.
                     self._reserve(stage, need, reserved)
                     del waiting[stage]
                     continue
@@ -180,7 +181,7 @@ class Frontier:
                 self._places.give(place, need)
 
     def end(self, key: str, *, well: bool) -> list[str]:
-        """Record a running node's end; keys of the nodes that are skipped because it failed."""
+        """Record the end of a running node; keys of the nodes that are skipped if it failed."""
         self._release(key)
         if well:
             self._move(key, State.DONE)
@@ -192,13 +193,13 @@ class Frontier:
         return self._skip_dependents(key)
 
     def again(self, key: str) -> None:
-        """Have a running node wait once more: it is to be started otherwise."""
+        """Have a running node wait again, to be started with another grant."""
         self._release(key)
         self._move(key, State.WAITING)
         self._offer(key)
 
     def withdraw(self, keys: Iterable[str]) -> list[str]:
-        """Skip nodes that are not to start, and what follows them; keys of all that are skipped."""
+        """Skip waiting nodes and all nodes that depend on them; keys of all skipped nodes."""
         skipped = []
         for key in keys:
             if self.states[key] is State.WAITING:
@@ -217,7 +218,7 @@ class Frontier:
         self._held[key] = _Held(place, need)
 
     def _place_displaced(self, reserved: list[tuple[str, Occupancy]]) -> None:
-        """Count what has lost its machine where it may run now, or keep room for it."""
+        """Give nodes that have lost their machine room on another one, or reserve it."""
         for key in list(self._displaced):
             need = self._held[key].need
             place = self._places.fit(need)
@@ -242,7 +243,7 @@ class Frontier:
         self.states[key] = state
 
     def _heaps(self, among: Collection[str] | None) -> dict[str, list[_Entry]]:
-        """The heaps to choose from, by stage; `among` some nodes, small ones of their own."""
+        """The heaps to choose from, by stage; for `among`, new heaps of these nodes."""
         if among is None:
             return dict(self._ready)
         chosen: dict[str, list[_Entry]] = {}
@@ -252,7 +253,7 @@ class Frontier:
         return chosen
 
     def _next(self, heaps: Mapping[str, list[_Entry]]) -> str | None:
-        """The stage of the heaviest node, or train where none of it is running and some may."""
+        """The stage of the heaviest node, or train if no training runs and one may start."""
         for heap in heaps.values():
             self._drop_started(heap)
         training = self._counts.get(TRAIN, Counter())[State.RUNNING]
@@ -262,12 +263,12 @@ class Frontier:
                    key=lambda stage: heaps[stage][0])  # fmt: skip
 
     def _drop_started(self, heap: list[_Entry]) -> None:
-        """Take off what has been started from a choice of some nodes."""
+        """Remove nodes from the top of a heap that do not wait any more."""
         while heap and self.states[heap[0][2]] is not State.WAITING:
             heapq.heappop(heap)
 
     def _smallest(self, heap: list[_Entry], count: int) -> Iterator[_Entry]:
-        """The heaviest waiting nodes of a heap, without a look at the others."""
+        """The heaviest waiting nodes of a heap, without reading the whole heap."""
         places = [(heap[0], 0)] if heap else []
         while places and count > 0:
             entry, place = heapq.heappop(places)
@@ -297,16 +298,13 @@ class Frontier:
         return skipped
 
 
-def work_of(node: Node) -> float:
-    """Multiply-accumulate operations of a node."""
-    return node.work
-
-
-def upward_ranks(plan: Plan, cost: Callable[[Node], float] = work_of) -> dict[str, float]:
-    """Cost of the longest chain that begins with each node: by default, its operations."""
+def upward_ranks(
+    plan: Plan, cost: Callable[[Node], float] = attrgetter("work")
+) -> dict[str, float]:
+    """Cost of the longest chain that begins with each node; by default in operations."""
     dependents = plan.dependents()
     ranks: dict[str, float] = {}
     for key in reversed(list(plan.nodes)):
-        behind = max((ranks[reader] for reader in dependents[key]), default=0.0)
-        ranks[key] = cost(plan.nodes[key]) + behind
+        after = max((ranks[reader] for reader in dependents[key]), default=0.0)
+        ranks[key] = cost(plan.nodes[key]) + after
     return ranks

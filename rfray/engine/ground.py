@@ -1,4 +1,4 @@
-"""What a sweep stands on: the machines there are, those that could come, and what is asked for."""
+"""The cluster of a sweep: its machines, those that could join, and the requests for them."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _ANY_MACHINE: list[Bundle] = [{"CPU": 1.0}]
 
 @dataclass(frozen=True)
 class _Settled:
-    """What was decided once a machine was there or in prospect.
+    """What was decided when the first machines were known.
 
-    What a node takes must not change while it waits or runs, so this stays as it is.
+    It does not change later, because the demand of a node must not change while it waits or runs.
     """
 
     gpus: bool
@@ -35,7 +35,7 @@ class _Settled:
 
 @dataclass
 class _Wait:
-    """Since when something is waited for; None if nothing is."""
+    """Since when the sweep waits for a machine."""
 
     monotonic: float = field(default_factory=time.monotonic)
     clock: str = field(default_factory=lambda: time.strftime("%H:%M:%S"))
@@ -47,7 +47,7 @@ class Ground:
     Args:
         plan: What is run.
         executor: Where it runs.
-        noted: Whom to tell what was decided and what is asked for.
+        noted: Called with a sentence on each decision and each request.
     """
 
     def __init__(self, plan: Plan, executor: Executor, noted: Callable[[str], None]) -> None:
@@ -68,14 +68,14 @@ class Ground:
 
     @property
     def gpus(self) -> bool | None:
-        """Whether the study runs on GPUs; None while no machine is there or in prospect."""
+        """Whether the study runs on GPUs; None while no machine is known."""
         return self._settled.gpus if self._settled is not None else None
 
     def follow(self, frontier: Frontier) -> bool:
-        """Use what has joined since, count on nothing that has left; whether work may start.
+        """Update the frontier's machines; returns whether nodes may start.
 
         Raises:
-            UserError: A stage fits none of the machines, nor any that could come.
+            UserError: A stage fits no machine that is there or could join.
         """
         now = self._executor.machines
         if now is not self._seen:
@@ -87,18 +87,18 @@ class Ground:
         return self._settled is not None
 
     def demand(self, node: Node) -> Occupancy:
-        """What a node occupies; known once work may start."""
+        """What a node occupies; known once nodes may start."""
         if self._settled is None:
             raise RuntimeError("no machine is known yet")
         return self._settled.demands[node.stage]
 
     def ended(self, node: Node) -> None:
-        """Count a node that has ended, or will never run."""
+        """Count a node that has ended or will never run."""
         if self._settled is not None:
             self._settled.outlook.ended(node)
 
     def ask(self, frontier: Frontier) -> None:
-        """Have the cluster asked for what would finish the study sooner, and no more."""
+        """Ask the cluster for the machines that would finish the study sooner, and no more."""
         prospects = self._executor.prospects
         if prospects is None or time.monotonic() - self._asked_at < _ASK_SECONDS:
             return
@@ -112,7 +112,7 @@ class Ground:
         self._say_asked(bundles)
 
     def waiting_words(self, frontier: Frontier) -> str:
-        """What machine is waited for, since when; empty if none is."""
+        """Which machine the sweep waits for, and since when; empty if for none."""
         wanted = self._missing(frontier)
         if not wanted:
             self._wait = None
@@ -123,7 +123,7 @@ class Ground:
 
     def _missing(self, frontier: Frontier) -> str:
         if self._settled is None:
-            return "a machine that computes to join the cluster, which has none"
+            return "a machine with a CPU or GPU to join the cluster, which has none"
         if not frontier.unheld:
             return ""
         stage, need = next(iter(frontier.unheld.items()))
@@ -137,7 +137,7 @@ class Ground:
         gpus = runs_on_gpus(could_be)
         if gpus is None:
             return None
-        # Where machines join one by one and nobody tells which are to come, more may fit later.
+        # If machines join one by one and it is not known which will come, more may fit later.
         if not self._looked and not (prospects is not None and prospects.untold):
             refuse_what_never_fits(self._plan, could_be)
         if self._looked or prospects is not None:
@@ -162,4 +162,4 @@ def _decision(could_be: list[Machine], *, gpus: bool) -> str:
     if gpus:
         with_one = sorted({str(m) for m in could_be if m.occupancy.gpus > 0})
         return f"the study runs on GPUs: the cluster has or can have {'; '.join(with_one)}"
-    return "the study runs on processors: the cluster has no machine with a GPU, nor in prospect"
+    return "the study runs on CPUs: the cluster has no machine with a GPU and can start none"

@@ -1,4 +1,4 @@
-"""What the driver sends to a worker, and what comes back: plain data, JSON both ways."""
+"""The messages between driver and worker: plain data, sent as JSON."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from rfray.parameters import Parameters
 
 
 class _Message(Parameters):
-    """What is measured may be infinite or no number at all, and must arrive as it is."""
+    """A measured value may be infinite or NaN, and must arrive unchanged."""
 
     model_config = ConfigDict(allow_inf_nan=True, ser_json_inf_nan="constants")
 
 
 class JobInput(_Message):
-    """A finished stage that the job reads.
+    """A finished run that the job reads.
 
     Attributes:
-        stage: Its stage's name.
+        stage: The stage's name.
         cell: Its cell.
-        run_id: Its run.
-        artifact_uri: Where its artifacts lie.
+        run_id: MLflow's identifier of the run.
+        artifact_uri: Where its artifacts are.
         metrics: The last value of each metric.
-        digest: `digest_of` its artifacts as its run recorded it; empty if it did not.
+        digest: `digest_of` its artifacts, as recorded by the run; empty if not recorded.
     """
 
     stage: str
@@ -47,29 +47,29 @@ class Job(_Message):
         variant: Which of the stage's nodes it is.
         parameters: The stage's parameters.
         cells: The node's cells.
-        inputs: What it reads.
+        inputs: The runs that it reads.
         run_id: The MLflow run that the driver opened for it.
         artifact_uri: Where its artifacts go.
-        attempt: 1, or how often the run has been taken up.
+        attempt: Number of this attempt, from 1.
         time_limit: Seconds that the stage may take; None sets no limit.
         checkpoint_every: Epochs between checkpoints.
-        checkpoint: Folder for what an interrupted attempt leaves to the next.
-        earlier: Folder that the same training with fewer epochs has left; None if there is none.
-        data_root: Folder of the data sets; None leaves it to the worker's RFRAY_DATA.
-        background: Colour that pictures with transparent parts are laid on; None refuses them.
-        fingerprint: Of the data set as it was planned; a worker that finds another one refuses.
-        network_folders: Where files of networks are looked for.
-        code: Digest of the code of a network from outside as it was planned, else empty; a worker
-            that finds another one refuses.
-        stage_code: Likewise of the stage.
-        plugins: Texts of the study's plug-in files, by their paths where it was planned.
-        tracking_uri: Of the MLflow store, for artifacts that lie behind a server.
+        checkpoint: Folder of its checkpoint, which the next attempt reads.
+        earlier: Checkpoint folder of the same training with fewer epochs; None if there is none.
+        data_root: Folder of the data sets; None takes the worker's RFRAY_DATA.
+        background: Colour behind images with transparent parts; None refuses such images.
+        fingerprint: Fingerprint of the data set in the plan. A worker with another one refuses.
+        network_folders: Where to look for files of networks.
+        code: Digest of the code of a network from outside, in the plan; else empty. A worker with
+            another one refuses.
+        stage_code: The same for the stage.
+        plugins: Texts of the study's plug-in files, by their paths on the driver's machine.
+        tracking_uri: URI of the tracking store, for artifacts on a server.
         threads: Threads that PyTorch may use.
         device: "cpu" or "cuda".
-        share: The part of the card that the job was given, 0 to 1.
-        processes: How many compute it together, each on a card of its own.
-        metered: Whether to tell what the stage takes of its card.
-        remarks: What whoever reads the result should know of how it was started.
+        share: The share of the card that the job was given, 0 to 1.
+        processes: How many processes compute it together, each on its own card.
+        metered: Whether to measure what the stage uses of its card.
+        remarks: Sentences for the reader of the result, on how the job was started.
     """
 
     key: str
@@ -112,12 +112,12 @@ class Measurement(_Message):
 
 
 class CardUse(_Message):
-    """What a stage takes of its card.
+    """What a stage uses of its card.
 
     Attributes:
         peak: The most bytes that its process has held there.
-        total: What the card has, bytes.
-        utilisation: The part of the time in which the card computed, 0 to 1; None if nobody knows.
+        total: Memory of the card, in bytes.
+        utilisation: The part of the time in which the card computed, 0 to 1; None if not known.
     """
 
     peak: float
@@ -126,13 +126,13 @@ class CardUse(_Message):
 
 
 class Progress(_Message):
-    """What a running job tells.
+    """The progress of a running job.
 
     Attributes:
         measurements: What it has measured, in order.
-        doing: What it does besides, in words, such as `reading cifar10: 4,096 of 60,000 pictures`;
-            empty where it has measured something since.
-        use: What it takes of its card; None where it is not metered.
+        doing: What it is doing, such as `reading cifar10: 4,096 of 60,000 pictures`; empty if it
+            has measured something since.
+        use: What it uses of its card; None if that is not measured.
     """
 
     measurements: list[Measurement] = []
@@ -147,20 +147,20 @@ class Outcome(_Message):
     """How a job ended.
 
     Attributes:
-        key: The job's.
-        status: Whether it ended well.
-        measurements: Everything that it reported, in order.
+        key: Key of the job.
+        status: Whether it finished or failed.
+        measurements: All measurements, in order.
         seconds: Wall time of the stage itself.
-        reason: Why it failed, in one line; empty if it did not.
-        traceback: Where it failed; empty if it did not.
+        reason: Why it failed, in one line; else empty.
+        traceback: Where it failed; else empty.
         host: The machine that ran it.
-        hardware: The processor or GPU.
+        hardware: The CPU or GPU.
         digests: SHA-256 of each artifact.
-        settled: Settings that the stage found as it ran, by name.
-        remarks: Sentences that the stage left for whoever reads its result.
-        unreadable: The data set that could not be read, if that is why it failed; else empty.
-        no_card: Whether it failed because PyTorch found no GPU where it was given one.
-        out_of_card_memory: Whether it failed because the memory of its card was used up.
+        settled: Settings whose values the stage found while it ran, by name.
+        remarks: Sentences of the stage for the reader of its result.
+        unreadable: The data set that could not be read, if it failed because of that; else empty.
+        no_card: Whether it failed because it was given a GPU but PyTorch found none.
+        out_of_card_memory: Whether it failed because the card's memory was used up.
     """
 
     key: str

@@ -1,10 +1,10 @@
-"""The keeper of requests: an actor on the head that asks the autoscaler for what sweeps want.
+"""The keeper: an actor on the head that asks Ray's autoscaler for the machines that sweeps want.
 
-What is asked of Ray's autoscaler stays in force until it is replaced, also when whoever asked is
-dead, and there is one request for the whole cluster. So sweeps do not ask themselves. They tell the
-keeper, over and over, and it asks for what all of them want together; what a sweep wanted that is
-heard of no more is taken back. The keeper outlives every sweep and ends when none is left.
-docs/design/elastic.md tells what else was tried.
+A request to the autoscaler stays in force until it is replaced, even if the process that asked is
+dead, and the whole cluster has only one request. So sweeps do not ask the autoscaler themselves.
+They repeatedly tell the keeper what they want, and the keeper asks for the sum. If a sweep is
+silent for too long, the keeper takes its part back. The keeper is independent of the sweeps, and
+ends when there are none. docs/design/elastic.md describes the alternatives.
 """
 
 from __future__ import annotations
@@ -34,31 +34,31 @@ _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 
 
 class Keeper:
-    """Keeps one request in force; made an actor by `joined_keeper`."""
+    """Keeps one request in force; `_joined_keeper` makes it an actor."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._wishes = Wishes()
         configuration = configuration_here(ray.get_runtime_context().gcs_address)
         self._prospects = None if configuration is None else read_prospects(configuration)
-        self._asked: list[Bundle] | None = None  # whoever was here before may have asked
+        self._asked: list[Bundle] | None = None  # not known: an earlier keeper may have asked
 
     def prospects(self) -> Prospects | None:
-        """What the autoscaler may start; None where there is none, or it does not say."""
+        """What the autoscaler may start; None if there is no autoscaler, or it is not known."""
         return self._prospects
 
     def want(self, sweep: str, bundles: list[Bundle]) -> None:
-        """Have this sweep's bundles asked for from now on."""
+        """Ask for this sweep's bundles from now on."""
         with self._lock:
             self._wishes.want(sweep, bundles, time.monotonic())
         self._ask()
 
     def watch(self) -> None:
-        """Take back what the dead have wanted, until nobody wants anything for a while."""
+        """Take back the requests of dead sweeps; ends when no sweep wants anything for a while."""
         wanted = time.monotonic()
         while time.monotonic() - wanted < _IDLE_SECONDS:
             time.sleep(_LOOK_SECONDS)
-            with suppress(Exception):  # the head is busy: asked for again at the next look
+            with suppress(Exception):  # the head is busy: asks again next time
                 self._ask()
             if self._asked:
                 wanted = time.monotonic()
@@ -75,14 +75,14 @@ class Keeper:
 
 
 class Requests:
-    """A sweep's way to the keeper.
+    """The requests of one sweep to the keeper.
 
     Args:
-        study: Name of the study, by which people know the sweep.
+        study: Name of the study, for the name of the sweep.
 
     Attributes:
-        prospects: What the cluster's autoscaler may start; None where there is none, or no keeper
-            can be had: then nothing is asked for.
+        prospects: What the cluster's autoscaler may start; None if there is no autoscaler or no
+            keeper. Then nothing is requested.
     """
 
     def __init__(self, study: str) -> None:
@@ -94,7 +94,7 @@ class Requests:
         self._answer: Any = None
 
     def want(self, bundles: Sequence[Bundle]) -> None:
-        """Say what is wanted if it has changed, or was said too long ago; does not wait."""
+        """Tell the keeper what is wanted, if that has changed or was told too long ago."""
         self._look_after_the_keeper()
         new = list(bundles)
         if new == self._wanted and time.monotonic() - self._said < SECONDS_BETWEEN:
@@ -104,7 +104,7 @@ class Requests:
         self._wanted, self._said = new, time.monotonic()
 
     def take_back(self, patience: float) -> None:
-        """Want nothing more, and wait a little until the keeper knows."""
+        """Take the request back, and wait up to `patience` seconds for the keeper."""
         if self._wanted:
             self._wanted = []
             ray.wait([self._keeper.want.remote(self._sweep, [])], timeout=patience)
@@ -113,7 +113,7 @@ class Requests:
         for _ in range(2):
             try:
                 return self._prospects()
-            except RayActorError:  # it was about to end, for nobody wanted anything
+            except RayActorError:  # it was just ending, because no sweep wanted anything
                 self._keeper = _joined_keeper()
             except RayError:
                 break
@@ -125,7 +125,7 @@ class Requests:
         return told
 
     def _look_after_the_keeper(self) -> None:
-        """Have another keeper if this one has ended, and say again what did not get through."""
+        """Start another keeper if this one has ended, and repeat a request that was lost."""
         if self._answer is None or not ray.wait([self._answer], timeout=0)[0]:
             return
         try:
@@ -137,14 +137,14 @@ class Requests:
 
 
 def configuration_here(gcs_address: str) -> dict[str, Any] | None:
-    """The configuration of the autoscaler that serves a cluster; on its head alone.
+    """The configuration of a cluster's autoscaler; works only on the cluster's head.
 
-    Ray offers no way to ask for it. Beside a head that `ray start --autoscaling-config` started
-    runs the autoscaler, whose command line names the file; in a pod of KubeRay the cluster's own
-    description is read as Ray's autoscaler reads it.
+    Ray has no function for it. If `ray start --autoscaling-config` started the head, the command
+    line of the autoscaler's process names the file. In a pod of KubeRay the description of the
+    cluster is read in the same way as by Ray's autoscaler.
 
     Returns:
-        The configuration; None where there is none.
+        The configuration; None if there is none.
     """
     in_pod = os.environ.get("RAY_CLUSTER_NAME")
     if in_pod and _NAMESPACE_FILE.is_file():
@@ -178,7 +178,7 @@ def _of_kuberay(cluster: str, namespace: str) -> dict[str, Any] | None:
 
     try:
         configuration: dict[str, Any] = AutoscalingConfigProducer(cluster, namespace)()
-    except Exception:  # noqa: BLE001 (a pod that may not ask: the study goes by what is there)
+    except Exception:  # noqa: BLE001 (no permission: the study uses the machines that are there)
         return None
     return configuration
 

@@ -1,8 +1,8 @@
-"""More epochs for a network that was trained already: training goes on where the shorter one ended.
+"""More epochs for a trained network: the longer training continues where the shorter one ended.
 
-All that is random in training follows from the seed and the epoch. So the first 200 of 300 epochs
-are those of a training of 200, to the bit on a processor, if the learning rate of an epoch does not
-depend on how many follow.
+All randomness of training depends only on the seed and the epoch. So the first 200 of 300 epochs
+are equal to a training of 200 epochs (bit-identical on a CPU), if the learning rate of an epoch
+does not depend on the number of epochs.
 """
 
 from __future__ import annotations
@@ -20,36 +20,35 @@ _MOST_LOOKED_AT = 500
 
 
 def begun(node: Node, checkpoints: Path) -> Path | None:
-    """The folder of the longest shorter training that a node can go on from; None if none is left.
+    """Checkpoint folder of the longest shorter training that a node can continue; else None.
 
     Args:
-        node: Of any stage.
-        checkpoints: The storage's folder of checkpoints, one folder a key.
+        node: A node of any stage.
+        checkpoints: The storage's folder of checkpoints, with one folder per key.
     """
-    if not may_go_on(node):
-        return None
-    return next((checkpoints / key for _, key in _longest(node, checkpoints)), None)
+    found = _longest(node, checkpoints) if may_go_on(node) else None
+    return checkpoints / found[1] if found else None
 
 
 def may_go_on(node: Node) -> bool:
-    """Whether a node is a training that more epochs can be added to."""
+    """Whether a node is a training that can continue with more epochs."""
     return node.stage == TRAIN and why_not(node) is None
 
 
 def why_not(node: Node) -> str | None:
-    """What keeps a training from going on from a shorter one, in a sentence; None if nothing."""
+    """Why a training cannot continue a shorter one, in a sentence; None if it can."""
     return stages()[node.stage].begun(node.parameters)
 
 
 def longer_words(
     nodes: Iterable[Node], checkpoints: Path, finished: Collection[str]
 ) -> Iterator[str]:
-    """Which trainings go on from shorter ones, and which could if it were not for what.
+    """Which trainings continue shorter ones, and which cannot and why.
 
-    A few hundred are looked at: each may have as many keys as epochs.
+    Only the first few hundred trainings are looked at: each may have as many keys as epochs.
 
     Args:
-        nodes: Those to be run, of all stages.
+        nodes: The nodes to run, of all stages.
         checkpoints: The storage's folder of checkpoints.
         finished: Keys of the study's finished runs.
     """
@@ -62,23 +61,24 @@ def longer_words(
 
 
 def _outlook(node: Node, checkpoints: Path, finished: Collection[str]) -> str | None:
-    """Where a training begins, if a shorter one was there before it."""
-    reached = [epochs for epochs, _ in _longest(node, checkpoints)]
+    """Where a training begins, in words; None if there was no shorter one."""
+    reached = _longest(node, checkpoints)
     if reached and may_go_on(node):
-        return f"go on from epoch {reached[0]}, which shorter ones have reached"
+        return f"continue from epoch {reached[0]}, which shorter ones have reached"
     done = [epochs for epochs, key in keys_of_fewer_epochs(node) if key in finished]
     if not done:
         return None
     reason = why_not(node) or "their checkpoints are gone"
-    return f"start anew, though shorter ones have reached epoch {done[0]}: {reason}"
+    return f"start from the beginning, although shorter ones reached epoch {done[0]}: {reason}"
 
 
-def _longest(node: Node, checkpoints: Path) -> list[tuple[int, str]]:
-    return list(islice(_left(node, checkpoints), 1))
-
-
-def _left(node: Node, checkpoints: Path) -> Iterator[tuple[int, str]]:
-    """(epochs, key) of the shorter trainings whose checkpoint is still there, the longest first."""
-    for epochs, key in keys_of_fewer_epochs(node):
-        if (checkpoints / key / f"{node.stage}.safetensors").is_file():
-            yield epochs, key
+def _longest(node: Node, checkpoints: Path) -> tuple[int, str] | None:
+    """(epochs, key) of the longest shorter training whose checkpoint exists."""
+    return next(
+        (
+            (epochs, key)
+            for epochs, key in keys_of_fewer_epochs(node)
+            if (checkpoints / key / f"{node.stage}.safetensors").is_file()
+        ),
+        None,
+    )

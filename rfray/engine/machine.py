@@ -1,4 +1,4 @@
-"""What one machine of the cluster offers."""
+"""The resources of one machine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Machine:
-    """What one node of the cluster offers; memory in bytes."""
+    """The resources of one machine of the cluster; memory in bytes."""
 
     occupancy: Occupancy
     memory: float
@@ -21,5 +21,5 @@ class Machine:
         return f"{offered.cpus:g} CPUs, {offered.gpus:g} GPUs and {self.memory / GIB:.1f} GiB"
 
     def holds(self, need: Occupancy, memory: float) -> bool:
-        """Whether what needs so much, and so many bytes of memory, could run here alone."""
+        """Whether a job with this need, and this memory in bytes, fits on the empty machine."""
         return self.occupancy.holds(need) and self.memory >= memory

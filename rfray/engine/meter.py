@@ -1,4 +1,4 @@
-"""How much of its card a stage takes, looked at while it runs."""
+"""Measures how much of its card a stage uses while it runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LEAST_LOOKS = 10
 
 
 class Meter:
-    """Gathers what it is shown of a card.
+    """Collects the utilisation of a card.
 
     Args:
         card: The card.
@@ -25,15 +25,15 @@ class Meter:
         self._seen: list[float | None] | None = None
 
     def look(self) -> None:
-        """See how busy the card is just now."""
+        """Record the card's utilisation now."""
         if self._seen is not None:
             self._seen.append(self._card.utilisation())
 
     def use(self) -> CardUse | None:
-        """What was seen since the first such question; None before there were enough looks.
+        """What was measured since the first call; None before there are enough measurements.
 
-        A stage asks with each report. What is behind the first one, a whole epoch, is what goes on:
-        before it lie reading, compiling and choosing algorithms, in which a card has little to do.
+        It is called at each report of a stage, that is after each epoch. The time before the first
+        report does not count: reading, compiling and choosing algorithms use the card little.
         """
         if self._seen is None:
             self._seen = []
@@ -45,16 +45,16 @@ class Meter:
 
 
 class NoMeter(Meter):
-    """Sees nothing."""
+    """Measures nothing."""
 
     def use(self) -> CardUse | None:
-        """Nothing to tell."""
+        """None."""
         return None
 
 
 @contextmanager
 def metered(card: Card) -> Iterator[Meter]:
-    """A meter that looks at a card every half second, in a thread of its own."""
+    """A meter that measures a card every half second, in its own thread."""
     meter, ended = Meter(card), threading.Event()
 
     def watch() -> None:

@@ -1,4 +1,4 @@
-"""How long the rest of a sweep takes, judged by the runs that it has finished. Pure."""
+"""How long the rest of a sweep takes, estimated from its finished runs. Pure."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from rfray.plan import Node
 
 
 class Pace:
-    """What the finished runs took, and what is left, stage by stage.
+    """The time of the finished runs, and the work that is left, by stage.
 
-    The cost of a small run is not in its operations, so each stage is judged by its own runs; one
-    that has none yet, by all of them and by how long its first ones run already.
+    The time of a small run does not depend on its operations only. So each stage is estimated from
+    its own runs. A stage without finished runs is estimated from the runs of all stages, and from
+    how long its own running nodes have taken so far.
 
     Args:
         left: The nodes that are not done.
@@ -26,25 +27,25 @@ class Pace:
             self._left[node.stage] += _measure(node)
 
     def finished(self, node: Node, seconds: float) -> None:
-        """Count a node that took so many seconds on its slot."""
+        """Count a finished node, which took these seconds."""
         self.dropped(node)
         self._done[node.stage] += _measure(node)
         self._seconds[node.stage] += seconds
 
     def dropped(self, node: Node) -> None:
-        """Count a node that failed or was skipped: it is left no more."""
+        """Count a node that failed or was skipped: it is not left any more."""
         self._left[node.stage] -= _measure(node)
 
     def seconds_left(self, elapsed: float, running: Sequence[tuple[Node, float]]) -> float | None:
-        """Time left if as many slots stay in use as so far.
+        """Time left if the same number of slots stays in use.
 
         Args:
             elapsed: Seconds since the sweep began.
-            running: The nodes that run, and since how many seconds.
+            running: The running nodes, with their seconds so far.
 
         Returns:
-            Seconds; None where nothing has finished yet, or where all that runs has already taken
-            longer than was to be expected.
+            Seconds; None if nothing has finished yet, or if all running nodes have already taken
+            longer than estimated.
         """
         finished = sum(self._seconds.values())
         if finished == 0 or elapsed == 0:
@@ -61,11 +62,11 @@ class Pace:
         if self._done[stage]:
             return self._seconds[stage] / self._done[stage]
         overall = sum(self._seconds.values()) / sum(self._done.values())
-        # A guess, which a run that has taken longer already shows to be too low.
+        # An estimate; if a running node has taken longer already, it is too low.
         taken = [s / _measure(node) for node, s in running if node.stage == stage]
         return max([overall, *taken])
 
 
 def _measure(node: Node) -> float:
-    """Operations of a node, which within a stage its time goes with."""
+    """Operations of a node; within a stage the time is about proportional to them."""
     return max(node.work, 1.0)

@@ -1,4 +1,4 @@
-"""How many training cells share a card, by what the first of each kind took of it. Pure."""
+"""How many training cells share a card, from what the first of each kind used. Pure."""
 
 from __future__ import annotations
 
@@ -9,28 +9,27 @@ from rfray.plan import Node
 from rfray.plan.keys import digest
 
 MOST = 8
-"""Cells on one card; each has an interpreter, a copy of the data set, and CUDA itself."""
+"""The most cells on one card. Each has its own process, copy of the data set, and CUDA context."""
 
 MEMORY_FILLED = 0.9
-"""The part of a card's memory that may be in use: what allocators hold is never quite foreseen."""
+"""The part of a card's memory that may be used: what allocators hold is not predictable."""
 
 CONTEXT_BYTES = 5e8
-"""What CUDA itself is taken to need for each process, which no allocator counts: a guess, since
-nothing was measured on a card."""
+"""Memory of a process's CUDA context, which no allocator counts. An assumption: not measured."""
 
 _GRAIN = 10_000
 """Ray counts shares of a GPU in ten-thousandths."""
 
 
 def cells_a_card(use: CardUse) -> int:
-    """How many cells may share a card if each takes what one has taken.
+    """How many cells may share a card if each uses as much as one did.
 
-    By memory, and by time: a card that is busy half of the time has room for a second cell, while
-    one that is busy nine tenths of it would only make both wait. One that nobody could see at work
-    is not shared.
+    Limited by memory and by time: a card that is busy half of the time has room for a second cell;
+    if it is busy 90 % of the time, two cells would only wait for each other. If the utilisation is
+    not known, the card is not shared.
 
     Args:
-        use: Of a cell that had the card for itself.
+        use: What a cell used that had the card for itself.
     """
     if use.utilisation is None:
         return 1
@@ -40,31 +39,31 @@ def cells_a_card(use: CardUse) -> int:
 
 
 def kind_of(node: Node) -> str:
-    """What cells that take equally much of a card have in common: everything but their seed."""
+    """A digest of everything except the seed: equal for cells that use the same of a card."""
     return digest([node.stage, node.parameters, node.cells[0].model_copy(update={"seed": 0})])
 
 
 class Packing:
-    """What is known of each kind of cell by now."""
+    """What is known about each kind of cell."""
 
     def __init__(self) -> None:
         self._cells: dict[str, int] = {}
 
     def knows(self, node: Node) -> bool:
-        """Whether a cell of this kind has been seen at work."""
+        """Whether a cell of this kind has been measured."""
         return kind_of(node) in self._cells
 
     def share(self, node: Node) -> float:
-        """The share of a card that a cell is given: all of it before its kind is known."""
+        """The share of a card that a cell gets: a whole card until its kind is known."""
         cells = self._cells.get(kind_of(node), 1)
         return math.floor(_GRAIN / cells) / _GRAIN
 
     def learn(self, node: Node, use: CardUse) -> None:
-        """Take what a cell of a kind not yet known took as what they all take."""
+        """Use the measurement of the first cell of a kind for all cells of that kind."""
         self._cells.setdefault(kind_of(node), cells_a_card(use))
 
     def halve(self, node: Node, share: float) -> None:
-        """Put half as many cells of a kind on a card as filled it with such a share each."""
+        """Put half as many cells of a kind on a card as fit with this share."""
         there = round(1 / share)
         kind = kind_of(node)
         self._cells[kind] = min(self._cells.get(kind, there), max(1, there // 2))

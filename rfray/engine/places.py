@@ -1,7 +1,7 @@
-"""Room on machines: what fits on one of them, not into their sum. Pure: no Ray, no clock.
+"""Free room on each machine. Pure: no Ray, no clock.
 
-Many machines are alike, so they are kept by what they offer and what of it is free: a look costs as
-much as there are differences among them, not as there are machines.
+Many machines are equal, so they are grouped by what they offer and what is free. The cost of a
+search depends on the number of groups, not on the number of machines.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _SLACK = 1e-6
 
 @dataclass(frozen=True)
 class Occupancy:
-    """Processor cores and GPUs, taken or free; shares of a GPU count."""
+    """A number of CPU cores and GPUs, with shares of a GPU."""
 
     cpus: float
     gpus: float
@@ -28,11 +28,11 @@ class Occupancy:
 
     @property
     def size(self) -> tuple[float, float]:
-        """GPUs, then cores: by which the smaller of two is found."""
+        """GPUs, then cores: to compare two occupancies."""
         return self.gpus, self.cpus
 
     def holds(self, other: Occupancy) -> bool:
-        """Whether `other` fits into this; sums of shares of a GPU are allowed their rounding."""
+        """Whether `other` fits into this, with tolerance for rounding of shares."""
         return (other.cpus <= 0 or other.cpus <= self.cpus + _SLACK) and (
             other.gpus <= 0 or other.gpus <= self.gpus + _SLACK
         )
@@ -43,7 +43,7 @@ class Occupancy:
 
 
 _Kind = tuple[Occupancy, Occupancy]
-"""What a machine offers, and what of it is free."""
+"""What a machine offers, and what is free."""
 
 
 class Places:
@@ -65,14 +65,14 @@ class Places:
 
     @property
     def free(self) -> Occupancy:
-        """What is free on all of them together."""
+        """What is free on all machines together."""
         return self._sum(1)
 
     def fit(self, need: Occupancy) -> str | None:
-        """The machine where `need` leaves the least over, GPUs before cores; None if nowhere.
+        """The machine with the least room that has enough for `need`; None if there is none.
 
-        So work without a GPU goes where there are none, and large room is kept for large needs:
-        as Ray places a trial.
+        GPUs count before cores. So jobs without a GPU go to machines without GPUs, and large room
+        is kept for large needs, as when Ray places a trial.
         """
         fitting = [kind for kind in self._alike if kind[1].holds(need)]
         if not fitting:
@@ -81,7 +81,7 @@ class Places:
         return min(self._alike[tightest])
 
     def nearest(self, need: Occupancy) -> str | None:
-        """The machine that could hold `need` and lacks least for it; None if none ever could."""
+        """The machine that is large enough for `need` and lacks least; None if none is."""
         able = [kind for kind in self._alike if kind[0].holds(need)]
         if not able:
             return None
@@ -89,18 +89,18 @@ class Places:
         return min(self._alike[nearest])
 
     def take(self, name: str, need: Occupancy) -> None:
-        """Count `need` as taken on a machine."""
+        """Take room on a machine."""
         total, free = self._forget(name)
         self._put(name, (total, free - need))
 
     def give(self, name: str, need: Occupancy) -> None:
-        """Count what was taken on a machine as free again; one that has left is forgotten."""
+        """Free room on a machine; does nothing for a machine that has left."""
         if name in self._kind_of:
             total, free = self._forget(name)
             self._put(name, (total, free + need))
 
     def follow(self, machines: Mapping[str, Occupancy]) -> list[str]:
-        """Use what has joined, and forget what has left: the names of those that have left."""
+        """Add machines that have joined, forget those that have left; names of those that left."""
         left = [name for name in self._kind_of if name not in machines]
         for name in left:
             self._forget(name)
@@ -110,7 +110,7 @@ class Places:
         return left
 
     def add(self, name: str, total: Occupancy) -> str:
-        """Count a machine on which nothing is taken; its name."""
+        """Add an empty machine; returns its name."""
         self._put(name, (total, total))
         return name
 

@@ -1,7 +1,7 @@
-"""How far a running task is, left beside its checkpoint, where the driver looks now and then.
+"""The progress of a running task: a file next to its checkpoint, which the driver reads.
 
-A training cell tells through Tune. A task has no way to the driver before it ends, and the folder
-of checkpoints is one that every machine sees.
+Trainings report through Tune. A task cannot send anything to the driver before it ends, but every
+machine sees the folder of checkpoints.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from rfray.engine.job import NOTHING_TOLD, Measurement, Progress
 from rfray.files.atomic import write_atomically
 
 SECONDS_BETWEEN = 5.0
-"""A task tells no more often than that: writing costs, and nobody reads faster."""
+"""The least time between two writes of a task. More often would cost time and help no reader."""
 
 _FILE = "progress.json"
 
 
 class ProgressNote:
-    """Takes what a task tells, and leaves all of it in a file every few seconds.
+    """Collects the progress of a task, and writes it to a file every few seconds.
 
     Args:
-        checkpoint: The task's folder; what an earlier attempt left there is forgotten.
+        checkpoint: The task's folder; the file of an earlier attempt is deleted.
         clock: Seconds.
     """
 
@@ -37,22 +37,22 @@ class ProgressNote:
         self._path.unlink(missing_ok=True)
 
     def __call__(self, told: Progress) -> None:
-        """Take some more."""
+        """Add more progress."""
         self._measured.extend(told.measurements)
-        # What is done now is said at once: it may be long before there is more to say.
+        # What the task is doing is written at once: the next progress may come much later.
         if told.doing or self._clock() - self._written >= SECONDS_BETWEEN:
             self._written = self._clock()
             everything = Progress(measurements=self._measured, doing=told.doing)
             try:
                 write_atomically(self._path, everything.model_dump_json())
             except OSError:
-                # All of it comes with the outcome again. Where the disk is full, the checkpoint or
-                # the artifacts say so.
+                # Not an error: the outcome contains all of it. If the disk is full, writing the
+                # checkpoint or the artifacts fails.
                 return
 
 
 def noted_progress(checkpoint: Path) -> Progress:
-    """What a running task has left in its folder so far; nothing where nothing can be read."""
+    """The progress of a running task from its folder; empty if it cannot be read."""
     try:
         return read_progress((checkpoint / _FILE).read_bytes())
     except OSError:
@@ -60,7 +60,7 @@ def noted_progress(checkpoint: Path) -> Progress:
 
 
 def read_progress(text: str | bytes) -> Progress:
-    """What a job tells as JSON; nothing if it cannot be read, for all comes again with the end."""
+    """Progress from JSON; empty if it cannot be read, because the outcome contains it again."""
     try:
         return Progress.model_validate_json(text)
     except ValidationError:

@@ -11,12 +11,12 @@ from rfray.engine.machine import Machine
 from rfray.engine.places import Occupancy, Places
 
 Bundle = Mapping[str, float]
-"""What Ray calls resources: names, such as CPU, and how much of each is needed on one machine."""
+"""Resources on one machine as Ray names them, such as CPU, and how much of each."""
 
 
 @dataclass(frozen=True)
 class MachineKind:
-    """A kind of machine that the autoscaler may start, and how many of it at most."""
+    """A kind of machine that the autoscaler may start, and the largest number of them."""
 
     name: str
     machine: Machine
@@ -28,10 +28,10 @@ class Prospects:
     """What an autoscaler may start.
 
     Attributes:
-        kinds: The kinds whose resources its configuration tells.
-        most: How many machines of all kinds together.
-        head: What the head offers, which is there already.
-        untold: Whether it may start machines of which nobody knows yet what they offer.
+        kinds: The kinds whose resources are in its configuration.
+        most: The largest number of machines of all kinds together.
+        head: The resources of the head, which is running already.
+        untold: Whether it may start machines whose resources are not in the configuration.
     """
 
     kinds: tuple[MachineKind, ...]
@@ -40,10 +40,10 @@ class Prospects:
     untold: bool = False
 
     def within(self, bundles: Sequence[Bundle]) -> list[Bundle]:
-        """The bundles, in their order, that fit into all that the cluster could ever have at once.
+        """The bundles, in their order, that fit into the largest cluster that could be started.
 
-        Ray's second autoscaler starts nothing at all for a request that goes beyond that. Which
-        kind it starts it decides itself, so the smallest that holds a bundle is counted.
+        Ray's autoscaler (v2) starts nothing for a request that does not fit. It decides itself
+        which kind it starts; here the smallest kind that holds a bundle counts.
         """
         room = Places({"head": self.head.occupancy})
         started: dict[str, int] = {}
@@ -57,7 +57,7 @@ class Prospects:
         return granted
 
     def _one_more(self, room: Places, started: dict[str, int], bundle: Bundle) -> str | None:
-        """Imagine one more machine that holds the bundle: the smallest; None if none may come."""
+        """Add the smallest machine that holds the bundle; None if none may be started."""
         if sum(started.values()) >= self.most:
             return None
         need, memory = occupancy_of(bundle), bundle.get("memory", 0.0)

@@ -22,6 +22,7 @@ from rfray.engine.progress import SECONDS_BETWEEN, noted_progress
 from rfray.engine.prospects import Bundle, Prospects
 from rfray.engine.trials import TrialLane
 from rfray.engine.worker import run_task
+from rfray.errors import first_line
 from rfray.study import Request
 from rfray.study.naming import SAMPLE, TRAIN
 
@@ -30,18 +31,18 @@ _TAKE_BACK_SECONDS = 5.0
 
 
 def machines() -> dict[str, Machine]:
-    """What each node of the cluster offers, by the node's identifier."""
+    """The resources of each machine of the cluster, by Ray's node identifier."""
     return {node["NodeID"]: _machine(node["Resources"]) for node in ray.nodes() if node["Alive"]}
 
 
 def changes_cards(occupancy: Occupancy, offered: Iterable[Machine]) -> bool:
-    """Whether a process that stayed could be given another card than the one that it has."""
+    """Whether a process that runs several tasks could be given another card each time."""
     return occupancy.gpus > 0 and any(machine.occupancy.gpus > 1 for machine in offered)
 
 
 @dataclass
 class _Task:
-    """A task that runs: its result to be, its folder, and what of its progress was passed on."""
+    """A running task: the reference of its result, its folder, and the progress passed on."""
 
     reference: Any
     checkpoint: Path
@@ -54,7 +55,7 @@ class RayExecutor:
     Args:
         study: Name of the study.
         storage: Folder for Tune's records.
-        requests: Whom to tell what would be of use; None where no more machines can come.
+        requests: Requests for more machines; None if no more machines can join.
     """
 
     def __init__(self, study: str, storage: Path, requests: Requests | None = None) -> None:
@@ -63,10 +64,11 @@ class RayExecutor:
         self._events: SimpleQueue[Event | None] = SimpleQueue()
         self._lane: TrialLane | None = None
         self._task: Callable[..., Any] = ray.remote(run_task)
-        # A process keeps the card that it first computed on, whatever Ray tells it later: where a
-        # machine has several, a process is for one task, as Ray itself has it for tasks on GPUs.
+        # A process keeps the card that it first computed on, even if Ray assigns it another one
+        # later. So on a machine with several cards each process runs only one task.
         self._task_of_one_card: Callable[..., Any] = ray.remote(max_calls=1)(run_task)
         self._running: dict[str, _Task] = {}
+        self._ended_last: set[str] = set()
         self._looked = time.monotonic()
         self._requests = requests
         self._machines = machines()
@@ -74,7 +76,7 @@ class RayExecutor:
 
     @property
     def machines(self) -> Mapping[str, Machine]:
-        """The nodes of the cluster as it was a moment ago."""
+        """The machines of the cluster, at most a second old."""
         if time.monotonic() - self._counted > _COUNT_SECONDS:
             now = machines()
             if now != self._machines:
@@ -84,11 +86,11 @@ class RayExecutor:
 
     @property
     def prospects(self) -> Prospects | None:
-        """What the cluster's autoscaler may start, if it has one that tells."""
+        """What the cluster's autoscaler may start; None if that is not known."""
         return self._requests.prospects if self._requests is not None else None
 
     def want(self, bundles: Sequence[Bundle]) -> None:
-        """Have the autoscaler asked for it."""
+        """Request it from the autoscaler."""
         if self._requests is not None:
             self._requests.want(bundles)
 
@@ -104,12 +106,13 @@ class RayExecutor:
         changes = changes_cards(occupancy, self.machines.values())
         task = self._task_of_one_card if changes else self._task
         options = task.options(  # type: ignore[attr-defined]
-            name=job.name,
+            # Ray keeps 10 kB for each name for as long as the sweep lasts.
+            name=job.stage,
             num_cpus=occupancy.cpus,
             num_gpus=occupancy.gpus,
             memory=request.memory,
             max_retries=request.retries,
-            # Where it is meant to run, or elsewhere rather than wait: a trial may sit there.
+            # On the planned machine, or elsewhere instead of waiting: a trial may still hold it.
             scheduling_strategy=_on(machine),
         )
         reference = options.remote(job.model_dump_json())
@@ -122,19 +125,23 @@ class RayExecutor:
             self._lane.close()
 
     def events(self, timeout: float) -> list[Event]:
-        """What has happened; raises what stopped Tune, if anything did."""
-        if self._lane is not None and self._lane.failure is not None:
-            raise self._lane.failure
+        """The events since the last call; raises the error that stopped Tune, if one did."""
+        if self._lane is not None:
+            if self._lane.failure is not None:
+                raise self._lane.failure
+            self._lane.acted_on(self._ended_last)
         happened: list[Event | None] = []
         try:
             happened.append(self._events.get(timeout=timeout))
             while True:
                 happened.append(self._events.get_nowait())
         except Empty:
-            return [*self._progress(), *(event for event in happened if event is not None)]
+            events = [event for event in happened if event is not None]
+            self._ended_last = {event.outcome.key for event in events if isinstance(event, Ended)}
+            return [*self._progress(), *events]
 
     def _progress(self) -> Iterator[Event]:
-        """What tasks have told since the last look, every few seconds."""
+        """New progress of tasks, every few seconds."""
         if time.monotonic() - self._looked < SECONDS_BETWEEN:
             return
         self._looked = time.monotonic()
@@ -150,21 +157,20 @@ class RayExecutor:
         self._events.put(None)
 
     def close(self) -> None:
-        """Stop whatever runs and leave the cluster."""
+        """Stop all jobs and leave the cluster."""
         self.no_more(TRAIN)
         if self._requests is not None:
             self._requests.take_back(_TAKE_BACK_SECONDS)
         ray.shutdown()
 
     def _ended(self, job: Job, future: Any) -> None:
-        """In Ray's thread: tell the driver's."""
+        """Runs in Ray's thread: sends the outcome to the driver's thread."""
         self._running.pop(job.key, None)
         error = future.exception()
         if error is None:
             self._events.put(Ended(answered(job, future.result())))
             return
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        self._events.put(Ended(lost(job, f"the task's process was lost: {reason}")))
+        self._events.put(Ended(lost(job, f"the task's process was lost: {first_line(error)}")))
 
 
 def _on(machine: str | None) -> Any:

@@ -1,4 +1,4 @@
-"""The runs of a sweep, from before their stage starts to after it has ended."""
+"""The MLflow runs of a sweep, from before their stage starts until after it has ended."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class _Open:
 
     Attributes:
         run: The run.
-        params: Those that are not yet given to the scribe.
-        logged: Each (metric, step) that is written or is about to be.
-        buffer: Measurements that are not yet given to the scribe.
+        params: Params that the scribe does not have yet.
+        logged: Each (metric, step) that is written or will be.
+        buffer: Measurements that the scribe does not have yet.
         flushed: When the buffer was last emptied, on the monotonic clock.
     """
 
@@ -42,16 +42,16 @@ class _Open:
 
 
 class Recorder:
-    """Opens a run for each node, gathers what is measured, ends the run.
+    """Opens a run for each node, collects its measurements, and ends the run.
 
-    Nothing here waits for the ledger: the scribe writes.
+    Nothing here waits for the tracking store: the scribe writes.
 
     Args:
         ledger: Where runs are written.
-        scribe: Who writes them.
-        standing: What the ledger already holds.
-        checkpoints: Folder of what interrupted training leaves.
-        git: State of the code, for the runs' tags.
+        scribe: Writes them.
+        standing: Which runs the ledger already holds.
+        checkpoints: Folder of checkpoints.
+        git: Commit of the code, for the runs' tags.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Recorder:
         self._abandoned = False
 
     def ask_for(self, nodes: Iterable[Node]) -> None:
-        """Have the runs of nodes opened, unless they are already asked for."""
+        """Have the runs of nodes opened, unless this was asked before."""
         for node in nodes:
             if node.key not in self._asked:
                 self._asked.add(node.key)
@@ -86,7 +86,7 @@ class Recorder:
                 )
 
     def run_of(self, key: str) -> RunRecord | None:
-        """The open run of a node; None while the ledger has not answered yet."""
+        """The open run of a node; None until the tracking store has opened it."""
         self._collect()
         entry = self._open.get(key)
         return entry.run if entry else None
@@ -97,7 +97,7 @@ class Recorder:
         return list(self._open)
 
     def measured(self, key: str, measurements: Iterable[Measurement]) -> None:
-        """Keep what a running node has measured; a repeated metric and step is dropped."""
+        """Collect measurements of a running node; a repeated metric and step is ignored."""
         entry = self._open[key]
         for measurement in measurements:
             identity = (measurement.metric, measurement.step)
@@ -106,9 +106,9 @@ class Recorder:
                 entry.buffer.append((*identity, measurement.value, measurement.timestamp))
 
     def flush_old(self) -> None:
-        """Write what was measured some seconds ago, and the params of runs opened then.
+        """Write measurements, and the params of open runs, that are older than a few seconds.
 
-        Most stages end before that, and cost the store one transaction less.
+        Most stages end before that; then everything is written in one transaction at the end.
         """
         now = time.monotonic()
         for entry in self._open.values():
@@ -117,10 +117,9 @@ class Recorder:
                 self._scribe.record(self._logging(entry))
 
     def end(self, node: Node, outcome: Outcome) -> None:
-        """End a node's run as its outcome says, and write all that is left of it.
+        """End a node's run with its outcome, and write all that is not yet written.
 
-        Its checkpoint is removed once that is written, but for one that a longer training may go on
-        from.
+        After that its checkpoint is deleted, unless a longer training may continue from it.
         """
         self.measured(outcome.key, outcome.measurements)
         entry = self._open.pop(outcome.key)
@@ -140,14 +139,14 @@ class Recorder:
         self._scribe.record(write, forget)
 
     def withdraw(self, keys: Iterable[str], reason: str) -> None:
-        """End as KILLED what was opened ahead for nodes that will not start."""
+        """End the runs as KILLED that were opened for nodes that will not start."""
         for key in self._asked.intersection(keys):
             self._collect()
             self._open.pop(key, None)
             self._scribe.record(partial(self._kill, key, reason))
 
     def abandon(self) -> None:
-        """End every open run as KILLED; a later sweep takes it up again."""
+        """End every open run as KILLED; a later sweep resumes it."""
         self._abandoned = True
         self._scribe.record_last(self._kill_open)
 
@@ -163,14 +162,14 @@ class Recorder:
     def _opening(
         self, key: str, opening: RunOpening, earlier: RunRecord | None
     ) -> Callable[[], _Open | None]:
-        """What opens a run, and gives None once the sweep has been abandoned."""
+        """A function that opens a run; it returns None if the sweep was abandoned."""
         tried = False
 
         def write() -> _Open | None:
             nonlocal tried
             if self._abandoned:
                 return None
-            # An answer that was lost on its way may have left a run.
+            # If an answer of the store was lost, the run may exist already.
             again = earlier or (self._ledger.running(KEY_TAG, key) if tried else None)
             tried = True
             if again is None:
@@ -182,7 +181,7 @@ class Recorder:
         return write
 
     def _heard(self, key: str, entry: _Open | None) -> None:
-        """In the scribe's thread: a run is open, and the store will not take that back."""
+        """Runs in the scribe's thread, after the transaction in which a run was opened."""
         if entry is not None:
             self._opened.put((key, entry))
 
@@ -192,13 +191,13 @@ class Recorder:
         return lambda: self._ledger.log(entry.run.run_id, params, measured)
 
     def _kill(self, key: str, reason: str) -> None:
-        """In the scribe's thread, behind the opening, whose answer may not have been heard yet."""
+        """Runs in the scribe's thread, after the opening; so the store is asked for the run."""
         run = self._ledger.running(KEY_TAG, key)
         if run is not None:
             self._ledger.end_run(run.run_id, "KILLED", {"rfray.error": reason}, [], {})
 
     def _kill_open(self) -> None:
-        """In the scribe's thread, behind whatever it was still opening."""
+        """Runs in the scribe's thread, after all openings."""
         self._collect()
         for entry in self._open.values():
             why = {"rfray.error": "interrupted"}

@@ -1,9 +1,9 @@
-"""What a node's run says of itself: tags, params and a sentence. Pure."""
+"""The tags, params and description of a node's run. Pure."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 from rfray import __version__
@@ -14,7 +14,7 @@ from rfray.plan.turning import turned_document
 from rfray.plan.unread import left_out_document
 from rfray.stages.registry import stages
 from rfray.study.naming import shown
-from rfray.tracking import DIGEST_TAG, NOTE_TAG, WITHHELD_TAG, RunOpening, RunRecord
+from rfray.tracking import DIGEST_TAG, NOTE_TAG, WITHHELD_TAG, Measured, RunOpening, RunRecord
 
 ATTEMPT_TAG = "rfray.attempt"
 
@@ -24,7 +24,7 @@ _TRACEBACK_CHARACTERS = 4000
 def run_opening(
     node: Node, parent_run: str | None, git: str, earlier: RunRecord | None
 ) -> RunOpening:
-    """The run of a node before its stage starts; `earlier` is the unfinished run it takes up."""
+    """The run of a node before its stage starts; `earlier` is the unfinished run to resume."""
     tags = {
         "rfray.stage": node.stage,
         "rfray.key": node.key,
@@ -45,12 +45,21 @@ def run_opening(
 
 
 def missing_params(params: Mapping[str, Any], run: RunRecord) -> dict[str, Any]:
-    """Those of a node's params that its run does not hold: its driver may have died before."""
+    """The params that a run does not hold yet."""
     return {name: value for name, value in params.items() if name not in run.params}
 
 
+def missing_measurements(outcome: Outcome, logged: Container[tuple[str, int]]) -> list[Measured]:
+    """The measurements of an outcome that its run does not hold: not those (metric, step)."""
+    return [
+        (entry.metric, entry.step, entry.value, entry.timestamp)
+        for entry in outcome.measurements
+        if (entry.metric, entry.step) not in logged
+    ]
+
+
 def closing_tags(outcome: Outcome) -> dict[str, str]:
-    """What an ended run says of how it ended."""
+    """The tags of a run that has ended."""
     tags = {
         "rfray.seconds": f"{outcome.seconds:.3f}",
         "rfray.host": outcome.host,
@@ -67,7 +76,7 @@ def closing_tags(outcome: Outcome) -> dict[str, str]:
 
 
 def study_document(plan: Plan) -> dict[str, Any]:
-    """The study as its experiment keeps it: the sweep file's choices, facts of its data sets."""
+    """The study as its experiment keeps it: all settings, and facts of its data sets."""
     facts = {cell.cell.dataset: cell.cell.facts for cell in plan.cells}
     datasets = {
         name: {"classes": known.classes, "test_images": known.test_images}
@@ -82,7 +91,7 @@ def study_document(plan: Plan) -> dict[str, Any]:
 
 
 def describe_study(plan: Plan) -> str:
-    """A sentence that says what the study is, and how its tables are made."""
+    """A description of the study: its networks and runs, and the command for its tables."""
     axes = plan.study.grid.axes.items()
     swept = " × ".join(f"{name} {values}" for name, values in axes if len(values) > 1)
     networks = f"{len(plan.cells)} networks ({swept})" if swept else "one network"
@@ -94,7 +103,7 @@ def describe_study(plan: Plan) -> str:
 
 
 def describe(node: Node) -> str:
-    """A sentence that says what the run is."""
+    """A description of the run in a sentence."""
     params = node.params
     where = f" on {params['dataset']}" if "dataset" in params else ""
     field = params.get("receptive_field", "unknown")

@@ -1,4 +1,4 @@
-"""What another study of the same store has done already. Pure."""
+"""Runs of other studies in the same store that a study can reuse. Pure."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ Search = Callable[[Collection[str]], dict[str, Elsewhere]]
 
 
 def reusable(plan: Plan, stands: Standing, search: Search) -> dict[str, Elsewhere]:
-    """What a study need not compute, by key, each behind what it reads.
+    """The runs that a study can reuse, by key, each after the runs that it reads.
 
-    A run that `rfray redo` asked for anew is computed anew, and so is what reads it; what reads a
-    run that is not there is computed behind it. What stands under a training run that has other
-    bits here, as two GPUs leave them, is not of this one.
+    Not reused are: runs that `rfray redo` asked for, and runs that read a run which is neither
+    done nor reused. A run below a training is reused only if the weights of the training have the
+    same bits here and there. (Trainings with the same key on two GPUs may differ.)
 
     Args:
-        plan: Of the study.
-        stands: What it has done itself.
-        search: Asked only if something is to be found.
+        plan: The study's plan.
+        stands: Which of it is done.
+        search: Called only if something is missing.
     """
     passed_over = {*stands.finished, *stands.redone}
     wanted = [key for key in plan.nodes if key not in passed_over]
@@ -41,7 +41,7 @@ def reusable(plan: Plan, stands: Standing, search: Search) -> dict[str, Elsewher
 def _under_the_same(
     node: Node, source: Elsewhere, stands: Standing, taken: Mapping[str, Elsewhere]
 ) -> bool:
-    """Whether the run above it is the same here and there, as far as the two are known."""
+    """Whether the parent runs here and there have the same artifacts, if both are recorded."""
     if node.parent is None:
         return True
     above = taken[node.parent].run if node.parent in taken else stands.finished[node.parent]
@@ -50,7 +50,7 @@ def _under_the_same(
 
 
 def taken_words(taken: Mapping[str, int]) -> str:
-    """How many runs are reused from which studies, in words."""
+    """How many runs are reused, and from which studies, in words."""
     told = ", ".join(
         f"{count} {'run' if count == 1 else 'runs'} from {study}" for study, count in taken.items()
     )

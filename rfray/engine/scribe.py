@@ -1,9 +1,8 @@
-"""The ledger's only writer: a thread of its own, so that no slot waits for a slow or absent store.
+"""The only writer of the ledger, in its own thread: no slot waits for a slow or absent store.
 
-What it is given it does in order, each to its end: while the store is away it tries again and
-again. What waits is written together, in one transaction, where the store has any. Nothing is lost
-if the process dies with entries still waiting, for what they say stands among the artifacts too;
-the next driver reads it there.
+It carries out its actions in order. During an outage of the store it tries again and again. If
+the store has transactions, waiting actions are written together. If the process dies before all
+is written, nothing is lost: the artifacts contain the same, and the next driver reads it there.
 """
 
 from __future__ import annotations
@@ -19,7 +18,8 @@ from typing import TypeVar
 
 import tenacity
 
-from rfray.tracking import first_line, is_outage
+from rfray.errors import first_line
+from rfray.tracking import is_outage
 
 T = TypeVar("T")
 
@@ -27,16 +27,16 @@ _LONGEST_PAUSE_SECONDS = 5.0
 _BEAT_SECONDS = 5.0
 _OPENING, _RECORD, _LAST, _END = range(4)
 _MOST_TOGETHER = 16
-"""Entries in one transaction: enough to wait for the disk seldom, few enough to be done soon."""
+"""Entries in one transaction: more would delay its end, fewer would wait for the disk often."""
 
 
 @dataclass(frozen=True)
 class Outage:
-    """The tracking store does not take what it is given.
+    """The tracking store cannot be written.
 
     Attributes:
-        since: When it began, on the monotonic clock.
-        reason: What it last said, in one line.
+        since: When this began, on the monotonic clock.
+        reason: The last error, in one line.
     """
 
     since: float
@@ -51,13 +51,13 @@ class _Entry:
 
 
 class Scribe:
-    """Does what it is given in its own thread, through outages.
+    """Carries out actions in its own thread, also through outages.
 
     Args:
-        beat: Called before every action and every few seconds: renews the lease.
+        beat: Called before every action and every few seconds, to renew the lease.
         wake: Called when an opening is done, everything is written, or the thread has stopped.
-        together: Makes one transaction of the actions within; None where the store has none, and
-            each action stands for itself.
+        together: Makes one transaction of the actions within; None if the store has no
+            transactions.
     """
 
     def __init__(
@@ -81,12 +81,12 @@ class Scribe:
 
     @property
     def outage(self) -> Outage | None:
-        """The outage that lasts, if there is one."""
+        """The present outage, if there is one."""
         return self._outage
 
     @property
     def was_away(self) -> bool:
-        """Whether there ever was one; then a request may have been carried out twice."""
+        """Whether there was an outage; then a request may have been carried out twice."""
         return self._was_away
 
     @property
@@ -95,16 +95,16 @@ class Scribe:
         return self._queue.unfinished_tasks == 0
 
     def check(self) -> None:
-        """Raise what stopped the thread, if anything did: a refusal, or the loss of the lease."""
+        """Raise the error that stopped the thread, if any: a refusal, or the loss of the lease."""
         if self._failure is not None:
             raise self._failure
 
     def open(self, action: Callable[[], T], then: Callable[[T], None]) -> None:
-        """Do something that a slot waits for: before all records that wait.
+        """Carry out an action that a slot waits for, before all waiting records.
 
         Args:
-            action: Asks the store; it may be undone and done again before it is settled.
-            then: Called with what came of it once it is settled, in the scribe's thread.
+            action: Writes to the store; it may be rolled back and carried out again.
+            then: Called in the scribe's thread with the result, after the commit.
         """
 
         def tell(found: T) -> None:
@@ -116,15 +116,15 @@ class Scribe:
     def record(
         self, action: Callable[[], None], then: Callable[[None], None] = lambda _: None
     ) -> None:
-        """Do something in its turn; it may be done in part and then again from its start."""
+        """Carry out an action in its turn; after an outage again, from its start."""
         self._put(_RECORD, action, then)
 
     def record_last(self, action: Callable[[], None]) -> None:
-        """Do something once all else is settled."""
+        """Carry out an action after all others."""
         self._put(_LAST, action, lambda _: None)
 
     def close(self, patience: float) -> bool:
-        """Stop when all is written, or after `patience` seconds; whether all was."""
+        """Stop when all is written, or after `patience` seconds; returns whether all is written."""
         self._put(_END, lambda: None, lambda _: None)
         self._thread.join(patience)
         self._given_up.set()
@@ -154,7 +154,7 @@ class Scribe:
             self._wake()
 
     def _next(self) -> list[_Entry]:
-        """What is to be written next; nothing if nothing came for a while."""
+        """The next entries to write; nothing if none came for a while."""
         entries: list[_Entry] = []
         try:
             while len(entries) < self._most:
@@ -167,11 +167,11 @@ class Scribe:
                     break
                 entries.append(entry)
         except Empty:
-            pass  # all that waited
+            pass  # no more entries wait
         return entries
 
     def _write(self, entries: Sequence[_Entry]) -> None:
-        """Write entries together; each for itself if the store refuses one of them."""
+        """Write entries together; one by one if the store refuses one of them."""
         try:
             self._persist(entries)
         except Exception as error:
@@ -194,7 +194,7 @@ class Scribe:
         self._outage = None
 
     def _attempt(self, entries: Sequence[_Entry]) -> list[Callable[[], None]]:
-        # The lease first: after an outage the study may be another driver's.
+        # The lease first: during an outage another driver may have taken over the study.
         self._beat()
         if not entries:
             return []

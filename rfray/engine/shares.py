@@ -1,7 +1,7 @@
-"""What share of a card each node is given, and what follows where that was not enough. Pure.
+"""The share of a card for each node, and a larger one if its memory was not enough. Pure.
 
-A node is given its share when it is given a slot, not before: what is known of its kind by then,
-and what it has failed with, is what counts.
+The share is chosen when the node gets its slot. It depends on what is known about cells of its kind
+by then, and on earlier attempts of the node.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class Grant:
     Attributes:
         occupancy: What it occupies.
         halvings: How often its micro-batch is halved.
-        metered: Whether it tells what it takes of its card.
-        remarks: What whoever reads its result should know of that.
+        metered: Whether to measure what it uses of its card.
+        remarks: Sentences about this for the reader of its result.
     """
 
     occupancy: Occupancy
@@ -41,12 +41,13 @@ class Shares:
 
     Args:
         plan: The plan.
-        usual: What a node occupies where nothing else is known of it.
+        usual: What a node occupies if nothing else is known.
     """
 
     def __init__(self, plan: Plan, usual: Callable[[Node], Occupancy]) -> None:
         self._usual = usual
-        self._packed = {stage for stage in plan.study.stage_parameters() if _is_auto(plan, stage)}
+        study = plan.study
+        self._packed = {s for s in study.stage_parameters() if study.request(s).gpus == AUTO}
         self._packing = Packing()
         self._again: dict[str, Grant] = {}
 
@@ -55,7 +56,7 @@ class Shares:
         return self.grant(node).occupancy
 
     def grant(self, node: Node) -> Grant:
-        """What a node is given if it starts now."""
+        """What a node would be started with now."""
         if node.key in self._again:
             return self._again[node.key]
         usual = self._usual(node)
@@ -65,15 +66,15 @@ class Shares:
         return Grant(replace(usual, gpus=share), metered=not self._packing.knows(node))
 
     def measured(self, node: Node, use: CardUse) -> None:
-        """Learn what a node takes of its card."""
+        """Learn from what a node uses of its card."""
         if node.stage in self._packed:
             self._packing.learn(node, use)
 
     def try_again(self, node: Node, had: Grant) -> bool:
-        """Give a node more of a card, whose memory it has used up; False if there is no more.
+        """Give a node more memory of a card after its memory was used up; False if not possible.
 
-        A whole card comes first, for it changes no number; then fewer images at a time, where the
-        stage says that this changes nothing but rounding.
+        First it gets a whole card, which changes no number. Then it computes fewer images at a
+        time, if the stage says that this changes only rounding.
         """
         more = self._more(node, had)
         if more is not None:
@@ -107,7 +108,7 @@ class Shares:
 
 
 def granted(job: Job, node: Node, grant: Grant) -> Job:
-    """The job of a node as it is started with a grant."""
+    """The job of a node, started with a grant."""
     parameters = dict(job.parameters)
     name = stages()[node.stage].micro_batch
     if name is not None and grant.halvings:
@@ -124,22 +125,18 @@ def granted(job: Job, node: Node, grant: Grant) -> Job:
 
 
 def micro_batch(node: Node) -> int | None:
-    """Of how many images a node holds graphs at a time, where it may be fewer; else None."""
+    """The number of images that a node computes at a time, if it may be reduced; else None."""
     name = stages()[node.stage].micro_batch
     return int(getattr(node.parameters, name)) if name else None
 
 
-def _is_auto(plan: Plan, stage: str) -> bool:
-    return plan.study.request(stage).gpus == AUTO
-
-
 def _widened(before: float, after: float) -> str:
     what = "a whole GPU" if after == WHOLE else f"{after:.3g} of one"
-    return f"The GPU's memory was used up on a share of {before:.3g}: done on {what} instead."
+    return f"The GPU's memory was used up on a share of {before:.3g}: computed on {what} instead."
 
 
 def _fewer(images: int, planned: int) -> str:
     return (
-        f"The GPU's memory was used up: done with {images} images at a time instead of {planned}, "
-        "which changes nothing but rounding."
+        f"The GPU's memory was used up: computed {images} images at a time instead of {planned}, "
+        "which changes only rounding."
     )

@@ -1,4 +1,4 @@
-"""The schedule of a plan on so many slots, worked out without running anything. Pure."""
+"""A simulated schedule of a plan on a number of slots. Pure."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from rfray.plan import Node, Plan
 
 @dataclass(frozen=True)
 class Schedule:
-    """What a simulated sweep took.
+    """The result of a simulated sweep.
 
     Attributes:
-        slots: GPUs, or processor cores where there is no GPU.
+        slots: Number of GPUs, or of CPU cores if there is no GPU.
         makespan: Seconds from the first start to the last end.
-        busy: Slot-seconds in which something ran; shares of a GPU count as shares.
+        busy: Slot-seconds in which a node ran; shares of a GPU count as shares.
     """
 
     slots: float
@@ -27,12 +27,12 @@ class Schedule:
 
     @property
     def utilisation(self) -> float:
-        """The share of all slots' time in which they were used; 1 where nothing is to be done."""
+        """The share of all slots' time in which they were used; 1 if there is nothing to do."""
         return self.busy / (self.slots * self.makespan) if self.makespan else 1.0
 
     @property
     def slot_hours(self) -> float:
-        """What is paid for: every slot until the last run has ended."""
+        """Hours of all slots until the last run has ended, used or not."""
         return self.slots * self.makespan / 3600
 
 
@@ -43,11 +43,11 @@ def simulate(
     demand: Callable[[Node], Occupancy],
     seconds: Callable[[Node], float],
 ) -> Schedule:
-    """Let the driver's own frontier work a plan off in imagined time.
+    """Simulate a plan with the driver's own frontier.
 
     Args:
         plan: The plan.
-        done: Keys of its nodes that are finished already.
+        done: Keys of its finished nodes.
         machines: What each machine offers, by name.
         demand: What a node occupies; no node may need more than a machine offers.
         seconds: How long a node takes.

@@ -1,4 +1,4 @@
-"""What the ledger already holds of a plan: nodes that are done, runs to take up again."""
+"""The runs of a plan in the ledger: nodes that are done, and runs to resume."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from rfray.tracking import KEY_TAG, SUPERSEDED_TAG, RunRecord, withheld_of
 
 @dataclass(frozen=True)
 class Standing:
-    """How far a plan has come.
+    """The state of a plan in the ledger.
 
     Attributes:
-        finished: The FINISHED run of each node that has one (the latest, were there several).
-        unfinished: The latest run of each other node that has one: RUNNING (its driver may have
-            died), FAILED or KILLED, or to be computed `again`.
-        again: Keys among those whose run was finished, but a node that is missing reads what is
-            withheld of it: `rfray clean` dropped it, or its archive did not hold it.
-        strays: Other RUNNING runs: of nodes that the plan does not hold, and those that another run
-            of the same node has overtaken.
-        redone: Keys of what `rfray redo` had superseded.
-        outside: Keys of finished runs of the study that the plan does not hold.
+        finished: The FINISHED run of each node that has one; the latest one if several.
+        unfinished: For other nodes, the latest run if there is one: RUNNING (its driver may have
+            died), FAILED, KILLED, or to be computed `again`.
+        strays: Other RUNNING runs: those of nodes that are not in the plan, and those whose node
+            has a newer run.
+        again: Keys of finished runs that must be computed again: a missing node reads artifacts
+            that `rfray clean` deleted, or that were not in the imported archive.
+        redone: Keys of runs that `rfray redo` superseded.
+        outside: Keys of finished runs of the study that are not in the plan.
     """
 
     finished: Mapping[str, RunRecord]
@@ -36,7 +36,7 @@ class Standing:
 
 
 def standing(plan: Plan, runs: Iterable[RunRecord]) -> Standing:
-    """Sort the runs of a study, oldest first, by what they mean for `plan`."""
+    """The standing of `plan`, from the runs of its study, oldest first."""
     finished: dict[str, RunRecord] = {}
     unfinished: dict[str, RunRecord] = {}
     running: list[RunRecord] = []
@@ -67,7 +67,7 @@ def standing(plan: Plan, runs: Iterable[RunRecord]) -> Standing:
 def needed_again(plan: Plan, finished: Collection[str], lacking: Collection[str]) -> list[str]:
     """Keys of the finished nodes to compute again, in the order of the plan.
 
-    What they lack is read by a node that is missing, or by one to compute again.
+    They lack artifacts that a missing node reads, or a node that is computed again.
     """
     again: set[str] = set()
     readers = plan.dependents()
@@ -79,9 +79,9 @@ def needed_again(plan: Plan, finished: Collection[str], lacking: Collection[str]
 
 
 def left_over(plan: Plan, runs: Iterable[RunRecord]) -> list[RunRecord]:
-    """The study's finished runs that the plan does not name, as an edited sweep file leaves them.
+    """The study's finished runs that the plan does not name, for example after an edit of its file.
 
-    Runs without a key are another program's; those that `rfray redo` had superseded are not meant.
+    Not among them: runs without a key, which other programs wrote, and superseded runs.
     """
     finished = [run for run in runs if run.status == "FINISHED" and run.tags.get(KEY_TAG)]
     return [
@@ -92,15 +92,15 @@ def left_over(plan: Plan, runs: Iterable[RunRecord]) -> list[RunRecord]:
 
 
 def other_precision(plan: Plan, stands: Standing, *, gpus: bool) -> str:
-    """That missing runs will be computed in another precision than finished ones of their stage.
+    """A warning if missing runs will have another precision than finished runs of their stage.
 
     Args:
         plan: The plan.
-        stands: What is finished of it.
-        gpus: Whether there are GPUs to run on by now.
+        stands: Which of it is finished.
+        gpus: Whether there are GPUs now.
 
     Returns:
-        A sentence; empty where all are computed in one.
+        A sentence; empty if the precision of each stage stays the same.
     """
     needs = demands(plan, gpus=gpus)
     before: dict[str, set[str]] = {}
@@ -125,7 +125,7 @@ def other_precision(plan: Plan, stands: Standing, *, gpus: bool) -> str:
     stage, (was, coming) = next(iter(mixed.items()))
     return (
         f"finished runs of {' and '.join(mixed)} were computed in {' and '.join(sorted(was))}, "
-        f"those to come will be in {' and '.join(sorted(coming))}: precision auto goes by the "
-        f"machine, and tables will say which is which. For one precision in all, give "
-        f"{stage}.precision, which computes them again"
+        f"the missing ones will be in {' and '.join(sorted(coming))}: precision auto depends on "
+        f"the machine. Tables will mark them. For the same precision in all runs, set "
+        f"{stage}.precision; then they are computed again"
     )

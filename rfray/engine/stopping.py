@@ -1,7 +1,8 @@
-"""Samples that fall behind the others of their search: Tune's ASHA says which, a note stops them.
+"""Stopping of samples that fall behind the others of their search, by Tune's ASHA scheduler.
 
-A sample ends by itself, with its artifacts and its record, once it finds the note beside its
-checkpoint, where every machine sees it: so one that is interrupted later is still stopped.
+To stop a sample, a note is written next to its checkpoint, where every machine sees it. When the
+sample finds the note, it ends with its artifacts and metrics. A sample that is interrupted and
+started again still finds it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ _NOTE = "stop"
 
 
 def stopped(job: Job) -> bool:
-    """Whether a job is to end with what it has."""
+    """Whether a job must end now, with the results it has."""
     return _note(job).exists()
 
 
@@ -30,10 +31,10 @@ class _Trial:
 
 
 class Stopping:
-    """Hands what samples measure to one ASHA scheduler a search, and notes what it stops.
+    """Gives the metrics of samples to an ASHA scheduler, one per search, and writes the notes.
 
-    Other jobs are never stopped, nor are samples of a search that has no scheduler. It knows of
-    what it was told alone: a sweep that is started again compares with the samples that ran since.
+    Other jobs are never stopped, nor are samples of a search without a scheduler. It knows only the
+    metrics of this process: a sweep that is started again does not compare with earlier samples.
     """
 
     def __init__(self) -> None:
@@ -41,7 +42,7 @@ class Stopping:
         self._known: set[str] = set()
 
     def told(self, job: Job, progress: Progress) -> None:
-        """Consider what a running job has just measured."""
+        """Take new metrics of a running job."""
         if job.stage != SAMPLE or job.parameters["scheduler"] != "asha":
             return
         metric = job.parameters["metric"]

@@ -1,4 +1,4 @@
-"""How many threads PyTorch may use in this process, also where it is not imported yet."""
+"""Sets the number of PyTorch's threads in this process, also if PyTorch is not imported yet."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ _allowed = 0
 
 
 def allow_threads(count: int) -> None:
-    """Let PyTorch use so many threads from now on.
+    """Let PyTorch use this number of threads from now on.
 
-    Importing it takes seconds, which a stage that needs none of it should not wait for. Where it is
-    not there yet it is told as soon as it is, before whoever imports it can compute anything.
+    Importing PyTorch takes seconds, and some stages do not need it. If it is not imported yet, the
+    number is set when it is imported.
     """
     global _allowed
     first, _allowed = _allowed == 0, count
     if first:
-        register_post_import_hook(_tell, "torch")  # at once, where it is imported already
+        register_post_import_hook(_tell, "torch")  # runs at once if it is imported already
     elif "torch" in sys.modules:
         _tell(sys.modules["torch"])
 

@@ -1,9 +1,9 @@
-"""A stage that takes longer than it may: its process ends itself and leaves word why.
+"""The time limit of a stage: a stage that takes longer ends its process and leaves a note.
 
-A stage may hang in code that holds Python's lock, where no thread and no signal handler of Python
-would run. `faulthandler` watches from a thread of its own that needs no lock; it writes where every
-thread stood and ends the process. What it wrote is the word that it leaves: whoever finds it, a
-retry or the driver, knows that the attempt ran over its time limit and need not be tried again.
+A stage may hang in code that holds Python's global lock, so that no thread and no signal handler of
+Python runs. `faulthandler` has a thread that does not need this lock. It writes the traceback of
+every thread to a file and ends the process. A retry, or the driver, finds the file and knows that
+the attempt exceeded its time limit and must not be tried again.
 """
 
 from __future__ import annotations
@@ -33,22 +33,22 @@ def time_limited(job: Job) -> Iterator[None]:
 
 
 def overrun(job: Job) -> Outcome | None:
-    """The outcome of a job whose process ended itself at the time limit; None if none did."""
+    """The outcome of a job whose process ended itself at the time limit; None if it did not."""
     note = _note(job)
     if job.time_limit is None or not note.is_file():
         return None
     traceback = note.read_text(encoding="utf-8")
     if not traceback:
-        return None  # killed by something else before its time was over
+        return None  # killed before the time limit by something else
     return Outcome(
         key=job.key,
         status="failed",
         seconds=job.time_limit,
-        reason=f"it ran over its time limit of {job.time_limit:g} s (resources.{job.stage})",
+        reason=f"it exceeded its time limit of {job.time_limit:g} s (resources.{job.stage})",
         traceback=traceback,
     )
 
 
 def _note(job: Job) -> Path:
-    """Named by the attempt: a later one, which is to be tried, does not find it."""
+    """The file of this attempt; a later attempt has another one."""
     return Path(job.checkpoint) / f"attempt-{job.attempt}-stood-at.txt"

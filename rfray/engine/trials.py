@@ -22,7 +22,7 @@ import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
@@ -56,6 +56,8 @@ class _Exchange:
         idle: A trial has ended, and its process may wait for a next one; Tune's thread alone
             changes it.
         dropping: Tune drops idle processes in this step of its loop; its thread alone uses it.
+        awaited: Key of the trial whose end Tune's thread has the driver act on before it goes on.
+        decided: The driver has acted on it.
         live: Trials that Tune was given and has not ended; Tune's thread alone changes it.
         stopping: Which samples are to end early; Tune's thread alone asks it.
     """
@@ -66,10 +68,13 @@ class _Exchange:
     slot_wanted: threading.Event = field(default_factory=threading.Event)
     idle: bool = False
     dropping: bool = False
+    awaited: str = ""
+    decided: threading.Event = field(default_factory=threading.Event)
     live: int = 0
     stopping: Stopping = field(default_factory=Stopping)
 
 
+_DECISION_SECONDS = 0.5
 _NEVER_SECONDS = 10**9
 _MOST_PENDING = 10_000
 
@@ -139,7 +144,7 @@ class _Search(SearchGenerator):  # type: ignore[misc]
 
 
 class _Reports(tune.Callback):  # type: ignore[misc]
-    """Passes on what trials report; never blocks Tune's loop, never raises into it."""
+    """Passes on what trials report; never blocks Tune's loop for long, never raises into it."""
 
     def __init__(self, exchange: str) -> None:
         self.exchange = exchange
@@ -171,13 +176,20 @@ class _Reports(tune.Callback):  # type: ignore[misc]
             self._tell(Progressed(trial.config["key"], progress))
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
-        """A trial has returned."""
+        """A trial has returned; the driver decides what its slot is for.
+
+        Tune keeps one idle process. Trials that end together would lose theirs if the next trial of
+        the first one were not released before Tune looks at the second one.
+        """
         shared = _EXCHANGES[self.exchange]
         shared.live -= 1
         shared.idle = True
+        shared.awaited = trial.config["key"]
+        shared.decided.clear()
         job, text = _job(trial), (trial.last_result or {}).get("outcome")
         self._tell(Ended(answered(job, text) if text else lost(job, "the trial gave no outcome")))
         _forget(trial)
+        shared.decided.wait(_DECISION_SECONDS)
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
         """A trial's process has died more often than it may."""
@@ -262,6 +274,11 @@ class TrialLane:
         if self._exchange.idle:
             self._exchange.slot_wanted.set()
 
+    def acted_on(self, ended: Collection[str]) -> None:
+        """The driver has acted on the ends of these jobs, given by their keys."""
+        if self._exchange.awaited in ended:
+            self._exchange.decided.set()
+
     def close(self) -> None:
         """No cell will follow: Tune ends with the last trial."""
         self._exchange.closed.set()
@@ -282,13 +299,15 @@ class TrialLane:
 
 
 def _forget(trial: Any) -> None:
-    """Drop what Tune keeps of a trial that has ended: its values, and statistics over them.
+    """Drop what Tune keeps of a trial that has ended: its job, its values, statistics over them.
 
     Nobody reads them, and of a training of many epochs they are 100 kB.
     """
     kept = trial.run_metadata
     # Tune says aloud that a trial has ended if its result holds nothing to be said of it.
     kept.last_result["outcome"] = "told"
+    for configuration in (trial.config, trial.evaluated_params, kept.last_result["config"]):
+        configuration.pop("job", None)
     kept.metric_analysis.clear()
     kept.metric_n_steps.clear()
 

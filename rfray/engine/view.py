@@ -1,4 +1,4 @@
-"""What whoever watches a sweep is told."""
+"""What a watcher of a sweep is told."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rfray.plan import Node
 
 @dataclass(frozen=True)
 class Ending:
-    """One node's end."""
+    """The end of a node."""
 
     node: Node
     outcome: Outcome
@@ -21,7 +21,7 @@ class Ending:
 
 @dataclass(frozen=True)
 class Running:
-    """A node that runs, for how many seconds, and what it told last, if anything."""
+    """A running node, its seconds so far, and its last progress."""
 
     node: Node
     seconds: float
@@ -30,15 +30,15 @@ class Running:
 
 @dataclass(frozen=True)
 class View:
-    """How a sweep stands.
+    """The state of a sweep.
 
     Attributes:
-        frontier: Where every node stands.
-        seconds: Since the driver started.
-        seconds_left: If all goes on as so far; None before anything has finished.
-        running: The nodes that run, the longest first.
-        outage: What keeps the ledger from being written, in a sentence; empty if nothing does.
-        waiting: What machine is waited for, and since when; empty if none is.
+        frontier: The state of every node.
+        seconds: Seconds since the driver started.
+        seconds_left: Estimated seconds left; None if not known.
+        running: The running nodes, the longest first.
+        outage: Why the tracking store cannot be written, in a sentence; empty if it can.
+        waiting: Which machine the sweep waits for, and since when; empty if for none.
     """
 
     frontier: Frontier
@@ -51,12 +51,12 @@ class View:
 
 @dataclass(frozen=True)
 class Watcher:
-    """Who is told how a sweep goes: of every ending at once, of the view every now and then.
+    """Functions that show the progress of a sweep.
 
     Attributes:
-        ended: Told of each node's end.
-        looked: Told how all stands.
-        noted: Told, in a sentence, what else a person should know.
+        ended: Called with each node's end.
+        looked: Called repeatedly with the state of the sweep.
+        noted: Called with other notes, in a sentence each.
     """
 
     ended: Callable[[Ending], None]

@@ -1,9 +1,8 @@
-"""How much room would finish a plan sooner. Pure: no Ray, no clock.
+"""How many slots would finish a plan sooner. Pure: no Ray, no clock.
 
-No number of slots finishes a plan before its longest chain ends, and work that is spread evenly
-over so many that all of it ends then has no use for more. So the useful number is all the work that
-is left, divided by the longest chain of it: beyond that, slots stand idle (the two lower bounds of
-list scheduling, Graham 1969, meet there). Nor is there a use for more than what runs or is ready.
+A plan cannot end before its longest chain. The useful number of slots is the work that is left
+divided by the longest chain: with more slots, some are idle. (There the two lower bounds of list
+scheduling are equal, Graham 1969.) More slots than running and ready nodes are of no use either.
 """
 
 from __future__ import annotations
@@ -17,17 +16,17 @@ from rfray.engine.places import Occupancy
 from rfray.plan import Node, Plan
 
 _LEAST_SHARE = 0.25
-"""Of a slot, that a stage counts as where it takes less: so that none is asked for without end."""
+"""The least share of a slot that a stage counts as, which limits the number of requests."""
 
 
 class Outlook:
-    """What of a plan is left, and how much room is of use to it.
+    """The work of a plan that is left, and how many slots it can use.
 
     Args:
         plan: The plan.
         left: The nodes that are not done.
         demands: What a node of each stage occupies.
-        gpus: Whether a slot is a GPU; otherwise it is a processor core.
+        gpus: Whether a slot is a GPU; otherwise it is a CPU core.
     """
 
     def __init__(
@@ -42,26 +41,26 @@ class Outlook:
         self._most: int | None = None
 
     def ended(self, node: Node) -> None:
-        """Count a node that has ended, well or not, or will never run: it is left no more."""
+        """Count a node that has ended or will never run: it is not left any more."""
         self._work -= self._slot_seconds(node)
 
     def useful_slots(self, frontier: Frontier) -> int:
-        """Slots beyond which nothing finishes sooner; at least 1 while something is left.
+        """The number of slots that the plan can use; at least 1 while something is left.
 
-        Never more than at the first asking: many short runs side by side at the very end are no
-        reason to start machines that took no part in what came before.
+        Never more than at the first call: many short runs at the very end are no reason to start
+        new machines.
         """
         heads = [*frontier.running(), *frontier.heaviest()]
         chain = max((self._chains[node.key] for node in heads), default=0.0)
         if not heads:
             return 0
-        # All but a thousandth: sums of products are not exact, and a whole machine costs more.
+        # Minus a thousandth: rounding errors must not add a slot.
         now = max(1, math.ceil(self._work / chain - 1e-3)) if chain > 0 else 1
         self._most = now if self._most is None else self._most
         return min(now, self._most)
 
     def bundles(self, frontier: Frontier) -> list[tuple[str, Occupancy]]:
-        """The stage and the needs of what runs and of the heaviest that is ready, up to that."""
+        """(stage, need) of running nodes and of the heaviest ready ones, up to the useful slots."""
         slots = self.useful_slots(frontier)
         running = sorted(frontier.running(), key=lambda node: -self._chains[node.key])
         most = math.ceil(slots / _LEAST_SHARE)
@@ -76,7 +75,7 @@ class Outlook:
         return asked
 
     def _seconds(self, node: Node) -> float:
-        """How long a node takes, in some unit: as long as its share of a slot is small."""
+        """Time of a node in arbitrary units; longer with a smaller share of a slot."""
         return node.work / max(speedup(self._shares[node.stage]), _LEAST_SHARE)
 
     def _slot_seconds(self, node: Node) -> float:

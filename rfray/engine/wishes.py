@@ -1,4 +1,4 @@
-"""What several sweeps together want of one autoscaler, each for as long as it says so. Pure."""
+"""What several sweeps together want from one autoscaler. Pure."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from rfray.engine.prospects import Bundle, Prospects
 
 SECONDS_BETWEEN = 10.0
-"""A sweep says again what it wants after so long."""
+"""A sweep repeats its request after this time."""
 
 SECONDS_KEPT = 60.0
-"""A sweep that has said nothing for so long is dead, and what it wanted is wanted no more."""
+"""A sweep that is silent for this time counts as dead, and its request is dropped."""
 
 
 @dataclass(frozen=True)
@@ -21,20 +21,20 @@ class _Wish:
 
 
 class Wishes:
-    """Bundles that sweeps want, by sweep."""
+    """The bundles that each sweep wants."""
 
     def __init__(self) -> None:
         self._wishes: dict[str, _Wish] = {}
 
     def want(self, sweep: str, bundles: Sequence[Bundle], now: float) -> None:
-        """A sweep wants these bundles instead of those before; none, and it is forgotten."""
+        """Replace the bundles of a sweep; a sweep that wants none is forgotten."""
         if bundles:
             self._wishes[sweep] = _Wish(tuple(bundles), now)
         else:
             self._wishes.pop(sweep, None)
 
     def standing(self, now: float) -> list[Bundle]:
-        """What is wanted by those that have been heard of lately; the others are forgotten."""
+        """The bundles of all sweeps; those that were silent for too long are forgotten."""
         for sweep, wish in list(self._wishes.items()):
             if now - wish.heard > SECONDS_KEPT:
                 del self._wishes[sweep]
@@ -42,7 +42,7 @@ class Wishes:
 
 
 def granted(bundles: Sequence[Bundle], prospects: Prospects | None) -> list[Bundle]:
-    """Those of the bundles that a cluster could ever have at once; all, where nobody knows."""
+    """The bundles that fit into the largest cluster possible; all if that is not known."""
     if prospects is None or prospects.untold:
         return list(bundles)
     return prospects.within(bundles)

@@ -1,4 +1,4 @@
-"""Running one job in whatever process it landed in: the same for Tune, Ray tasks and in-process."""
+"""Runs one job in this process: the same code for Tune trials, Ray tasks and in-process."""
 
 from __future__ import annotations
 
@@ -40,25 +40,24 @@ from rfray.files.artifacts import (
 from rfray.files.atomic import write_atomically
 from rfray.models.outside import code_digest, use_network_folders
 from rfray.plugins import use_plugin_files
+from rfray.plugins.user_code import in_a_line
 from rfray.search.draws import proposed
 from rfray.stages.registry import broken_stages, stage_code, stages
 from rfray.stages.stage import Input, Remark, Report, Settle, Stage, StageContext
 from rfray.terminal.telling import told_to
 
-_UNSEEN = (
-    "How busy the GPU is could not be seen, so cells do not share it: pip install 'rfray[gpu]'."
-)
+_UNSEEN = "The GPU's utilisation is not known, so cells do not share it: pip install 'rfray[gpu]'."
 
 
 def run_job(job: Job, tell: Callable[[Progress], None]) -> Outcome:
-    """Run a job to its end and publish its artifacts; a failing stage gives a failed outcome.
+    """Run a job and publish its artifacts; a failed stage gives a failed outcome.
 
-    A job whose artifacts are complete already (its process died after the work was done) is not
-    computed again, nor one that has run over its time limit in this attempt.
+    A job is not computed again if its artifacts are complete (its process died after that), or if
+    it has exceeded its time limit in this attempt.
 
     Args:
         job: What to run.
-        tell: Takes what the stage has just measured, or what is read for it.
+        tell: Takes the progress: new measurements, or what is being read.
 
     Raises:
         LostProcessError: A process that computed a part of it died.
@@ -79,22 +78,22 @@ def run_job(job: Job, tell: Callable[[Progress], None]) -> Outcome:
     try:
         return _ran(job, card, tell)
     finally:
-        # Behind the failure too, whose traceback held the stage's tensors.
+        # Also after a failure, and only here: its traceback still held the stage's tensors.
         leave(card)
 
 
 def card_for(job: Job) -> Card:
-    """What a job computes on; NoCardError if that is a card and there is none."""
+    """The device of a job; NoCardError if that is a card and there is none."""
     if job.device == "cpu":
         return PROCESSOR
-    # Imported where a card is asked for alone: a stage that only compares numbers needs no torch.
+    # Imported only for a card: a stage that only compares numbers needs no torch.
     from rfray.device.cuda import CudaCard
 
     return CudaCard(job.share)
 
 
 def leave(card: Card) -> None:
-    """Leave a card to the next stage as it was found, for that may run in another process."""
+    """Give back all memory of a card: the next stage on it may run in another process."""
     if card.kind == "cpu":
         return
     from rfray.data.device import forget_residents
@@ -164,7 +163,7 @@ def _ran(job: Job, card: Card, tell: Callable[[Progress], None]) -> Outcome:
                 "measurements": measurements,
                 "settled": settled,
                 "seconds": time.perf_counter() - started,
-                "reason": f"{type(error).__name__}: {error}".splitlines()[0],
+                "reason": in_a_line(error),
                 "traceback": traceback.format_exc(),
                 "out_of_card_memory": exhausted(error),
             }
@@ -173,7 +172,7 @@ def _ran(job: Job, card: Card, tell: Callable[[Progress], None]) -> Outcome:
 
 
 def run_task(job: str) -> str:
-    """Run a job given as JSON, with its progress beside its checkpoint; its outcome as JSON."""
+    """Run a job given as JSON; its outcome as JSON. Its progress is a file in its folder."""
     given = Job.model_validate_json(job)
     return run_job(given, ProgressNote(Path(given.checkpoint))).model_dump_json()
 
@@ -181,8 +180,8 @@ def run_task(job: str) -> str:
 def published_outcome(artifact_uri: str, key: str, tracking_uri: str) -> Outcome | None:
     """The outcome that a finished job left with its artifacts.
 
-    None if it left none for `key`, or if an artifact is not what the outcome says it is: such a
-    job is to be done again.
+    None if there is none for `key`, or if an artifact does not have its digest: then the job must
+    run again.
     """
     if _result_at(artifact_uri, tracking_uri) is None:
         return None
@@ -196,8 +195,8 @@ def published_outcome(artifact_uri: str, key: str, tracking_uri: str) -> Outcome
 
 
 def _withheld_digests(job: Job) -> dict[str, str]:
-    """Of what an earlier attempt left, came to its end, and is not there any more."""
-    # Asked of a server only where it may know something.
+    """Digests of artifacts that a finished earlier attempt had, and that are not there any more."""
+    # A server is asked only if there was an earlier attempt.
     path = _result_at(job.artifact_uri, job.tracking_uri) if job.attempt > 1 else None
     if path is None:
         return {}
@@ -212,29 +211,29 @@ def _withheld_digests(job: Job) -> dict[str, str]:
 
 
 def _other_than_before(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
-    """A remark, if what was dropped and is computed again got other bits."""
-    # A file that has no name now is of an earlier form.
+    """A remark if deleted artifacts, computed again, have other bits."""
+    # A file that is not written any more comes from an earlier version of rfray.
     names = [name for name, digest in before.items() if now.get(name, digest) != digest]
     if names:
         yield (
-            f"Computed again, {', '.join(names)} got other bits than the first time, when the "
+            f"Computed again, {', '.join(names)} has other bits than the first time, when the "
             "numbers were measured."
         )
 
 
 def _result_at(artifact_uri: str, tracking_uri: str) -> Path | None:
-    """Local path of a run's result; None if it has none."""
+    """Local path of a run's result file; None if it has none."""
     folder = local_path(artifact_uri)
     if folder is not None:
         return folder / RESULT if (folder / RESULT).is_file() else None
-    # Imported where artifacts lie behind a server alone: MLflow takes seconds to import.
+    # Imported only for artifacts on a server: importing MLflow takes seconds.
     from rfray.tracking import fetch_artifact, through_outages
 
     return through_outages(lambda: fetch_artifact(artifact_uri, RESULT, tracking_uri))
 
 
 def _fetched(artifact_uri: str, tracking_uri: str) -> Path:
-    """The folder of a run's artifacts, downloaded if they lie elsewhere."""
+    """The folder of a run's artifacts, downloaded if they are on a server."""
     folder = local_path(artifact_uri)
     if folder is not None:
         return folder
@@ -286,18 +285,18 @@ def _run_stage(
 
 
 def _stage(job: Job) -> Stage[Any]:
-    """The stage that a job runs; UserError if it is from outside and not what was planned."""
+    """The stage of a job; UserError if its code is missing here or differs from the plan."""
     stage = stages().get(job.stage)
     if stage is None or stage_code(job.stage) != job.stage_code:
         raise broken_stages().get(job.stage) or UserError(
-            f"the stage '{job.stage}' here is {'not what was planned' if stage else 'missing'}",
+            f"the stage '{job.stage}' here {'differs from the plan' if stage else 'is missing'}",
             do="install the same packages on every machine, and plan again",
         )
     return stage
 
 
 def _refuse_other_data(job: Job) -> None:
-    """A worker must read what was planned: pictures in a folder may have changed since."""
+    """UnreadableDatasetError unless the data set is the planned one: files may have changed."""
     name = job.cells[0].dataset
     try:
         facts = job.cells[0].facts
@@ -313,20 +312,20 @@ def _refuse_other_data(job: Job) -> None:
 
 
 def _refuse_other_code(job: Job) -> None:
-    """A worker must build what was planned: a file may have changed since."""
+    """UserError unless the network's code is the planned one: a file may have changed."""
     arch = job.cells[0].arch
     if code_digest(arch) != job.code:
         raise UserError(
-            f"the code of the network '{arch}' here is not what was planned",
+            f"the code of the network '{arch}' here differs from the plan",
             do="give every machine the same code, and plan again",
         )
 
 
 def _input(job: Job, source: JobInput) -> Input:
-    """A finished stage's artifacts, once they are known to be what its run recorded.
+    """The artifacts of a finished run, after checking that they are as recorded.
 
     Raises:
-        DamagedArtifactError: They are not.
+        DamagedArtifactError: They are not as recorded.
     """
     folder = _fetched(source.artifact_uri, job.tracking_uri)
     try:
@@ -339,21 +338,21 @@ def _input(job: Job, source: JobInput) -> Input:
 
 
 def _remedy(error: DamagedArtifactError) -> str:
-    """What to do about a finished run; nothing finished is thrown away that may lie elsewhere."""
+    """What to do about damaged artifacts. The run is not deleted: they may be in another place."""
     if isinstance(error, MissingArtifactError):
-        return "the run is finished: bring its artifacts back there from where they lie now"
+        return "the run is finished: bring its artifacts back to that folder"
     return (
-        "put the original back, from a copy of the results; without one, delete the run in MLflow "
-        "to have it computed again"
+        "put the original back from a copy of the results; without a copy, delete the run in "
+        "MLflow, so that it is computed again"
     )
 
 
 def _recorded_digests(folder: Path, recorded: str) -> dict[str, str]:
-    """The digests in a folder's result; DamagedArtifactError if the run recorded others."""
+    """The digests in a folder's result file; DamagedArtifactError if the run recorded others."""
     digests = _result_in(folder).digests
-    # A run that was recorded before runs held a digest has an empty one.
+    # Runs of early versions of rfray have no digest.
     if recorded not in ("", digest_of(digests)):
-        raise DamagedArtifactError(f"{folder / RESULT} is not what the run recorded")
+        raise DamagedArtifactError(f"{folder / RESULT} is not as the run recorded it")
     return digests
 
 

@@ -1,1 +1,1 @@
-"""Files on disk: whole or not at all, with their digests, and YAML as people mean it."""
+"""Files on disk: atomic writes, artifacts with digests, YAML."""

@@ -1,8 +1,8 @@
-"""A stage's artifacts on disk, and the result that says that they are complete.
+"""A stage's artifacts on disk, and the file that marks them as complete.
 
 A stage works in a folder of its own. Its files are moved into the run's artifact folder one by one,
-and `result.json` is written last: where it stands, everything that it names is there, whatever
-became of the driver that should have recorded it.
+and `result.json` is written last. So if `result.json` exists, all files that it names exist, even
+if the driver died before it recorded the run.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ RESULT = "result.json"
 
 
 class DamagedArtifactError(Exception):
-    """An artifact is missing, damaged or not the one that its run recorded."""
+    """An artifact is missing, damaged, or not the one that its run recorded."""
 
 
 class MissingArtifactError(DamagedArtifactError):
-    """An artifact is not there: it may lie elsewhere, whole."""
+    """An artifact is missing; it may be in another place, undamaged."""
 
 
 def local_path(uri: str) -> Path | None:
-    """The folder that a `file:` URI or a plain path means; None if the URI lies elsewhere."""
+    """The folder of a `file:` URI or a plain path; None for any other URI."""
     parsed = urlparse(uri)
     if parsed.scheme == "file":
         return Path(unquote(parsed.path))
@@ -46,13 +46,13 @@ def file_digests(folder: Path) -> dict[str, str]:
 
 
 def digest_of(digests: Mapping[str, str]) -> str:
-    """One SHA-256 (hexadecimal) for a set of files: of what `sha256sum *` prints of them."""
+    """One SHA-256 (hexadecimal) for a set of files: that of the output of `sha256sum *`."""
     lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def check_files(folder: Path, digests: Mapping[str, str]) -> None:
-    """See that `folder` holds the files that `digests` names.
+    """Check that `folder` has the files in `digests`.
 
     Raises:
         MissingArtifactError: One is missing.
@@ -67,13 +67,13 @@ def check_files(folder: Path, digests: Mapping[str, str]) -> None:
 
 
 def publish(workspace: Path, folder: Path) -> None:
-    """Move every file of `workspace` into `folder`, each whole or not at all."""
+    """Move every file of `workspace` into `folder`, each atomically."""
     folder.mkdir(parents=True, exist_ok=True)
-    # What a killed attempt left half written.
+    # Incomplete files of an attempt that was killed.
     for stale in folder.glob(f".*{PARTIAL}"):
         stale.unlink(missing_ok=True)
     for path in sorted(workspace.iterdir()):
-        # Moved under a temporary name first: the two may lie on different file systems.
+        # Moved under a temporary name first: the folders may be on different file systems.
         partial = partial_path(folder / path.name)
         try:
             shutil.move(path, partial)

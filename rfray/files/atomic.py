@@ -1,4 +1,4 @@
-"""Files that a reader finds whole or not at all, whoever dies while they are written."""
+"""Atomic writes: a reader finds a complete file or none, even if the writer is killed."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 from uuid import uuid4
 
 PARTIAL = ".partial"
-"""How the name of what is not complete yet ends."""
+"""End of the name of a file that is not complete yet."""
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a small file so that a reader finds all of it or the file before it; text is UTF-8."""
+    """Write a small file; a reader finds all of it, or the file before it. Text is UTF-8."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = partial_path(path)
     try:
@@ -22,12 +22,12 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 
 def partial_path(path: Path) -> Path:
-    """A name beside `path` for what is not complete yet; no two writers get the same."""
+    """A path next to `path` for a file that is not complete yet; different for each writer."""
     return path.with_name(f".{path.name}.{uuid4().hex}{PARTIAL}")
 
 
 def replace_with(partial: Path, path: Path) -> None:
-    """Put a complete file in the place of `path`, so that it outlives a power cut."""
+    """Replace `path` by a complete file; after that it survives a power cut."""
     descriptor = os.open(partial, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""YAML as people mean it: safe, `1e-4` a number, no key twice, and the line of every key known."""
+"""YAML files: `1e-4` is a number, no key may be there twice, and the line of every key is known."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rfray.errors import UserError
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, with YAML 1.2 floats and duplicate keys refused."""
+    """PyYAML's safe loader, with YAML 1.2 floats; it refuses duplicate keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[Any] = set()
@@ -27,7 +27,7 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
-# YAML 1.1, which PyYAML reads, takes 1e-4 for a string; every scientist takes it for a number.
+# In YAML 1.1, which PyYAML reads, 1e-4 is a string; in YAML 1.2 it is a number.
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
@@ -36,7 +36,7 @@ _Loader.add_implicit_resolver(
 
 
 def parse_value(text: str, where: str) -> Any:
-    """The value that a piece of YAML means, such as `[0, 1]` or `1e-4`; UserError if it is none."""
+    """The value of a YAML text, such as `[0, 1]` or `1e-4`; UserError if it is not YAML."""
     try:
         return yaml.load(text, Loader=_Loader)  # noqa: S506 (the loader is a SafeLoader)
     except yaml.YAMLError as error:
@@ -47,7 +47,7 @@ def read_mapping(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     """A YAML file's top mapping, and the line of each dotted key and list entry in it.
 
     Raises:
-        UserError: The file cannot be read, is no YAML, or is no mapping.
+        UserError: The file cannot be read, is not YAML, or is not a mapping.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -60,7 +60,7 @@ def read_mapping(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
-        raise UserError(f"is no YAML: {_problem(error)}", where=f"{path}{line}") from error
+        raise UserError(f"is not YAML: {_problem(error)}", where=f"{path}{line}") from error
     if document is None:
         raise UserError("the file is empty", where=str(path))
     if not isinstance(document, dict):

@@ -1,4 +1,4 @@
-"""How a study becomes a graph: its runs, each with its key, its inputs and what it will cost."""
+"""From a study to a graph of runs, each with its key, its inputs and its cost."""
 
 from rfray.plan.graph import CellPlan, Node, Plan
 from rfray.plan.identity import keys_of_fewer_epochs

@@ -1,4 +1,4 @@
-"""What a plan costs: from what its finished runs took, else from a count of operations. Pure."""
+"""What a plan costs: from the time of finished runs, else from a count of operations. Pure."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from rfray.plan import Node, Plan
 from rfray.stages.registry import stages
 
 MULTIPLICATIONS_PER_CORE_SECOND = 6e9
-"""Float32 multiply-accumulates that one CPU core does in a second: measured on an AVX2 EPYC core
-with the quickstart's networks, where it lay between 3e9 (ResNet50) and 10e9 (VGG)."""
+"""Float32 multiply-accumulates of one CPU core per second. Measured on an AVX2 EPYC core with the
+quickstart's networks: between 3e9 (ResNet50) and 10e9 (VGG)."""
 
 MULTIPLICATIONS_PER_GPU_SECOND = 2e13
-"""Multiply-accumulates that one GPU does in a second where it sustains 40 TFLOP/s: reckoned from
-what recent GPUs reach with bfloat16 convolutions. An H200 reached 66 to 79 where maps are large,
-and 9 to 11 where they are small (docs/gpus.md)."""
+"""Multiply-accumulates of one GPU per second at 40 TFLOP/s: an estimate for recent GPUs with
+bfloat16 convolutions. An H200 reached 66 to 79 TFLOP/s with large maps, and 9 to 11 with small
+ones (docs/gpus.md)."""
 
 
 def core_seconds(node: Node) -> float:
@@ -26,7 +26,7 @@ def core_seconds(node: Node) -> float:
 
 
 def weight_bytes(plan: Plan) -> float:
-    """Bytes that the weights of all runs of a plan take, reckoned."""
+    """Estimated bytes of the weights of all runs of a plan."""
     return sum(
         stages()[node.stage].size(node.variant, node.cells[0]) for node in plan.nodes.values()
     )
@@ -34,11 +34,11 @@ def weight_bytes(plan: Plan) -> float:
 
 @dataclass(frozen=True)
 class Durations:
-    """How long nodes take, and what that rests on.
+    """How long nodes take, and from how many runs that is known.
 
     Attributes:
         of: Seconds of a node.
-        measured: Finished runs that it rests on; 0 for an estimate from operations alone.
+        measured: Number of finished runs; 0 for an estimate from operations only.
     """
 
     of: Callable[[Node], float]
@@ -50,14 +50,15 @@ def durations(
 ) -> Durations:
     """Seconds of every node of a plan, finished or not.
 
-    A node takes what it took. One that has not run takes the mean of those of its stage and of
-    equal parameters but the seed; failing that, its operations at the pace of its stage's finished
-    runs, of all finished runs, or at `operations_per_second`, the first of these that there is.
+    For a finished node this is the time it took. For another node it is the mean of the finished
+    nodes of its stage that differ in the seed only. If there are none, it is the node's operations
+    at the pace of its stage's finished runs, else of all finished runs, else at
+    `operations_per_second`.
 
     Args:
         plan: The plan.
         taken: Seconds that finished nodes took, by key.
-        operations_per_second: Multiply-accumulates of a node, where nothing was measured.
+        operations_per_second: Multiply-accumulates per second of a node, if nothing was measured.
     """
     alike: dict[Any, list[float]] = {}
     by_stage: dict[str, list[tuple[float, float]]] = {}
@@ -79,13 +80,13 @@ def durations(
 
 
 def _kind(node: Node) -> Any:
-    """What nodes share that differ in their seed alone."""
+    """What is equal for nodes that differ in the seed only."""
     params = {name: value for name, value in node.params.items() if name not in ("seed", "seeds")}
     return node.stage, tuple(sorted((name, str(value)) for name, value in params.items()))
 
 
 def _pace(measured: Iterable[tuple[float, float]]) -> float | None:
-    """Operations per second over runs of (operations, seconds); None where there is nothing."""
+    """Operations per second over runs of (operations, seconds); None without any."""
     pairs = list(measured)
     seconds = sum(second for _, second in pairs)
     work = sum(operations for operations, _ in pairs)

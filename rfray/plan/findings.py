@@ -1,4 +1,4 @@
-"""What a user should know of a plan before it starts, a sentence each. Pure."""
+"""What a user should know about a plan before it starts, in sentences. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rfray.study.shelves import left_out
 
 
 def plan_findings(layout: Layout, cells: Sequence[Cell]) -> Iterator[str]:
-    """Everything that a user should know of a plan before it starts, a sentence each."""
+    """Everything that a user should know about a plan before it starts, in sentences."""
     for stage in layout.stages:
         if stages()[stage].scope == "seeds" and len({cell.seed for cell in cells}) < 2:
             yield f"{stage} compares seeds, and the study has one: it will not run"
@@ -34,7 +34,7 @@ def plan_findings(layout: Layout, cells: Sequence[Cell]) -> Iterator[str]:
         who = f"{cell.arch} at {cell.turned_words} on {cell.dataset}"
         if dead > 0 and who not in shown:
             shown.add(who)
-            yield f"{who}: {dead:.1%} of the convolutions' weights only ever meet padding"
+            yield f"{who}: {dead:.1%} of the convolutions' weights are dead: they only meet padding"
     for dataset, facts in {cell.dataset: cell.facts for cell in cells}.items():
         if facts.validation_images:
             whole = facts.train_images + facts.validation_images
@@ -44,15 +44,16 @@ def plan_findings(layout: Layout, cells: Sequence[Cell]) -> Iterator[str]:
 
 
 def _width_findings(study: Study, cells: Sequence[Cell]) -> Iterator[str]:
-    """Networks that the study's only width is not for."""
+    """Networks that do not get the study's only width."""
     written = study.axes.model_dump().get("width") or []
     for arch in dict.fromkeys(cell.arch for cell in cells if has_one_width(cell.arch)):
         if len(written) == 1 and written[0] != AS_IT_IS:
-            yield f"{arch} has one width, its own: {written[0]:g} is for rfray's networks"
+            own = f"only rfray's own networks get the width {written[0]:g}"
+            yield f"{arch} has a fixed width: {own}"
 
 
 def _cautions(layout: Layout) -> Iterator[str]:
-    """What the stages themselves say of what they were asked for, each sentence once."""
+    """What the stages themselves say about their settings, each sentence once."""
     said = (
         (name, stages()[name].caution(layout.chosen(stages()[name], one).parameters, cell))
         for name, places in layout.places.items()

@@ -1,4 +1,4 @@
-"""The graph that a study becomes: its nodes, its cells, and the whole of them. Plain data."""
+"""The graph of a study: nodes, cells, and the whole plan. Plain data."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ class Node:
     Attributes:
         key: Content key; equal work has an equal key.
         stage: The stage's name.
-        variant: Which of the stage's nodes in this scope it is.
-        cells: Its cells: one, or those of a group of seeds.
+        variant: Which of the stage's nodes for these cells it is.
+        cells: Its cells: one, or a group of seeds.
         parameters: The stage's parameters.
         name: Run name, such as `vgg19_rf-cifar10-k3-seed0/prune-0.9`.
         inputs: Keys of the nodes that it reads.
-        parent: Key of the train node, or of the search, that its run stands under; None at the top.
-        settings: Those stages' settings that vary in the study and that it depends on, its own
-            included, by their dotted names.
+        parent: Key of the train node, or of the search, that is its run's parent; None if its run
+            has none.
+        settings: The settings of stages that vary in the study and that it depends on, by their
+            dotted names.
         params: What the run logs as params.
         work: Estimated multiply-accumulate operations.
     """
@@ -47,20 +48,20 @@ class Node:
 
     @property
     def label(self) -> str:
-        """What it is among the runs of its cell: `prune-0.9`, the last part of its name."""
+        """The last part of its name: `prune-0.9`."""
         return self.name.rpartition("/")[2]
 
 
 @dataclass(frozen=True)
 class CellPlan:
-    """One trained network, with its geometry and the keys of the nodes that belong to it alone.
+    """One trained network, with its geometry and the keys of its nodes.
 
     Attributes:
-        cell: What is trained, on what.
+        cell: The network and its data.
         settings: The settings of training that vary in the study, by their dotted names.
-        name: What its runs' names begin with.
-        geometry: Its network's; None where that cannot be read.
-        keys: Of its nodes.
+        name: The first part of its runs' names.
+        geometry: Geometry of the network; None if the network cannot be read.
+        keys: Keys of its nodes.
     """
 
     cell: Cell
@@ -76,11 +77,11 @@ class Plan:
 
     Attributes:
         study: The study.
-        turns: How far its knobs are turned; none where it only names kernel sizes.
         cells: Its trained networks, in the order of the axes.
         nodes: Every node by its key, each after its inputs.
-        findings: What a user should know before starting, a sentence each.
-        left_out: By network that cannot be read, the study's stages that are left out for it.
+        findings: What a user should know before the start, in sentences.
+        turns: How far its knobs are turned; empty if it only names kernel sizes.
+        left_out: For each network that cannot be read: the stages that do not run on it.
     """
 
     study: Study

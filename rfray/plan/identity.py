@@ -1,4 +1,4 @@
-"""What a node's key is the digest of: equal work has an equal key. Pure."""
+"""The content of keys: all that determines the numbers of a node. Pure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ def identity_of(
     inputs: Sequence[str],
     cell: Cell,
 ) -> dict[str, Any]:
-    """All that a node's key is the digest of."""
+    """The content of a node's key."""
+    # Own stages have a version. A stage from outside has its code as well.
+    code = stage_code(stage.name)
     return {
         "stage": stage.name,
         "version": stage.version,
@@ -30,17 +32,17 @@ def identity_of(
         "variant": variant,
         "inputs": inputs,
         "subject": None if stage.reads else subject(stage, cell),
-        **_outside_code(stage),
+        **({"code": code} if code else {}),
     }
 
 
 def keys_of_fewer_epochs(node: Node) -> Iterator[tuple[int, str]]:
-    """Keys that a training would have with fewer epochs, as (epochs, key), the most epochs first.
+    """The keys of the same training with fewer epochs, as (epochs, key), the most epochs first.
 
-    None of a training that reads a search, whose settings are not known before it has run.
+    Nothing for a training that reads a search: its settings are known only after the search.
 
     Args:
-        node: Of the stage `train`.
+        node: A node of the stage `train`.
     """
     if node.inputs:
         return
@@ -49,19 +51,13 @@ def keys_of_fewer_epochs(node: Node) -> Iterator[tuple[int, str]]:
     changed = node.parameters.model_dump(exclude_defaults=True)
     usual = type(node.parameters).model_fields["epochs"].default
     for epochs in range(changed.get("epochs", usual) - 1, 0, -1):
-        told = {name: value for name, value in changed.items() if name != "epochs"}
-        identity["parameters"] = told if epochs == usual else {**told, "epochs": epochs}
+        others = {name: value for name, value in changed.items() if name != "epochs"}
+        identity["parameters"] = others if epochs == usual else {**others, "epochs": epochs}
         yield epochs, digest(identity)
 
 
-def _outside_code(stage: Stage[Any]) -> dict[str, str]:
-    """What the identity of a node says of a stage from outside besides; nothing of rfray's own."""
-    code = stage_code(stage.name)
-    return {"code": code} if code else {}
-
-
 def subject(stage: Stage[Any], cell: Cell) -> dict[str, Any]:
-    """What a node that reads no other one works on."""
+    """What a node without inputs works on: network, data set and seed."""
     if stage.scope == "network":
         return {"network": trunk_digest(cell.network)}
     return {
@@ -80,10 +76,10 @@ def _network_digest(network: AnyNetwork) -> str:
 
 @cache
 def trunk_digest(network: Network) -> str:
-    """Of what the number of classes does not change."""
+    """Digest of the layers that do not depend on the number of classes."""
     return _with_code(network, network.trunk)
 
 
 def _with_code(network: Network, layers: Sequence[Layer]) -> str:
-    """Of layers and, where code from outside initialises them, of that code."""
+    """Digest of layers and, if code from outside initialises them, of that code."""
     return digest([layers, network.origin.code] if network.origin else layers)

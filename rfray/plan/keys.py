@@ -16,8 +16,8 @@ _DIGEST_BYTES = 16
 def digest(content: Any) -> str:
     """Hexadecimal digest (32 characters) of plain data, dataclasses and parameters.
 
-    Fields that hold their default are left out, so that a new field with a default leaves the keys
-    of finished work valid.
+    Fields at their default are left out. So a new field with a default does not change the keys of
+    finished work.
 
     Raises:
         TypeError: `content` holds something that has no canonical form.

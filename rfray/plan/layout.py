@@ -1,4 +1,4 @@
-"""Which settings each stage depends on, and with them how often it is computed. Pure."""
+"""Which settings each stage depends on, and so how often it is computed. Pure."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ class Chosen:
 
     Attributes:
         parameters: All of them.
-        own: One node's, without the list that fans out and without what is searched.
-        changed: Those among `own` that are not at their default.
+        own: The parameters of one node: without the list that gives several nodes, and without
+            searched settings.
+        changed: Those of `own` that are not at their default.
     """
 
     parameters: Parameters
@@ -35,10 +36,10 @@ class Chosen:
 
 
 class Layout:
-    """Which of the settings that vary each stage depends on, and with them its places.
+    """Which of the settings that vary each stage depends on, and the stage's places.
 
-    A place is a choice of those settings. A stage depends on the cell's settings, on its own, and
-    on those of the stages that it reads: one that only a later stage has makes no further place.
+    A place is one value of each of those settings. A stage depends on the settings of the cell, on
+    its own, and on those of the stages that it reads. Settings of later stages make no places.
     """
 
     def __init__(self, study: Study, points: Sequence[Point]) -> None:
@@ -72,17 +73,18 @@ class Layout:
         own = tuple(pair for pair in one if pair[0].startswith(f"{stage.name}."))
         if (stage.name, own) not in self._chosen:
             parameters = self.study.parameters_at(stage.name, point_at(own))
-            # What fans out says nothing of one node; what is searched is its search's to say.
-            unsaid = {stage.fan.parameter} if stage.fan else set()
-            unsaid |= {
+            # A list that gives several nodes says nothing about one node. Searched settings get
+            # their values from the search.
+            excluded = {stage.fan.parameter} if stage.fan else set()
+            excluded |= {
                 name.partition(".")[2]
                 for name in self.study.searched
                 if name.startswith(f"{stage.name}.")
             }
             self._chosen[stage.name, own] = Chosen(
                 parameters,
-                parameters.model_dump(exclude=unsaid),
-                parameters.model_dump(exclude=unsaid, exclude_defaults=True),
+                parameters.model_dump(exclude=excluded),
+                parameters.model_dump(exclude=excluded, exclude_defaults=True),
             )
         return self._chosen[stage.name, own]
 
@@ -92,7 +94,7 @@ class Layout:
         return _cell(choices, self.study.data.validation, self.study.dilated)
 
     def part(self, whole: Place, stage: str) -> Place:
-        """The place of `stage`, which another one reads, in a place of that other one."""
+        """The place of `stage` that is part of `whole`, a place of a stage that reads it."""
         return place(dict(whole), self._names[stage])
 
     def of_network(self, network: Place, stage: str) -> Sequence[Place]:
@@ -100,7 +102,7 @@ class Layout:
         return self._of_network[stage, place(dict(network), self._shared[stage])]
 
     def shown(self, one: Place) -> dict[str, Any]:
-        """The stages' settings at a place, those that vary in the study."""
+        """The stage settings that vary in the study, with their values at a place."""
         return {
             name: value
             for name, value in point_at(one).items()
@@ -109,12 +111,12 @@ class Layout:
 
 
 def _names_of(names: Iterable[str], stages: Collection[str]) -> tuple[str, ...]:
-    """The cell's settings among `names`, and those of some stages."""
+    """Those of `names` that are settings of the cell or of some stages."""
     return tuple(n for n in names if n in CELL_SETTINGS or n.partition(".")[0] in stages)
 
 
 def cells_at(points: Iterable[Point], study: Study) -> tuple[Cell, ...]:
-    """The cells that a study trains, each once."""
+    """The cells of a study, each once."""
     choices = (place(point, CELL_SETTINGS) for point in points)
     return tuple(dict.fromkeys(_cell(one, study.data.validation, study.dilated) for one in choices))
 

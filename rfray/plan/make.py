@@ -25,8 +25,8 @@ def make_plan(study: Study) -> Plan:
     """Expand a study into its graph.
 
     Raises:
-        UserError: A network's map collapses to nothing at the data set's image size, a stage's
-            settings contradict each other, or a stage cannot run on a cell.
+        UserError: A network's map becomes empty at the data set's image size, a stage's settings
+            contradict each other, or a stage cannot run on a cell.
     """
     points = study.points()
     refuse_unmatched(study, points)
@@ -74,7 +74,7 @@ def make_plan(study: Study) -> Plan:
 
 def _refuse_impossible_networks(cells: Iterable[Cell]) -> None:
     for cell in cells:
-        # Outside: what is wrong with the files of either is said of its files.
+        # Outside the try: an error in files of the data set or network names the file itself.
         facts, network = cell.facts, cell.any_network
         who = f"{cell.arch} at {cell.turned_words} on {cell.dataset}"
         try:
@@ -95,21 +95,21 @@ def _refuse_other_logits(logits: int, classes: int) -> None:
     if logits != classes:
         raise UserError(
             f"the network gives {logits} logits, but there are {classes} classes",
-            do="make it of the number of classes that its function is given",
+            do="its function gets the number of classes: use it for the last layer",
         )
 
 
 def _cell_plans(
     layout: Layout, of_stage: Mapping[str, Mapping[Place, Sequence[Node]]]
 ) -> Iterator[CellPlan]:
-    told = set()
+    seen = set()
     for network in layout.networks:
         cell = layout.cell(network)
         settings = layout.shown(network)
         which = (cell, *(pair for pair in network if pair[0] in settings))
-        if which in told:  # several knobs may come to one network
+        if which in seen:  # several knobs may give the same network
             continue
-        told.add(which)
+        seen.add(which)
         keys = (
             node.key
             for name, nodes in of_stage.items()

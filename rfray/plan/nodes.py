@@ -20,11 +20,9 @@ from rfray.study import Study
 from rfray.study.naming import SEARCH, TRAIN, scope_name, stage_label
 from rfray.study.settings import CELL_SETTINGS
 
-_OTHERWISE = "change that, or leave the stage out"
-
 
 def node_groups(layout: Layout, stage: Stage[Any]) -> Iterator[tuple[Place, ...]]:
-    """The places of each node of `stage`; of none where it asks for more than is known."""
+    """The places of each node of `stage`, without networks that the stage cannot work on."""
     places = [
         one
         for one in layout.places[stage.name]
@@ -59,7 +57,8 @@ def stage_nodes(
     for cell in cells:
         problem = stage.check(parameters, cell)
         if problem:
-            raise UserError(problem, where=layout.study.name, do=_OTHERWISE)
+            do = "change that, or leave the stage out"
+            raise UserError(problem, where=layout.study.name, do=do)
     _refuse_several_gpus(layout.study, stage, parameters, cells)
     cells = cells if stage.scope == "seeds" else cells[:1]
     settings = layout.shown(group[0])
@@ -71,23 +70,23 @@ def stage_nodes(
 def _refuse_several_gpus(
     study: Study, stage: Stage[Any], parameters: Parameters, cells: Iterable[Cell]
 ) -> None:
-    """UserError if a stage asks for several GPUs and cannot be computed on them."""
+    """UserError if a stage asks for several GPUs but cannot use them."""
     gpus = study.request(stage.name).gpus
     if not isinstance(gpus, float) or gpus <= 1:
         return
-    # Its batch norms could not be found, which must see the whole batch.
+    # Batch norms must see the whole batch, and those of an unread network cannot be found.
     unread = [cell.arch for cell in cells if geometry_if_read(cell) is None]
     problem = stage.together(parameters) or (f"{unread[0]} cannot be read" if unread else None)
     if problem:
         raise UserError(
             f"asks for {gpus:g} GPUs, but {problem}",
             where=f"resources.{stage.name}",
-            do="ask for one, or leave that out",
+            do="ask for one GPU, or change that",
         )
 
 
 def _variants(stage: Stage[Any], parameters: Parameters, inputs: Iterable[Node]) -> list[Variant]:
-    """A stage's own fan, or the variants of the stage that it follows."""
+    """The variants from a stage's own list, or those of the stage that it reads first."""
     if stage.fan is not None:
         values = getattr(parameters, stage.fan.parameter)
         return [stage.fan.variant_of(value) for value in values]

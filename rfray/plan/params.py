@@ -1,4 +1,4 @@
-"""What a run logs of the networks that it belongs to, as params. Pure."""
+"""The params of a run that describe its network or networks. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rfray.stages.stage import Stage
 
 
 def scope_params(layout: Layout, stage: Stage[Any], cells: Sequence[Cell]) -> dict[str, Any]:
-    """The params of a run that say which network it belongs to, or which networks."""
+    """The params of a run that say which network or networks it belongs to."""
     cell = cells[0]
     params: dict[str, Any] = {
         "dataset": cell.dataset,
@@ -34,13 +34,13 @@ def scope_params(layout: Layout, stage: Stage[Any], cells: Sequence[Cell]) -> di
 
 
 def _field_params(cell: Cell) -> dict[str, int]:
-    """The receptive field; nothing where it is not known."""
+    """The receptive field; nothing if it is not known."""
     shape = geometry_if_read(cell)
     return {} if shape is None else {"receptive_field": shape.receptive_field}
 
 
 def _held_out_params(cell: Cell) -> dict[str, int]:
-    """On how many images a cell is trained and validated; nothing where none are held out."""
+    """The numbers of training and validation images; nothing if none are held out."""
     if cell.validation is None:
         return {}
     facts = cell.facts

@@ -1,4 +1,4 @@
-"""The nodes of a search: its samples, and the one that chooses among them. Pure."""
+"""The nodes of a search: its samples, and the node that chooses the best of them. Pure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from rfray.study.naming import SAMPLE, SEARCH, TRAIN, scope_name, shown
 
 
 def searched_groups(layout: Layout) -> Iterator[tuple[Place, ...]]:
-    """The places of training that each search chooses for; nothing without a search.
+    """For each search, the places of training that get its result; nothing without a search.
 
     Raises:
         UserError: The cells of one search differ in more than their seed.
@@ -35,7 +35,7 @@ def searched_groups(layout: Layout) -> Iterator[tuple[Place, ...]]:
     for name in search.per:
         if name == "seed" or name not in layout.study.grid.names:
             raise UserError(
-                f"'{name}' is {'what each search has in common' if name == 'seed' else 'no axis'}",
+                "every search is for all seeds" if name == "seed" else f"'{name}' is not an axis",
                 where=f"{layout.study.name}: search.per",
                 do="leave it out",
             )
@@ -54,7 +54,7 @@ def searched_groups(layout: Layout) -> Iterator[tuple[Place, ...]]:
 
 
 def search_nodes(layout: Layout, one: Place) -> Iterator[Node]:
-    """The samples of one search, and behind them the search itself."""
+    """The samples of one search, and after them the search itself."""
     search = layout.study.search_drawn
     assert search is not None  # noqa: S101 (there are no groups otherwise)
     samples = [
@@ -68,7 +68,7 @@ def search_nodes(layout: Layout, one: Place) -> Iterator[Node]:
     cell, settings = layout.cell(one), layout.shown(one)
     stage = stages()[SEARCH]
     own = search.model_dump(include={"metric", "scheduler"})
-    own |= {  # how samples were found, their keys say
+    own |= {  # how the samples were found is in their keys
         "space": {
             name: domain.model_dump(exclude_none=True) for name, domain in search.space.items()
         }
@@ -81,7 +81,7 @@ def search_nodes(layout: Layout, one: Place) -> Iterator[Node]:
     }
     written = {"samples": search.samples, "per": search.per, **own}
     written |= search.model_dump(include={"algorithm", "startup", "at_once"}, exclude_defaults=True)
-    written["space"] = json.dumps(own["space"])  # as the study document says it
+    written["space"] = json.dumps(own["space"])  # as in the study document
     yield Node(
         key=digest(identity),
         stage=stage.name,
@@ -100,7 +100,7 @@ def search_nodes(layout: Layout, one: Place) -> Iterator[Node]:
 def _sample_node(
     layout: Layout, one: Place, search: DrawnSearch, number: int, drawn: Mapping[str, Any]
 ) -> Node:
-    """A training with what a drawn sample tries; its number is no part of its key."""
+    """The node of a drawn sample: a training with its settings. Its number is not in its key."""
     tried = {name.partition(".")[2]: value for name, value in drawn.items()}
     usual = layout.chosen(stages()[TRAIN], one).parameters.model_dump()
     given = {**usual, **tried, "metric": search.metric, "scheduler": search.scheduler}
@@ -110,22 +110,24 @@ def _sample_node(
         words = ", ".join(f"{name} {shown(value)}" for name, value in drawn.items())
         where = f"{layout.study.name}: search with {words}"
         raise UserError(in_words(error.errors()[0]), where=where) from error
-    # Samples that are trained to their end are the same, whatever they are compared by.
-    unsaid = {"metric"} if search.scheduler == "none" else set[str]()
-    return _node_of_sample(layout, one, number, parameters, unsaid=unsaid, drawn=drawn, inputs=())
+    # Without a scheduler no sample is stopped, so the metric does not change its numbers.
+    unkeyed = {"metric"} if search.scheduler == "none" else set[str]()
+    return _node_of_sample(layout, one, number, parameters, unkeyed=unkeyed, drawn=drawn, inputs=())
 
 
 def _proposed_node(
     layout: Layout, one: Place, search: DrawnSearch, number: int, earlier: tuple[str, ...]
 ) -> Node:
-    """A training with what follows from the samples before it."""
+    """The node of a proposed sample: a training whose settings follow from earlier samples."""
     place = next(n.index(number) for n in search.proposed if number in n)
     proposal = Proposal(space=dict(search.space), startup=search.startup, place=place)
     usual = layout.chosen(stages()[TRAIN], one).parameters.model_dump()
     given = {**usual, "metric": search.metric, "scheduler": search.scheduler, "proposal": proposal}
     parameters = SampleParameters.model_validate(given)
-    unsaid = {name.partition(".")[2] for name in search.space}
-    return _node_of_sample(layout, one, number, parameters, unsaid=unsaid, drawn={}, inputs=earlier)
+    unkeyed = {name.partition(".")[2] for name in search.space}
+    return _node_of_sample(
+        layout, one, number, parameters, unkeyed=unkeyed, drawn={}, inputs=earlier
+    )
 
 
 def _node_of_sample(
@@ -134,30 +136,30 @@ def _node_of_sample(
     number: int,
     parameters: SampleParameters,
     *,
-    unsaid: set[str],
+    unkeyed: set[str],
     drawn: Mapping[str, Any],
     inputs: tuple[str, ...],
 ) -> Node:
-    """A sample's node.
+    """The node of a sample.
 
     Args:
-        layout: The study's.
+        layout: The layout of the study.
         one: The place of the cell that it trains.
         number: Its number in its search.
-        parameters: With what it tries, where that is known.
-        unsaid: Parameters that are no part of its key.
-        drawn: What it tries, by dotted names; empty where it follows from the samples before it.
-        inputs: The keys of those.
+        parameters: Its parameters, with the settings it tries if these are known.
+        unkeyed: Parameters that are not in its key.
+        drawn: The settings it tries, by dotted names; empty for a proposed sample.
+        inputs: Keys of the samples that a proposal reads.
     """
     cell, stage = layout.cell(one), stages()[SAMPLE]
     identity = {
         "stage": stage.name,
         "version": stage.version,
-        "parameters": parameters.model_dump(exclude_defaults=True, exclude=unsaid),
+        "parameters": parameters.model_dump(exclude_defaults=True, exclude=unkeyed),
         "subject": subject(stage, cell),
     }
     settings = layout.shown(one)
-    logged = parameters.model_dump(exclude={"proposal"} | (unsaid if inputs else set()))
+    logged = parameters.model_dump(exclude={"proposal"} | (unkeyed if inputs else set()))
     return Node(
         key=digest(identity | ({"inputs": inputs} if inputs else {})),
         stage=stage.name,
@@ -180,14 +182,14 @@ def _node_of_sample(
 
 
 def search_findings(study: Study) -> Iterator[str]:
-    """What is searched, and how thoroughly."""
+    """What is searched, and with how many samples."""
     search = study.search_drawn
     if search is None:
         return
     space = "; ".join(f"{name} {domain}" for name, domain in search.space.items())
     learning = [number for numbers in search.proposed for number in numbers]
-    few = len(search.drawn) + len(learning)
-    count = f"{few} samples" if few == search.samples else f"{few} samples, all that differ"
+    total = len(search.drawn) + len(learning)
+    count = f"{total} samples" if total == search.samples else f"{total} different samples"
     if learning:
         count += f" ({len(search.drawn)} drawn, then {search.at_once} at a time by Optuna)"
     per = ", ".join(search.per)

@@ -1,4 +1,4 @@
-"""How far each cell of a study has its knob turned: from what was asked for to a cell. Pure."""
+"""How far each knob is turned: from the study's settings to cells. Pure."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ _OF_A_TURN = ("dataset", "arch", "knob", *TURNS)
 
 @dataclass(frozen=True)
 class Turn:
-    """A knob of one network, and what the study has it turned to.
+    """How far one knob of one network is turned.
 
     Attributes:
-        dataset: Whose images the network sees.
+        dataset: The data set.
         arch: The network.
         knob: The knob that the study names.
-        asked: What the study says: a strength, or a receptive field in pixels.
-        by_field: Whether that is a receptive field.
-        cell: A cell with it, of any seed and width.
+        asked: What the study asks for: a strength, or a receptive field in pixels.
+        by_field: Whether it asks for a receptive field.
+        cell: A cell with the knob turned, of any seed and width.
     """
 
     dataset: str
@@ -52,28 +52,28 @@ class Turn:
 
     @property
     def geometry(self) -> Geometry | None:
-        """What the network is with its knob turned so far; None if it cannot be read."""
+        """Geometry of the network with its knob turned; None if the network cannot be read."""
         return geometry_if_read(self.cell)
 
     @property
     def misses(self) -> bool:
-        """Whether no strength comes near the receptive field that was asked for."""
+        """Whether no strength comes near the receptive field asked for."""
         return self.by_field and misses(self.cell.geometry.receptive_field, self.asked)
 
 
 def cell_at(choices: Mapping[str, Any], validation: Amount | None, layers: Sequence[str]) -> Cell:
-    """The cell for some choices of the cell's settings, with its knob turned.
+    """The cell for some values of the cell's settings, with its knob turned.
 
-    A cell is told by its network: where a knob turned so far changes nothing, it is the cell
-    without a pool, whatever the knob, and what was asked for does not enter it.
+    Equal networks give equal cells: if the knob at this strength changes nothing, the result is
+    the cell without a pool, whatever the knob. What was asked for is not part of the cell.
 
     Args:
-        choices: Values of settings by name, among them at most one of `TURNS`.
+        choices: Values of settings by name, with at most one of `TURNS`.
         validation: What is held out of the training images.
-        layers: What the knob `dilation` turns.
+        layers: The layers that the knob `dilation` turns.
 
     Raises:
-        UserError: The knob cannot be turned so far.
+        UserError: The knob cannot be turned that far.
     """
     plain = {n: v for n, v in choices.items() if n not in (*TURNS, "knob") and v is not None}
     base = Cell(**plain, validation=validation)
@@ -88,10 +88,11 @@ def cell_at(choices: Mapping[str, Any], validation: Amount | None, layers: Seque
 
 
 def _strength(base: Cell, name: str, choices: Mapping[str, Any], layers: tuple[str, ...]) -> int:
-    """What a cell's knob is turned to, in its own unit."""
+    """The strength of a cell's knob, in the knob's own unit."""
     if choices.get(ASKED) is not None:
-        whichever_seed = base.model_copy(update={"seed": 0})
-        return _nearest(whichever_seed, name, knob_code(name), layers, choices[ASKED])
+        # The result does not depend on the seed, so it is computed once for all seeds.
+        any_seed = base.model_copy(update={"seed": 0})
+        return _nearest(any_seed, name, knob_code(name), layers, choices[ASKED])
     strength = choices.get("strength")
     given: int = choices.get("kernel_size", NO_POOL) if strength is None else strength
     return given
@@ -107,13 +108,13 @@ def _nearest(base: Cell, name: str, _code: str, layers: tuple[str, ...], asked: 
 
 
 def turns_knobs(study: Study) -> bool:
-    """Whether a study says more of its networks than the kernel of their pool."""
+    """Whether a study turns knobs, and does not only name the kernel size of the pool."""
     named = {*study.grid.names, *(study.grid.usual or {})}
     return bool(named & {"knob", "strength", ASKED})
 
 
 def turns(study: Study, points: Iterable[Point]) -> tuple[Turn, ...]:
-    """Every turn of a knob in a study; none where it only names kernel sizes."""
+    """Every turn of a knob in a study; none if it only names kernel sizes."""
     if not turns_knobs(study):
         return ()
     found: dict[tuple[Any, ...], Turn] = {}
@@ -139,10 +140,10 @@ def _turn(choices: Mapping[str, Any], point: Point, study: Study) -> Turn:
 
 
 def turned_document(made: Iterable[Turn]) -> dict[str, Any]:
-    """What each knob was turned to, JSON-ready: nothing where the study only names kernel sizes.
+    """How far each knob was turned, JSON-ready; nothing if the study only names kernel sizes.
 
-    By data set, network, knob and what was asked for, `[knob, strength]` of the network: the runs
-    hold these, for one network may be what several knobs come to.
+    By data set, network, knob and what was asked for: `[knob, strength]` of the network. Runs have
+    these two as params. Several knobs may give the same network.
     """
     document: dict[str, Any] = {}
     for turn in made:
@@ -152,7 +153,7 @@ def turned_document(made: Iterable[Turn]) -> dict[str, Any]:
 
 
 def turning_params(cell: Cell) -> dict[str, Any]:
-    """What runs of a study that turns knobs say besides: how far, and the last map it leaves."""
+    """Params of runs in a study that turns knobs: knob, strength, and the size of the last map."""
     name, strength = cell.turned
     shape = geometry_if_read(cell)
     last_map = {} if shape is None else {"map_size": shape.last_convolution.map_size}
@@ -160,14 +161,14 @@ def turning_params(cell: Cell) -> dict[str, Any]:
 
 
 def turning_findings(made: Sequence[Turn]) -> Iterator[str]:
-    """Knobs that come nowhere near what was asked of them, and those that come to one network."""
+    """Knobs that do not come near what was asked for, and knobs that give the same network."""
     for turn in made:
         if turn.misses:
             reached = turn.cell.geometry.receptive_field
             yield (
-                f"{turn.arch} on {turn.dataset}: the knob '{turn.knob}' comes no nearer to a "
-                f"receptive field of {turn.asked} than {reached} ({turn.cell.turned_words}), "
-                f"{reached / turn.asked - 1:+.0%}"
+                f"{turn.arch} on {turn.dataset}: asked for a receptive field of {turn.asked}, the "
+                f"nearest that the knob '{turn.knob}' reaches is {reached} "
+                f"({turn.cell.turned_words}), {reached / turn.asked - 1:+.0%}"
             )
     same: dict[tuple[str, Cell], list[Turn]] = {}
     for turn in made:
@@ -176,15 +177,15 @@ def turning_findings(made: Sequence[Turn]) -> Iterator[str]:
         if len(those) > 1:
             who = ", ".join(f"{turn.knob} at {turn.asked}" for turn in those)
             yield (
-                f"{cell.arch} on {dataset}: {who} are one network ({cell.turned_words}), which is "
-                "trained once and stands for each"
+                f"{cell.arch} on {dataset}: {who} are the same network ({cell.turned_words}), "
+                "which is trained once for all of them"
             )
 
 
 def refuse_unmatched(study: Study, points: Iterable[Point]) -> None:
-    """UserError if a pattern of `knobs.dilation.layers` names nothing in any network.
+    """UserError if a pattern of `knobs.dilation.layers` matches no layer of any network.
 
-    Or if one of the networks that are dilated has none of what they name.
+    Also if a network with that knob has no layer that any pattern matches.
     """
     if not study.dilated:
         return

@@ -1,4 +1,4 @@
-"""What comes from outside the package: one door for all of it, and how somebody's file is run."""
+"""Plug-ins: how stages, networks, data sets and knobs from outside are found and run."""
 
 from rfray.plugins.door import (
     NAMING,

@@ -1,13 +1,13 @@
-"""The one door for what comes from outside: stages, networks, data sets and knobs.
+"""Plug-ins: stages, networks, data sets and knobs from outside the package.
 
-A package that is installed offers them by entry points of the groups `rfray.stages`,
-`rfray.networks`, `rfray.datasets` and `rfray.knobs`. A file that a sweep file lists under `plugins`
-offers its `STAGE` and its `SOURCE`, as rfray's own modules do, and by name what its dictionaries
-`NETWORKS` and `KNOBS` hold. Each registry has a `Shelf` here, and looks there for what it does not
+An installed package offers them by entry points of the groups `rfray.stages`, `rfray.networks`,
+`rfray.datasets` and `rfray.knobs`. A file that a sweep file lists under `plugins` offers its
+`STAGE` and its `SOURCE`, as rfray's own modules do, and the entries of its dictionaries `NETWORKS`
+and `KNOBS`, by name. Each registry has a `Shelf` here, where it looks for names that it does not
 have itself.
 
-Files reach a worker as text, with its job. A package must be installed there; the digest of its
-code tells whether it is the same.
+Plug-in files are sent to a worker as text, with its job. A package must be installed there; the
+digest of its code says whether it is the same.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from rfray.errors import UserError
 from rfray.plugins.user_code import in_a_line, line_within, module_of, text_digest, tree_digest
 
 Kind = Literal["stages", "networks", "datasets", "knobs"]
-"""What can be brought from outside: the groups of entry points without `rfray.`."""
+"""The kinds of plug-ins: the groups of entry points without `rfray.`."""
 
 _ONE: Mapping[Kind, str] = {
     "stages": "stage",
@@ -45,7 +45,7 @@ T = TypeVar("T")
 
 
 class _InUse:
-    """The plug-in files of the study that this process works on: their texts by their paths."""
+    """The plug-in files of the study that this process works on: (path, text) of each."""
 
     files: tuple[tuple[str, str], ...] = ()
 
@@ -55,10 +55,10 @@ def read_plugin_files(names: Iterable[str], folders: Sequence[Path]) -> dict[str
 
     Args:
         names: As the sweep file lists them.
-        folders: Where they are looked for, first to last.
+        folders: Where to look for them, in this order.
 
     Raises:
-        UserError: One is not there, or is no text.
+        UserError: A file does not exist, or is not text.
     """
     texts = {}
     for name in names:
@@ -74,22 +74,22 @@ def read_plugin_files(names: Iterable[str], folders: Sequence[Path]) -> dict[str
     return texts
 
 
-NAMING = "its name is to be of letters, digits, '_', '.' and '-'"
+NAMING = "its name may have only letters, digits, '_', '.' and '-'"
 """What is wrong with a name that is not `nameable`."""
 
 
 def nameable(name: str) -> bool:
-    """Whether a name can stand in an axis, and so in names of runs and files."""
+    """Whether a name can be a value of an axis, and so a part of names of runs and files."""
     return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name) is not None
 
 
 def use_plugin_files(texts: Mapping[str, str]) -> None:
-    """Have this process look for plug-ins in these files: texts by paths; none if empty."""
+    """Have this process use the plug-ins of these files: texts by paths."""
     _InUse.files = tuple(texts.items())
 
 
 def plugin_files_in_use() -> dict[str, str]:
-    """The texts of the plug-in files that are looked at, by their paths."""
+    """The texts of the plug-in files in use, by their paths."""
     return dict(_InUse.files)
 
 
@@ -101,12 +101,12 @@ class ByPlugins(Generic[T]):
         update_wrapper(self, make)
 
     def __call__(self) -> T:
-        """What was made for the plug-ins that there are now."""
+        """The result for the plug-ins in use now."""
         made: T = self._made((_InUse.files, tuple(sys.path)))
         return made
 
     def cache_clear(self) -> None:
-        """Have it made anew."""
+        """Compute it again at the next call."""
         self._made.cache_clear()
 
 
@@ -115,16 +115,16 @@ class ByPlugins(Generic[T]):
 
 @dataclass(frozen=True)
 class Plugin:
-    """One thing that is offered from outside.
+    """One stage, network, data set or knob from outside.
 
     Attributes:
-        kind: What it is.
-        name: What it is called in sweep files.
+        kind: Which of these it is.
+        name: Its name in sweep files.
         source: Who offers it: `my-norms 1.0`, or a file's path.
-        problem: Why it cannot be used, as far as that is known without running it; else empty.
-        load: Runs its code and gives the thing itself; may raise anything.
-        root: Gives the file, or the folder of the package, that its code is in.
-        text: The code itself, of one from a file: it may lie on another machine.
+        problem: Why it cannot be used, if that is known without running its code; else empty.
+        load: Runs its code and returns the object; may raise anything.
+        root: Returns the file, or the folder of the package, that contains its code.
+        text: For a plug-in file: its code, because the file may be on another machine.
     """
 
     kind: Kind
@@ -137,31 +137,31 @@ class Plugin:
 
     @property
     def from_file(self) -> bool:
-        """Whether the study itself lists it."""
+        """Whether it comes from a file that the study lists."""
         return self.text is not None
 
     @property
     def code(self) -> str:
         """Digest of its code: of its file, or of all Python files of its package.
 
-        Data that lie beside the code are not in it.
+        Data files of the package are not part of it.
         """
         return tree_digest(self.root()) if self.text is None else text_digest(self.text)
 
     def __str__(self) -> str:
-        """What a message calls it."""
+        """Its name in messages."""
         return f"the {_ONE[self.kind]} '{self.name}' of {self.source}"
 
     def refused(self, problem: str) -> UserError:
-        """That it cannot be used, in one line that names it."""
+        """The error that it cannot be used, with its name."""
         remedy = "repair it" if self.from_file else f"repair it, or uninstall {self.source}"
         return UserError(problem, where=str(self), do=remedy)
 
     def get(self) -> Any:
-        """The thing itself.
+        """The object itself.
 
         Raises:
-            UserError: Its code raises something, or `problem` says why not.
+            UserError: It has a `problem`, or its code raises something.
         """
         if self.problem:
             raise self.refused(self.problem)
@@ -169,7 +169,7 @@ class Plugin:
             return self.load()
 
     def _line_of(self, error: BaseException) -> str:
-        """The line of its own code that raised an error; empty if there is none, or no code."""
+        """The line of its own code that raised an error; empty if it is not known."""
         try:
             return line_within(self.root(), error)
         except UserError:
@@ -177,12 +177,12 @@ class Plugin:
 
     @contextmanager
     def telling(self, what: str) -> Iterator[None]:
-        """What its code raises, in one line that names it; `what` is run, such as `net(10)`."""
+        """Turn what its code raises into a UserError. `what` is what runs, such as `net(10)`."""
         try:
             yield
         except UserError:
             raise
-        except (Exception, SystemExit) as error:  # somebody's code may raise anything
+        except (Exception, SystemExit) as error:  # a user's code may raise anything
             line = self._line_of(error)
             place = f" ({line})" if line else ""
             raise self.refused(f"{what} raises {in_a_line(error)}{place}") from error
@@ -190,13 +190,13 @@ class Plugin:
 
 @dataclass(frozen=True)
 class Shelf(Generic[T]):
-    """What one registry may take from outside.
+    """The plug-ins of one registry.
 
     Attributes:
-        kind: Of its things.
-        own: Names that the registry has itself: nothing from outside may bear them.
-        unfit: What makes something that is offered under a name unfit, in words that follow its
-            name; None if nothing does.
+        kind: Kind of its plug-ins.
+        own: Names that the registry has itself; no plug-in may have one of them.
+        unfit: Says, for a name and an object, why it cannot be used, in words that follow the name;
+            None if it can.
     """
 
     kind: Kind
@@ -204,11 +204,11 @@ class Shelf(Generic[T]):
     unfit: Callable[[str, Any], str | None]
 
     def offers(self) -> tuple[Plugin, ...]:
-        """All that there is from outside, those of files first; one's name may be another's."""
+        """All plug-ins of this kind, those of files first. Two may have the same name."""
         return _offers(self.kind, _InUse.files, tuple(sys.path))
 
     def plugins(self) -> dict[str, Plugin]:
-        """What is on the shelf by name: nothing whose name was taken before."""
+        """The plug-ins by name. If two have the same name, the first one counts."""
         taken = self.own()
         first: dict[str, Plugin] = {}
         for plugin in self.offers():
@@ -217,11 +217,11 @@ class Shelf(Generic[T]):
         return first
 
     def get(self, name: str) -> T:
-        """The thing itself.
+        """The object of that name.
 
         Raises:
-            UserError: It cannot be used; one line names it and says why.
-            KeyError: There is none.
+            UserError: It cannot be used.
+            KeyError: There is no plug-in of that name.
         """
         plugin = self.plugins()[name]
         thing: T = plugin.get()
@@ -231,19 +231,19 @@ class Shelf(Generic[T]):
         return thing
 
     def code(self, name: str) -> str:
-        """Digest of the code of what is on the shelf; empty if there is nothing of that name."""
+        """Digest of the code of a plug-in; empty if there is none of that name."""
         plugin = self.plugins().get(name)
         return plugin.code if plugin else ""
 
     def at_once(self, plugin: Plugin) -> UserError | None:
-        """What is wrong with an offer, as far as that is known without running its code."""
+        """What is wrong with a plug-in, if that is known without running its code."""
         holder = self.plugins().get(plugin.name)
         if holder is not plugin:
             return plugin.refused(f"its name is taken by {holder.source if holder else 'rfray'}")
         return plugin.refused(plugin.problem) if plugin.problem else None
 
     def verdict(self, plugin: Plugin) -> UserError | None:
-        """What is wrong with an offer; None if nothing is. Runs its code."""
+        """What is wrong with a plug-in; None if nothing is. Runs its code."""
         known = self.at_once(plugin)
         if known is not None:
             return known
@@ -276,7 +276,7 @@ def _of_file(kind: Kind, path: Path, text: str) -> Iterator[Plugin]:
 
 
 def _things(kind: Kind, module: ModuleType, path: Path) -> Iterator[tuple[str, Any]]:
-    """What a file offers of one kind, by name."""
+    """(name, object) of each plug-in of one kind in a file."""
     variable = {"stages": "STAGE", "datasets": "SOURCE"}.get(kind, kind.upper())
     offered = getattr(module, variable, None)
     if offered is None:
@@ -323,7 +323,7 @@ def _entry_points(_search_path: tuple[str, ...]) -> Mapping[Kind, Sequence[Entry
 
 
 def _needs_another_rfray(owner: Distribution) -> str:
-    """Which rfray a package needs, where it is not this one; empty if it goes with this one."""
+    """Which version of rfray a package needs, if not this one; else empty."""
     from packaging.requirements import InvalidRequirement, Requirement
 
     for line in owner.requires or ():
@@ -339,7 +339,7 @@ def _needs_another_rfray(owner: Distribution) -> str:
 
 
 def package_root(module: str) -> Path:
-    """The folder of the package that a module belongs to, or its own file if it is in none.
+    """The folder of the package that contains a module, or the module's file if none does.
 
     Raises:
         UserError: There is no such module.
@@ -349,7 +349,7 @@ def package_root(module: str) -> Path:
         spec = importlib.util.find_spec(".".join(parts[:count]))
         if spec is None:
             break
-        if spec.origin is not None:  # a namespace has none: its packages are other people's, too
+        if spec.origin is not None:  # a namespace package has none, and may belong to several
             file = Path(spec.origin)
             return file.parent if spec.submodule_search_locations else file
     raise UserError(f"there is no module '{module}'", where="plug-ins")

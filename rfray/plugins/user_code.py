@@ -1,4 +1,4 @@
-"""Running a file of somebody's own: its digest, its module, and what it raises in one line."""
+"""Files of a user's code: their digests, their modules, and their errors in one line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def text_digest(text: str | bytes) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """Digest of a file; one that has not changed since is not read again."""
+    """Digest of a file. A file that has not changed is not read again."""
     state = path.stat()
     return _digest_of(path, state.st_mtime_ns, state.st_size)
 
@@ -35,10 +35,10 @@ def _digest_of(path: Path, _changed: int, _size: int) -> str:
 
 @cache
 def module_of(text: str, path: Path) -> ModuleType:
-    """The module that a file's text makes, which may lie elsewhere by now; made once.
+    """The module of a file's text, executed once. The file itself need not exist here.
 
     Raises:
-        UserError: It raises something; where it does so is named.
+        UserError: The code raises something; the message names the line.
     """
     name = f"rfray_file_{path.stem}_{text_digest(text)}"
     module = ModuleType(name)
@@ -65,11 +65,11 @@ def importable_from(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def told_of_the_users_line(path: Path, what: str) -> Iterator[None]:
-    """What the code of a file raises, in one line with the file's line.
+    """Turn what the code of a file raises into a UserError that names the line.
 
     Args:
         path: The file.
-        what: What is run of it, to begin the sentence "… raises".
+        what: What runs; the message is "`what` raises …".
     """
     try:
         yield
@@ -79,10 +79,10 @@ def told_of_the_users_line(path: Path, what: str) -> Iterator[None]:
 
 
 def line_within(root: Path, error: BaseException) -> str:
-    """The last line of a file, or of the files in a folder, that an error went through.
+    """The last line in an error's traceback that is in a file, or in the files of a folder.
 
     Returns:
-        `FILE:LINE`; empty where it went through none of them.
+        `FILE:LINE`; empty if there is none.
     """
     if isinstance(error, SyntaxError) and error.filename and _within(root, error.filename):
         return f"{error.filename}:{error.lineno}"
@@ -99,7 +99,7 @@ def _within(root: Path, file: str) -> bool:
 
 
 def tree_digest(root: Path) -> str:
-    """Digest of a file, or of all Python files below a folder with their paths in it."""
+    """Digest of a file, or of all Python files below a folder with their relative paths."""
     if root.is_file():
         return file_digest(root)
     files = sorted(root.rglob("*.py"))
@@ -107,5 +107,5 @@ def tree_digest(root: Path) -> str:
 
 
 def in_a_line(error: BaseException) -> str:
-    """An exception's type and the first line of what it says."""
+    """An exception's type and the first line of its message."""
     return f"{type(error).__name__}: {error}".splitlines()[0]

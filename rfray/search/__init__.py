@@ -1,1 +1,1 @@
-"""What a search of settings draws from, and how its samples are drawn."""
+"""Searches of settings: search spaces, and how samples are drawn."""

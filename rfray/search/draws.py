@@ -1,10 +1,10 @@
-"""The samples of a search: drawn by Ray Tune's own search spaces, or proposed by its Optuna."""
+"""The samples of a search: drawn by Ray Tune's search spaces, or proposed by Optuna."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
-from itertools import chain, count
+from itertools import chain, count, islice
 from typing import Any
 
 from rfray.errors import UserError
@@ -15,48 +15,48 @@ INSTALL_OPTUNA = "pip install 'rfray[optuna]' on every machine, or search.algori
 
 _SEED = 0
 _SEEDS = 2**32
-"""Of numpy's RandomState, which Optuna draws from."""
+"""Number of seeds that numpy's RandomState takes, which Optuna uses."""
 
 _ASKED_AT_MOST = 50
-"""Optuna may propose what was tried already; then the draws go on."""
+"""Optuna may propose what was already tried. After so many proposals, samples are drawn."""
 
 
 def draws(space: Space, samples: int) -> list[Choice]:
-    """What so many samples try, each combination once.
+    """The settings that samples try, each combination once.
 
-    The i-th value of a setting hangs on its domain, its name and i alone: more samples, or one more
-    setting, leave what was drawn as it was.
+    The i-th value of a setting depends only on its domain, its name and i. So more samples, or one
+    more setting, do not change the values that were drawn before.
 
     Args:
         space: What each setting is drawn from.
-        samples: How many to draw; there are fewer where some are alike.
+        samples: How many to draw; the result is shorter if some are equal.
     """
-    domains = {name: _tune_domain(domain) for name, domain in space.items()}
     found: list[Choice] = []
-    for number in range(samples):
-        choice = _draw(domains, number)
+    for choice in islice(_endless_draws(space), samples):
         if choice not in found:
             found.append(choice)
     return found
 
 
 def proposed(proposal: Proposal, tried: Sequence[Tried], metric: str) -> Choice:
-    """What a sample tries that learns from those before it; the same again for the same ones.
+    """The settings of a sample that learns from earlier samples. Deterministic.
 
-    Optuna's tree-structured Parzen estimator (Bergstra et al. 2011) through Ray Tune's OptunaSearch
-    is told what each of them tried and came to, a diverged one as failed, and asked once for each
-    sample of the round. Nothing is proposed twice while the space holds something else.
+    Optuna's tree-structured Parzen estimator (Bergstra et al. 2011), through Ray Tune's
+    OptunaSearch, gets the settings and the result of each earlier sample; a diverged sample counts
+    as failed. It is asked once for each sample of the round. Nothing is proposed twice, unless the
+    space has nothing else.
 
     Args:
         proposal: The space, and the sample's place in its round.
-        tried: What the samples of earlier rounds tried and came to.
-        metric: What they are compared by.
+        tried: Settings and results of the samples of earlier rounds.
+        metric: The metric of the results.
 
     Raises:
         UserError: Optuna is not installed.
     """
     ask = _optuna(proposal, tried, metric)
-    further = chain((ask(number) for number in range(_ASKED_AT_MOST)), _endless_draws(proposal))
+    asked = (ask(number) for number in range(_ASKED_AT_MOST))
+    further = chain(asked, _endless_draws(proposal.space))
     taken = [dict(choice) for choice, _ in tried]
     for choice in further:
         if choice not in taken:
@@ -67,14 +67,14 @@ def proposed(proposal: Proposal, tried: Sequence[Tried], metric: str) -> Choice:
 
 
 def optuna_problem() -> str | None:
-    """Why Optuna cannot propose anything here; None if it can."""
+    """Why Optuna cannot be used here; None if it can."""
     return None if find_spec("optuna") else "the search asks for Optuna, which is not installed"
 
 
 def _optuna(
     proposal: Proposal, tried: Sequence[Tried], metric: str
 ) -> Callable[[int], dict[str, Any]]:
-    """What asks Optuna for one more choice, by a number of its own."""
+    """A function that asks Optuna for one more choice; each call needs another number."""
     problem = optuna_problem()
     if problem is not None:
         raise UserError(problem, do=INSTALL_OPTUNA)
@@ -99,21 +99,17 @@ def _optuna(
     }
 
 
-def _endless_draws(proposal: Proposal) -> Iterator[dict[str, Any]]:
-    domains = {name: _tune_domain(domain) for name, domain in proposal.space.items()}
+def _endless_draws(space: Space) -> Iterator[dict[str, Any]]:
+    domains = {name: _tune_domain(domain) for name, domain in space.items()}
     for number in count():
-        yield _draw(domains, number)
-
-
-def _draw(domains: Mapping[str, Any], number: int) -> dict[str, Any]:
-    return {
-        name: _plain(domain.sample(random_state=_random(name, number)))
-        for name, domain in domains.items()
-    }
+        yield {
+            name: _plain(domain.sample(random_state=_random(name, number)))
+            for name, domain in domains.items()
+        }
 
 
 def _tune_domain(domain: Domain) -> Any:
-    # Imported where a search is given: other plans must not wait seconds for Ray.
+    # Imported only for a study with a search: other plans must not wait seconds for Ray.
     from ray import tune
 
     match domain.kind:
@@ -134,5 +130,5 @@ def _random(name: str, number: int) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Numbers of numpy's as Python's, which YAML, JSON and keys know."""
+    """A number of numpy as a number of Python, for YAML, JSON and keys."""
     return value.item() if hasattr(value, "item") else value

@@ -1,4 +1,4 @@
-"""What a search draws its settings from, and which of two results is the better one. Pure."""
+"""The space that a search draws from, and the order of its results. Pure."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from rfray.errors import nearest
+from rfray.grid import hashable
 from rfray.parameters import NOTHING_TWICE, Parameters
 
 Mode = Literal["max", "min"]
@@ -17,7 +18,7 @@ Mode = Literal["max", "min"]
 METRICS: Mapping[str, Mode] = MappingProxyType(
     {"validation_accuracy": "max", "validation_loss": "min"}
 )
-"""What samples may be compared by, and which end of it is the better one."""
+"""The metrics that may compare samples, and whether a higher or a lower value is better."""
 
 Ends = Annotated[list[float], Field(min_length=2, max_length=2)]
 """The two ends of a range."""
@@ -28,9 +29,11 @@ _FEWEST_FOR_AN_EDGE = 3
 class Domain(Parameters):
     """What the values of one setting are drawn from: exactly one of these."""
 
-    uniform: Ends | None = Field(default=None, description="Any number between two.")
+    uniform: Ends | None = Field(
+        default=None, description="Any number between two numbers, uniformly."
+    )
     log_uniform: Ends | None = Field(
-        default=None, description="Any number between two, every order of magnitude alike."
+        default=None, description="Any number between two numbers, uniformly in its logarithm."
     )
     integers: Annotated[list[int], Field(min_length=2, max_length=2)] | None = Field(
         default=None, description="Any integer from the first to the second, both included."
@@ -48,12 +51,12 @@ class Domain(Parameters):
 
     @property
     def kind(self) -> str:
-        """Which of them it is: `uniform`, `log_uniform`, `integers` or `choice`."""
+        """The key that is given: `uniform`, `log_uniform`, `integers` or `choice`."""
         return next(name for name in type(self).model_fields if getattr(self, name) is not None)
 
     @property
     def values(self) -> list[Any]:
-        """The two ends of a range, or all that may be chosen."""
+        """The two ends of a range, or all values of a choice."""
         found: list[Any] = getattr(self, self.kind)
         return found
 
@@ -72,17 +75,17 @@ Choice = Mapping[str, Any]
 """A value for each searched setting, by its dotted name."""
 
 Tried = tuple[Choice, float | None]
-"""What a sample tried, and the metric that it came to; None where it has diverged."""
+"""The settings of a sample and its metric; None if it diverged."""
 
 
 class Proposal(Parameters):
-    """Where a sample stands whose settings follow from the samples before it.
+    """A sample whose settings follow from earlier samples.
 
-    Two samples of one round know the same earlier ones, and run at the same time.
+    All samples of one round read the same earlier samples, and may run at the same time.
     """
 
     space: dict[str, Domain]
-    startup: int = Field(description="How many samples were drawn, not proposed.")
+    startup: int = Field(description="Number of samples that are drawn, not proposed.")
     place: int = Field(description="Its place in its round, from 0.")
 
 
@@ -91,32 +94,32 @@ def metric_problem(metric: str) -> str | None:
     if metric in METRICS:
         return None
     if metric.startswith("test_"):
-        return f"{metric} is measured on the test images, which play no part in a choice"
+        return f"{metric} is measured on the test images, which must not choose settings"
     return f"no sample reports '{metric}' ({nearest(metric, METRICS)})"
 
 
 def best(values: Sequence[float], metric: str) -> int:
-    """The place of the best of some values of a metric, the first of several."""
+    """The index of the best value of a metric; the first one if several are equal."""
     pick = max if METRICS[metric] == "max" else min
     return pick(range(len(values)), key=values.__getitem__)
 
 
 def rounds(drawn: int, samples: int, at_once: int) -> list[range]:
-    """The numbers of the samples that are proposed behind those drawn, a range a round."""
+    """The numbers of the proposed samples, one range for each round."""
     return [range(first, min(first + at_once, samples)) for first in range(drawn, samples, at_once)]
 
 
 def combinations(space: Space) -> float:
-    """How many choices a space holds; infinite with a range of real numbers."""
+    """The number of choices in a space; infinite with a range of real numbers."""
     return math.prod((_count(domain) for domain in space.values()), start=1.0)
 
 
 def at_edge(chosen: Any, tried: Iterable[Any]) -> str | None:
-    """Which end of all values that were tried the chosen one is: `lowest`, `highest`; else None.
+    """Whether the chosen value is the `lowest` or the `highest` of those tried; else None.
 
-    Values that have no order have no end, nor do fewer than three.
+    Also None for values that are not numbers, and for fewer than three different values.
     """
-    found = set(map(_hashable, tried))
+    found = set(map(hashable, tried))
     if len(found) < _FEWEST_FOR_AN_EDGE or not all(map(_is_number, found)):
         return None
     if chosen == min(found):
@@ -144,13 +147,9 @@ def _problem(domain: Domain) -> str | None:
     if low >= high:
         return f"the range is empty: {low:g} is not below {high:g}"
     if domain.log_uniform is not None and low <= 0:
-        return f"log_uniform begins above 0, not at {low:g}"
+        return f"log_uniform must begin above 0, not at {low:g}"
     return None
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _hashable(value: Any) -> Any:
-    return tuple(map(_hashable, value)) if isinstance(value, list) else value

@@ -1,8 +1,8 @@
 """A study as one file: `rfray export` and `rfray import`.
 
-The archive is a tar in Zstandard, sealed with a digest (`seal.py`), whose members `contents.py`
-describes. `packing.py` writes it from a tracking store, `vetting.py` reads all of it before
-anything is believed, `unpacking.py` writes it to another store.
+The archive is a tar file compressed with Zstandard, with a digest at its end (`seal.py`).
+`contents.py` describes its files. `packing.py` writes it from a tracking store, `vetting.py` checks
+all of it, `unpacking.py` writes it to another store.
 """
 
 from rfray.sharing.packing import Exported, export_study

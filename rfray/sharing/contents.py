@@ -1,13 +1,13 @@
-"""What stands in an archive. Pure.
+"""The files of an archive. Pure.
 
-    STUDY/format.json      which form this is
+    STUDY/format.json      version of the archive's format
     STUDY/README.md        for a reader without rfray
-    STUDY/study.json       what was planned
-    STUDY/runs.csv         a row a run: its times, params and last metrics
+    STUDY/study.json       the study document
+    STUDY/runs.csv         one row per run: its times, params and last metrics
     STUDY/runs/NAME-ID/run.json, metrics.csv, artifacts/…
-    STUDY/SHA256SUMS       of all of these, as `sha256sum` prints them
+    STUDY/SHA256SUMS       digests of all these files, as `sha256sum` prints them
 
-Runs stand behind those that they stand under.
+Each run comes after its parent run.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ _LEFT_BEHIND = (PARENT_TAG, ORIGIN_TAG, WITHHELD_TAG)
 
 
 class Format(Parameters):
-    """Which form an archive has.
+    """The format of an archive.
 
     Attributes:
-        format: That it is a study.
-        version: Of the form.
+        format: Marks it as a study of rfray.
+        version: Version of the format.
         study: The study's name.
-        rfray: The version that wrote it.
-        runs: How many runs it holds.
+        rfray: The version of rfray that wrote it.
+        runs: Number of runs in it.
     """
 
     format: Literal["rfray study"] = "rfray study"
@@ -57,26 +57,26 @@ class Format(Parameters):
 
 
 class Planned(Parameters):
-    """What was planned: the study document, if there is one, and the experiment's description."""
+    """The study document, if there is one, and the experiment's description."""
 
     document: dict[str, Any] | None
     note: str = ""
 
 
 class RunCopy(Parameters):
-    """A run as an archive holds it, without its metrics and artifacts.
+    """A run in an archive, without its metrics and artifacts.
 
     Attributes:
-        origin: MLflow's identifier of the run where it was computed; the same however often a study
-            is exported and imported.
+        origin: MLflow's identifier of the run where it was computed. It does not change, however
+            often a study is exported and imported.
         name: Its name.
         status: How it ended.
         start_time: Milliseconds since the epoch.
-        end_time: Milliseconds since the epoch; None if that was not recorded.
-        parent: `origin` of the run that it stands under.
-        tags: All tags but those that hold in one store alone.
+        end_time: Milliseconds since the epoch; None if not recorded.
+        parent: `origin` of its parent run; None if it has none.
+        tags: All tags except those that are valid in one store only.
         params: All params.
-        withheld: Artifacts that it has and the archive has not.
+        withheld: Artifacts of the run that are not in the archive.
     """
 
     origin: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
@@ -91,12 +91,12 @@ class RunCopy(Parameters):
 
 
 def origin_of(run: RunRecord) -> str:
-    """Where a run was computed first: its own identifier, or that of the run it is a copy of."""
+    """Identifier of the run where it was computed: its own, or for a copy that of the original."""
     return run.tags.get(ORIGIN_TAG, run.run_id)
 
 
 def run_copy(run: RunRecord, runs: Mapping[str, RunRecord], withheld: Sequence[str]) -> RunCopy:
-    """A run as an archive holds it; `runs` are all of its study by their identifiers."""
+    """A run for an archive; `runs` are all runs of its study, by their identifiers."""
     parent = runs.get(run.tags.get(PARENT_TAG, ""))
     return RunCopy.model_validate(
         {
@@ -114,34 +114,34 @@ def run_copy(run: RunRecord, runs: Mapping[str, RunRecord], withheld: Sequence[s
 
 
 def parents_first(runs: Mapping[str, RunRecord]) -> Iterator[RunRecord]:
-    """Runs by their identifiers, each behind the one that it stands under."""
-    told: set[str] = set()
+    """All runs, each after its parent run. `runs` are by their identifiers."""
+    seen: set[str] = set()
     for run in runs.values():
         chain: list[RunRecord] = []
         above: RunRecord | None = run
-        while above is not None and above.run_id not in told:
-            told.add(above.run_id)
+        while above is not None and above.run_id not in seen:
+            seen.add(above.run_id)
             chain.append(above)
             above = runs.get(above.tags.get(PARENT_TAG, ""))
         yield from reversed(chain)
 
 
 def run_folder(run: RunRecord) -> str:
-    """Folder of a run in the archive, below the study's: its name, made fit for any file system."""
+    """Folder of a run in the archive, below the study's: its name, valid on any file system."""
     parts = [re.sub(r"[^A-Za-z0-9._=+-]", "_", part) for part in run.name.split("/")]
     safe = [part for part in parts if part.strip(".")] or ["run"]
     return f"runs/{'/'.join(safe)}-{run.run_id[:8]}"
 
 
 def metrics_text(measured: Iterable[Measured]) -> Iterator[str]:
-    """Lines of a run's metrics.csv: every value with its step, and its time in milliseconds."""
+    """Lines of a run's metrics.csv: each value with its step, and its time in milliseconds."""
     yield ",".join(_METRIC_COLUMNS) + "\n"
     for name, step, value, time in measured:
         yield _csv_line([name, step, repr(value), time])
 
 
 def read_metrics(lines: Iterable[str]) -> Iterator[Measured]:
-    """What `metrics_text` wrote; ValueError if it is something else."""
+    """The measurements from the lines of `metrics_text`; ValueError for other lines."""
     rows = csv.reader(lines)
     if tuple(next(rows, ())) != _METRIC_COLUMNS:
         raise ValueError(f"its columns are not {', '.join(_METRIC_COLUMNS)}")
@@ -150,7 +150,7 @@ def read_metrics(lines: Iterable[str]) -> Iterator[Measured]:
 
 
 def runs_text(runs: Sequence[tuple[str, RunRecord]]) -> Iterator[str]:
-    """Lines of runs.csv; each run with its folder in the archive."""
+    """Lines of runs.csv. `runs` are (folder in the archive, run)."""
     params = sorted({name for _, run in runs for name in run.params})
     metrics = sorted({name for _, run in runs for name in run.metrics})
     facts = ["name", "stage", "status", "start_time", "end_time", "seconds", "run_id", "folder"]
@@ -174,12 +174,12 @@ def runs_text(runs: Sequence[tuple[str, RunRecord]]) -> Iterator[str]:
 
 
 def sums_text(digests: Mapping[str, str]) -> str:
-    """SHA256SUMS: digests by path below the study's folder."""
+    """SHA256SUMS, from the digests by path below the study's folder."""
     return "".join(f"{digest}  {name}\n" for name, digest in digests.items())
 
 
 def read_sums(text: str) -> dict[str, str]:
-    """What `sums_text` wrote."""
+    """The digests from the text of `sums_text`."""
     pairs = (line.split("  ", 1) for line in text.splitlines())
     return {pair[-1]: pair[0] for pair in pairs}
 
@@ -191,18 +191,18 @@ def readme(form: Format, note: str) -> str:
 
 {note or "Written by rfray."}
 
-{form.runs} runs, written by `rfray export` {form.rfray}. To go on with it: `rfray import` this
+{form.runs} runs, written by `rfray export` {form.rfray}. To continue the study, `rfray import` this
 archive into a folder or an MLflow server, then `rfray analyze --study {form.study}`. To read it
 without rfray, unpack it (`tar --zstd -xf`, or `zstd -d` and `tar -xf`):
 
-- `runs.csv`: a row a run. Name, stage, status, start and end (milliseconds since 1970, UTC),
-  seconds of computing, its params, the last value of each metric, and its folder.
+- `runs.csv`: one row per run. Name, stage, status, start and end (milliseconds since 1970, UTC),
+  seconds of computing, params, the last value of each metric, and its folder.
 - `runs/…/metrics.csv`: every value of each metric of a run, `metric,step,value,time`.
-- `runs/…/artifacts/`: what the run left: `result.json`, tables, figures, weights. Those of a
-  training run are `model.safetensors`; a pruned or fine-tuned network is told by what changed from
-  them (`model-changes.npz`), and `rfray weights RUN FILE` writes it whole.
-- `runs/…/run.json`: the run as MLflow holds it, with all its tags.
-- `study.json`: what was planned, with every default written out.
+- `runs/…/artifacts/`: the files of the run: `result.json`, tables, figures, weights. The weights of
+  a training run are `model.safetensors`. A pruned or fine-tuned network is stored as changes of
+  them (`model-changes.npz`); `rfray weights RUN FILE` writes it complete.
+- `runs/…/run.json`: the run in MLflow, with all its tags.
+- `study.json`: the study, with every default.
 - `SHA256SUMS`: digests of all these files, for `sha256sum -c SHA256SUMS`.
 
 ```python

@@ -1,4 +1,4 @@
-"""A study written from its tracking store into an archive."""
+"""Writes a study from its tracking store into an archive."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ from rfray.training.weight_files import WEIGHT_FILES
 _IN_MEMORY = 8 << 20
 _WEIGHTS_ENDING = ".safetensors"
 _LEVEL = 3
-"""Weights hardly shrink, whatever the level."""
+"""Compression level; at any level weights hardly become smaller."""
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What an archive was made of.
+    """What was written into an archive.
 
     Attributes:
-        runs: How many runs it holds.
-        running: How many it leaves out, for they had not ended.
-        withheld: How many artifacts it leaves out.
-        size: Bytes.
+        runs: Number of runs in it.
+        running: Number of runs left out because they had not ended.
+        withheld: Number of artifacts left out.
+        size: Size of the archive in bytes.
     """
 
     runs: int
@@ -60,14 +60,14 @@ class Exported:
 def export_study(
     ledger: Ledger, study: str, path: Path, keep: Callable[[str], bool], told: Callable[[str], None]
 ) -> Exported:
-    """Write a study's ended runs into an archive; it is there whole or not at all.
+    """Write a study's ended runs into an archive, atomically.
 
     Args:
-        ledger: Of the store.
+        ledger: Where the study's runs are.
         study: Its name.
         path: The archive.
-        keep: Whether an artifact of that name goes in.
-        told: Takes the name of each run before it is read.
+        keep: Whether to include an artifact of that name.
+        told: Called with the name of each run before it is read.
 
     Raises:
         UserError: There is no such study, the archive exists or cannot be written, or an artifact
@@ -75,7 +75,7 @@ def export_study(
     """
     _refuse_name(study, ledger.tracking_uri)
     if path.exists():
-        raise UserError("it is there already", where=str(path), do="name another file")
+        raise UserError("this file exists already", where=str(path), do="name another file")
     all_runs = {run.run_id: run for run in ledger.runs(study)}
     ended = {key: run for key, run in all_runs.items() if run.status not in _OPEN}
     partial = partial_path(path)
@@ -104,24 +104,24 @@ _OPEN = ("RUNNING", "SCHEDULED")
 
 
 def all_artifacts(name: str) -> bool:
-    """Whether an artifact goes into a full archive."""
+    """Whether to include an artifact in a full archive: yes."""
     del name
     return True
 
 
 def without_weights(name: str) -> bool:
-    """Whether an artifact goes into an archive without weights."""
+    """Whether to include an artifact in an archive without weights."""
     leaf = name.rpartition("/")[2]
-    # A stage from outside may name its weights as it likes.
+    # A stage from outside may have other names for its weights.
     return leaf not in WEIGHT_FILES and not leaf.endswith(_WEIGHTS_ENDING)
 
 
 class _Pack:
-    """Adds files to an archive and remembers their digests.
+    """Adds files to an archive and collects their digests.
 
     Args:
         tar: The archive.
-        study: The folder that all stands in.
+        study: The folder of all files.
     """
 
     def __init__(self, tar: tarfile.TarFile, study: str) -> None:
@@ -130,7 +130,7 @@ class _Pack:
         self.digests: dict[str, str] = {}
 
     def file(self, name: str, content: IO[bytes], size: int, milliseconds: int = 0) -> str:
-        """Add a file; its SHA-256 (hexadecimal)."""
+        """Add a file; returns its SHA-256 (hexadecimal)."""
         member = tarfile.TarInfo(f"{self._study}/{name}")
         member.size, member.mtime, member.mode = size, milliseconds // 1000, 0o644
         counted = _Digested(content)
@@ -140,7 +140,7 @@ class _Pack:
         return self.digests[name]
 
     def text(self, name: str, lines: Iterable[str], milliseconds: int = 0) -> None:
-        """Add a text, line by line: tar has to know its size first."""
+        """Add a text from its lines. It is collected first, because tar needs its size."""
         with tempfile.SpooledTemporaryFile(_IN_MEMORY) as spool:
             for line in lines:
                 spool.write(line.encode())
@@ -150,7 +150,7 @@ class _Pack:
 
 
 class _Digested:
-    """A file whose digest is taken as it is read."""
+    """A file whose digest is computed while it is read."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -191,7 +191,7 @@ def _write_run(
     runs: Mapping[str, RunRecord],
     keep: Callable[[str], bool],
 ) -> int:
-    """Write a run; how many of its artifacts are left out."""
+    """Write a run; returns the number of its artifacts that are left out."""
     folder, ended = contents.run_folder(run), run.end_time or run.start_time
     there = artifact_names(run.artifact_uri, ledger.tracking_uri)
     names = [name for name in there if keep(name)]
@@ -201,7 +201,7 @@ def _write_run(
     pack.text(f"{folder}/{contents.RUN}", [copy.model_dump_json(indent=1)], ended)
     measured = contents.metrics_text(ledger.measured(run))
     pack.text(f"{folder}/{contents.METRICS}", measured, ended)
-    # The result says that a run is complete: an import that is interrupted must not have it first.
+    # `result.json` last: it marks a run as complete, and an import may be interrupted.
     for name in sorted(names, key=lambda name: (name == RESULT, name)):
         with artifact_at_hand(run.artifact_uri, name, ledger.tracking_uri) as path:
             size = path.stat().st_size
@@ -213,7 +213,7 @@ def _write_run(
 
 
 def _recorded_digests(ledger: Ledger, run: RunRecord, names: Iterable[str]) -> dict[str, str]:
-    """What a run's result says of its artifacts; nothing where it left none."""
+    """The digests of a run's artifacts from its result file; empty if it has none."""
     if RESULT not in names or run.status != "FINISHED":
         return {}
     with artifact_at_hand(run.artifact_uri, RESULT, ledger.tracking_uri) as path:
@@ -238,4 +238,4 @@ def _refuse_name(study: str, where: str) -> None:
     try:
         TypeAdapter(StudyName).validate_python(study)
     except ValidationError as error:
-        raise UserError(f"'{study}' is no name of a study", where=where) from error
+        raise UserError(f"'{study}' is not a valid name of a study", where=where) from error

@@ -1,8 +1,8 @@
-"""The last bytes of an archive: a SHA-256 of all before them.
+"""The seal: the last bytes of an archive, a SHA-256 of all bytes before them.
 
-They are a skippable frame of Zstandard (RFC 8878, section 3.1.2), so every program that reads
-Zstandard passes over them. An archive that was cut off has lost its seal, and one of which a byte
-was changed does not fit it. A seal is no signature: who means harm can make one.
+They are a skippable frame of Zstandard (RFC 8878, section 3.1.2), which every Zstandard program
+skips. The seal shows whether an archive was cut off or changed. It is not a signature: anybody can
+write one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _PIECE = 1 << 20
 
 
 def seal(path: Path) -> None:
-    """Append its seal to a complete file."""
+    """Append the seal to a complete file."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").digest()
     with path.open("ab") as file:
@@ -33,10 +33,10 @@ def seal(path: Path) -> None:
 
 
 def check_seal(path: Path) -> None:
-    """See that a file is what `seal` left.
+    """Check the seal of a file.
 
     Raises:
-        UserError: It is no file that can be read, no archive, cut off, or changed.
+        UserError: The file cannot be read, is not an archive, is cut off, or was changed.
     """
     try:
         with path.open("rb") as file:
@@ -48,10 +48,10 @@ def check_seal(path: Path) -> None:
 
 
 def _check(file: BinaryIO, path: Path) -> None:
-    again = "get it once more from where it was written"
+    again = "copy it again from where it was written"
     if file.read(len(_ZSTANDARD_MAGIC)) != _ZSTANDARD_MAGIC:
         raise UserError(
-            "this is no archive of a study", where=str(path), do="`rfray export` writes them"
+            "this is not an archive of a study", where=str(path), do="`rfray export` writes them"
         )
     length = file.seek(0, 2) - SEAL_BYTES
     found = b""

@@ -1,8 +1,8 @@
-"""An archive written into a tracking store, once, however often it is asked for.
+"""Writes an archive into a tracking store. A second import of the same archive changes nothing.
 
-A run is known again by its origin, and its work by its key: where the store has either already,
-nothing is written. A run bears its stage and key only once it is complete, so neither a sweep nor
-an analysis ever sees half of one.
+A run is recognised by its origin, and its work by its key. If the store has a run with one of them,
+nothing is written. A run gets its stage and key only when it is complete, so a sweep or an analysis
+never sees a part of a run.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ _WHEN_COMPLETE = (KEY_TAG, STAGE_TAG)
 
 @dataclass
 class Imported:
-    """What became of an archive.
+    """The result of an import.
 
     Attributes:
-        new: Runs that were written.
-        completed: Runs that were there and lacked artifacts.
-        there: Runs that were there.
-        other_plan: Whether the store holds another plan of the study, which stays.
+        new: Number of runs that were written.
+        completed: Number of runs that existed and got missing artifacts.
+        there: Number of runs that existed.
+        other_plan: Whether the store has another plan of the study, which stays.
     """
 
     new: int = 0
@@ -65,9 +65,9 @@ class _Writing:
 
     Attributes:
         copy: The run in the archive.
-        folder: Its folder there.
+        folder: Its folder in the archive.
         run: The run in the store.
-        logged: What of its metrics the store holds.
+        logged: The measurements that the store has.
         wanted: Artifacts that the store lacks; None for all.
     """
 
@@ -79,15 +79,15 @@ class _Writing:
 
 
 def import_study(archive: Vetted, storage: Storage, told: Callable[[str], None]) -> Imported:
-    """Write an archive's runs that the store does not hold; what an earlier import left is kept.
+    """Write the runs of an archive that the store does not have; continues an earlier import.
 
     Args:
         archive: What to write.
-        storage: Where.
-        told: Takes the name of each run that is written.
+        storage: Where to write it.
+        told: Called with the name of each run that is written.
 
     Raises:
-        UserError: The store cannot be written, is too small, or somebody else holds the study.
+        UserError: The store cannot be written, is too small, or another process holds the study.
     """
     with study_held(archive.form.study, storage) as held, store_written(storage.tracking_uri):
         writer = _Importer(archive, storage, held, told)
@@ -101,7 +101,7 @@ def import_study(archive: Vetted, storage: Storage, told: Callable[[str], None])
 
 
 class _Importer:
-    """Takes the files of an archive in their order."""
+    """Writes the files of an archive in their order."""
 
     def __init__(
         self, archive: Vetted, storage: Storage, held: Held, told: Callable[[str], None]
@@ -119,20 +119,20 @@ class _Importer:
         self._open: _Writing | None = None
 
     def refuse_too_small(self) -> None:
-        """UserError if the files would not fit into the folder that they would go to."""
+        """UserError if the disk of the storage folder has not enough room."""
         if self._by_origin:
-            return  # an earlier import has some of them
+            return  # an earlier import has written some of them
         needed = sum(self._archive.sizes.values())
         free = shutil.disk_usage(self._storage.root).free
         if free < needed:
             raise UserError(
-                f"the study takes {needed / 1e6:,.0f} MB, and {free / 1e6:,.0f} MB are free",
+                f"the study takes {needed / 1e6:,.0f} MB, but only {free / 1e6:,.0f} MB are free",
                 where=str(self._storage.root),
                 do="make room, or choose another folder with --storage DIR",
             )
 
     def take(self, member: Member) -> None:
-        """Write a file of the archive where it belongs."""
+        """Write a file of the archive."""
         folder, _, name = member.name.rpartition("/")
         if name == contents.RUN and run_folder_of(member.name) == folder and folder:
             self.end()
@@ -146,7 +146,7 @@ class _Importer:
             self._send(self._open, member)
 
     def end(self) -> None:
-        """Complete the run that is being written, if there is one."""
+        """Complete the current run, if there is one."""
         writing, self._open = self._open, None
         if writing is None:
             return
@@ -163,7 +163,7 @@ class _Importer:
         self.done.new += 1
 
     def describe(self) -> None:
-        """Say what was planned, unless the store has a plan of the study already."""
+        """Record the plan, unless the store has a plan of the study already."""
         planned, study = self._archive.planned, self._archive.form.study
         here = self._ledger.study_document(study)
         if here is not None:
@@ -194,7 +194,7 @@ class _Importer:
         self._ledger.log(known.run_id, missing, [])
 
     def _meet(self, copy: RunCopy, folder: str, known: RunRecord) -> None:
-        """A run that is there already: complete its artifacts, and hear that it is superseded."""
+        """Update a run that exists: its missing artifacts, and whether it is superseded."""
         if SUPERSEDED_TAG in copy.tags and SUPERSEDED_TAG not in known.tags:
             told = {SUPERSEDED_TAG: copy.tags[SUPERSEDED_TAG]}
             self._ledger.log(known.run_id, {}, [], told)
@@ -242,7 +242,7 @@ class _Importer:
 
 
 def _counts(run: RunRecord) -> bool:
-    """Whether a run's work is done, as a sweep sees it."""
+    """Whether a sweep counts the run as done."""
     tags = run.tags
     return run.status == "FINISHED" and KEY_TAG in tags and SUPERSEDED_TAG not in tags
 

@@ -1,7 +1,7 @@
-"""An archive read to its end before anything of it is believed.
+"""Checks an archive before anything of it is used.
 
-Its seal says that it is whole, and the pass that follows that it is harmless: regular files alone,
-none outside the study's folder, each with the digest that the archive states.
+First the seal shows that the archive is complete. Then all of it is read once: it may have only
+regular files, all in the study's folder, each with the digest that the archive states.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class Member:
 
     Attributes:
         name: Its path below the study's folder.
-        size: Bytes.
-        content: What is left to be read of it.
+        size: Size in bytes.
+        content: The file, open for reading.
     """
 
     name: str
@@ -43,22 +43,22 @@ class Member:
     content: IO[bytes]
 
     def document(self) -> bytes:
-        """All of a small file; ValueError if it is not small."""
+        """The content of a small file; ValueError if it is not small."""
         if self.size > _LARGEST_DOCUMENT:
-            raise ValueError("it is far too large")
+            raise ValueError(f"{self.name} is too large")
         return self.content.read()
 
 
 @dataclass(frozen=True)
 class Vetted:
-    """An archive that is whole and harmless.
+    """An archive that was checked.
 
     Attributes:
         path: The archive.
-        form: Which form it has.
-        planned: What was planned.
+        form: Its format.
+        planned: The study document and its description.
         digests: SHA-256 of each file, by its path below the study's folder.
-        sizes: Bytes of the files of each run, by the run's folder.
+        sizes: Size of the files of each run in bytes, by the run's folder.
     """
 
     path: Path
@@ -69,11 +69,11 @@ class Vetted:
 
 
 def vetted(path: Path) -> Vetted:
-    """Read an archive to its end.
+    """Check an archive completely.
 
     Raises:
-        UserError: It is no archive, of another version, cut off, changed, or has a member that it
-            must not have.
+        UserError: It is not an archive, is of another version, is cut off or changed, or has a file
+            that is not allowed.
     """
     check_seal(path)
     with refusals(path), members(path) as found:
@@ -95,16 +95,16 @@ def vetted(path: Path) -> Vetted:
             sizes[folder] = sizes.get(folder, 0) + member.size
         stated.pop(contents.FORMAT, None)
         if planned is None or stated != digests:
-            raise ValueError(f"what it holds is not what its {contents.SUMS} says")
+            raise ValueError(f"its files do not match its {contents.SUMS}")
     return Vetted(path, form, planned, digests, sizes)
 
 
 @contextmanager
 def members(path: Path) -> Iterator[Iterator[Member]]:
-    """The files of an archive, one after the other; each is to be read before the next.
+    """The files of an archive, one after the other. Read each one before the next.
 
     Raises:
-        ValueError: One of them must not be there.
+        ValueError: A file is not allowed.
     """
     reader = zstandard.ZstdDecompressor()
     with (
@@ -117,7 +117,7 @@ def members(path: Path) -> Iterator[Iterator[Member]]:
 
 @contextmanager
 def refusals(path: Path) -> Iterator[None]:
-    """Turn what is wrong inside an archive into a UserError."""
+    """Turn errors inside an archive into a UserError."""
     try:
         yield
     except ValidationError as error:
@@ -128,7 +128,7 @@ def refusals(path: Path) -> Iterator[None]:
 
 
 def run_folder_of(name: str) -> str:
-    """The folder of the run that a file belongs to; empty if it belongs to none."""
+    """The folder of the run that a file belongs to; empty for other files."""
     folder = name.partition(f"/{contents.ARTIFACTS}/")[0]
     if folder == name:
         folder = name.rpartition("/")[0]
@@ -149,7 +149,7 @@ def _members(tar: tarfile.TarFile) -> Iterator[Member]:
         parts = PurePosixPath(member.name).parts
         whole = "/".join(parts) == member.name and member.name.isprintable()
         if not member.isreg() or len(parts) < 2 or ".." in parts or not whole:
-            raise ValueError(f"{member.name!r} is no plain file below the study's folder")
+            raise ValueError(f"{member.name!r} is not a plain file below the study's folder")
         study = study or parts[0]
         name = "/".join(parts[1:])
         if parts[0] != study or name in seen:

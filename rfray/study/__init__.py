@@ -1,4 +1,4 @@
-"""What a study is: from a sweep file to a typed `Study`, its settings and its names."""
+"""Studies: from a sweep file to a typed `Study`, its settings and the names of its runs."""
 
 from rfray.study.study import (
     AUTO,

@@ -1,4 +1,4 @@
-"""How runs are named: what tells the runs of one study apart, in as few words as that takes."""
+"""The names of runs: as short as possible, and different for each run of a study."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from rfray.models.knobs import POOL
 from rfray.stages.stage import Scope, Variant
 
 TRAIN = "train"
-"""The stage whose runs are the study's networks: its settings are named with the network."""
+"""The stage that trains the study's networks. Its settings are part of the network's name."""
 
 SAMPLE = "sample"
-"""The stage whose runs a search tries settings with."""
+"""The stage whose runs are the samples of a search."""
 
 SEARCH = "search"
-"""The stage that chooses settings of training among its samples."""
+"""The stage that chooses the training settings of the best sample."""
 
-_TOLD = 3
+_NAMED = 3
 
 OF_A_SEARCH = frozenset({SAMPLE, SEARCH})
-"""What is planned where a study has a search."""
+"""The stages of a search."""
 
 
 def scope_name(
     scope: Scope, cell: Cell, varying: Collection[str], settings: Mapping[str, Any]
 ) -> str:
-    """What a run works on: `vgg19_rf-cifar10-k3-seed0-learning_rate=0.1`.
+    """The first part of a run's name: `vgg19_rf-cifar10-k3-seed0-learning_rate=0.1`.
 
     Args:
-        scope: Of its stage.
-        cell: Its cell, or one of its group.
+        scope: The scope of the run's stage.
+        cell: The run's cell, or one cell of its group.
         varying: The settings that vary in the study.
-        settings: The values of those that the run depends on and that are of a stage.
+        settings: The values of the stage settings that vary and that the run depends on.
     """
     parts = [_plain(cell.arch)]
     if scope != "network":
@@ -49,20 +49,20 @@ def scope_name(
 
 
 def stage_label(stage: str, variant: Variant, settings: Mapping[str, Any]) -> str:
-    """What a run is among those of its network: `train`, `prune-0.9`, `finetune-0.9-epochs=5`."""
+    """The last part of a run's name: `train`, `prune-0.9`, `finetune-0.9-epochs=5`."""
     parts = [stage, *(str(value) for value in variant.values())]
     parts += _words({name: v for name, v in settings.items() if _stage(name) != TRAIN})
     return "-".join(parts)
 
 
 def in_short(names: Sequence[str]) -> str:
-    """Some names in a sentence: the first ones, and how many more there are."""
-    more = len(names) - _TOLD
-    return ", ".join(names[:_TOLD]) + (f" and {more} more" if more > 0 else "")
+    """The first names, and the number of the others: `a, b, c and 4 more`."""
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def shown(value: Any) -> str:
-    """A setting's value in a name, as a sweep file writes it: `0.1`, `true`, `[10,20]`."""
+    """A setting's value as a sweep file writes it: `0.1`, `true`, `[10,20]`."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -73,7 +73,7 @@ def shown(value: Any) -> str:
 
 
 def _plain(arch: str) -> str:
-    """A network's name without what has a meaning in the names of files and of runs."""
+    """A network's name without the characters that have a meaning in names of files and runs."""
     return arch.replace(":", ".").replace("/", ".").replace("\\", ".")
 
 

@@ -1,4 +1,4 @@
-"""All that comes from outside, whatever it is: what of it cannot be used, and why."""
+"""All plug-ins of every kind: which of them cannot be used, and why."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from rfray.stages.registry import OUTSIDE as STAGES
 from rfray.stages.registry import broken_stages
 
 SHELVES: tuple[Shelf[Any], ...] = (STAGES, NETWORKS, DATASETS, KNOBS)
-"""Those of all registries."""
+"""The shelves of all registries."""
 
 
 def refuse_wrong_files() -> None:
-    """UserError if something that a plug-in file of the study offers cannot be used."""
+    """UserError if something from a plug-in file of the study cannot be used."""
     for shelf in SHELVES:
         for plugin in shelf.offers():
             problem = _verdict(shelf, plugin) if plugin.from_file else None
@@ -27,9 +27,9 @@ def refuse_wrong_files() -> None:
 
 
 def left_out() -> Iterator[str]:
-    """What installed packages offer and cannot be used, a sentence each.
+    """A sentence for each plug-in of an installed package that cannot be used.
 
-    Of networks and data sets, what is known without running their code.
+    The code of networks and data sets is not run: only what is known without it is said.
     """
     known = [*broken_stages().values()]
     for shelf in SHELVES:
@@ -39,7 +39,7 @@ def left_out() -> Iterator[str]:
 
 
 def verdicts() -> Iterator[tuple[Plugin, UserError | None]]:
-    """Everything from outside, and what is wrong with it, if anything is. Runs their code."""
+    """Each plug-in, with what is wrong with it or None. Runs their code."""
     for shelf in SHELVES:
         for plugin in shelf.offers():
             yield plugin, _verdict(shelf, plugin)

@@ -9,6 +9,7 @@ from itertools import chain
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     Field,
@@ -25,7 +26,7 @@ from rfray.data.registry import at_size
 from rfray.errors import UserError, in_words, nearest
 from rfray.grid import Grid, Point
 from rfray.models.outside import AS_IT_IS, has_one_width
-from rfray.parameters import NOTHING_TWICE, Parameters
+from rfray.parameters import NOTHING_TWICE, Parameters, refusing
 from rfray.plugins import ByPlugins
 from rfray.stages.registry import sections, stages
 from rfray.stages.search import DrawnSearch
@@ -35,7 +36,7 @@ from rfray.study.settings import one_of, settings
 
 @ByPlugins
 def axes_model() -> type[Parameters]:
-    """What the sweep varies: a list of values for each setting that is an axis."""
+    """The axes of a study: a list of values for each setting that varies."""
     listed = {name: _listed(setting.type) for name, setting in settings().items()}
     return _keyed("Axes", "What the sweep varies: every combination is a cell.", listed)
 
@@ -69,12 +70,12 @@ def _keyed(name: str, about: str, types: Mapping[str, Any]) -> type[Parameters]:
 
 @ByPlugins
 def when_model() -> type[Parameters]:
-    """`if`: a condition; `set`: what the cells get for which it holds."""
+    """`if`: a condition; `set`: the settings of the cells that fulfil it."""
     fields: dict[str, Any] = {
         "if": (condition_model(), Field(description="Which cells: values of axes.")),
-        "set": (choice_model(), Field(description="What they get, by the settings' names.")),
+        "set": (choice_model(), Field(description="Their settings, by name.")),
     }
-    about = "What some cells get that others do not."
+    about = "Settings that some cells get and others do not."
     return create_model("When", __base__=Parameters, __doc__=about, **fields)
 
 
@@ -82,7 +83,7 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def _in_seconds(value: Any) -> Any:
-    """`"90m"` in seconds; what is no such text as it is."""
+    """The seconds of a text such as `90m`; any other value unchanged."""
     duration = re.fullmatch(r"(\d+(?:\.\d+)?) ?([smhd])", value) if isinstance(value, str) else None
     return float(duration[1]) * _SECONDS[duration[2]] if duration else value
 
@@ -92,69 +93,62 @@ Duration = Annotated[
     BeforeValidator(_in_seconds, json_schema_input_type=float | str),
     Field(gt=0),
 ]
-"""Seconds; written as a number, or as in `90m`, `2h`, `1d`."""
+"""Seconds, written as a number or as `90m`, `2h`, `1d`."""
 
 
 AUTO = "auto"
-"""Of `resources.train.gpus`: as much of a GPU as the first cells turn out to need."""
+"""A value of `resources.train.gpus`: the share of a GPU that the first cells were seen to need."""
 
 
 def _a_share(value: Any) -> Any:
-    """A number from 0 on, or auto; of what is neither, pydantic alone would say much."""
+    """A number from 0 on, or auto. For other values pydantic's own message would be long."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if value is not None and value != AUTO and not (number and value >= 0):
         raise ValueError(f"a share of a GPU is a number such as 0.25 or 1, or auto, not {value!r}")
     if number and value > 1 and value != int(value):
-        raise ValueError(f"several GPUs are whole ones, not {value:g} (give 1, 2, …)")
+        raise ValueError(f"more than one GPU must be a whole number, not {value:g} (give 1, 2, …)")
     return value
 
 
 Share = Annotated[Annotated[float, Field(ge=0)] | Literal["auto"], BeforeValidator(_a_share)]
-"""Of a GPU."""
+"""A share of a GPU, or a number of GPUs."""
 
 
 class Request(Parameters):
-    """What one running stage occupies, and how long and how often it may run."""
+    """What one run of a stage occupies, and how long and how often it may run."""
 
     cpus: Annotated[float, Field(gt=0)] = Field(
-        default=1, description="Processor cores; PyTorch runs as many threads, at least one."
+        default=1, description="CPU cores; PyTorch uses the same number of threads, at least one."
     )
     gpus: Share | None = Field(
         default=None,
-        description="Share of a GPU; null means 1 for train and a quarter for the others where "
-        "the cluster has GPUs, else 0. auto, of train alone: a whole GPU for the first cell of "
-        "each kind, and for the next ones what that one took of it. 2 or more, of train: so many "
-        "of one machine train each network together.",
+        description="Share of a GPU. If the cluster has GPUs, null means 1 for train and 0.25 for "
+        "the other stages, else 0. auto (train only): the first cell of each kind gets a whole "
+        "GPU, the next ones get the share that it used. 2 or more (train only): that many GPUs of "
+        "one machine train each network together.",
     )
     memory: Annotated[int, Field(gt=0)] | None = Field(
-        default=None, description="Bytes of main memory to reserve; null reserves none."
+        default=None, description="Main memory to reserve, in bytes; null reserves none."
     )
     time_limit: Duration | None = Field(
         default=None,
-        description="Seconds, or as in 90m or 2h, after which a run that has not ended counts as "
-        "failed; null sets no limit.",
+        description="Time after which a run that has not ended counts as failed, in seconds or as "
+        "90m or 2h; null sets no limit.",
     )
     retries: Annotated[int, Field(ge=0)] = Field(
         default=2,
-        description="How often a run is started anew when its process or its machine is lost.",
+        description="How often a run is started again after its process or its machine is lost.",
     )
     checkpoint_every: Annotated[int, Field(ge=1)] = Field(
         default=1,
-        description="Epochs between the checkpoints of train and finetune: an interrupted run "
+        description="Epochs between two checkpoints of train and finetune. An interrupted run "
         "repeats fewer epochs than that.",
     )
 
 
-def _an_amount(value: Any) -> Any:
-    """A number of images or a share; of what is neither, pydantic alone would say much."""
-    problem = amount_problem(value)
-    if problem is not None:
-        raise ValueError(problem)
-    return value
-
-
 HeldOut = Annotated[
-    Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, lt=1)], BeforeValidator(_an_amount)
+    Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, lt=1)],
+    BeforeValidator(refusing(amount_problem)),
 ]
 """A number of images, or a share of them."""
 
@@ -163,67 +157,61 @@ class ChosenLayers(Parameters):
     """Which layers a knob turns."""
 
     layers: Annotated[list[str], Field(min_length=1), NOTHING_TWICE] = Field(
-        description="Convolutions, by name, by what they stand in (stage3, layer4.1) or by pattern "
-        "(*_conv2)."
+        description="Convolutions, by name, by the part of the network that contains them (stage3, "
+        "layer4.1), or by pattern (*_conv2)."
     )
 
 
 class Knobs(Parameters):
-    """What the knobs turn, where they leave a choice."""
+    """Which layers the knobs turn, for knobs with a choice."""
 
     dilation: ChosenLayers | None = Field(
         default=None,
-        description="Null turns all convolutions behind the first with a kernel larger than 1×1.",
+        description="Null turns all convolutions with a kernel larger than 1×1, except the "
+        "network's first one.",
     )
 
 
 class Data(Parameters):
-    """Where data sets lie, which enters no key, how pictures are read, what is held out."""
+    """Where data sets are (not part of any key), how images are read, what is held out."""
 
     root: str | None = Field(
-        default=None, description="Folder of their files; null takes RFRAY_DATA or ~/.cache/rfray."
+        default=None,
+        description="Folder of the data sets' files; null takes RFRAY_DATA or ~/.cache/rfray.",
     )
     image_size: Annotated[int, Field(gt=0)] | None = Field(
         default=None,
-        description="Height and width in pixels that all pictures are scaled and cropped to; null "
-        "leaves each data set its own size. 'NAME@64' in axes.dataset says it for one data set.",
+        description="Height and width in pixels that all images are scaled and cropped to; null "
+        "keeps the size of each data set. 'NAME@64' in axes.dataset sets it for one data set.",
     )
-    background: str | None = Field(
+    background: Annotated[str, AfterValidator(refusing(colour_problem))] | None = Field(
         default=None,
-        description="Colour, such as white or '#808080', that pictures with transparent parts are "
-        "laid on; null refuses them. It enters the keys of the data sets that it changes.",
+        description="Colour behind images with transparent parts, such as white or '#808080'; null "
+        "refuses such images. It changes the keys of the data sets that have some.",
     )
     validation: HeldOut | None = Field(
         default=None,
-        description="Training images that are held out, class by class, the same ones for every "
-        "cell: a number such as 5000, or a share such as 0.1. Losses and accuracies on them are "
-        "measured behind each epoch, and `checkpoint: best` chooses by them. It enters the keys; "
-        "null holds out none.",
+        description="Training images to hold out, the same share of each class and the same "
+        "images for every cell: a number such as 5000, or a share such as 0.1. Loss and accuracy "
+        "on them are measured after each epoch, and `checkpoint: best` chooses by them. It changes "
+        "the keys; null holds out none.",
     )
-
-    @field_validator("background")
-    @classmethod
-    def _known_colour(cls, name: str | None) -> str | None:
-        problem = None if name is None else colour_problem(name)
-        if problem is not None:
-            raise ValueError(problem)
-        return name
 
 
 StudyName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 
 
 _ZIP = (
-    "Settings that vary together: an entry is one value of each, as in "
+    "Settings that vary together. An entry has one value of each: "
     "[{arch: vgg19_rf, width: 0.5}, {arch: resnet50, width: 1}]."
 )
 _EXCLUDE = (
-    "Combinations that are left out, as in [{arch: resnet50, kernel_size: [4, 5]}]: those that "
-    "have one of the values on every setting of an entry."
+    "Combinations to leave out: those that match every setting of an entry. A list of values "
+    "matches each of them: [{arch: resnet50, kernel_size: [4, 5]}]."
 )
 _WHEN = (
-    "What some cells get, as in [{if: {dataset: tiny_imagenet}, set: {train.epochs: 100}}]; the "
-    "others keep what the stage says."
+    "Other settings for some cells: [{if: {dataset: tiny_imagenet}, set: {train.epochs: 100}}]. "
+    "The other cells keep the settings of the stage."
 )
 
 
@@ -237,21 +225,21 @@ class Study(Parameters):
     when: list[Any] = []
     data: Data = Field(
         default=Data(),
-        description="Where data sets lie, how their pictures are read, and what is held out.",
+        description="Where data sets are, how their images are read, and what is held out.",
     )
-    knobs: Knobs = Field(default=Knobs(), description="Which layers the knobs of axes.knob turn.")
+    knobs: Knobs = Field(default=Knobs(), description="Which layers the knobs in axes.knob turn.")
     resources: dict[str, Request] = Field(
-        default={}, description="What a stage occupies, by the stage's name."
+        default={}, description="What one run of a stage occupies, by the stage's name."
     )
     keep: list[str] = Field(
         default=[TRAIN],
-        description="Stages whose weights `rfray clean` leaves alone; those of the others may go "
-        "once all that reads them is done. Numbers always stay.",
+        description="Stages whose weights `rfray clean` keeps. It may delete the weights of other "
+        "stages once all runs that read them are done. Numbers always stay.",
     )
     plugins: list[str] = Field(
         default=[],
-        description="Python files with a stage, networks, a data set or knobs of your own, beside "
-        "the sweep file or in the working directory.",
+        description="Python files with your own stage, networks, data set or knobs. They are "
+        "next to the sweep file or in the working directory.",
     )
 
     @field_validator("resources")
@@ -261,7 +249,7 @@ class Study(Parameters):
             if name not in sections():
                 raise ValueError(f"no stage is called '{name}' ({nearest(name, sections())})")
             if request.gpus == AUTO and name != TRAIN:
-                raise ValueError(f"{name}.gpus is auto, which {TRAIN} alone can be (give a share)")
+                raise ValueError(f"{name}.gpus is auto, but only {TRAIN} may be (give a share)")
         return resources
 
     @field_validator("keep")
@@ -281,7 +269,7 @@ class Study(Parameters):
 
     @property
     def dilated(self) -> tuple[str, ...]:
-        """The names and patterns of what the knob `dilation` turns; nothing means its default."""
+        """Names and patterns of the layers that the knob `dilation` turns; empty: its default."""
         chosen = self.knobs.dilation
         return tuple(chosen.layers) if chosen else ()
 
@@ -297,22 +285,22 @@ class Study(Parameters):
         return tuple(self.search_drawn.space) if self.search_drawn else ()
 
     def request(self, stage: str) -> Request:
-        """What one node of `stage` occupies; a sample trains, so it takes what train does."""
+        """What one run of `stage` occupies; a sample trains, so it occupies what train does."""
         return self.resources.get(TRAIN if stage == SAMPLE else stage, Request())
 
     @property
     def grid(self) -> Grid:
-        """What varies, data sets with the size of their pictures.
+        """What varies. Names of data sets include the image size.
 
-        A single width is one for rfray's own networks: those from outside have theirs.
+        If the study has one width, only rfray's own networks get it: others have a fixed width.
         """
         return _with_own_widths(self._written_grid())
 
     def _written_grid(self) -> Grid:
         return Grid(
             axes=self._axes(),
-            zipped=[self._sized(entry) for entry in _given_each(self.zip)],
-            excluded=[self._sized_condition(entry) for entry in _given_each(self.exclude)],
+            zipped=[self._sized(_given(entry)) for entry in self.zip],
+            excluded=[self._sized_condition(_given(entry)) for entry in self.exclude],
             when=[
                 grid.When(
                     self._sized_condition(_given(getattr(rule, "if"))),
@@ -324,14 +312,14 @@ class Study(Parameters):
         )
 
     def points(self) -> list[Point]:
-        """Every combination of the axes that is not excluded, with what `when` sets."""
+        """Every combination of the axes that is not excluded, with the settings from `when`."""
         return grid.points(self.grid)
 
     def parameters_at(self, stage: str, point: Point) -> Parameters:
         """A stage's parameters at a point of the grid.
 
         Raises:
-            UserError: They contradict each other there.
+            UserError: They contradict each other.
         """
         usual: Parameters = getattr(self, stage)
         own = {
@@ -348,13 +336,13 @@ class Study(Parameters):
             raise UserError(in_words(error.errors()[0]), where=f"{self.name}: {where}") from error
 
     def document(self) -> dict[str, Any]:
-        """The study as JSON-ready data, every default written out, data sets with their size."""
+        """The study as JSON-ready data, with every default, and data sets with their image size."""
         document = self.model_dump(mode="json", exclude_none=True)
         if self.search_drawn is not None:
             document[SEARCH]["drawn"] = self.search_drawn.drawn
             if self.search_drawn.proposed:
                 document[SEARCH]["planned_samples"] = self.search_drawn.proposed[-1].stop
-            for name in self.searched:  # what is searched has no value that holds for all
+            for name in self.searched:  # a searched setting has no value that all runs share
                 stage, _, leaf = name.partition(".")
                 document[stage].pop(leaf, None)
         varied = self.grid
@@ -371,17 +359,15 @@ class Study(Parameters):
 
     def _axes(self) -> dict[str, list[Any]]:
         given = {name: values for name, values in _given(self.axes).items() if values is not None}
-        if "width" not in self._zipped_names() and "width" not in given:
+        zipped = any("width" in entry.model_fields_set for entry in self.zip)
+        if not zipped and "width" not in given:
             given["width"] = [1.0]
         ordered = {name: given[name] for name in settings() if name in given}
         if "dataset" in ordered:
-            # cifar10 and cifar10@64 may mean the same
+            # With image_size 64, cifar10 and cifar10@64 are the same data set.
             sized = (at_size(name, self.data.image_size) for name in ordered["dataset"])
             ordered["dataset"] = list(dict.fromkeys(sized))
         return ordered
-
-    def _zipped_names(self) -> set[str]:
-        return {name for entry in self.zip for name in entry.model_fields_set}
 
     def _sized(self, choice: Mapping[str, Any]) -> dict[str, Any]:
         if "dataset" not in choice:
@@ -397,7 +383,7 @@ class Study(Parameters):
         return listed
 
     def _usual(self, name: str) -> Any:
-        """What a setting is where neither an axis nor `when` says it."""
+        """The value of a setting where neither an axis nor `when` sets it."""
         if name in Cell.model_fields:
             return Cell.model_fields[name].get_default()
         stage, _, leaf = name.rpartition(".")
@@ -405,7 +391,7 @@ class Study(Parameters):
 
 
 def _with_own_widths(written: Grid) -> Grid:
-    """The grid with its only width given to the networks that can have another."""
+    """The grid with its only width limited to the networks whose width can change."""
     widths = written.axes.get("width", ())
     entries = ([entry["arch"]] for entry in written.zipped if "arch" in entry)
     archs = dict.fromkeys(chain(written.axes.get("arch", ()), *entries))
@@ -424,26 +410,19 @@ def _with_own_widths(written: Grid) -> Grid:
 
 
 def _given(model: BaseModel) -> dict[str, Any]:
-    """The keys that were written, with their values."""
+    """The keys that the user wrote, with their values."""
     return model.model_dump(exclude_unset=True)
-
-
-def _given_each(models: Sequence[BaseModel]) -> list[dict[str, Any]]:
-    return [_given(model) for model in models]
 
 
 @ByPlugins
 def study_model() -> type[Study]:
-    """`Study` with a field for each registered stage, and with the settings of each among its axes.
-
-    A new stage needs no line here.
-    """
+    """`Study` with a field for each registered stage, and axes for the settings of each."""
     fields: dict[str, Any] = {
         stage.name: (stage.parameters | None, Field(default=None, description=stage.summary))
         for stage in sections().values()
     }
     fields |= {
-        "axes": (axes_model(), Field(description="What varies: a list of values a setting.")),
+        "axes": (axes_model(), Field(description="A list of values for each setting that varies.")),
         "zip": (list[choice_model()], Field(default=[], description=_ZIP)),  # type: ignore[misc]
         "exclude": (list[condition_model()], Field(default=[], description=_EXCLUDE)),  # type: ignore[misc]
         "when": (list[when_model()], Field(default=[], description=_WHEN)),  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""From a sweep file and `key=value` overrides to a study, or to what is wrong with them."""
+"""From a sweep file and `key=value` overrides to a study, or to an error in one line."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ DEFAULT_SWEEP = "quickstart"
 SWEEP_VARIABLE = "RFRAY_SWEEP"
 
 
-def load_study(sweep: str | None, overrides: Sequence[str] = ()) -> Study:
+def load_study(sweep: str | Path | None, overrides: Sequence[str] = ()) -> Study:
     """The study of a sweep file with overrides applied.
 
-    From now on files of networks are looked for beside it, then in the working directory, and its
-    plug-ins are in use.
+    From now on this process looks for files of networks next to the sweep file, then in the
+    working directory, and uses the study's plug-ins.
 
     Args:
         sweep: A path, or the name of a shipped file; None takes RFRAY_SWEEP, else `quickstart`.
         overrides: Such as `axes.seed=[0,1]` or `train.epochs=5`.
 
     Raises:
-        UserError: The file is not there or is no valid study, or an override is malformed.
+        UserError: The file does not exist, the study is not valid, or an override is malformed.
     """
-    path = find_sweep(sweep or os.environ.get(SWEEP_VARIABLE) or DEFAULT_SWEEP)
+    path = find_sweep(str(sweep or os.environ.get(SWEEP_VARIABLE) or DEFAULT_SWEEP))
     use_network_folders((path.parent, Path.cwd()))
     document, lines = read_mapping(path)
     places = {key: f"{path}:{line}" for key, line in lines.items()}
@@ -52,7 +52,7 @@ def load_study(sweep: str | None, overrides: Sequence[str] = ()) -> Study:
         document = overridden(document, override)
         key = override.partition("=")[0]
         places = {path: place for path, place in places.items() if not path.startswith(f"{key}.")}
-        # The error may be of a key on the way, as where there is none of that name.
+        # An error may name a key above it, for example if there is no key of that name.
         prefixes = accumulate(key.split("."), lambda path, part: f"{path}.{part}")
         places |= {path: "command line" for path in prefixes if path not in places or path == key}
     _use_plugins(document.get("plugins"), (path.parent, Path.cwd()))
@@ -60,16 +60,15 @@ def load_study(sweep: str | None, overrides: Sequence[str] = ()) -> Study:
 
 
 def make_study(document: Mapping[str, Any]) -> Study:
-    """The study of a document that stands in no file.
+    """The study of a document that is not in a file.
 
-    Files of networks and its plug-ins are looked for in the working directory, and are in use from
-    now on.
+    From now on this process looks for files of networks and plug-ins in the working directory.
 
     Args:
         document: Keys and values as in a sweep file; lists may be tuples or ranges.
 
     Raises:
-        UserError: It is no valid study.
+        UserError: The study is not valid.
     """
     written = _as_written(document)
     use_network_folders((Path.cwd(),))
@@ -78,22 +77,22 @@ def make_study(document: Mapping[str, Any]) -> Study:
 
 
 def _as_written(value: Any) -> Any:
-    """What YAML would have read: its types alone."""
+    """The document with only types that YAML has."""
     if isinstance(value, Mapping):
         return {key: _as_written(one) for key, one in value.items()}
     return [_as_written(one) for one in value] if isinstance(value, list | tuple | range) else value
 
 
 def _use_plugins(names: Any, folders: Sequence[Path]) -> None:
-    """Have this process look at a study's plug-in files; UserError if one cannot be used."""
+    """Have this process use a study's plug-in files; UserError if one cannot be used."""
     listed = isinstance(names, list) and all(isinstance(name, str) for name in names)
-    # What is no list of names, the study's own check tells.
+    # Anything else is refused when the study is checked.
     use_plugin_files(read_plugin_files(names, folders) if listed else {})
     refuse_wrong_files()
 
 
 def find_sweep(name: str) -> Path:
-    """The sweep file that `name` means: a path, or a shipped file's name without `.yaml`."""
+    """The sweep file of that name: a path, or a shipped file's name without `.yaml`."""
     path = Path(name)
     if path.is_file():
         return path
@@ -108,7 +107,7 @@ def find_sweep(name: str) -> Path:
 def shipped_folder(kind: str) -> Path:
     """Folder of the files that come with rfray: `sweeps` or `analysis`.
 
-    They lie beside the package in a checkout, and inside it in an installed wheel.
+    They are next to the package in a checkout, and inside it in an installed wheel.
     """
     package = Path(__file__).resolve().parents[1]
     inside = package / "shipped" / kind
@@ -119,11 +118,11 @@ def overridden(document: dict[str, Any], override: str) -> dict[str, Any]:
     """`document` with one `dotted.key=value` set; the value is YAML.
 
     Raises:
-        UserError: There is no `=`, no key, or the key leads through a value that has no keys.
+        UserError: There is no `=`, no key, or a part of the key has a value and no keys.
     """
     key, equals, text = override.partition("=")
     parts = key.strip().split(".")
-    if parts[0] == "axes":  # an axis bears its setting's dotted name: train.learning_rate
+    if parts[0] == "axes":  # the name of an axis may have a dot: train.learning_rate
         parts = ["axes", ".".join(parts[1:])] if len(parts) > 1 else parts
     if not equals or not all(parts):
         what = f"'{override}' is not a change of a setting"
@@ -147,17 +146,17 @@ def parse_study(
 
     Args:
         document: As read from a sweep file, overrides applied.
-        source: What to call it in a message, usually the file's path.
-        places: Where a dotted key was written, such as `sweep.yaml:7`; `source` where unknown.
+        source: Its name in messages, usually the file's path.
+        places: Where each dotted key was written, such as `sweep.yaml:7`; else `source`.
 
     Raises:
-        UserError: An unknown key, a wrong type, an impossible value; it names the key, the value
-            and the nearest valid name.
+        UserError: A key is unknown, a type is wrong, or a value is impossible. It names the key,
+            the value and the nearest valid name.
     """
     for name in document:
         if name in broken_stages() and document[name] is not False:
             raise broken_stages()[name]
-    # A stage named without parameters (`cka:`) runs with its defaults, one set to false not at all.
+    # A stage without parameters (`cka:`) runs with its defaults; a stage set to false does not run.
     filled = {
         key: {} if value is None and key in sections() else value
         for key, value in document.items()
@@ -179,7 +178,7 @@ def _with_samples(study: Study, source: str, places: Mapping[str, str]) -> Study
     """The study with the samples of its search drawn.
 
     Raises:
-        UserError: It searches what cannot be searched, or has nothing to compare samples by.
+        UserError: A setting cannot be searched, or nothing compares the samples.
     """
     search: SearchParameters | None = getattr(study, SEARCH)
     if search is None:
@@ -208,7 +207,7 @@ def _with_samples(study: Study, source: str, places: Mapping[str, str]) -> Study
 
 
 def _to_draw(search: SearchParameters, where: str) -> int:
-    """How many samples are drawn; UserError if others are to be proposed and cannot be."""
+    """How many samples are drawn; UserError if Optuna is to propose others and cannot."""
     if search.algorithm == "random":
         return search.samples
     problem = optuna_problem()
@@ -216,7 +215,7 @@ def _to_draw(search: SearchParameters, where: str) -> int:
         raise UserError(problem, where=f"{where}.algorithm", do=INSTALL_OPTUNA)
     if search.startup >= search.samples:
         raise UserError(
-            f"startup is {search.startup} of {search.samples} samples: Optuna has none to propose",
+            f"startup is {search.startup} of {search.samples} samples: none is left for Optuna",
             where=f"{where}.startup",
             do="lower it, or take more samples",
         )
@@ -227,9 +226,9 @@ def _refuse_unsearchable(name: str, study: Study, where: str) -> None:
     of_training = [known for known in settings() if known.startswith(f"{TRAIN}.")]
     if name not in of_training:
         what = (
-            f"'{name}' is no setting of training, and a search tries those alone"
+            f"'{name}' is not a setting of train, and only those can be searched"
             if name in settings()
-            else f"'{name}' is no setting that can be searched"
+            else f"'{name}' is not a setting that can be searched"
         )
         alike = [known for known in of_training if known.partition(".")[2] == name]
         do = f"did you mean '{alike[0]}'?" if alike else nearest(name, of_training)
@@ -245,7 +244,7 @@ def _refuse_unsearchable(name: str, study: Study, where: str) -> None:
 
 
 def _refuse_wrong_values(name: str, domain: Domain, drawn: Sequence[Any], where: str) -> None:
-    """UserError if a setting cannot have a value that a search may give it."""
+    """UserError if a value that the search may choose is not valid for the setting."""
     kind: TypeAdapter[Any] = TypeAdapter(settings()[name].type)
     for value in (*domain.values, *drawn):
         try:
@@ -265,7 +264,7 @@ def _refuse_missing_axes(study: Study, source: str, places: Mapping[str, str]) -
 
 
 def _refuse_wrong_knobs(study: Study, source: str, places: Mapping[str, str]) -> None:
-    """UserError unless one setting says how far knobs are turned, and can say it of each."""
+    """UserError unless exactly one setting says how far knobs are turned, and fits every knob."""
     varied = study.grid
     named = [one for one in TURNS if one in varied.names or one in (varied.usual or {})]
     where = f"{places.get('axes', source)}: axes"
@@ -283,26 +282,26 @@ def _refuse_wrong_knobs(study: Study, source: str, places: Mapping[str, str]) ->
     other = next((one for one in knobs if one != POOL), None)
     if other is not None and named == ["kernel_size"]:
         raise UserError(
-            f"'kernel_size' is the pool's, and the knob is '{other}'",
+            f"'kernel_size' is for the knob 'pool', and the knob is '{other}'",
             where=where,
-            do="say receptive_field: [...] or strength: [...] in its place",
+            do="write receptive_field: [...] or strength: [...] instead",
         )
     if study.knobs.dilation is not None and DILATION not in knobs:
         raise UserError(
-            "chooses layers of the knob 'dilation', which the study does not turn",
+            "chooses layers for the knob 'dilation', which the study does not turn",
             where=f"{places.get('knobs', source)}: knobs.dilation",
             do="leave it out, or add axes.knob: [dilation]",
         )
 
 
 def _refuse_wrong_grid(study: Study, source: str, places: Mapping[str, str]) -> None:
-    """UserError if an axis is of a stage that does not run, or the grid contradicts itself."""
+    """UserError if an axis belongs to a stage that does not run, or the grid contradicts itself."""
     varied, present = study.grid, study.stage_parameters()
     for name in (*sorted(varied.names), *(varied.usual or {})):
         stage, dot, _ = name.partition(".")
         if dot and stage not in present:
             raise UserError(
-                f"'{name}' is of the stage '{stage}', which the study does not run",
+                f"'{name}' belongs to the stage '{stage}', which the study does not run",
                 where=source,
                 do=f"add a key '{stage}:', or leave '{name}' out",
             )
@@ -326,11 +325,11 @@ def _refuse_missing_inputs(study: Study, source: str) -> None:
 
 
 def _user_error(error: ValidationError, source: str, places: Mapping[str, str]) -> UserError:
-    # A misspelt key is also a missing one: the misspelling is what the reader should hear of.
+    # A misspelt key is also a missing one. The message is about the misspelling.
     first = min(error.errors(), key=lambda entry: entry["type"] != "extra_forbidden")
     path = [str(part) for part in first["loc"]]
-    on_the_way = [".".join(path[:count]) for count in range(len(path), 0, -1)]
-    place = next((places[key] for key in on_the_way if key in places), source)
+    keys = [".".join(path[:count]) for count in range(len(path), 0, -1)]
+    place = next((places[key] for key in keys if key in places), source)
     others = f"; {error.error_count() - 1} more below it" if error.error_count() > 1 else ""
     return UserError(
         f"{_sentence(first)}{others}", where=f"{place}: {'.'.join(path)}", do=_remedy(first)
@@ -348,7 +347,7 @@ def _names_settings(path: Sequence[int | str]) -> bool:
 
 def _sentence(details: Any) -> str:
     if details["type"] == "extra_forbidden" and _names_settings(details["loc"][:-1]):
-        return f"'{details['loc'][-1]}' is no setting that can vary"
+        return f"'{details['loc'][-1]}' is not a setting that can vary"
     return in_words(details)
 
 
@@ -362,18 +361,17 @@ def _remedy(details: Any) -> str:
 
 
 def _fields_at(path: tuple[int | str, ...]) -> list[str]:
+    below: dict[str, type[Parameters]] = {
+        **{name: stage.parameters for name, stage in sections().items()},
+        "resources": Request,
+        "data": Data,
+        "knobs": Knobs,
+        "when": when_model(),
+    }
     model: type[Parameters] = study_model()
     for part in path:
-        if part == "resources":
-            model = Request
-        elif part == "data":
-            model = Data
-        elif part == "knobs":
-            model = Knobs
-        elif model is Knobs:
+        if model is Knobs:
             model = ChosenLayers
-        elif part == "when":
-            model = when_model()
-        elif str(part) in sections():
-            model = sections()[str(part)].parameters if model is not Request else Request
+        elif model is not Request:
+            model = below.get(str(part), model)
     return list(model.model_fields)

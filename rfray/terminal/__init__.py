@@ -1,1 +1,1 @@
-"""Between rfray and a person: terminals and notebooks, Control-C, and how far a long step is."""
+"""Terminals, notebooks, Control-C, and the progress of long steps."""

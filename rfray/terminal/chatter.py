@@ -1,4 +1,4 @@
-"""What Ray, Tune and MLflow say of themselves: nothing, unless the user asked for it."""
+"""The log messages of Ray, Tune and MLflow: hidden, unless the user asks for them."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ import os
 import warnings
 
 VARIABLE = "RFRAY_VERBOSE"
-"""Set by `rfray sweep -v`; any text but the empty one asks for it."""
+"""Set by `rfray sweep -v`; any text that is not empty shows the messages."""
 
 
 def wanted() -> bool:
-    """Whether libraries may say what they do."""
+    """Whether to show the messages of libraries."""
     return bool(os.environ.get(VARIABLE))
 
 
 def level(unless_wanted: int) -> int:
-    """The logging level of a library: INFO where chatter is wanted, else the one given."""
+    """The logging level of a library: INFO if messages are wanted, else the one given."""
     return logging.INFO if wanted() else unless_wanted
 
 
 def miss_no_widgets() -> None:
-    """Have libraries say nothing of ipywidgets, which they miss in a notebook when imported."""
+    """Hide the warnings of libraries, when imported in a notebook, that ipywidgets is missing."""
     warnings.filterwarnings("ignore", "IProgress not found")  # tqdm, by way of MLflow
     logging.getLogger("ray.widgets.util").setLevel(level(logging.WARNING))
 
 
 def ask_for_it() -> None:
-    """Have all libraries say what they do, on standard error, in this process and those below."""
+    """Show the messages of libraries on standard error, in this process and its children."""
     os.environ[VARIABLE] = "1"
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")

@@ -1,4 +1,4 @@
-"""Where a person looks: a terminal, a file, a notebook."""
+"""Consoles: a terminal, a file, a notebook."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ _WIDTH_OF_FILES = 120
 
 
 def usual_console() -> Console:
-    """What suits standard output."""
-    # Where no terminal sets a width, tables take what they need.
+    """A console for standard output."""
     return Console(width=None if sys.stdout.isatty() else _WIDTH_OF_FILES)
 
 
 def plain_console() -> Console:
-    """Lines alone: a debugger's prompt and a live table do not share a terminal."""
+    """A console with lines only, because a live table would disturb a debugger's prompt."""
     return Console(force_terminal=False, force_jupyter=False)

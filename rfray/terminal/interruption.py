@@ -1,4 +1,4 @@
-"""Control-C and SIGTERM: the first asks the sweep to stop, the second insists."""
+"""Control-C and SIGTERM: the first asks the sweep to stop, the second stops it at once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interruption:
-    """Hears both signals, from `listen` to the end of the block that it is entered for.
+    """Handles both signals from `listen` until the end of its `with` block.
 
     Args:
         insist: What the second signal does.
@@ -45,7 +45,7 @@ class Interruption:
                 signal.signal(number, handler)
 
     def listen(self) -> None:
-        """Hear the signals from now on; nothing in another than the main thread, which has them."""
+        """Handle the signals from now on. Does nothing outside the main thread."""
         if _may_listen():
             for number in _SIGNALS:
                 signal.signal(number, self._hear)
@@ -58,12 +58,12 @@ class Interruption:
 
 
 def leave() -> NoReturn:
-    """End this process at once, as a command that is interrupted twice does."""
+    """End this process at once, for a command that is interrupted twice."""
     os._exit(INTERRUPTED)
 
 
 def interrupt() -> NoReturn:
-    """Raise KeyboardInterrupt wherever the main thread is, as Python does by itself."""
+    """Raise KeyboardInterrupt in the main thread, as Python itself does."""
     raise KeyboardInterrupt
 
 

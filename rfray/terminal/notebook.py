@@ -1,4 +1,4 @@
-"""Tables and sentences that rich would show a terminal, as HTML for a notebook. Pure."""
+"""Tables and texts of rich as HTML for a notebook. Pure."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from rich.text import Text
 
 
 def html(shown: RenderableType) -> str:
-    """A group of tables and sentences as HTML in which nothing of theirs is read as markup.
+    """A group of tables and texts as HTML; special characters are escaped.
 
     Raises:
-        TypeError: It holds something else.
+        TypeError: It contains something else.
     """
     return "\n".join(_parts(shown))
 
@@ -27,7 +27,7 @@ def _parts(shown: RenderableType) -> Iterator[str]:
         case Table():
             yield _table(shown)
         case Text():
-            if shown.plain:  # an empty one is a blank line, which paragraphs need not
+            if shown.plain:  # an empty text is a blank line; paragraphs need none
                 yield f"<p>{_text(shown)}</p>"
         case str():
             yield f"<p>{escape(shown)}</p>"

@@ -1,6 +1,6 @@
-"""What a person sees while pictures are read for a plan: a line that changes, or one now and then.
+"""Progress of reading images for a plan: a line that changes, or a line every 30 seconds.
 
-On standard error, so that what a command prints for machines stays as it is.
+It goes to standard error, so that standard output has only the result of the command.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ LINE_SECONDS = 30.0
 
 @contextmanager
 def reading_shown(console: Console | None = None) -> Iterator[None]:
-    """Show what is told within the block; nothing where nothing is told.
+    """Show the progress that is told within the block, if any.
 
     Args:
-        console: Where to; standard error by default.
+        console: Where to show it; standard error by default.
     """
     with ExitStack() as stack:
         shown = _Shown(console, stack)
@@ -33,7 +33,7 @@ def reading_shown(console: Console | None = None) -> Iterator[None]:
 
 
 class _Shown:
-    """Rich is imported with the first words: most plans read no picture."""
+    """Rich is imported with the first message: most plans read no images."""
 
     def __init__(self, console: Console | None, stack: ExitStack) -> None:
         self._console = console

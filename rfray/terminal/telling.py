@@ -1,7 +1,7 @@
-"""How far a long step is, told to whoever listens in this thread.
+"""Progress of a long step, told to the listener of this thread.
 
-Such a step lies many calls below those who know a person or a driver to tell: pictures are read
-where the facts of a data set are asked for, and again where it is first used.
+The step is many calls below the code that knows where to show the progress: images are read when
+the facts of a data set are needed, and again when the data set is first used.
 """
 
 from __future__ import annotations
@@ -15,21 +15,17 @@ from typing import TypeVar
 T = TypeVar("T")
 
 Listener = Callable[[str], None]
-"""Takes a few words, such as `reading imagefolder: 4,096 of 60,000 pictures`."""
+"""Takes a message, such as `reading imagefolder: 4,096 of 60,000 pictures`."""
 
 SECONDS_BETWEEN = 1.0
 
 
-def _nobody(words: str) -> None:
-    del words
-
-
-_listener: ContextVar[Listener] = ContextVar("listener", default=_nobody)
+_listener: ContextVar[Listener] = ContextVar("listener", default=lambda words: None)
 
 
 @contextmanager
 def told_to(listener: Listener) -> Iterator[None]:
-    """Have `listener` told of what is read within the block."""
+    """Tell `listener` the progress within the block."""
     token = _listener.set(listener)
     try:
         yield
@@ -38,18 +34,18 @@ def told_to(listener: Listener) -> Iterator[None]:
 
 
 def tell(words: str) -> None:
-    """Say what is being done."""
+    """Tell the listener what is being done."""
     _listener.get()(words)
 
 
 def each_second(
     what: str, total: int | None, unit: str, clock: Callable[[], float] = time.monotonic
 ) -> Callable[[int], None]:
-    """A function that takes how many are done, and tells it once a second.
+    """A function that takes the number done so far, and tells it at most once a second.
 
     Args:
         what: What is done, such as `reading cifar10`.
-        total: How many there are; None if nobody knows.
+        total: The total number; None if it is not known.
         unit: What is counted.
         clock: Seconds.
     """
@@ -72,7 +68,7 @@ def counted(
     unit: str = "pictures",
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[T]:
-    """The items, with word each second of how many are done; see `each_second`."""
+    """The items; tells each second how many are done. Arguments as for `each_second`."""
     done = each_second(what, total, unit, clock)
     for count, item in enumerate(items):
         done(count)

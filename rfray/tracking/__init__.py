@@ -1,8 +1,7 @@
-"""MLflow, the ledger of every stage: nothing outside this package imports it.
+"""The tracking store (*ledger*) in MLflow. Only this package imports MLflow.
 
-The `Ledger` serves `rfray status` and `rfray analyze`, the `LedgerWriter` the driver, which is the
-only writer of runs. The public schema of runs, tags, params, metrics and artifacts is described in
-`docs/mlflow.md`.
+`Ledger` reads, for example for `rfray status` and `rfray analyze`. `LedgerWriter` writes, for the
+driver. `docs/mlflow.md` describes the public schema of runs, tags, params, metrics and artifacts.
 """
 
 from rfray.tracking.ledger import STUDY_TAG, Ledger
@@ -27,7 +26,6 @@ from rfray.tracking.records import (
 from rfray.tracking.settling import settle_moved
 from rfray.tracking.store import (
     check_store,
-    first_line,
     is_outage,
     make_database,
     store_answers,
@@ -66,7 +64,6 @@ __all__ = [
     "check_store",
     "fetch_artifact",
     "fetch_artifacts",
-    "first_line",
     "is_outage",
     "make_database",
     "send_artifacts",

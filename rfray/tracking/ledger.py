@@ -1,4 +1,4 @@
-"""Studies read from an MLflow tracking store: what `rfray status` and `rfray analyze` know."""
+"""Reads studies from an MLflow tracking store."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from mlflow.entities import Experiment, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+from mlflow.utils import get_results_from_paginated_fn
 
 from rfray.errors import UserError, nearest
 from rfray.tracking.places import Home, database_file, home_of, is_there, present_address
@@ -36,19 +37,19 @@ if TYPE_CHECKING:
     from rfray.tracking.rows import Rows
 
 STUDY_TAG = "rfray.study"
-"""Experiment tag that holds the study document (JSON): what was planned."""
+"""Experiment tag with the study document (JSON) of the last plan."""
 
 _PAGE = 1000
-_RUNS_AT_ONCE = 500  # fewer than a database takes parameters
+_RUNS_AT_ONCE = 500  # below the limit of a database for parameters of a query
 _NO_LIMIT = 2**31 - 1
 _REQUESTS_AT_ONCE = 8
 
 
 class Ledger:
-    """Reads studies from an MLflow tracking store.
+    """Reads studies from an MLflow tracking store; writes nothing.
 
-    What it says of a run's artifacts is where they lie now, though the store was moved, copied or
-    is reached through another mount than the one that made it; it writes nothing.
+    The artifact addresses that it returns are valid now, even if the store was moved or copied, or
+    is mounted at another path than before.
 
     Args:
         tracking_uri: An absolute MLflow tracking URI (`sqlite:////abs/mlflow.db`, `http://…`).
@@ -62,23 +63,22 @@ class Ledger:
         self._homes: dict[str, Home | None] = {}
 
     def studies(self) -> list[str]:
-        """Names of all experiments in the store but MLflow's own `Default`."""
+        """Names of all experiments in the store except MLflow's own `Default`."""
         found = self.experiments(ViewType.ACTIVE_ONLY)
         return sorted(experiment.name for experiment in found if experiment.name != "Default")
 
     def experiments(self, view: int = ViewType.ALL) -> list[Experiment]:
-        """MLflow's experiments; those that were deleted too unless `view` leaves them out."""
-        found: list[Experiment] = []
-        token: str | None = None
-        while True:
-            page = self.client.search_experiments(view, max_results=_PAGE, page_token=token)
-            found += page
-            token = page.token
-            if not token:
-                return found
+        """MLflow's experiments, with deleted ones unless `view` excludes them."""
+        found: list[Experiment] = get_results_from_paginated_fn(
+            lambda most, token: self.client.search_experiments(
+                view, max_results=most, page_token=token
+            ),
+            _PAGE,
+        )
+        return found
 
     def home(self, experiment: Experiment) -> Home | None:
-        """Where a study's artifacts lie, seen from the store; None if they do not move with it."""
+        """Where a study's artifacts are, relative to the store; None if not below it."""
         identifier = experiment.experiment_id
         if self._database is not None and identifier not in self._homes:
             self._homes[identifier] = home_of(
@@ -87,10 +87,10 @@ class Ledger:
         return self._homes.get(identifier)
 
     def study_document(self, study: str) -> dict[str, Any] | None:
-        """The study as the driver recorded it (`name`, `axes`, …), or None if it did not.
+        """The study document that the driver recorded (`name`, `axes`, …); None if there is none.
 
         Raises:
-            UserError: There is no such study, or its document is no JSON object.
+            UserError: There is no such study, or its document is not a JSON object.
         """
         text = self._experiment(study).tags.get(STUDY_TAG)
         if not text:
@@ -101,23 +101,23 @@ class Ledger:
             document = None
         if not isinstance(document, dict):
             raise UserError(
-                "the study document is no JSON object",
+                "the study document is not a JSON object",
                 where=f"experiment tag {STUDY_TAG} of '{study}'",
-                do="start the sweep again: it writes it again",
+                do="start the sweep again: it writes the document again",
             )
         return document
 
     def experiment_tags(self, study: str) -> dict[str, str]:
-        """All tags of the study's experiment; UserError if there is none."""
+        """All tags of the study's experiment; UserError if there is no such study."""
         return dict(self._experiment(study).tags)
 
     def experiment_id(self, study: str) -> str:
-        """MLflow's identifier of the study's experiment; UserError if there is none."""
+        """MLflow's identifier of the study's experiment; UserError if there is no such study."""
         identifier: str = self._experiment(study).experiment_id
         return identifier
 
     def runs(self, study: str) -> Iterator[RunRecord]:
-        """Every run of the study that is not deleted, oldest first; UserError if it is unknown."""
+        """All runs of the study, oldest first, without deleted ones; UserError if it is unknown."""
         experiment = self._experiment(study)
         home = self.home(experiment)
         held = home.held() if home else ()
@@ -125,7 +125,7 @@ class Ledger:
         yield from (located(run, home, held) for run in read(experiment.experiment_id))
 
     def _runs_by_pages(self, experiment_id: str) -> Iterator[RunRecord]:
-        """What `runs` asks of a store that is no database."""
+        """The runs of an experiment through MLflow's client."""
         token: str | None = None
         while True:
             page = self.client.search_runs(
@@ -140,10 +140,10 @@ class Ledger:
                 return
 
     def finished_elsewhere(self, study: str, keys: Container[str]) -> dict[str, Elsewhere]:
-        """Finished runs of other studies by their keys.
+        """Finished runs of other studies by their keys, without superseded and incomplete ones.
 
-        Of several with one key it is the one that was computed where it stands. Superseded ones,
-        and those that lack artifacts, are passed over.
+        If several have the same key, a run that was computed in its study is preferred over one
+        that was reused.
         """
         found: dict[str, Elsewhere] = {}
         for experiment in self.experiments(ViewType.ACTIVE_ONLY):
@@ -164,7 +164,7 @@ class Ledger:
         return sorted((entry.step, entry.value) for entry in history)
 
     def measured(self, run: RunRecord) -> Iterator[Measured]:
-        """All that a run has logged, metric by metric, each in the order of its steps."""
+        """All values that a run has logged, metric by metric, in the order of steps."""
         with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as threads:
             names = sorted(run.metrics)
             asked = partial(self.client.get_metric_history, run.run_id)
@@ -175,12 +175,12 @@ class Ledger:
     def metric_histories(
         self, run_ids: Sequence[str], metric: str
     ) -> dict[str, list[tuple[int, float]]]:
-        """(step, value) of one metric of many runs, each ordered by step; empty where none logged.
+        """(step, value) of one metric of many runs, each ordered by step; empty if none logged.
 
-        A database answers for hundreds of runs at once; a server is asked for several side by side,
-        as MLflow's client has no request for more than one run.
+        A database is asked for hundreds of runs at once. A server is asked for several runs in
+        parallel, because MLflow's client has no request for more than one run.
         """
-        # The same store that the client asks; what it offers of bulk reading is not in its face.
+        # The store of the client itself; the client has no method for bulk reading.
         bulk = getattr(self.client._tracking_client.store, "get_metric_history_bulk", None)
         if bulk is None:
             with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as threads:
@@ -193,7 +193,7 @@ class Ledger:
         return {run_id: sorted(history) for run_id, history in histories.items()}
 
     def logged_steps(self, run: RunRecord) -> set[tuple[str, int]]:
-        """Every (metric, step) that an earlier attempt at `run` has logged."""
+        """Every (metric, step) that `run` has logged."""
         return {
             (metric, step)
             for metric in run.metrics
@@ -201,17 +201,17 @@ class Ledger:
         }
 
     def latest_study(self) -> str:
-        """The study whose run started last; UserError if the store holds no run."""
+        """The study of the run that started last; UserError if the store has no runs."""
         experiments = {e.experiment_id: e.name for e in self.client.search_experiments()}
         found = self.client.search_runs(
             list(experiments), max_results=1, order_by=["attributes.start_time DESC"]
         )
         if not found:
-            raise UserError("it holds no run yet", where=self.tracking_uri, do="run a sweep first")
+            raise UserError("it has no runs yet", where=self.tracking_uri, do="run a sweep first")
         return str(experiments[found[0].info.experiment_id])
 
     def artifact(self, run: RunRecord, name: str) -> Path | None:
-        """Local path of the artifact `name`, fetched if it lies elsewhere; None if absent."""
+        """Local path of the artifact `name`, downloaded if it is on a server; None if absent."""
         with store_answers(self.tracking_uri):
             return fetch_artifact(run.artifact_uri, name, self.tracking_uri)
 
@@ -221,13 +221,13 @@ class Ledger:
         except MlflowException as error:
             if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 raise
-            return False  # no run's folder
+            return False  # the folder is not that of a run
 
     def _experiment(self, study: str) -> Experiment:
         experiment = self.client.get_experiment_by_name(study)
         if experiment is None or experiment.lifecycle_stage != "active":
             known = self.studies()
-            advice = nearest(study, known) if known else "it holds no study yet: run a sweep first"
+            advice = nearest(study, known) if known else "it has no studies yet: run a sweep first"
             raise UserError(f"no study '{study}'", where=self.tracking_uri, do=advice)
         return experiment
 
@@ -237,8 +237,8 @@ def located(run: RunRecord, home: Home | None, held: Container[str] = ()) -> Run
 
     Args:
         run: As MLflow recorded it.
-        home: Of its study; None if its artifacts do not move with the store.
-        held: Runs that have a folder there.
+        home: Home of its study; None if its artifacts do not move with the store.
+        held: Identifiers of the runs with a folder there.
     """
     if home is None:
         return run
@@ -247,19 +247,19 @@ def located(run: RunRecord, home: Home | None, held: Container[str] = ()) -> Run
 
 
 def _rows(client: MlflowClient) -> Rows | None:
-    """What reads and writes whole runs, if the client asks a database of the kind that it knows."""
+    """`Rows` for the client's store; None if that is not a database with the known tables."""
     store = database_store(client)
     if store is None:
         return None
-    # What knows MLflow's tables takes seconds to import, which a server needs none of.
+    # Imported only for a database: importing MLflow's tables takes seconds.
     from rfray.tracking.rows import rows_of
 
     return rows_of(store)
 
 
 def _reusable(run: RunRecord) -> bool:
-    whole = not withheld_of(run)
-    return run.status == "FINISHED" and whole and not run.tags.get(SUPERSEDED_TAG)
+    counts = run.status == "FINISHED" and not run.tags.get(SUPERSEDED_TAG)
+    return counts and not withheld_of(run)
 
 
 def _better(run: RunRecord, known: Elsewhere | None) -> bool:

@@ -1,8 +1,8 @@
-"""Where artifacts lie: found from the store that names them, wherever the store lay before.
+"""Where artifacts are, also after the storage folder was moved.
 
-MLflow records absolute addresses, and a folder that is moved, copied or reached through another
-mount keeps the old ones (mlflow#3144). What stays the same is the way from the database to the
-artifacts.
+MLflow records absolute addresses. If a folder is moved, copied or mounted at another path, its
+database keeps the old ones (mlflow#3144). But the relative path from the database to the artifacts
+stays the same.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from mlflow.entities import Experiment
 from rfray.files.artifacts import local_path
 
 STORE_TAG = "rfray.store"
-"""Experiment tag: the folder of its database, as of when its addresses were written. What they name
-below it moves with it."""
+"""Experiment tag: the folder of its database at the time when its addresses were written. Artifacts
+below this folder move with it."""
 
 _SQLITE = "sqlite:///"
 ARTIFACTS = "artifacts"
-"""What MLflow calls the folder of a run's artifacts, below one named after the run."""
+"""MLflow's name of the folder of a run's artifacts, in a folder named after the run."""
 
 
 @dataclass(frozen=True)
 class Home:
-    """The folder of a study's artifacts, seen from its store.
+    """The folder of a study's artifacts, relative to its store.
 
     Attributes:
-        store: Folder of the database, as it is reached now.
-        relative: From there to the artifacts, such as `artifacts/quickstart`.
+        store: Folder of the database now.
+        relative: Path from there to the artifacts, such as `artifacts/quickstart`.
     """
 
     store: Path
@@ -39,12 +39,12 @@ class Home:
 
     @property
     def folder(self) -> Path:
-        """Where the artifacts of the study's runs lie."""
+        """The folder of the artifacts of the study's runs."""
         return self.store / self.relative
 
     @cached_property
     def uri(self) -> str:
-        """The folder as MLflow records it of an experiment."""
+        """The folder as MLflow records it for an experiment."""
         return self.folder.as_uri()
 
     def held(self) -> frozenset[str]:
@@ -54,9 +54,9 @@ class Home:
         return frozenset(path.name for path in self.folder.iterdir())
 
     def former_store(self, uri: str, *below: str) -> Path | None:
-        """Where the store lay when it recorded `uri` for what is `below` the study's artifacts.
+        """The folder of the store when it recorded `uri` for `below` in the study's artifacts.
 
-        None if that cannot be said.
+        None if it is not known.
         """
         path = local_path(uri)
         tail = PurePosixPath(self.relative, *below).parts
@@ -66,7 +66,7 @@ class Home:
 
 
 def is_there(folder: Path) -> bool:
-    """Whether a folder is there; one that may not be looked into counts as absent."""
+    """Whether a folder exists; without permission to look it counts as absent."""
     try:
         return folder.is_dir()
     except OSError:
@@ -74,29 +74,29 @@ def is_there(folder: Path) -> bool:
 
 
 def database_file(tracking_uri: str) -> Path | None:
-    """The file of a sqlite store; None if the store is no such file."""
+    """The file of a sqlite store; None for any other store."""
     if not tracking_uri.startswith(_SQLITE) or tracking_uri == _SQLITE:
         return None
     return Path(tracking_uri.removeprefix(_SQLITE)).absolute()
 
 
 def new_home(tracking_uri: str, study: str) -> Home | None:
-    """Where a new study keeps its artifacts; None leaves it to the tracking server."""
+    """Where a new study keeps its artifacts; None if the tracking server decides."""
     database = database_file(tracking_uri)
     return Home(database.parent, f"{ARTIFACTS}/{study}") if database else None
 
 
 def home_of(experiment: Experiment, store: Path, owns: Callable[[str], bool]) -> Home | None:
-    """Where a study's artifacts lie if they move with its store; None if they do not.
+    """Where a study's artifacts are, if they move with its store; else None.
 
-    They do if they lay below the store when it said so last, or do now. Of an experiment that is
-    older than that tag a folder of one of its runs has to lie here: nothing else tells a store that
-    was moved from a study whose artifacts lie on another disk on purpose.
+    They do if they were below the store when `STORE_TAG` was written, or are below it now. An old
+    experiment has no such tag. Then a folder of one of its runs must be here: otherwise a store
+    that was moved looks the same as a study whose artifacts are on another disk on purpose.
 
     Args:
         experiment: MLflow's experiment.
         store: Folder of its database.
-        owns: Whether a run of that identifier is the experiment's.
+        owns: Whether a run with that identifier belongs to the experiment.
     """
     recorded = local_path(experiment.artifact_location)
     if recorded is None:
@@ -122,16 +122,16 @@ def present_address(
 ) -> str:
     """Where a run's artifacts are read and written: in the home of its study.
 
-    The recorded address stays in force for the FINISHED run that has no folder at home while it has
-    one there, as where a database was copied alone; nothing more is ever written to it.
+    Exception: a FINISHED run keeps its recorded address if its folder exists there and not at home,
+    for example if only the database was copied. Nothing is written to such an address.
 
     Args:
-        home: Of the study.
+        home: Home of the study.
         run_id: The run.
         status: Its status in MLflow.
         recorded: Its artifact URI in MLflow.
-        held: Runs that have a folder at home.
-        exists: Whether a folder is there.
+        held: Identifiers of the runs with a folder at home.
+        exists: Whether a folder exists.
     """
     here = f"{home.uri}/{run_id}/{ARTIFACTS}"
     former = local_path(recorded) if recorded != here else None
@@ -143,7 +143,7 @@ def present_address(
 
 
 def _tails(path: Path) -> Iterator[str]:
-    """The ends of a path, longest first, without its root."""
+    """The suffixes of a path, longest first, without its root."""
     names = path.parts[1:]
     for start in range(len(names)):
         yield str(PurePosixPath(*names[start:]))

@@ -1,4 +1,4 @@
-"""A run as plain data, as the rest of rfray knows it."""
+"""MLflow runs as plain data."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from mlflow.entities import Run
 
 NOTE_TAG = "mlflow.note.content"
-"""What MLflow shows as the description of a run or an experiment."""
+"""The tag that MLflow shows as the description of a run or an experiment."""
 
 PARENT_TAG = "mlflow.parentRunId"
 STAGE_TAG = "rfray.stage"
@@ -18,20 +18,20 @@ KEY_TAG = "rfray.key"
 DIGEST_TAG = "rfray.digest"
 
 ORIGIN_TAG = "rfray.origin"
-"""Of a run that was imported: its identifier in the store where it was computed."""
+"""For an imported run: its identifier in the store where it was computed."""
 
 WITHHELD_TAG = "rfray.withheld"
-"""Artifacts that a run recorded and that are not there, as a JSON list: its archive did not hold
-them, or `rfray clean` has dropped them."""
+"""The artifacts that a run lacks, as a JSON list: `rfray clean` deleted them, or the imported
+archive did not hold them."""
 
 SUPERSEDED_TAG = "rfray.superseded"
-"""Why a finished run counts no longer; empty or absent if it does."""
+"""Why a finished run does not count any more; empty or absent if it counts."""
 
 TAKEN_FROM_TAG = "rfray.taken_from"
-"""Of a run whose work another study had done: the run that computed it."""
+"""For a reused run: the run of another study that computed it."""
 
 TAKEN_FROM_STUDY_TAG = "rfray.taken_from_study"
-"""Likewise: the study that it stands in."""
+"""For a reused run: the study that computed it."""
 
 Measured = tuple[str, int, float, int]
 """Metric, step, value, milliseconds since the epoch."""
@@ -39,7 +39,7 @@ Measured = tuple[str, int, float, int]
 
 @dataclass(frozen=True)
 class RunOpening:
-    """What a run is made of before its stage starts."""
+    """The content of a run before its stage starts."""
 
     name: str
     tags: Mapping[str, str]
@@ -56,9 +56,9 @@ class RunRecord:
         status: RUNNING, FINISHED, FAILED, KILLED or SCHEDULED.
         start_time: Milliseconds since the epoch.
         end_time: Milliseconds since the epoch; None while it runs.
-        artifact_uri: Where its artifacts lie.
+        artifact_uri: Where its artifacts are.
         tags: All tags.
-        params: All params, as the strings that MLflow keeps.
+        params: All params, as strings, as in MLflow.
         metrics: The latest value of each metric.
     """
 
@@ -80,7 +80,7 @@ class Elsewhere:
     Attributes:
         study: The study.
         run: The run.
-        parent_digest: `rfray.digest` of the run that it stands under; empty if it has none.
+        parent_digest: `rfray.digest` of its parent run; empty if it has none.
     """
 
     study: str
@@ -89,7 +89,7 @@ class Elsewhere:
 
     @property
     def computed(self) -> tuple[str, str]:
-        """The study and the run that computed it: another one, where this study took it over."""
+        """The study and the run that computed it, also if this study reused it itself."""
         tags = self.run.tags
         return (
             tags.get(TAKEN_FROM_STUDY_TAG, self.study),
@@ -98,20 +98,20 @@ class Elsewhere:
 
 
 def withheld_of(run: RunRecord) -> set[str]:
-    """Artifacts that a run recorded and that are not there."""
+    """The artifacts that a run lacks."""
     try:
         return {str(name) for name in json.loads(run.tags.get(WITHHELD_TAG) or "[]")}
     except (ValueError, TypeError):
-        return set()  # somebody has edited the tag
+        return set()  # a user has edited the tag
 
 
 def withheld_tag(names: Iterable[str]) -> dict[str, str]:
-    """The tag that says so."""
+    """The tag for the artifacts that a run lacks."""
     return {WITHHELD_TAG: json.dumps(sorted(names))}
 
 
 def run_record(run: Run) -> RunRecord:
-    """What MLflow says of a run."""
+    """A run of MLflow as plain data."""
     return RunRecord(
         run_id=run.info.run_id,
         name=run.info.run_name,

@@ -1,15 +1,15 @@
-"""Whole runs as rows of MLflow's tables: what its client makes of them, without its detours.
+"""Reads and writes whole runs directly in MLflow's tables, which is faster than MLflow's client.
 
-Through its client MLflow asks a database some 35 questions for one short run, and makes objects of
-all that comes back: four times of what the rows themselves take, in writing as in reading. So a run
-that is new, and one that is ended with all that it says, are written here, in MLflow's own tables
-and checked by MLflow's own rules; a study's runs are read here. Whatever is not as plain as that is
-left to the client.
+For one short run MLflow's client makes about 35 queries, and objects of all results. This takes
+four times as long as the rows themselves, for reading and for writing. So this module creates runs,
+ends runs with all their content, and reads the runs of a study. It uses MLflow's own tables and
+MLflow's own validation. Everything else uses the client.
 """
 
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -43,11 +43,11 @@ _COLUMNS: dict[Any, str] = {
     SqlMetric: "key value timestamp step is_nan run_uuid",
     SqlLatestMetric: "key value timestamp step is_nan run_uuid",
 }
-"""The tables as they are known here. With others, MLflow is asked by its client."""
+"""The columns of the tables that this module knows. With other columns the client is used."""
 
-_NOBODY = "unknown"  # what MLflow calls the user of a run whose tags name none
+_NOBODY = "unknown"  # as MLflow names the user of a run without such a tag
 
-_RUNS_AT_ONCE = 500  # fewer than a database takes parameters
+_RUNS_AT_ONCE = 500  # below the limit of a database for parameters of a query
 
 Row = dict[str, Any]
 
@@ -55,17 +55,17 @@ T = TypeVar("T")
 
 
 class Rows:
-    """Reads and writes runs in a database that MLflow's client would ask itself.
+    """Reads and writes runs in the database of MLflow's client.
 
     Args:
-        store: That of the client.
+        store: The store of the client.
     """
 
     def __init__(self, store: SqlAlchemyStore) -> None:
         self._store = store
 
     def runs(self, experiment_id: str) -> Iterator[RunRecord]:
-        """Every run of an experiment that is not deleted, oldest first."""
+        """All runs of an experiment, oldest first, without deleted ones."""
         with self._store.ManagedSessionMaker() as session:
             found = session.execute(
                 select(
@@ -86,12 +86,12 @@ class Rows:
             yield from self._records(found[first : first + _RUNS_AT_ONCE])
 
     def _records(self, found: Sequence[Found[Any]]) -> Iterator[RunRecord]:
-        """Runs with all that they say."""
+        """Runs with their tags, params and metrics."""
         with self._store.ManagedSessionMaker() as session:
             ids = [run.run_uuid for run in found]
-            tags = _said_of(ids, _pairs(session, SqlTag, ids))
-            params = _said_of(ids, _pairs(session, SqlParam, ids))
-            metrics = _said_of(ids, _latest_values(session, ids))
+            tags = _by_run(ids, _pairs(session, SqlTag, ids))
+            params = _by_run(ids, _pairs(session, SqlParam, ids))
+            metrics = _by_run(ids, _latest_values(session, ids))
         for run in found:
             yield RunRecord(
                 run_id=run.run_uuid,
@@ -111,13 +111,13 @@ class Rows:
         """Create a run that is RUNNING.
 
         Args:
-            experiment_id: Of its experiment.
+            experiment_id: Identifier of its experiment.
             name: Its name.
-            tags: Those that it has from the beginning, `mlflow.runName` not among them.
+            tags: Its first tags, without `mlflow.runName`.
             start_time: Milliseconds since the epoch.
 
         Returns:
-            The run; None if nothing was written, since the experiment takes none.
+            The run; None if nothing was written, because there is no such active experiment.
         """
         with self._store.ManagedSessionMaker(read_only=False) as session:
             place = _artifact_location(session, int(experiment_id))
@@ -163,7 +163,7 @@ class Rows:
         metrics: Sequence[Metric],
         tags: Sequence[RunTag],
     ) -> bool:
-        """Write all that a run says, and end it.
+        """Write the content of a run, and end it.
 
         Args:
             run_id: The run.
@@ -174,15 +174,15 @@ class Rows:
             tags: Each name once.
 
         Returns:
-            Whether that was done. Nothing was written if the run already says something of it, or
-            is not there.
+            Whether it was written. Nothing is written if the run already has params, metrics or one
+            of the tags, or does not exist.
 
         Raises:
-            MlflowException: A name or a value is none that MLflow takes.
+            MlflowException: MLflow does not allow a name or a value.
         """
         metrics, params, tags = _validate_batch_log_data(metrics, params, tags)
         with self._store.ManagedSessionMaker(read_only=False) as session:
-            if _says_something(session, run_id, [tag.key for tag in tags]):
+            if _has_content(session, run_id, [tag.key for tag in tags]):
                 return False
             ended = session.execute(
                 update(SqlRun.__table__)
@@ -211,10 +211,10 @@ class Rows:
 
 
 def rows_of(store: SqlAlchemyStore) -> Rows | None:
-    """What reads and writes a store's tables; None if they are not all that there is to it.
+    """`Rows` for a store; None for a store that needs MLflow's client.
 
-    One such store is that of MLflow's workspaces, which asks whose experiment a run is of; another
-    is one with tables or columns that are not known here.
+    This is a store of MLflow's workspaces, which checks the owner of each experiment, and a store
+    with columns that this module does not know.
     """
     known = all(
         {column.key for column in table.__table__.columns} == set(columns.split())
@@ -226,29 +226,29 @@ def rows_of(store: SqlAlchemyStore) -> Rows | None:
 def _pairs(
     session: Session, table: type[SqlTag] | type[SqlParam], run_ids: Sequence[str]
 ) -> Iterator[tuple[str, str, str]]:
-    """(run, name, value) of the tags or params of runs."""
+    """(run, name, value) of each tag or param of the runs."""
     columns = select(table.run_uuid, table.key, table.value)
     yield from session.execute(columns.where(table.run_uuid.in_(run_ids)))
 
 
 def _latest_values(session: Session, run_ids: Sequence[str]) -> Iterator[tuple[str, str, float]]:
-    """(run, metric, latest value) of runs."""
+    """(run, metric, latest value) of the runs."""
     one = SqlLatestMetric
     columns = select(one.run_uuid, one.key, one.value, one.is_nan)
     for run_id, key, value, is_nan in session.execute(columns.where(one.run_uuid.in_(run_ids))):
         yield run_id, key, math.nan if is_nan else value
 
 
-def _said_of(run_ids: Sequence[str], said: Iterable[tuple[str, str, T]]) -> dict[str, dict[str, T]]:
-    """What is said of each run, by name; of those as well of which nothing is."""
+def _by_run(run_ids: Sequence[str], found: Iterable[tuple[str, str, T]]) -> dict[str, dict[str, T]]:
+    """The values by run and name; empty for a run without any."""
     by_run: dict[str, dict[str, T]] = {run_id: {} for run_id in run_ids}
-    for run_id, name, value in said:
+    for run_id, name, value in found:
         by_run[run_id][name] = value
     return by_run
 
 
 def _artifact_location(session: Session, experiment_id: int) -> str | None:
-    """Where an experiment's artifacts go; None if there is no such one, or it was deleted."""
+    """Where an experiment's artifacts go; None if it does not exist or was deleted."""
     found = session.execute(
         select(SqlExperiment.artifact_location).where(
             SqlExperiment.experiment_id == experiment_id,
@@ -259,14 +259,14 @@ def _artifact_location(session: Session, experiment_id: int) -> str | None:
     return place
 
 
-def _says_something(session: Session, run_id: str, tags: Sequence[str]) -> bool:
-    """Whether a run holds a param, a metric or one of the tags."""
-    said = union_all(
+def _has_content(session: Session, run_id: str, tags: Sequence[str]) -> bool:
+    """Whether a run has a param, a metric or one of the tags."""
+    content = union_all(
         select(SqlParam.key).where(SqlParam.run_uuid == run_id),
         select(SqlLatestMetric.key).where(SqlLatestMetric.run_uuid == run_id),
         select(SqlTag.key).where(SqlTag.run_uuid == run_id, SqlTag.key.in_(tags)),
     )
-    return session.execute(said.limit(1)).first() is not None
+    return session.execute(content.limit(1)).first() is not None
 
 
 def _insert(session: Session, table: Table, rows: Sequence[Row]) -> None:
@@ -283,18 +283,16 @@ def _named_rows(run_id: str, values: Mapping[str, str]) -> list[Row]:
 
 
 def _each_once(rows: Sequence[Row]) -> list[Row]:
-    """Rows of metrics without repetitions, which the table does not take."""
+    """Rows of metrics without duplicates, which the table does not allow."""
     return list({tuple(row.values()): row for row in rows}.values())
 
 
 def _latest(rows: Sequence[Row]) -> list[Row]:
-    """The row of each metric that MLflow shows: of the last step, then time, then value."""
-    latest: dict[str, Row] = {}
+    """The row of each metric that MLflow shows: that of the last step, then time, then value."""
+    by_metric: defaultdict[str, list[Row]] = defaultdict(list)
     for row in rows:
-        known = latest.setdefault(row["key"], row)
-        if _recency(row) > _recency(known):
-            latest[row["key"]] = row
-    return list(latest.values())
+        by_metric[row["key"]].append(row)
+    return [max(of_one, key=_recency) for of_one in by_metric.values()]
 
 
 def _recency(row: Row) -> tuple[int, int, float]:

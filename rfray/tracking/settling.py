@@ -1,8 +1,8 @@
-"""A store that was moved or copied: its addresses of artifacts written anew, for MLflow's pages.
+"""Corrects the artifact addresses in a store that was moved or copied, for MLflow's pages.
 
-rfray itself finds artifacts without it, as `places` says; so where the database cannot be written,
-or a sweep holds the study, nothing has to be done. What knows MLflow's tables is imported where a
-store is a sqlite file: it takes seconds, and a store behind a server needs none of it.
+rfray itself does not need this, see `places`. So nothing is done if the database cannot be written
+or a sweep holds the study. MLflow's tables are imported only for a sqlite file, because the import
+takes seconds.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 Hold = Callable[[Path, str], AbstractContextManager[bool]]
-"""Keeps drivers off a study of a folder for a moment; whether it could."""
+"""Holds a study of a folder for a moment, so that no driver starts; yields whether it is held."""
 
 
 @dataclass(frozen=True)
 class _Stale:
-    """What a database says of a study that is true no longer.
+    """What is out of date in a database's records of a study.
 
     Attributes:
-        location: Whether the experiment's artifact location is to be written.
-        tag: Whether the folder that the experiment says its database lies in is another one.
+        location: Whether the experiment's artifact location is out of date.
+        tag: Whether its tag with the folder of the database is missing or out of date.
         runs: New artifact URIs by run.
     """
 
@@ -56,15 +56,14 @@ class _Stale:
 
 
 def settle_moved(tracking_uri: str, hold: Hold) -> list[str]:
-    """Have a sqlite store name the artifacts where they lie now; what was changed, in sentences.
+    """Correct the artifact addresses in a sqlite store; returns a sentence for each change.
 
-    Two paths to one folder are one place: nothing is written. Studies whose artifacts lie elsewhere
-    on purpose, and those that a sweep works on, stay as they are, and so do stores that are no
-    sqlite file.
+    Nothing is changed for another path to the same folder, for artifacts that are in another place
+    on purpose, for a study that a sweep works on, and for a store that is not a sqlite file.
 
     Args:
-        tracking_uri: Of the store.
-        hold: Keeps drivers off a study while its addresses are written.
+        tracking_uri: URI of the store.
+        hold: Holds a study while its addresses are written.
 
     Raises:
         UserError: The store does not answer.
@@ -83,13 +82,13 @@ def settle_moved(tracking_uri: str, hold: Hold) -> list[str]:
             home = ledger.home(experiment) if STUDY_TAG in experiment.tags else None
             if home is not None and _settle(database, experiment, home, hold):
                 told.append(
-                    f"MLflow knew another place for the artifacts of '{experiment.name}': it now "
-                    f"looks for them in {home.folder}"
+                    f"the artifacts of '{experiment.name}' were moved: MLflow now looks for them "
+                    f"in {home.folder}"
                 )
     except MlflowException as error:
         if not is_outage(error):
             raise
-        # Somebody else writes the database for long: a later command does it.
+        # Another process locks the database for a long time: a later command does it.
     return told
 
 
@@ -98,7 +97,7 @@ def _may_write(file: Path) -> bool:
 
 
 def _settle(database: SqlAlchemyStore, experiment: Experiment, home: Home, hold: Hold) -> bool:
-    """Whether the addresses of a study were stale and are no longer."""
+    """Correct the addresses of a study; returns whether any was out of date."""
     with database.ManagedSessionMaker() as session:
         stale = _stale(session, experiment, home)
     if not (stale.moved or stale.tag):
@@ -135,7 +134,7 @@ def _stale(session: Session, experiment: Experiment, home: Home) -> _Stale:
 
 
 def _write(session: Session, experiment_id: int, home: Home, stale: _Stale) -> None:
-    """In the one transaction of the session: all of it or nothing."""
+    """Write the new addresses in the transaction of the session."""
     from mlflow.store.tracking.dbmodels.models import SqlExperiment, SqlExperimentTag, SqlRun
     from sqlalchemy import update
 
@@ -156,7 +155,7 @@ def _write(session: Session, experiment_id: int, home: Home, stale: _Stale) -> N
 
 
 class _Elsewhere:
-    """Whether a store lay in another folder: not in this one by another path to it."""
+    """Whether a former folder is another one than the store's, and not another path to it."""
 
     def __init__(self, store: Path) -> None:
         self._store = store

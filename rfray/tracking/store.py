@@ -1,4 +1,4 @@
-"""The tracking store itself: whether it answers, and what to think of it if it does not."""
+"""The tracking store: whether it answers, and what its errors mean."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from filelock import FileLock
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from rfray.errors import UserError
+from rfray.errors import UserError, first_line
 from rfray.terminal import chatter
 
 _SERVER_ERROR = 500
@@ -27,13 +27,13 @@ T = TypeVar("T")
 
 
 def make_database(path: Path) -> None:
-    """Make the embedded sqlite store at `path` if there is none, whole or not at all.
+    """Create the sqlite store at `path` atomically, if there is none.
 
-    MLflow's own first start is not atomic: two processes that race, or one that is killed, leave
-    tables that no later start can use. So it starts on a file of another name.
+    MLflow's own first start is not atomic: two processes at once, or one that is killed, leave
+    tables that no later start can use. So it starts with a file of another name.
 
     Raises:
-        UserError: There is no room for it, or it may not be written.
+        UserError: There is no room for it, or it cannot be written.
     """
     with FileLock(path.with_suffix(".lock")):
         if path.is_file():
@@ -48,7 +48,7 @@ def make_database(path: Path) -> None:
             partial.replace(path)
         except (MlflowException, SQLAlchemyError, OSError) as error:
             raise UserError(
-                f"the database cannot be made: {first_line(error)}",
+                f"the database cannot be created: {first_line(error)}",
                 where=str(path),
                 do="make room, or choose another folder with --storage DIR",
             ) from error
@@ -65,7 +65,7 @@ def check_store(tracking_uri: str) -> None:
 
 @contextmanager
 def store_answers(tracking_uri: str) -> Iterator[None]:
-    """Turn what goes wrong between rfray and the tracking store into a UserError."""
+    """Turn errors of the tracking store into a UserError."""
     try:
         yield
     except (MlflowException, requests.RequestException) as error:
@@ -74,7 +74,7 @@ def store_answers(tracking_uri: str) -> Iterator[None]:
 
 @contextmanager
 def store_written(tracking_uri: str) -> Iterator[None]:
-    """Turn what keeps a store from being written into a UserError: read-only, full, away."""
+    """Turn errors of writing to a store into a UserError: read-only, full, no answer."""
     try:
         yield
     except (MlflowException, requests.RequestException, OSError) as error:
@@ -94,10 +94,10 @@ def _store_error(error: Exception, tracking_uri: str) -> UserError:
 
 
 def is_outage(error: BaseException) -> bool:
-    """Whether a call failed in a way that waiting may mend.
+    """Whether the call may succeed later.
 
-    No answer, an answer too late, a server's error of its own, a locked database, a full disk
-    behind it: yes. A request that the store understood and refuses: no.
+    True for: no answer, an answer too late, an internal error of the server, a locked database, a
+    full disk. False for a request that the store refuses.
     """
     if isinstance(error, MlflowException):
         status = error.get_http_status_code()
@@ -111,7 +111,7 @@ def is_outage(error: BaseException) -> bool:
 
 
 def through_outages(call: Callable[[], T]) -> T:
-    """A worker's transfer of artifacts, tried again for an hour while the store is away."""
+    """Call for a worker's transfer of artifacts; tried again for an hour during an outage."""
     leave_retries_to_rfray()
     patient = tenacity.Retrying(
         retry=tenacity.retry_if_exception(is_outage),
@@ -123,21 +123,16 @@ def through_outages(call: Callable[[], T]) -> T:
 
 
 def leave_retries_to_rfray() -> None:
-    """MLflow's own retries block for minutes, and cannot know that a run was made already."""
+    """Turn off MLflow's own retries: they block for minutes, and may create a run twice."""
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 
 
 def _quiet() -> None:
-    """MLflow and alembic tell of every table that they make; MLflow also tells its makers."""
+    """Hide messages of MLflow and alembic, and turn off MLflow's telemetry."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     logging.getLogger("alembic").setLevel(chatter.level(logging.WARNING))
     logging.getLogger("mlflow").setLevel(chatter.level(logging.ERROR))
-    # A locked database is waited for and told of by whoever called.
+    # The caller waits for a locked database, and reports it.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
-
-
-def first_line(error: Exception) -> str:
-    """An exception's first line, or its type where it says nothing."""
-    return (str(error).splitlines() or [type(error).__name__])[0]

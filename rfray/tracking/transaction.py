@@ -1,11 +1,11 @@
-"""Many requests to a database as one transaction: it waits for its disk once.
+"""Many requests to a database as one transaction, which waits for the disk only once.
 
-MLflow's store of a database opens a session a request and several within one, each with a commit of
-its own; on a disk that is most of what a run costs. Within `one_transaction` those sessions work on
-one connection, where a commit of theirs ends a savepoint and no more (SQLAlchemy's recipe for
-joining a session into an external transaction). What is written, and how, stays MLflow's.
+MLflow's database store opens one or more sessions for each request, each with its own commit. On a
+disk these commits take most of the time of a run. Within `one_transaction` the sessions share one
+connection, where their commits only end savepoints (SQLAlchemy's recipe for joining a session into
+an external transaction). MLflow's code still writes everything.
 
-A store behind a server has requests alone, and is asked as ever.
+A store on a server has no transactions; nothing changes for it.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ _ON_A_CONNECTION: ContextVar[Sessions | None] = ContextVar("sessions", default=N
 _SQLITE = "sqlite"
 
 LOCK_MILLISECONDS = 20_000
-"""How long a locked sqlite file is waited for, as MLflow waits."""
+"""How long to wait for a locked sqlite file, as MLflow does."""
 
 
 def has_transactions(client: MlflowClient) -> bool:
-    """Whether a client asks a database itself, and no server in front of one."""
+    """Whether a client uses a database directly, and not through a server."""
     return database_store(client) is not None
 
 
 @contextmanager
 def one_transaction(client: MlflowClient) -> Iterator[None]:
-    """Write all that the client is asked within, in this thread, or nothing of it.
+    """Make one transaction of all requests of the client in this block and thread.
 
     Raises:
-        MlflowException: TEMPORARILY_UNAVAILABLE if the database is locked or its disk is full; what
-            a request raised.
+        MlflowException: TEMPORARILY_UNAVAILABLE if the database is locked or its disk is full;
+            also the error of a request.
     """
     store = database_store(client)
     if store is None:
@@ -63,36 +63,36 @@ def one_transaction(client: MlflowClient) -> Iterator[None]:
             finally:
                 _ON_A_CONNECTION.reset(token)
     except (OperationalError, MlflowException) as error:
-        said = _said_first(error)
-        if said is None:
+        first = _first_message(error)
+        if first is None:
             raise
-        raise MlflowException(said, error_code=TEMPORARILY_UNAVAILABLE) from error
+        raise MlflowException(first, error_code=TEMPORARILY_UNAVAILABLE) from error
 
 
-def _said_first(error: BaseException | None) -> str | None:
-    """What the database said first, if it was the database that said it.
+def _first_message(error: BaseException | None) -> str | None:
+    """The first error message of the database in a chain of errors; None if there is none.
 
-    On a full disk sqlite takes the whole transaction back, and what is said last is that there is
-    no savepoint to go back to.
+    If the disk is full, sqlite rolls back the whole transaction, and the last error only says that
+    a savepoint is missing.
     """
     from sqlalchemy.exc import OperationalError
 
-    said = None
+    first = None
     while error is not None:
-        said = str(error) if isinstance(error, OperationalError) else said
+        first = str(error) if isinstance(error, OperationalError) else first
         error = error.__context__
-    return said
+    return first
 
 
 def database_store(client: MlflowClient) -> Any:
-    """The store of a database that a client asks; None if it asks something else."""
-    # The same store that the client asks; it is not in its face.
+    """The database store of a client; None if the client uses a server."""
+    # The client has no public attribute for its store.
     store = client._tracking_client.store
     return store if hasattr(store, _MAKER) else None
 
 
 def _let_join(store: Any) -> None:
-    """Have a store's sessions join the transaction of their thread, where there is one."""
+    """Have a store's sessions join the transaction of their thread, if there is one."""
     own = getattr(store, _MAKER)
     if getattr(own, "joins", False):
         return
@@ -106,9 +106,9 @@ def _let_join(store: Any) -> None:
 
 
 def _begin(connection: Connection) -> None:
-    """Begin a transaction that will write; on sqlite the lock is waited for here and nowhere else.
+    """Begin a transaction that writes. On sqlite this is the only place that waits for the lock.
 
-    Python's sqlite3 would begin one at the first row that is written, behind the first savepoint.
+    Python's sqlite3 would begin it only at the first write, after the first savepoint.
     """
     if connection.dialect.name != _SQLITE:
         return
@@ -119,7 +119,7 @@ def _begin(connection: Connection) -> None:
 
 
 def _sessions_on(connection: Connection) -> Sessions:
-    """What MLflow makes its sessions with, on one connection; its pragmas are set there."""
+    """MLflow's factory of sessions, on one connection, where the pragmas are set already."""
     from mlflow.store.db.utils import _get_managed_session_maker
     from sqlalchemy.orm import sessionmaker
 

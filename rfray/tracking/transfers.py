@@ -1,4 +1,4 @@
-"""Artifacts fetched from where a run keeps them, and sent there."""
+"""Downloads and uploads of a run's artifacts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rfray.files.artifacts import local_path
 
 
 def fetch_artifact(artifact_uri: str, name: str, tracking_uri: str) -> Path | None:
-    """Local path of one artifact of a run, downloaded if it lies elsewhere; None if absent."""
+    """Local path of one artifact of a run, downloaded if it is on a server; None if absent."""
     local = local_path(artifact_uri)
     if local is not None:
         return local / name if (local / name).is_file() else None
@@ -35,7 +35,7 @@ def send_artifacts(folder: Path, run_id: str, tracking_uri: str) -> None:
 
 
 def artifact_names(artifact_uri: str, tracking_uri: str) -> list[str]:
-    """Paths of all files among a run's artifacts, those in folders too, sorted."""
+    """Paths of all artifact files of a run, also those in folders, sorted."""
     local = local_path(artifact_uri)
     if local is not None:
         files = (path for path in local.rglob("*") if path.is_file())
@@ -45,7 +45,7 @@ def artifact_names(artifact_uri: str, tracking_uri: str) -> list[str]:
 
 @contextmanager
 def artifact_at_hand(artifact_uri: str, name: str, tracking_uri: str) -> Iterator[Path]:
-    """A file among a run's artifacts, on this machine for as long as it is needed."""
+    """A local path of an artifact; downloaded, and deleted afterwards, if it is on a server."""
     local = local_path(artifact_uri)
     if local is not None:
         yield local / name

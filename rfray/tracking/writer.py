@@ -1,4 +1,4 @@
-"""Runs written to an MLflow tracking store: what the driver does, and nobody else."""
+"""Writes runs to an MLflow tracking store. Only the process that holds a study does this."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from rfray.tracking.store import leave_retries_to_rfray
 from rfray.tracking.transaction import has_transactions, one_transaction
 
 _EXPERIMENT_KIND = ("mlflow.experimentKind", "custom_model_development")
-"""Has MLflow's pages show training runs, not the traces of language models."""
+"""With this tag MLflow's pages show training runs, not the traces of language models."""
 
 _OURS = "rfray study, "
-"""How a study's description begins if nobody but rfray has written it."""
+"""The start of a study's description that rfray has written."""
 
-_METRICS_A_BATCH = 800  # MLflow takes 1,000 metrics, params and tags together
+_METRICS_A_BATCH = 800  # MLflow allows 1,000 metrics, params and tags together
 _PARAMS_A_BATCH = 100
 _LONGEST_TAG = 5000
 
@@ -36,14 +36,14 @@ T = TypeVar("T")
 
 
 class LedgerWriter(Ledger):
-    """Writes runs; only the driver holds one.
+    """Writes runs of a study that this process holds.
 
-    No method tries twice: whoever calls decides how long to wait for a store that is away.
+    No method retries: the caller decides how long to wait during an outage.
 
     Args:
         tracking_uri: As for `Ledger`.
-        study: Name of the study; its experiment is made if there is none, with its artifacts beside
-            the database if the store is one, else where the tracking server wants them.
+        study: Name of the study. Its experiment is created if there is none; its artifacts are next
+            to the database, or where the tracking server puts them.
 
     Raises:
         UserError: The experiment was deleted.
@@ -73,25 +73,25 @@ class LedgerWriter(Ledger):
         try:
             self.client.create_experiment(self.study, artifact_location=location, tags=tags)
         except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # made by another in the meantime
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process has created it
                 raise
 
     @property
     def has_transactions(self) -> bool:
-        """Whether `together` is all or nothing: of a database it is, of a server it is not."""
+        """Whether `together` is a transaction: for a database, not for a server."""
         return has_transactions(self.client)
 
     def together(self) -> AbstractContextManager[None]:
-        """Write all that is asked within as one transaction, where the store has any."""
+        """Write everything in this block as one transaction, if the store has transactions."""
         return one_transaction(self.client)
 
     def describe(self, document: Mapping[str, Any], words: str = "") -> None:
-        """Record the study, JSON-ready, as what was planned.
+        """Record the study document, and a description.
 
         Args:
-            document: The study.
-            words: What MLflow shows above its runs, unless somebody has written something else
-                there; empty to leave it as it is.
+            document: The study document, JSON-ready.
+            words: The description that MLflow shows above the runs. It does not replace one that a
+                user has written. Empty changes nothing.
         """
         self.client.set_experiment_tag(self._id, STUDY_TAG, json.dumps(document))
         self.client.set_experiment_tag(self._id, *_EXPERIMENT_KIND)
@@ -109,9 +109,9 @@ class LedgerWriter(Ledger):
         self.client.set_experiment_tag(self._id, name, text)
 
     def running(self, tag: str, value: str) -> RunRecord | None:
-        """The run that started last among those that are RUNNING and bear a tag, if there is one.
+        """The RUNNING run with a tag, the last one if several; None if there is none.
 
-        A request whose answer was lost may have made one.
+        A request whose answer was lost may have created one.
         """
         found = self.client.search_runs(
             [self._id],
@@ -122,11 +122,11 @@ class LedgerWriter(Ledger):
         return located(run_record(found[0]), self._home) if found else None
 
     def open_run(self, opening: RunOpening) -> RunRecord:
-        """Create a run that is RUNNING, with its tags; its params are yet to be logged."""
+        """Create a run that is RUNNING, with its tags. Its params are logged later."""
         return self.open_copy(opening.name, get_current_time_millis(), opening.tags)
 
     def reopen_run(self, run: RunRecord, opening: RunOpening) -> RunRecord:
-        """Take up a run that an earlier attempt left unfinished, under the name that it has now."""
+        """Resume a run that an earlier attempt left unfinished, with the name of `opening`."""
         self.client.update_run(run.run_id, status="RUNNING", name=opening.name)
         self.client.log_batch(run.run_id, tags=_tags(opening.tags))
         tags = {**run.tags, **opening.tags}
@@ -141,11 +141,9 @@ class LedgerWriter(Ledger):
     ) -> None:
         """Write params, measurements and tags of a run, in as few requests as MLflow allows.
 
-        Each request costs the store a transaction.
-
         Args:
             run_id: The run.
-            params: Those that it does not hold yet.
+            params: Params that it does not hold yet.
             measurements: `(metric, step, value, milliseconds since the epoch)`.
             tags: At most 100.
         """
@@ -159,12 +157,12 @@ class LedgerWriter(Ledger):
             self.client.log_batch(run_id, params=some_params, metrics=some_metrics, tags=some_tags)
 
     def open_copy(self, name: str, start_time: int, tags: Mapping[str, str]) -> RunRecord:
-        """Create a RUNNING run for one that was computed at another time or place.
+        """Create a RUNNING run as a copy of one from another study or store.
 
         Args:
             name: Its name.
-            start_time: When it was started there, milliseconds since the epoch.
-            tags: Those it has from the beginning.
+            start_time: Start of the original run, milliseconds since the epoch.
+            tags: Its first tags.
         """
         if self._rows is not None:
             made = self._rows.open_run(self._id, name, tags, start_time)
@@ -178,16 +176,16 @@ class LedgerWriter(Ledger):
     def end_copy(
         self, run_id: str, status: str, end_time: int | None, tags: Mapping[str, str]
     ) -> None:
-        """Write the last tags of such a run, then end it as of when it ended there."""
+        """Write the last tags of a copy, then end it with the original run's time."""
         self.log(run_id, {}, [], tags)
         self.client.set_terminated(run_id, status=status, end_time=end_time)
 
     def send_artifact(self, run_id: str, file: Path, folder: str) -> None:
-        """Upload a file to a run's artifacts, into a folder of them; empty for none."""
+        """Upload a file to a run's artifacts, into a folder there; empty for none."""
         self.client.log_artifact(run_id, str(file), folder or None)
 
     def rename(self, run_id: str, name: str) -> None:
-        """Give a run another name."""
+        """Change the name of a run."""
         self.client.update_run(run_id, name=name)
 
     def end_run(
@@ -198,7 +196,7 @@ class LedgerWriter(Ledger):
         measurements: Sequence[Measured] = (),
         params: Mapping[str, Any] | None = None,
     ) -> None:
-        """Write what is still to be written of a run, then end it FINISHED, FAILED or KILLED."""
+        """Write the rest of a run's content, then end it as FINISHED, FAILED or KILLED."""
         params = params or {}
         if self._rows is not None and self._rows.end_run(
             run_id,

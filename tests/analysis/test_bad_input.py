@@ -73,7 +73,7 @@ def test_a_study_document_that_is_no_json_object_is_named(client, write, refused
     line = refused(report(), "--study", writer.study)
 
     assert f"experiment tag rfray.study of '{writer.study}'" in line
-    assert "no JSON object" in line
+    assert "not a JSON object" in line
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_a_study_document_that_is_no_json_object_is_named(client, write, refused
             "no measured column 'dens' to subtract (did you mean 'dense'?)",
         ),
         ("title: Dense\n", "title: Dense\n    where: {archs: x}\n", "did you mean 'arch'?"),
-        ("title: Small", "title: [", "is no YAML"),
+        ("title: Small", "title: [", "is not YAML"),
     ],
 )
 def test_mistake_in_the_report_file_is_named(realistic, refused, report, old, new, message):

@@ -122,7 +122,7 @@ def test_a_table_leaves_the_reports_own_files_their_names(tmp_path, name):
     ("text", "message"),
     [
         ("title: T\ntabels: []\n", r"unknown key 'tabels' \(did you mean 'tables'\?\)"),
-        ("title: [unclosed\n", r"report\.yaml:2: is no YAML"),
+        ("title: [unclosed\n", r"report\.yaml:2: is not YAML"),
         ("- a list\n", "holds a list, not keys with values"),
         ("tables: []\n", "title: Field required"),
         (

@@ -38,7 +38,7 @@ def test_the_first_signal_keeps_what_is_finished_and_says_how_to_go_on(
     wait_until(lambda: statuses(folder)["FINISHED"] >= 2, driver)
     send(driver, number)
     assert driver.ended() == 130, driver.output
-    assert "what was finished is kept. To resume:" in driver.output
+    assert "finished runs are kept. To resume:" in driver.output
     assert f"{folder}/faulty.yaml --storage {folder}/results" in driver.output
     assert "Traceback" not in driver.output
     assert "SIGTERM received" not in driver.output

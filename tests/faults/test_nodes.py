@@ -61,12 +61,14 @@ def test_the_work_of_a_machine_that_dies_moves_to_the_others(folder, undisturbed
 def test_machines_are_waited_for_at_the_start_and_when_all_are_gone(folder, undisturbed, survived):
     with ray_cluster(head_cpus=0) as cluster:
         driver = start_driver(folder, "--address", cluster.address, "axes.seed=[0]")
-        wait_until(lambda: "waiting for a machine that computes to join" in driver.output, driver)
+        wait_until(
+            lambda: "waiting for a machine with a CPU or GPU to join" in driver.output, driver
+        )
         survived("a cluster that has no machine yet")
 
         only = cluster.add_node(num_cpus=1)
         wait_until(lambda: busy(only, TRIAL), driver)
-        assert "the study runs on processors" in driver.output
+        assert "the study runs on CPUs" in driver.output
 
         cluster.remove_node(only, allow_graceful=False)
         wait_until(lambda: "for a machine with 1 CPUs and 0 GPUs" in driver.output, driver)

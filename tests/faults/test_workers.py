@@ -90,7 +90,7 @@ def test_killed_workers_go_on_from_their_last_checkpoint(folder, undisturbed, su
 
 FAULTS = {
     "raises": "ArithmeticError: the stage has a mistake in it",
-    "hangs": "it ran over its time limit of 2 s (resources.hangs)",
+    "hangs": "it exceeded its time limit of 2 s (resources.hangs)",
     "hoards": "MemoryError",
     "dies": "the task's process was lost",
 }
@@ -106,7 +106,7 @@ def test_a_stage_that_cannot_end_well_fails_alone_with_its_reason(
     ]  # fmt: skip
     driver = start_driver(folder, *overrides, RFRAY_INJECTED=INJECTED)
     assert driver.ended() == 1, driver.output
-    assert "4 runs failed, 1 that follow them were skipped, 5 are done" in driver.output
+    assert "4 runs failed, 1 that read them were skipped, 5 are done" in driver.output
     found = {run.name.rpartition("/")[2]: run for run in runs(folder)}
     for stage, reason in FAULTS.items():
         assert found[stage].status == "FAILED"
