@@ -8,10 +8,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rfray.analysis import schema
-from rfray.analysis.chance import at_chance
 from rfray.analysis.mean_difference import MeanDifference, paired_test, welch_test
 from rfray.analysis.report_file import Column, DifferenceColumn, Quantity, ReportSpec
-from rfray.analysis.samples import Measurements, Sample, difference, measure_seeds
+from rfray.analysis.samples import (
+    Measurements,
+    Sample,
+    difference,
+    is_at_chance,
+    measure_seeds,
+)
 from rfray.analysis.slots import Identity, without
 from rfray.analysis.statistics import holm
 from rfray.analysis.values import Scalar
@@ -153,7 +158,8 @@ def _comparison(
     axis: str, quantity: Quantity, cells: tuple[Identity, Identity], study: Measurements
 ) -> Comparison:
     value, against = (measure_seeds(quantity, one, study) for one in cells)
-    reason = BOTH_AT_CHANCE if _at_chance(quantity, cells, study) else ""
+    guessing = all(is_at_chance(quantity, one, study) for one in cells)
+    reason = BOTH_AT_CHANCE if guessing else ""
     test, same = _tested(value, against, reason)
     records = [*value.records, *against.records]
     if test.n_against is None:
@@ -207,17 +213,6 @@ def _are_same(some: Sequence[RunRecord], others: Sequence[RunRecord]) -> bool:
 
 def _work(record: RunRecord) -> str:
     return record.tags.get(schema.KEY_TAG) or record.run_id
-
-
-def _at_chance(quantity: Quantity, cells: Sequence[Identity], study: Measurements) -> bool:
-    """Whether the networks of both sides are no better than guessing."""
-    if quantity.metric not in schema.RESTS_ON_TEST_ACCURACY:
-        return False
-    accuracy = _quantity(quantity.stage, quantity.parameter, "test_accuracy")
-    images = study.frame.document.test_images(cells[0])
-    return all(
-        at_chance(measure_seeds(accuracy, one, study).values.values(), images) for one in cells
-    )
 
 
 def _is_result(stage: str) -> bool:

@@ -68,9 +68,7 @@ class Published:
             if any(not same(k, params[k], v) for k, v in self.holds_for.items() if k in params):
                 return {}
         key = frozenset((axis, value) for axis, value in cell if axis in self.axes)
-        bare = Quantity(
-            stage=quantity.stage, metric=quantity.metric, rate=quantity.rate, at=quantity.at
-        )
+        bare = quantity.with_metric(quantity.metric)  # a column has more fields
         found = ((source, self.values.get((source, key, bare))) for source in self.sources)
         return {source: value for source, value in found if value is not None}
 

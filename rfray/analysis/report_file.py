@@ -77,6 +77,10 @@ class Quantity(_Model):
             return typed("rate", self.rate)
         return schema.USUAL.get(self.stage) if self.at is None else self.at
 
+    def with_metric(self, metric: str) -> Quantity:
+        """A metric of the same stage with the same parameter."""
+        return Quantity(stage=self.stage, metric=metric, rate=self.rate, at=self.at)
+
     def __str__(self) -> str:
         said = schema.told(self.stage, self.parameter)
         return f"{self.stage} {self.parameter}" if said else self.stage

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from rfray.analysis import schema
+from rfray.analysis.chance import at_chance
 from rfray.analysis.expected import Expected, Gap, absence, gap_at
 from rfray.analysis.frame import StudyFrame
 from rfray.analysis.report_file import MeasuredColumn, Quantity, ReportSpec
@@ -126,6 +127,14 @@ def measure_seeds(quantity: Quantity, identity: Identity, study: Measurements) -
     notes += _mixed_settings([record for (record,) in runs.values()], study.frame.axes)
     notes += _mixed_precision(runs)
     return Sample(values, len(slots), tuple(gaps), tuple(notes), runs)
+
+
+def is_at_chance(quantity: Quantity, identity: Identity, study: Measurements) -> bool:
+    """Whether a quantity depends on test accuracies of a cell, and these are at chance level."""
+    if quantity.metric not in schema.RESTS_ON_TEST_ACCURACY:
+        return False
+    accuracies = measure_seeds(quantity.with_metric("test_accuracy"), identity, study).values
+    return at_chance(accuracies.values(), study.frame.document.test_images(identity))
 
 
 def difference(first: Sample, second: Sample, logged: Sample | None) -> Sample:

@@ -9,7 +9,6 @@ from itertools import islice
 
 from rfray.analysis import schema
 from rfray.analysis.block_trends import BlockTrend, block_trends, corrected
-from rfray.analysis.chance import at_chance
 from rfray.analysis.entries import Entry
 from rfray.analysis.expected import Gap
 from rfray.analysis.frame import StudyFrame
@@ -26,6 +25,7 @@ from rfray.analysis.samples import (
     Measurements,
     Sample,
     difference,
+    is_at_chance,
     measure,
     measure_seeds,
     precision_of,
@@ -127,20 +127,8 @@ def _sample(
 
 
 def _at_chance(column: Column, spec: TableSpec, identity: Identity, study: Measurements) -> bool:
-    test = study.frame.document.test_images(identity)
-    return any(
-        at_chance(measure_seeds(quantity, identity, study).values.values(), test)
-        for quantity in _accuracies(column, spec.measured)
-    )
-
-
-def _accuracies(column: Column, measured: Mapping[str, MeasuredColumn]) -> list[Quantity]:
-    """The accuracies that a column's numbers depend on, and that may be at chance level."""
-    if isinstance(column, DifferenceColumn):
-        return [one for name in column.minus for one in _accuracies(measured[name], measured)]
-    if column.metric not in schema.RESTS_ON_TEST_ACCURACY:
-        return []
-    return [Quantity(stage=column.stage, metric="test_accuracy", rate=column.rate, at=column.at)]
+    names = column.minus if isinstance(column, DifferenceColumn) else (column.name,)
+    return any(is_at_chance(spec.measured[name], identity, study) for name in names)
 
 
 def _bounds(column: Column, measured: Mapping[str, MeasuredColumn]) -> Bounds | None:

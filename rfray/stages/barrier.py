@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from rfray.models.module import NetworkModule
 
 _PAIRS_A_NETWORK = 2
-"""The plan's estimate: the number of pairs for each of five seeds."""
+"""Pairs for each network, estimated for the plan: all pairs of five seeds."""
 
 _ONE_SIDED = 1.645
 """Standard errors above chance that guessing exceeds in 5 of 100 cases."""

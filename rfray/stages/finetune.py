@@ -17,7 +17,7 @@ class FinetuneParameters(TrainingProtocol):
     """The training protocol with the study's defaults for fine-tuning."""
 
     epochs: Count = Field(default=10, description="Passes over the training images.")
-    learning_rate: Positive = Field(default=1e-4, description="At the first epoch.")
+    learning_rate: Positive = Field(default=1e-4, description="In the first epoch.")
     batch_norm: Literal["update", "freeze"] = Field(
         default="update",
         description="update: batch norms train as usual and update their running statistics (as "

@@ -29,7 +29,7 @@ class SaturationParameters(Parameters):
     )
     variance: Annotated[float, Field(gt=0, lt=1)] = Field(
         default=0.99,
-        description="Smallest share of the variance that the counted directions explain.",
+        description="The smallest number of directions with this share of the variance is counted.",
     )
     images: Annotated[int, Field(ge=2)] = Field(
         default=4000,

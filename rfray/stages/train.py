@@ -40,7 +40,7 @@ class TrainParameters(TrainingProtocol):
         default="last",
         description="The epoch whose weights are kept. best: the one with the highest validation "
         "accuracy. Without data.validation, as in the author's code, the one with the highest test "
-        "accuracy; because it is chosen on the test images, all results are too good then.",
+        "accuracy; it is chosen on the test images, so all results are then too optimistic.",
     )
 
 
@@ -65,7 +65,7 @@ def caution(parameters: TrainParameters, cell: Cell) -> str | None:
 
 _CHOSEN_ON_TEST = (
     "keeps the epoch that is best on the test images (checkpoint: best), which makes all results "
-    "too good: data.validation holds out training images for this choice"
+    "too optimistic: data.validation holds out training images for this choice"
 )
 
 
