@@ -148,7 +148,9 @@ def test_a_wrong_base_is_refused(tmp_path, trained):
     save_changed(other(trained, 1.001), trained, tmp_path)
     module = initial_module(CELL.model_copy(update={"seed": 2}), "cpu")
     save_module(module, trained / MODEL)
-    with pytest.raises(OtherWeightsError, match="from other weights than the training run's"):
+    with pytest.raises(
+        OtherWeightsError, match="from other weights than those of the training run"
+    ):
         changed_state(tmp_path, trained)
 
 
@@ -164,7 +166,7 @@ def test_initial_weights_that_another_pytorch_drew_are_refused(tmp_path):
     save_initial(initial_module(CELL, "cpu"), CELL, tmp_path)
     note = json.loads((tmp_path / INITIAL_NOTE).read_text())
     (tmp_path / INITIAL_NOTE).write_text(json.dumps({**note, "sha256": "0", "torch": "1.0"}))
-    with pytest.raises(OtherWeightsError, match=r"drawn with PyTorch 1\.0: use that one"):
+    with pytest.raises(OtherWeightsError, match=r"drawn with PyTorch 1\.0: use that version"):
         initial_state(CELL, tmp_path)
 
 
