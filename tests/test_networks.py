@@ -159,7 +159,7 @@ def test_a_kernel_size_of_one_is_the_network_without_the_pool(arch):
 
 
 def test_a_layer_cannot_read_what_is_not_there():
-    with pytest.raises(ValueError, match="no earlier layer"):
+    with pytest.raises(ValueError, match="not an earlier layer"):
         Network().then("sum", Add(), "nowhere")
     with pytest.raises(ValueError, match="two layers"):
         Network().then("relu", Relu()).then("relu", Relu())

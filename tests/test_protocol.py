@@ -286,9 +286,9 @@ def test_pruned_weights_stay_zero_under_every_optimizer(changes):
 
 
 CONTRADICTIONS = [
-    ({"optimizer": "adamw", "nesterov": True}, "nesterov is sgd's"),
-    ({"optimizer": "adamw", "momentum": 0.8}, "momentum is sgd's"),
-    ({"betas": [0.8, 0.9]}, "betas are adamw's"),
+    ({"optimizer": "adamw", "nesterov": True}, "nesterov is for sgd"),
+    ({"optimizer": "adamw", "momentum": 0.8}, "momentum is for sgd"),
+    ({"betas": [0.8, 0.9]}, "betas are for adamw"),
     ({"nesterov": True, "momentum": 0}, "nesterov needs a momentum"),
     ({"milestones": [2]}, "milestones belongs to schedule step, and the schedule is cosine"),
     ({"schedule": "linear", "gamma": 0.5}, "gamma belongs to schedule step"),
@@ -315,7 +315,7 @@ def test_a_contradiction_at_one_point_of_the_grid_is_refused_with_the_point(tiny
     from rfray.errors import UserError
 
     overrides = ["axes.train.optimizer=[sgd, adamw]", "train.momentum=0.8"]
-    with pytest.raises(UserError, match=r"train.optimizer adamw: momentum is sgd's"):
+    with pytest.raises(UserError, match=r"train.optimizer adamw: momentum is for sgd"):
         make_plan(load_study(str(tiny_sweep), overrides))
 
 
