@@ -164,7 +164,7 @@ def test_initial_weights_that_another_pytorch_drew_are_refused(tmp_path):
     save_initial(initial_module(CELL, "cpu"), CELL, tmp_path)
     note = json.loads((tmp_path / INITIAL_NOTE).read_text())
     (tmp_path / INITIAL_NOTE).write_text(json.dumps({**note, "sha256": "0", "torch": "1.0"}))
-    with pytest.raises(OtherWeightsError, match=r"drawn with PyTorch 1\.0: use that one"):
+    with pytest.raises(OtherWeightsError, match=r"drawn with PyTorch 1\.0: use that version"):
         initial_state(CELL, tmp_path)
 
 
