@@ -515,6 +515,6 @@ def test_a_study_that_moves_to_gpus_is_told_that_its_precision_changes(tiny_swee
     words = other_precision(larger, stands, gpus=True)
     assert "finished runs of train and finetune were computed in float32, the missing ones" in words
     assert "will be in bfloat16" in words
-    assert "give train.precision" in words
+    assert "set train.precision" in words
     again = make_plan(load_study(str(tiny_sweep), ["hessian=false", "cka=false"]))
     assert other_precision(again, standing(again, runs_of(tmp_path / "results")), gpus=True) == ""

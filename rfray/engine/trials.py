@@ -306,7 +306,7 @@ def _forget(trial: Any) -> None:
     kept = trial.run_metadata
     # Tune says aloud that a trial has ended if its result holds nothing to be said of it.
     kept.last_result["outcome"] = "told"
-    for configuration in (trial.config, trial.evaluated_params, kept.last_result["config"]):
+    for configuration in (trial.config, trial.evaluated_params, kept.last_result.get("config", {})):
         configuration.pop("job", None)
     kept.metric_analysis.clear()
     kept.metric_n_steps.clear()
