@@ -19,7 +19,7 @@ from ray_nodes import ray_cluster, raylet
 
 pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("nodes")]
 
-STAGE = "vgg19_rf"
+STAGES = ("prune", "finetune", "hessian")
 
 
 def busy(node, *doing):
@@ -41,11 +41,11 @@ def test_the_work_of_a_machine_that_dies_moves_to_the_others(folder, undisturbed
         survived("a machine lost while it trains")
 
         joined = cluster.add_node(num_cpus=1)
-        wait_until(lambda: busy(joined, TRIAL, STAGE), driver)
+        wait_until(lambda: busy(joined, TRIAL, *STAGES), driver)
         survived("a machine that joins while the sweep runs")
 
         def computes():
-            return statuses(folder)["FINISHED"] >= 1 and busy(nodes[0], TRIAL, STAGE)
+            return statuses(folder)["FINISHED"] >= 1 and busy(nodes[0], TRIAL, *STAGES)
 
         wait_until(computes, driver)
         before = {run.run_id: run.end_time for run in runs(folder) if run.status == "FINISHED"}

@@ -73,7 +73,7 @@ def test_killed_workers_go_on_from_their_last_checkpoint(folder, undisturbed, su
     saved = wait_until(lambda: next(checkpoints.glob("*/train.safetensors"), None), driver)
     before = epoch_times_so_far(saved)
     kill_one(cluster, driver, TRIAL)
-    kill_one(cluster, driver, "/finetune")
+    kill_one(cluster, driver, "finetune")
     assert driver.ended() == 0, driver.output
 
     assert statuses(folder) == {"FINISHED": RUNS_OF_A_CELL}
