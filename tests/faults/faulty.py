@@ -34,7 +34,7 @@ RUNS = 10
 RUNS_OF_A_CELL = 5
 
 TRIAL = "ImplicitFunc.train"
-"""The title of a worker of Ray Tune while it trains; that of another is the run's name."""
+"""The title of a worker of Ray Tune while it trains; that of another names the stage."""
 
 LONG_TRAINING = "train.epochs=40"
 

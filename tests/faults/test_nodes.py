@@ -19,7 +19,7 @@ from ray_nodes import ray_cluster, raylet
 
 pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("nodes")]
 
-STAGES = ("prune", "finetune", "hessian")
+STAGES = ("prune", "finetune")
 
 
 def busy(node, *doing):
