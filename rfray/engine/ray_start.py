@@ -57,7 +57,8 @@ def settle_environment() -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Otherwise Ray would start a task that is killed for its memory again for ever.
     os.environ.setdefault("RAY_task_oom_retries", "2")
-    # Ray ends a task's process after a second without a task, and to start one takes five.
+    # If there are more processes than cores, Ray ends one that has had no task for a second, and a
+    # new one takes five seconds. A Ray that is joined has its own setting.
     os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", str(_IDLE_MILLISECONDS))
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's future default
 
