@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from rfray.models.network import INPUT, Network
 from rfray.models.opaque import AnyNetwork
+from rfray.models.operations import Add, BatchNorm, Convolution, Linear, Relu
 
 Builder = Callable[[Any], nn.Module]
 """Makes a module that computes one operation of a description."""
@@ -30,9 +32,12 @@ class NetworkModule(nn.Module):
     def __init__(self, network: Network, stand_ins: Mapping[type, Builder] = NO_STAND_INS) -> None:
         super().__init__()
         self.network = network
+        overwriting = _overwriting(network)
         for layer in network:
             stand_in = stand_ins.get(type(layer.operation))
             part = stand_in(layer.operation) if stand_in else layer.operation.module()
+            if isinstance(part, nn.ReLU) and layer.name in overwriting:
+                part.inplace = True
             _place(self, layer.name, part)
         self._last_reader = {name: layer.name for layer in network for name in layer.inputs}
 
@@ -124,6 +129,23 @@ def showing(module: NetworkModule, layers: Iterable[str], see: See) -> Iterator[
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _overwriting(network: Network) -> set[str]:
+    """ReLUs that may write their output over their input, which saves memory and time.
+
+    No other layer reads that input, and the layer before does not need it for its gradient.
+    """
+    by_name = {layer.name: layer for layer in network}
+    readers = Counter(name for layer in network for name in layer.inputs)
+    return {
+        layer.name
+        for layer in network
+        if isinstance(layer.operation, Relu)
+        and (before := by_name.get(layer.inputs[0])) is not None
+        and isinstance(before.operation, (Add, BatchNorm, Convolution, Linear))
+        and readers[before.name] == 1
+    }
 
 
 def _initialise(module: NetworkModule, drawn: Mapping[str, Tensor]) -> None:

@@ -27,6 +27,9 @@ _GRADIENT_DECADES = 3
 
 _OUTLINE = "#E69F00"
 
+_LETTER = 0.062
+"""Width of a letter in the names of layers, inches."""
+
 
 @dataclass(frozen=True)
 class EffectiveField:
@@ -55,13 +58,11 @@ def save_effective_fields(path: Path, title: str, fields: Sequence[EffectiveFiel
     """Draw the gradients of some layers, with the theoretical field and the radius of each."""
     rows = -(-len(fields) // _IN_A_ROW)
     height = 1.0 + 1.6 * max(rows, 1)
-    figure = _figure(title, height=height)
+    figure = _figure(title, height)
     if not fields:
         figure.text(0.5, 0.5, "no layer has a gradient", ha="center", va="center")
         _save(figure, path)
         return
-    # Fixed positions: computing a layout takes longer than drawing the picture.
-    figure.set_layout_engine("none")
     inches = {"top": 1 - 0.65 / height, "bottom": 0.55 / height, "hspace": 0.35, "wspace": 0.08}
     grid = figure.subplots(
         rows, _IN_A_ROW, squeeze=False, gridspec_kw={"left": 0.03, "right": 0.97, **inches}
@@ -69,8 +70,12 @@ def save_effective_fields(path: Path, title: str, fields: Sequence[EffectiveFiel
     for axes in grid.flat:
         axes.set_axis_off()
     shown = [_draw_field(axes, field) for axes, field in zip(grid.flat, fields, strict=False)]
-    place = figure.add_axes((0.08, 0.42 / height, 0.84, 0.08 / height))
-    bar = figure.colorbar(shown[0], cax=place, orientation="horizontal", extend="min")
+    place = _axes(figure, 0.4, 0.42, 4.2, 0.08)
+    # A plain format: to set 10 to a power in type takes as long as the images.
+    bar = figure.colorbar(
+        shown[0], cax=place, orientation="horizontal", extend="min", format="%g"
+    )
+    bar.minorticks_off()
     bar.ax.tick_params(labelsize=7)
     bar.set_label("root mean |gradient|² over its largest value", fontsize=7)
     _save(figure, path)
@@ -108,11 +113,12 @@ def _draw_field(axes: Axes, field: EffectiveField) -> AxesImage:
 
 def save_importance(path: Path, title: str, pattern: NDArray[np.float64]) -> None:
     """Draw mean |gradient| of each pixel, (height, width)."""
-    figure = _figure(title)
-    axes = figure.subplots()
+    figure = _figure(title, 4.2)
+    axes = _axes(figure, 0.65, 0.5, 3.2, 3.2)
     image = axes.imshow(pattern, cmap="viridis")
     axes.set(xlabel="pixel", ylabel="pixel")
-    figure.colorbar(image, label="mean |gradient|")
+    beside = _axes(figure, 4.0, 0.5, 0.15, 3.2)
+    figure.colorbar(image, cax=beside, label="mean |gradient|")
     _save(figure, path)
 
 
@@ -136,15 +142,19 @@ def save_alignment(
 
     mean = matrices.mean(axis=0)
     named_title = f"{title}\n(grey: undefined)" if np.isnan(mean).any() else title
-    figure = _figure(named_title, height=6.8)
-    axes, below = figure.subplots(2, 1, height_ratios=(2, 1))
+    named, names = _named(layers), _length(layers)
+    left, low = names + 0.35, names + 0.3
+    figure = _figure(named_title, 2 * low + 4.6, width=max(5.0, left + 3.5))
+    axes = _axes(figure, left, 2 * low + 1.35, 2.7, 2.7)
     axes.set_facecolor(_UNDEFINED)
-    image = axes.imshow(mean, cmap="viridis", vmin=0, vmax=1, origin="lower")
-    named = _named(layers)
+    image = axes.imshow(mean, cmap="viridis", vmin=0, vmax=1, origin="lower", aspect="auto")
     axes.set_xticks(**named, rotation=90, fontsize=7)
     axes.set_yticks(**named, fontsize=7)
     axes.set(xlabel="layer, second seed", ylabel="layer, first seed")
-    figure.colorbar(image, label=f"linear CKA, mean over pairs of seeds ({len(matrices)})")
+    beside = _axes(figure, left + 2.8, 2 * low + 1.35, 0.12, 2.7)
+    label = f"linear CKA, mean over pairs of seeds ({len(matrices)})"
+    figure.colorbar(image, cax=beside).set_label(label, fontsize=8)
+    below = _axes(figure, left, low, 2.7, 1.15)
     below.plot(mean.diagonal(), lw=1.2, marker="o", ms=2.5, label="same images")
     below.plot(shuffled.mean(axis=0), lw=1, ls=":", color="#444444", label="images shuffled")
     below.set_xticks(**named, rotation=90, fontsize=7)
@@ -172,8 +182,9 @@ def save_by_layer(
         places: Indices of layers to mark, by their meaning; an index after the last layer is not
             marked.
     """
-    figure = _figure(title, height=4.6)
-    axes = figure.subplots()
+    low = _length(layers) + 0.3
+    figure = _figure(title, low + 3.2)
+    axes = _axes(figure, 0.7, low, 4.15, 2.7)
     axes.plot(range(len(values)), values, marker="o", ms=4, lw=1)
     for number, (meaning, place) in enumerate(places.items(), start=1):
         if place < len(layers):
@@ -203,8 +214,8 @@ def save_spectrum(
         grid: Eigenvalues at which the density is given.
         density: P(λ) at these.
     """
-    figure = _figure(title, height=5.6)
-    above, below = figure.subplots(2, 1)
+    figure = _figure(title, 5.6)
+    above, below = _axes(figure, 0.8, 3.05, 4.05, 2.0), _axes(figure, 0.8, 0.5, 4.05, 2.0)
     fills = ["C0" if well else "white" for well in converged]
     above.scatter(range(len(eigenvalues)), eigenvalues, s=12, facecolors=fills, edgecolors="C0")
     above.set(xlabel="rank, largest first", ylabel="eigenvalue λ")
@@ -213,6 +224,8 @@ def save_spectrum(
     peak = max(density)
     below.set(xlabel="eigenvalue λ", ylabel="density P(λ)", yscale="log")
     below.set_ylim(peak * 10.0**-_DECADES, peak * 4)
+    below.yaxis.set_major_formatter("{x:.0e}")
+    below.minorticks_off()
     _save(figure, path)
 
 
@@ -232,8 +245,9 @@ def save_paths(
     """
     count = len(curves["test_loss"])
     pairs = f"{count} pair{'s' if count != 1 else ''}"
-    figure = _figure(f"{title}\n(dotted: the line between the ends)", height=5.6)
-    places = figure.subplots(2, 1, sharex=True)
+    figure = _figure(f"{title}\n(dotted: the line between the ends)", 5.6)
+    places = _axes(figure, 0.7, 2.8, 4.15, 2.1), _axes(figure, 0.7, 0.5, 4.15, 2.1)
+    places[0].tick_params(labelbottom=False)
     for axes, quantity in zip(places, ("loss", "accuracy"), strict=True):
         for colour, split in (("C1", "train"), ("C0", "test")):
             values = curves[f"{split}_{quantity}"]
@@ -253,23 +267,40 @@ def _named(layers: Sequence[str]) -> dict[str, Any]:
     return {"ticks": ticks, "labels": [layers[index] for index in ticks]}
 
 
+def _length(layers: Sequence[str]) -> float:
+    """About how long the longest name of a layer is in print, inches."""
+    return 0.1 + _LETTER * max(map(len, layers), default=0)
+
+
 def _save(figure: Figure, path: Path) -> None:
     """Write a PNG with a palette: a third of the size; colours differ by at most 3 of 255."""
-    from io import BytesIO
-
+    import numpy as np
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from PIL import Image
 
-    drawn = BytesIO()
-    figure.savefig(drawn, format="png")
-    colours = Image.open(drawn).convert("RGB")
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    colours = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
     # Maximum coverage: the other methods lose the rare ends of a colour scale.
     palette = colours.quantize(_COLOURS, method=Image.Quantize.MAXCOVERAGE, kmeans=1)
     palette.save(path, format="png")
 
 
-def _figure(title: str, height: float = 4.2) -> Figure:
+def _figure(title: str, height: float, width: float = 5.0) -> Figure:
+    """An empty figure, inches, with 0.5 of them for a title at the top.
+
+    It has no layout engine: to compute a layout takes longer than to draw the picture.
+    """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5, height), layout="constrained", dpi=_DOTS_PER_INCH)
-    figure.suptitle(title, fontsize=10)
+    figure = Figure(figsize=(width, height), dpi=_DOTS_PER_INCH)
+    figure.suptitle(title, fontsize=10, y=1 - 0.07 / height)
     return figure
+
+
+def _axes(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
+    """New axes at a place in inches, without their labels."""
+    whole_width, whole_height = figure.get_size_inches()
+    return figure.add_axes(
+        (left / whole_width, bottom / whole_height, width / whole_width, height / whole_height)
+    )

@@ -48,6 +48,7 @@ def _maps(
 ) -> dict[str, Tensor]:
     """The maps of some layers, all before the layer with index `stop`."""
     kept: dict[str, Tensor] = {}
-    with showing(module, layers, lambda name, _read, maps: kept.update({name: maps})):
+    # Copies, because the next layer may write over its input.
+    with showing(module, layers, lambda name, _read, maps: kept.update({name: maps.clone()})):
         module.advance({INPUT: images}, 0, stop)
     return kept
