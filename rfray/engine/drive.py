@@ -96,6 +96,8 @@ class Driver:
             self._scribe.check()
             if self._may_start():
                 self._start_ready()
+            if not self._unopened:
+                self._executor.all_submitted()
             self._ground.ask(self._frontier)
             self._watcher.looked(self._view())
             for event in self._executor.events(_WAIT_SECONDS):

@@ -66,6 +66,10 @@ class Executor(Protocol):
         """The events since the last call; waits up to `timeout` seconds for the first one."""
         ...
 
+    def all_submitted(self) -> None:
+        """Say that all jobs are submitted that may start after the events so far."""
+        ...
+
     def wake(self) -> None:
         """Have `events` return, even without events; may be called from any thread."""
         ...
@@ -122,6 +126,9 @@ class InProcessExecutor:
 
         outcome = run_job(job, tell)
         return [*told, Ended(outcome)]
+
+    def all_submitted(self) -> None:
+        """Nothing to do."""
 
     def wake(self) -> None:
         """Let a waiting `events` return."""

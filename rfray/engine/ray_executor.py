@@ -68,7 +68,7 @@ class RayExecutor:
         # later. So on a machine with several cards each process runs only one task.
         self._task_of_one_card: Callable[..., Any] = ray.remote(max_calls=1)(run_task)
         self._running: dict[str, _Task] = {}
-        self._ended_last: set[str] = set()
+        self._answered: set[str] = set()
         self._looked = time.monotonic()
         self._requests = requests
         self._machines = machines()
@@ -126,10 +126,8 @@ class RayExecutor:
 
     def events(self, timeout: float) -> list[Event]:
         """The events since the last call; raises the error that stopped Tune, if one did."""
-        if self._lane is not None:
-            if self._lane.failure is not None:
-                raise self._lane.failure
-            self._lane.acted_on(self._ended_last)
+        if self._lane is not None and self._lane.failure is not None:
+            raise self._lane.failure
         happened: list[Event | None] = []
         try:
             happened.append(self._events.get(timeout=timeout))
@@ -137,7 +135,7 @@ class RayExecutor:
                 happened.append(self._events.get_nowait())
         except Empty:
             events = [event for event in happened if event is not None]
-            self._ended_last = {event.outcome.key for event in events if isinstance(event, Ended)}
+            self._answered |= {event.outcome.key for event in events if isinstance(event, Ended)}
             return [*self._progress(), *events]
 
     def _progress(self) -> Iterator[Event]:
@@ -151,6 +149,12 @@ class RayExecutor:
             if new or noted.doing != task.told.doing:
                 yield Progressed(key, Progress(measurements=new, doing=noted.doing))
                 task.told = noted
+
+    def all_submitted(self) -> None:
+        """Let Tune go on, where it waits for what follows the end of a trial."""
+        if self._lane is not None:
+            self._lane.acted_on(self._answered)
+        self._answered.clear()
 
     def wake(self) -> None:
         """Let a waiting `events` return."""

@@ -72,9 +72,7 @@ def save_effective_fields(path: Path, title: str, fields: Sequence[EffectiveFiel
     shown = [_draw_field(axes, field) for axes, field in zip(grid.flat, fields, strict=False)]
     place = _axes(figure, 0.4, 0.42, 4.2, 0.08)
     # A plain format: to set 10 to a power in type takes as long as the images.
-    bar = figure.colorbar(
-        shown[0], cax=place, orientation="horizontal", extend="min", format="%g"
-    )
+    bar = figure.colorbar(shown[0], cax=place, orientation="horizontal", extend="min", format="%g")
     bar.minorticks_off()
     bar.ax.tick_params(labelsize=7)
     bar.set_label("root mean |gradient|² over its largest value", fontsize=7)
@@ -214,12 +212,14 @@ def save_spectrum(
         grid: Eigenvalues at which the density is given.
         density: P(λ) at these.
     """
+    from matplotlib.ticker import MaxNLocator
+
     figure = _figure(title, 5.6)
     above, below = _axes(figure, 0.8, 3.05, 4.05, 2.0), _axes(figure, 0.8, 0.5, 4.05, 2.0)
     fills = ["C0" if well else "white" for well in converged]
     above.scatter(range(len(eigenvalues)), eigenvalues, s=12, facecolors=fills, edgecolors="C0")
     above.set(xlabel="rank, largest first", ylabel="eigenvalue λ")
-    above.xaxis.get_major_locator().set_params(integer=True)
+    above.xaxis.set_major_locator(MaxNLocator(integer=True))
     below.plot(grid, density, lw=1)
     peak = max(density)
     below.set(xlabel="eigenvalue λ", ylabel="density P(λ)", yscale="log")
@@ -274,13 +274,14 @@ def _length(layers: Sequence[str]) -> float:
 
 def _save(figure: Figure, path: Path) -> None:
     """Write a PNG with a palette: a third of the size; colours differ by at most 3 of 255."""
-    import numpy as np
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from io import BytesIO
+
     from PIL import Image
 
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    colours = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    drawn = BytesIO()
+    figure.savefig(drawn, format="rgba")
+    size = figure.canvas.get_width_height()
+    colours = Image.frombytes("RGBA", size, drawn.getvalue()).convert("RGB")
     # Maximum coverage: the other methods lose the rare ends of a colour scale.
     palette = colours.quantize(_COLOURS, method=Image.Quantize.MAXCOVERAGE, kmeans=1)
     palette.save(path, format="png")
