@@ -1,4 +1,4 @@
-"""What waits is written together: in one transaction, all of it or nothing."""
+"""What waits is written together: in one transaction, or at the same time to a server."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from queue import SimpleQueue
 
 import pytest
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, TEMPORARILY_UNAVAILABLE
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
@@ -144,7 +145,7 @@ def test_another_thread_is_not_drawn_into_the_transaction(writer, storage):
 def scribe(writer):
     held = threading.Event()
     made = Scribe(beat=lambda: None, wake=lambda: None, together=writer.together)
-    made.record(lambda: held.wait(30) and None)  # until all that the test gives it waits
+    made.record("held", lambda: held.wait(30) and None)  # until all that the test gives it waits
     yield made, held
     held.set()
     made.close(10)
@@ -160,7 +161,9 @@ def until(condition):
 def test_what_waits_is_written_together(scribe, writer, storage, commits):
     writing, held = scribe
     for number in range(8):
-        writing.record(lambda number=number: write_a_run(writer, f"run{number}") and None)
+        writing.record(
+            f"run{number}", lambda number=number: write_a_run(writer, f"run{number}") and None
+        )
     held.set()
     until(lambda: writing.settled)
     assert len(commits) <= 2
@@ -174,8 +177,8 @@ def test_openings_are_heard_of_only_once_they_are_settled(scribe, writer, storag
     def opened(run):
         heard.append((run.name, run.name in finished(writer)))
 
-    writing.open(lambda: write_a_run(writer, "one"), opened)
-    writing.open(lambda: write_a_run(writer, "two"), opened)
+    writing.open("one", lambda: write_a_run(writer, "one"), opened)
+    writing.open("two", lambda: write_a_run(writer, "two"), opened)
     held.set()
     until(lambda: writing.settled)
     assert heard == [("one", True), ("two", True)]
@@ -183,8 +186,8 @@ def test_openings_are_heard_of_only_once_they_are_settled(scribe, writer, storag
 
 def test_a_refusal_stops_the_scribe_and_keeps_what_stood_before_it(scribe, writer, storage):
     writing, held = scribe
-    writing.record(lambda: write_a_run(writer, "before") and None)
-    writing.record(lambda: writer.log("no-such-run", {"a": 1}, []))
+    writing.record("before", lambda: write_a_run(writer, "before") and None)
+    writing.record("no-such-run", lambda: writer.log("no-such-run", {"a": 1}, []))
     held.set()
     until(lambda: finished(writer))
     with pytest.raises(MlflowException):
@@ -196,7 +199,79 @@ def test_what_comes_last_sees_all_that_was_settled(scribe, writer):
     heard, at_last = [], []
     writing.record_last(lambda: at_last.extend(heard))
     for number in range(3):
-        writing.open(lambda number=number: number, heard.append)
+        writing.open(str(number), lambda number=number: number, heard.append)
     held.set()
     until(lambda: writing.settled)
     assert at_last == [0, 1, 2]
+
+
+# The scribe of a server, which has no transactions
+
+
+@pytest.fixture
+def of_a_server():
+    beats = []
+    made = Scribe(beat=lambda: beats.append(None), wake=lambda: None)
+    yield made, beats
+    made.close(10)
+
+
+def test_requests_about_several_runs_are_under_way_at_the_same_time(of_a_server):
+    writing, _ = of_a_server
+    all_there = threading.Barrier(4, timeout=30)
+    started = threading.Event()
+    writing.record("first", lambda: started.wait(30) and None)  # until the others wait
+    for number in range(4):
+        writing.record(f"run{number}", lambda: all_there.wait() and None)
+    started.set()
+    until(lambda: writing.settled)
+    writing.check()
+
+
+def test_requests_about_one_run_are_in_order(of_a_server):
+    writing, _ = of_a_server
+    done = []
+    for number in range(30):
+        writing.record(f"run{number % 3}", lambda number=number: done.append(number))
+    until(lambda: writing.settled)
+    for run in range(3):
+        assert [number for number in done if number % 3 == run] == list(range(run, 30, 3))
+
+
+def test_after_an_outage_only_what_had_no_answer_is_requested_again(of_a_server):
+    writing, beats = of_a_server
+    asked, heard = [], []
+    held = threading.Event()
+
+    def away():
+        asked.append("away")
+        if asked.count("away") < 3:
+            raise MlflowException("nobody answers", error_code=TEMPORARILY_UNAVAILABLE)
+        return "away"
+
+    writing.record("first", lambda: held.wait(30) and None)
+    writing.open("away", away, heard.append)
+    writing.open("there", lambda: asked.append("there") or "there", heard.append)
+    held.set()
+    until(lambda: writing.settled)
+    assert sorted(heard) == ["away", "there"]
+    assert asked.count("away") == 3
+    assert asked.count("there") == 1
+    assert len(beats) >= 4
+    assert writing.was_away
+    assert writing.outage is None
+
+
+def test_a_refusal_by_a_server_stops_the_scribe_at_once_though_others_get_no_answer(of_a_server):
+    writing, _ = of_a_server
+    held = threading.Event()
+
+    def fails(code):
+        raise MlflowException("no", error_code=code)
+
+    writing.record("first", lambda: held.wait(30) and None)
+    writing.record("away", lambda: fails(TEMPORARILY_UNAVAILABLE))
+    writing.record("refused", lambda: fails(INVALID_PARAMETER_VALUE))
+    held.set()
+    with pytest.raises(MlflowException, match="no"):
+        until(writing.check)

@@ -82,7 +82,9 @@ class Recorder:
                 earlier = self._standing.unfinished.get(node.key)
                 opening = run_opening(node, parent, self._git, earlier)
                 self._scribe.open(
-                    self._opening(node.key, opening, earlier), partial(self._heard, node.key)
+                    node.key,
+                    self._opening(node.key, opening, earlier),
+                    partial(self._heard, node.key),
                 )
 
     def run_of(self, key: str) -> RunRecord | None:
@@ -111,10 +113,10 @@ class Recorder:
         Most stages end before that; then everything is written in one transaction at the end.
         """
         now = time.monotonic()
-        for entry in self._open.values():
+        for key, entry in self._open.items():
             if (entry.buffer or entry.params) and now - entry.flushed > _FLUSH_SECONDS:
                 entry.flushed = now
-                self._scribe.record(self._logging(entry))
+                self._scribe.record(key, self._logging(entry))
 
     def end(self, node: Node, outcome: Outcome) -> None:
         """End a node's run with its outcome, and write all that is not yet written.
@@ -136,14 +138,14 @@ class Recorder:
             if well and not may_go_on(node):
                 shutil.rmtree(self._checkpoints / outcome.key, ignore_errors=True)
 
-        self._scribe.record(write, forget)
+        self._scribe.record(outcome.key, write, forget)
 
     def withdraw(self, keys: Iterable[str], reason: str) -> None:
         """End the runs as KILLED that were opened for nodes that will not start."""
         for key in self._asked.intersection(keys):
             self._collect()
             self._open.pop(key, None)
-            self._scribe.record(partial(self._kill, key, reason))
+            self._scribe.record(key, partial(self._kill, key, reason))
 
     def abandon(self) -> None:
         """End every open run as KILLED; a later sweep resumes it."""
@@ -181,7 +183,7 @@ class Recorder:
         return write
 
     def _heard(self, key: str, entry: _Open | None) -> None:
-        """Runs in the scribe's thread, after the transaction in which a run was opened."""
+        """Runs in a thread of the scribe, after the transaction in which a run was opened."""
         if entry is not None:
             self._opened.put((key, entry))
 

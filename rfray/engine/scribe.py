@@ -1,8 +1,10 @@
 """The only writer of the ledger, in its own thread: no slot waits for a slow or absent store.
 
-It carries out its actions in order. During an outage of the store it tries again and again. If
-the store has transactions, waiting actions are written together. If the process dies before all
-is written, nothing is lost: the artifacts contain the same, and the next driver reads it there.
+The actions on one run are carried out in order. During an outage of the store the scribe tries
+again and again. If the store has transactions, waiting actions are written together; else, for a
+server, the actions on several runs at the same time, so that none waits for the answers to others.
+If the process dies before all is written, nothing is lost: the artifacts contain the same, and the
+next driver reads it there.
 """
 
 from __future__ import annotations
@@ -10,8 +12,8 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from queue import Empty, PriorityQueue
 from typing import TypeVar
@@ -29,6 +31,9 @@ _OPENING, _RECORD, _LAST, _END = range(4)
 _MOST_TOGETHER = 16
 """Entries in one transaction: more would delay its end, fewer would wait for the disk often."""
 
+_MOST_AT_ONCE = 8
+"""Requests to a server at the same time; MLflow's server has four processes by default."""
+
 
 @dataclass(frozen=True)
 class Outage:
@@ -45,9 +50,21 @@ class Outage:
 
 @dataclass(order=True)
 class _Entry:
+    """An action, which returns what to do once it is committed.
+
+    Attributes:
+        urgency: Smaller is earlier.
+        number: Its place among the equally urgent ones.
+        run: The key of its run: actions on the same run are carried out in order.
+        action: Writes to the store.
+        carried_out: Whether a server has answered, so that a new attempt leaves it out.
+    """
+
     urgency: int
     number: int
+    run: str = field(compare=False)
     action: Callable[[], Callable[[], None]] = field(compare=False)
+    carried_out: bool = field(default=False, compare=False)
 
 
 class Scribe:
@@ -68,8 +85,8 @@ class Scribe:
     ) -> None:
         self._beat = beat
         self._wake = wake
-        self._together = together or nullcontext
-        self._most = _MOST_TOGETHER if together else 1
+        self._together = together
+        self._most = _MOST_TOGETHER if together else _MOST_AT_ONCE
         self._queue: PriorityQueue[_Entry] = PriorityQueue()
         self._numbers = itertools.count()
         self._given_up = threading.Event()
@@ -99,43 +116,46 @@ class Scribe:
         if self._failure is not None:
             raise self._failure
 
-    def open(self, action: Callable[[], T], then: Callable[[T], None]) -> None:
+    def open(self, run: str, action: Callable[[], T], then: Callable[[T], None]) -> None:
         """Carry out an action that a slot waits for, before all waiting records.
 
         Args:
+            run: Key of the run that it opens.
             action: Writes to the store; it may be rolled back and carried out again.
-            then: Called in the scribe's thread with the result, after the commit.
+            then: Called in a thread of the scribe with the result, after the commit.
         """
 
         def tell(found: T) -> None:
             then(found)
             self._wake()
 
-        self._put(_OPENING, action, tell)
+        self._put(_OPENING, run, action, tell)
 
     def record(
-        self, action: Callable[[], None], then: Callable[[None], None] = lambda _: None
+        self, run: str, action: Callable[[], None], then: Callable[[None], None] = lambda _: None
     ) -> None:
-        """Carry out an action in its turn; after an outage again, from its start."""
-        self._put(_RECORD, action, then)
+        """Carry out an action on a run in its turn; after an outage again, from its start."""
+        self._put(_RECORD, run, action, then)
 
     def record_last(self, action: Callable[[], None]) -> None:
         """Carry out an action after all others."""
-        self._put(_LAST, action, lambda _: None)
+        self._put(_LAST, "", action, lambda _: None)
 
     def close(self, patience: float) -> bool:
         """Stop when all is written, or after `patience` seconds; returns whether all is written."""
-        self._put(_END, lambda: None, lambda _: None)
+        self._put(_END, "", lambda: None, lambda _: None)
         self._thread.join(patience)
         self._given_up.set()
         return self.settled
 
-    def _put(self, urgency: int, action: Callable[[], T], then: Callable[[T], None]) -> None:
+    def _put(
+        self, urgency: int, run: str, action: Callable[[], T], then: Callable[[T], None]
+    ) -> None:
         def done() -> Callable[[], None]:
             found = action()
             return lambda: then(found)
 
-        self._queue.put(_Entry(urgency, next(self._numbers), done))
+        self._queue.put(_Entry(urgency, next(self._numbers), run, done))
 
     def _work(self) -> None:
         try:
@@ -171,11 +191,11 @@ class Scribe:
         return entries
 
     def _write(self, entries: Sequence[_Entry]) -> None:
-        """Write entries together; one by one if the store refuses one of them."""
+        """Write entries; one by one if a transaction of several is refused."""
         try:
             self._persist(entries)
         except Exception as error:
-            if len(entries) < 2 or is_outage(error):
+            if self._together is None or len(entries) < 2 or is_outage(error):
                 raise
             for entry in entries:
                 self._persist([entry])
@@ -196,10 +216,31 @@ class Scribe:
     def _attempt(self, entries: Sequence[_Entry]) -> list[Callable[[], None]]:
         # The lease first: during an outage another driver may have taken over the study.
         self._beat()
+        if self._together is None:
+            self._at_once(entry for entry in entries if not entry.carried_out)
+            return []
         if not entries:
             return []
         with self._together():
             return [entry.action() for entry in entries]
+
+    def _at_once(self, entries: Iterable[_Entry]) -> None:
+        """Carry out the actions on different runs at the same time; raise an error when all end."""
+        by_run: dict[str, list[_Entry]] = {}
+        for entry in entries:
+            by_run.setdefault(entry.run, []).append(entry)
+        errors: list[Exception] = []
+        threads = [
+            # As daemons, so that the process can end while a server keeps one waiting.
+            threading.Thread(target=_in_order, args=(own, errors), name="rfray-scribe", daemon=True)
+            for own in by_run.values()
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if errors:  # a refusal first: to try again would not help
+            raise min(errors, key=is_outage)
 
     def _note_outage(self, state: tenacity.RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
@@ -207,3 +248,14 @@ class Scribe:
         since = self._outage.since if self._outage else time.monotonic()
         self._outage = Outage(since, reason)
         self._was_away = True
+
+
+def _in_order(entries: Iterable[_Entry], errors: list[Exception]) -> None:
+    """Carry out entries up to the first error, which is appended to `errors`."""
+    try:
+        for entry in entries:
+            then = entry.action()
+            entry.carried_out = True
+            then()
+    except Exception as error:  # noqa: BLE001 (raised in the scribe's thread)
+        errors.append(error)
