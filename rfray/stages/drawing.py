@@ -141,15 +141,15 @@ def save_alignment(
     mean = matrices.mean(axis=0)
     named_title = f"{title}\n(grey: undefined)" if np.isnan(mean).any() else title
     named, names = _named(layers), _length(layers)
-    left, low = names + 0.35, names + 0.3
-    figure = _figure(named_title, 2 * low + 4.6, width=max(5.0, left + 3.5))
-    axes = _axes(figure, left, 2 * low + 1.35, 2.7, 2.7)
+    left, low = names + 0.4, names + 0.35
+    figure = _figure(named_title, 2 * low + 4.5, width=max(5.0, left + 3.5))
+    axes = _axes(figure, left, 2 * low + 1.25, 2.7, 2.7)
     axes.set_facecolor(_UNDEFINED)
     image = axes.imshow(mean, cmap="viridis", vmin=0, vmax=1, origin="lower", aspect="auto")
     axes.set_xticks(**named, rotation=90, fontsize=7)
     axes.set_yticks(**named, fontsize=7)
     axes.set(xlabel="layer, second seed", ylabel="layer, first seed")
-    beside = _axes(figure, left + 2.8, 2 * low + 1.35, 0.12, 2.7)
+    beside = _axes(figure, left + 2.8, 2 * low + 1.25, 0.12, 2.7)
     label = f"linear CKA, mean over pairs of seeds ({len(matrices)})"
     figure.colorbar(image, cax=beside).set_label(label, fontsize=8)
     below = _axes(figure, left, low, 2.7, 1.15)
@@ -180,7 +180,7 @@ def save_by_layer(
         places: Indices of layers to mark, by their meaning; an index after the last layer is not
             marked.
     """
-    low = _length(layers) + 0.3
+    low = _length(layers) + 0.35
     figure = _figure(title, low + 3.2)
     axes = _axes(figure, 0.7, low, 4.15, 2.7)
     axes.plot(range(len(values)), values, marker="o", ms=4, lw=1)
@@ -269,7 +269,7 @@ def _named(layers: Sequence[str]) -> dict[str, Any]:
 
 def _length(layers: Sequence[str]) -> float:
     """About how long the longest name of a layer is in print, inches."""
-    return 0.1 + _LETTER * max(map(len, layers), default=0)
+    return _LETTER * max(map(len, layers), default=0)
 
 
 def _save(figure: Figure, path: Path) -> None:
