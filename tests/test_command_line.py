@@ -12,17 +12,11 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from command_line import rfray, rfray_anew
 from mlflow.tracking import MlflowClient
 from tiny_study import TINY_RUNS
 
 from rfray.storage import storage_at
-
-
-def rfray(*arguments, cwd, **options):
-    return subprocess.run(
-        [sys.executable, "-m", "rfray.cli", *map(str, arguments)],
-        cwd=cwd, capture_output=True, text=True, timeout=300, check=False, **options,
-    )  # fmt: skip
 
 
 def runs_of(folder, study="tiny"):
@@ -41,8 +35,8 @@ USAGE_ERRORS = [
 
 @pytest.mark.parametrize(("arguments", "says"), USAGE_ERRORS, ids=lambda v: str(v)[:50])
 def test_a_mistake_gives_one_line_exit_code_2_and_starts_nothing(tmp_path, arguments, says):
-    environment = {**os.environ, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
-    result = rfray(*arguments, cwd=tmp_path, env=environment)
+    environment = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+    result = rfray_anew(*arguments, cwd=tmp_path, environment=environment)
     assert result.returncode == 2, result.stderr
     *progress, line = result.stderr.strip().splitlines()
     assert progress in ([], ["preparing digits"]), result.stderr
@@ -88,13 +82,13 @@ def test_a_sweep_in_this_process_needs_no_ray_and_machines_read_what_came_of_it(
     first = ("axes.seed=[0]", "hessian=false", "importance=false", "--storage", "here")
     # A module of the same name in the working folder stands for Ray, and cannot be imported.
     (tmp_path / "ray.py").write_text("raise ImportError('Ray is not wanted here')\n")
-    swept = rfray("sweep", tiny_sweep, *first, "--in-process", cwd=tmp_path)
+    swept = rfray_anew("sweep", tiny_sweep, *first, "--in-process", cwd=tmp_path)
     assert swept.returncode == 0, swept.stdout + swept.stderr
     assert Counter(run.info.status for run in runs_of(tmp_path / "here")) == {"FINISHED": 5}
 
-    status = json.loads(rfray("status", tiny_sweep, *first, "--json", cwd=tmp_path).stdout)
+    status = json.loads(rfray_anew("status", tiny_sweep, *first, "--json", cwd=tmp_path).stdout)
     assert status["totals"]["done"] == 5
-    analysed = json.loads(rfray("analyze", "--storage", "here", "--json", cwd=tmp_path).stdout)
+    analysed = json.loads(rfray_anew("analyze", "--storage", "here", "--json", cwd=tmp_path).stdout)
     assert analysed["study"] == "tiny"
     assert analysed["stages"]["prune"]["done"] == 2
     assert all(Path(path).is_file() for path in analysed["written"])
@@ -136,9 +130,9 @@ def test_a_sweep_through_ray_and_mlflow_killed_resumed_grown_and_analysed(tiny_s
     }
 
     # Status and analysis read it.
-    status = rfray("status", tiny_sweep, "--storage", results, "--json", cwd=tmp_path)
+    status = rfray_anew("status", tiny_sweep, "--storage", results, "--json", cwd=tmp_path)
     assert json.loads(status.stdout)["totals"]["done"] == TINY_RUNS
-    analysis = rfray(
+    analysis = rfray_anew(
         "analyze", "--study", "tiny", "--storage", results, "--out", "out", cwd=tmp_path
     )
     assert analysis.returncode == 0, analysis.stderr

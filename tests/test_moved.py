@@ -12,6 +12,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from command_line import rfray
 from mlflow.tracking import MlflowClient
 from tiny_study import TINY_SWEEP
 
@@ -52,14 +53,6 @@ def sweep(sweep_file, folder, *overrides, tracking_uri=None):
         frontier = run_sweep(ready, storage, InProcessExecutor, watcher)
     assert set(frontier.states.values()) == {State.DONE}
     return computed
-
-
-def rfray(*arguments, cwd):
-    """The command line in a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-m", "rfray.cli", *map(str, arguments)],
-        cwd=cwd, capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
 
 
 def database_uri(folder):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 
 import pytest
+from command_line import rfray as in_folder
+from command_line import rfray_anew
 from layouts import pixels, png, refused, write_tree
 from mlflow.tracking import MlflowClient
 from picture_files import (
@@ -79,11 +79,7 @@ TOLD = [
 
 
 def rfray(folder, *arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "rfray.cli", *arguments],
-        cwd=folder, capture_output=True, text=True, timeout=300, check=False,
-        env={**os.environ, "RFRAY_DATA": str(folder / "data")},
-    )  # fmt: skip
+    return in_folder(*arguments, cwd=folder, environment={"RFRAY_DATA": str(folder / "data")})
 
 
 @pytest.fixture
@@ -179,9 +175,10 @@ def test_a_worker_lays_pictures_on_the_same_background_or_refuses(folder, monkey
 
 
 def test_planning_again_reads_no_picture(folder):
-    assert rfray(folder, "plan", "pictures.yaml").returncode == 0
+    place = {"cwd": folder, "environment": {"RFRAY_DATA": str(folder / "data")}}
+    assert rfray_anew("plan", "pictures.yaml", **place).returncode == 0
     picture = folder / "data/imagefolder/train/ant/1.png"
     state = picture.stat()
     picture.write_bytes(b"?" * state.st_size)
     os.utime(picture, ns=(state.st_atime_ns, state.st_mtime_ns))
-    assert rfray(folder, "plan", "pictures.yaml").returncode == 0
+    assert rfray_anew("plan", "pictures.yaml", **place).returncode == 0
