@@ -11,6 +11,7 @@ from rfray.engine.assemble import assemble, finished_before, finished_now, reade
 from rfray.engine.executor import Event, Executor, Progressed
 from rfray.engine.frontier import Frontier, State
 from rfray.engine.ground import Ground
+from rfray.engine.inputs import Inputs
 from rfray.engine.job import NOTHING_TOLD, Outcome, Progress
 from rfray.engine.longer import begun
 from rfray.engine.pace import Pace
@@ -68,11 +69,14 @@ class Driver:
         self._executor = executor
         self._watcher = watcher
         self._checkpoints = checkpoints
-        self._done = {key: finished_before(run) for key, run in standing.finished.items()}
+        done = standing.finished.keys()
+        self._inputs = Inputs(
+            plan, ((key, finished_before(run)) for key, run in standing.finished.items())
+        )
         self._standing = standing
         self._ground = Ground(plan, executor, watcher.noted)
         self._shares = Shares(plan, self._ground.demand)
-        self._frontier = Frontier(plan, set(self._done), self._ground.occupancies)
+        self._frontier = Frontier(plan, set(done), self._ground.occupancies)
         # The grant of a node must not change after it has its slot.
         self._unopened: dict[str, tuple[Node, Grant]] = {}
         self._running: dict[str, _Running] = {}
@@ -81,7 +85,7 @@ class Driver:
         counts = self._frontier.counts()
         self._waiting_by_stage = {stage: c[State.WAITING] for stage, c in counts.items()}
         self._started = time.monotonic()
-        self._pace = Pace(node for key, node in plan.nodes.items() if key not in self._done)
+        self._pace = Pace(node for key, node in plan.nodes.items() if key not in done)
 
     def run(self, stop: Callable[[], bool]) -> Frontier:
         """Run every node that is not done; returns the frontier with their final states.
@@ -143,7 +147,7 @@ class Driver:
             self._plan,
             node,
             run,
-            self._done,
+            self._inputs.known,
             occupancy,
             self._checkpoints,
             self._tracking_uri,
@@ -172,12 +176,13 @@ class Driver:
             return
         well = outcome.status == "finished"
         if well:
-            self._done[outcome.key] = finished_now(ended.run, outcome)
+            self._inputs.finished(outcome.key, finished_now(ended.run, outcome))
             self._pace.finished(node, outcome.seconds)
         else:
             self._pace.dropped(node)
         self._recorder.end(node, outcome)
         self._ground.ended(node)
+        self._inputs.ended(node)
         skipped = self._frontier.end(outcome.key, well=well)
         told_before = outcome.unreadable in self._unreadable or (
             outcome.no_card and self._without_card
@@ -189,6 +194,7 @@ class Driver:
         for key in skipped:
             self._pace.dropped(self._plan.nodes[key])
             self._ground.ended(self._plan.nodes[key])
+            self._inputs.ended(self._plan.nodes[key])
             self._count_off(self._plan.nodes[key].stage)
         if not told_before:
             self._watcher.ended(Ending(node, outcome, len(skipped)))
