@@ -177,9 +177,9 @@ def sweep_study(
         return dict(frontier.states)
     say(
         console,
-        f"{name}: {states[State.FAILED]} runs failed, {states[State.SKIPPED]} that read them were "
-        f"skipped, {states[State.DONE]} are done. The tag rfray.error of each failed run says why. "
-        "The same command tries them again.",
+        f"{name}: runs done: {states[State.DONE]}, failed: {states[State.FAILED]}, skipped because "
+        f"they read a failed one: {states[State.SKIPPED]}. The tag rfray.error of each failed run "
+        "says why. The same command tries them again.",
     )
     return dict(frontier.states)
 

@@ -106,7 +106,7 @@ def test_a_stage_that_cannot_end_well_fails_alone_with_its_reason(
     ]  # fmt: skip
     driver = start_driver(folder, *overrides, RFRAY_INJECTED=INJECTED)
     assert driver.ended() == 1, driver.output
-    assert "4 runs failed, 1 that read them were skipped, 5 are done" in driver.output
+    assert "done: 5, failed: 4, skipped because they read a failed one: 1" in driver.output
     found = {run.name.rpartition("/")[2]: run for run in runs(folder)}
     for stage, reason in FAULTS.items():
         assert found[stage].status == "FAILED"
