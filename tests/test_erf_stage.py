@@ -19,7 +19,7 @@ from rfray.models.geometry import geometry
 from rfray.models.linear_backward import LINEAR_BACKWARD
 from rfray.models.module import NO_STAND_INS, build
 from rfray.models.network import Network
-from rfray.models.operations import Convolution
+from rfray.models.operations import BatchNorm, Convolution
 from rfray.models.registry import architecture
 from rfray.numerics.effective_field import radius, share_outside
 from rfray.plan import make_plan
@@ -159,6 +159,19 @@ def test_a_dilated_one_has_its_own():
     squares = squared_gradients(module, ["conv4"], torch.randn(1, 3, 40, 40).double(), 1, nobody)
     assert radius(squares["conv4"].mean) == pytest.approx(4 * math.sqrt(5**2 / (2 * 9)))
     assert len(squares["conv4"].mean.nonzero()) == 6 * 6
+
+
+@pytest.mark.parametrize("arch", ["vgg19_rf", "resnet50"])
+def test_a_map_that_the_next_layer_writes_over_has_its_own_gradient(arch):
+    network = architecture(arch)(3, 0.03125, 2)
+    module = build(network, 0).double().eval()
+    norm = next(layer.name for layer in network if isinstance(layer.operation, BatchNorm))
+    images = torch.randn(4, 3, 32, 32).double()
+    convolutions = [layer.name for layer in network.convolutions]
+    # With a later layer the forward pass goes on, and the ReLU after the norm is computed.
+    found = squared_gradients(module, [norm, convolutions[-1]], images, 4, nobody)[norm]
+    alone = squared_gradients(module, [norm], images, 4, nobody)[norm]
+    torch.testing.assert_close(found.mean, alone.mean, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("arch", ["vgg19_rf", "resnet50"])

@@ -11,7 +11,7 @@ from rfray.models.geometry import geometry, live_taps
 from rfray.models.linear_backward import LINEAR_BACKWARD
 from rfray.models.module import build
 from rfray.models.network import Network
-from rfray.models.operations import Add, Relu
+from rfray.models.operations import Add, BatchNorm, Convolution, Relu, Sigmoid
 from rfray.models.registry import ARCHITECTURES, architecture
 from rfray.models.stem import POOL_NAME, receptive_field_pool
 
@@ -189,3 +189,45 @@ def test_folding_batch_norms_changes_neither_outputs_nor_gradients(arch):
     ]
     for plain, folded in zip(*gradients, strict=True):
         torch.testing.assert_close(plain, folded, rtol=1e-7, atol=1e-12)
+
+
+# ReLUs that write over their input
+
+
+def written_over(network):
+    module = build(network, 0)
+    relus = [layer.name for layer in network if isinstance(layer.operation, Relu)]
+    return {name for name in relus if module.get_submodule(name).inplace}
+
+
+def test_a_relu_writes_over_its_input_unless_another_layer_or_a_gradient_needs_it():
+    network = (
+        Network()
+        .then("first", Relu(), "input")  # the images are not the network's
+        .then("conv", Convolution(3, 8))
+        .then("norm", BatchNorm(8))
+        .then("free", Relu())
+        .then("read twice", Convolution(8, 8))
+        .then("shared", Relu(), "read twice")
+        .then("sum", Add(), "read twice", "shared")
+        .then("after sum", Relu())
+        .then("gate", Sigmoid())  # its gradient is computed from its output
+        .then("after gate", Relu())
+    )
+    assert written_over(network) == {"free", "after sum"}
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_writing_over_inputs_changes_no_bit_of_outputs_gradients_and_statistics(arch):
+    networks = [build(architecture(arch)(3, 0.06, 10), 0) for _ in range(2)]
+    for part in networks[1].modules():
+        if isinstance(part, torch.nn.ReLU):
+            part.inplace = False
+    images = torch.randn(8, 3, 32, 32)
+    found = []
+    for module in networks:
+        outputs = module.train()(images)
+        outputs.square().sum().backward()
+        gradients = [parameter.grad for parameter in module.parameters()]
+        found.append([outputs, *gradients, *module.buffers(), module.eval()(images)])
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
