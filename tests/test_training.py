@@ -137,14 +137,20 @@ def test_a_loss_that_is_not_finite_fails_with_epoch_and_step():
         list(epochs)
 
 
-def test_evaluation_counts_every_image():
+def test_evaluation_in_chunks_counts_every_image_once():
     data = resident("digits", "cpu")
     module = initial_module(CELL, "cpu")
     module.eval()
     with torch.no_grad():
         logits = module(normalised(data.test.images, data.facts))
-    expected = 100 * (logits.argmax(1) == data.test.labels).double().mean().item()
-    assert evaluate(module, data.test, data.facts).accuracy == pytest.approx(expected)
+    labels, chunks = data.test.labels, []
+    module.register_forward_pre_hook(lambda _m, inputs: chunks.append(len(inputs[0])))
+    found = evaluate(module, data.test, data.facts)
+    assert len(chunks) > 1
+    assert sum(chunks) == len(labels)
+    expected = 100 * (logits.argmax(1) == labels).double().mean().item()
+    assert found.accuracy == pytest.approx(expected)
+    assert found.loss == pytest.approx(nn.functional.cross_entropy(logits, labels).item(), rel=1e-6)
 
 
 def test_weights_on_disk_are_the_weights(tmp_path):
