@@ -274,14 +274,15 @@ def _length(layers: Sequence[str]) -> float:
 
 def _save(figure: Figure, path: Path) -> None:
     """Write a PNG with a palette: a third of the size; colours differ by at most 3 of 255."""
-    from io import BytesIO
-
+    import numpy as np
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from PIL import Image
 
-    drawn = BytesIO()
-    figure.savefig(drawn, format="rgba")
-    size = figure.canvas.get_width_height()
-    colours = Image.frombytes("RGBA", size, drawn.getvalue()).convert("RGB")
+    # Not `savefig`, whose size and edges a user's matplotlibrc may change.
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()  # type: ignore[no-untyped-call]
+    drawn = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
+    colours = Image.fromarray(drawn).convert("RGB")
     # Maximum coverage: the other methods lose the rare ends of a colour scale.
     palette = colours.quantize(_COLOURS, method=Image.Quantize.MAXCOVERAGE, kmeans=1)
     palette.save(path, format="png")
