@@ -224,7 +224,6 @@ def _rows_file(place: Path, seed: int) -> Path:
 
 STAGE = Stage(
     name="cka",
-    version=1,
     parameters=CkaParameters,
     scope="seeds",
     reads=("train",),

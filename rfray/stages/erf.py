@@ -20,8 +20,6 @@ from rfray.terminal.telling import each_second
 from rfray.training.protocol import Count
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from rfray.numerics.effective_field import SquaredGradient
 
 T = TypeVar("T")
@@ -121,8 +119,8 @@ def run(context: StageContext[ErfParameters]) -> None:
     started = time.perf_counter()
     chosen = _chosen(context.parameters, context.cell)
     gradients = _gradients(context, [layer.name for layer in chosen])
-    seen = [_seen(context.cell, layer, gradients[layer.name]) for layer in chosen]
-    lines = [one.line for one in seen]
+    measured = [_measured(context.cell, layer, gradients[layer.name]) for layer in chosen]
+    lines, fields = zip(*measured, strict=True)
     for line in lines:
         if line.known:
             context.report(line.step, _metrics(line))
@@ -130,8 +128,10 @@ def run(context: StageContext[ErfParameters]) -> None:
     context.report(0, {**last, "wall_seconds": time.perf_counter() - started})
     for sentence in doubts(lines, context.parameters.images):
         context.remark(sentence)
-    _write(context, seen)
-    _draw(context, [one for one in seen if one.line.known])
+    _write(context, lines, fields)
+    known = [field for line, field in measured if line.known]
+    title = context.title(f"seed {context.cell.seed}", str(context.variant["at"]))
+    save_effective_fields(context.workspace / "erf.png", title, _spread(known, _PICTURED))
 
 
 def _with_places(cell: Cell) -> list[LayerGeometry]:
@@ -181,52 +181,47 @@ def _gradients(
         return squared_gradients(module, names, images, parameters.micro_batch, done)
 
 
-@dataclass(frozen=True)
-class _Seen:
-    """A layer that was measured.
-
-    Attributes:
-        line: Its results.
-        squares: Mean |gradient|² of each pixel, (height, width).
-        rows: Rows of the image in its theoretical receptive field.
-        columns: Columns of the image in its theoretical receptive field.
-    """
-
-    line: Measured
-    squares: Tensor
-    rows: range
-    columns: range
-
-
-def _seen(cell: Cell, layer: LayerGeometry, gradient: SquaredGradient) -> _Seen:
-    from rfray.numerics.effective_field import area, centre, has_mass, radius, share_outside
+def _measured(
+    cell: Cell, layer: LayerGeometry, gradient: SquaredGradient
+) -> tuple[Measured, EffectiveField]:
+    """The line of a layer in `erf.csv`, and its picture."""
+    from rfray.numerics import effective_field
 
     names = [one.name for one in cell.network.weight_layers]
     squares, (down, across) = gradient.mean, layer.windows
-    rows = down.pixels(centre(layer.shape.height), cell.facts.image_size)
-    columns = across.pixels(centre(layer.shape.width), cell.facts.image_size)
-    known = has_mass(squares)
-    held = area(squares) if known else math.nan
+    rows = down.pixels(effective_field.centre(layer.shape.height), cell.facts.image_size)
+    columns = across.pixels(effective_field.centre(layer.shape.width), cell.facts.image_size)
+    known = effective_field.has_mass(squares)
+    held = effective_field.area(squares) if known else math.nan
     line = Measured(
         step=names.index(layer.name),
         layer=layer.name,
         map_size=layer.map_size,
         receptive_field=layer.window.size,
         field_area=len(rows) * len(columns),
-        erf_radius=radius(squares) if known else math.nan,
+        erf_radius=effective_field.radius(squares) if known else math.nan,
         erf_area_95=held,
         erf_share=held / (len(rows) * len(columns)) if known else math.nan,
-        share_outside=share_outside(squares, rows, columns) if known else math.nan,
+        share_outside=effective_field.share_outside(squares, rows, columns) if known else math.nan,
         effective_images=gradient.effective_images if known else math.nan,
     )
-    return _Seen(line, squares, rows, columns)
+    field = EffectiveField(
+        layer.name,
+        line.receptive_field,
+        squares.numpy(),
+        rows,
+        columns,
+        effective_field.centre_of_mass(squares) if known else (math.nan, math.nan),
+        line.erf_radius,
+    )
+    return line, field
 
 
 def _metrics(line: Measured) -> dict[str, float]:
     return {name: getattr(line, name) for name in ("erf_radius", "erf_area_95", "erf_share")}
 
 
-def doubts(lines: list[Measured], images: int) -> list[str]:
+def doubts(lines: Sequence[Measured], images: int) -> list[str]:
     """Reasons why these numbers may not mean what they seem to, in sentences."""
     sentences = []
     unknown = [line.layer for line in lines if not line.known]
@@ -253,46 +248,29 @@ def doubts(lines: list[Measured], images: int) -> list[str]:
     return sentences
 
 
-def _write(context: StageContext[ErfParameters], seen: Sequence[_Seen]) -> None:
+def _write(
+    context: StageContext[ErfParameters],
+    lines: Sequence[Measured],
+    fields: Sequence[EffectiveField],
+) -> None:
     import numpy as np
     import pandas as pd
 
-    lines = [one.line for one in seen]
     frame = pd.DataFrame([asdict(line) for line in lines])
     frame.to_csv(context.workspace / "erf.csv", index=False)
     np.savez_compressed(
         context.workspace / "erf.npz",
         layers=np.array([line.layer for line in lines]),
         steps=np.array([line.step for line in lines]),
-        maps=np.stack([one.squares.numpy() for one in seen]),
-        rows=np.array([(one.rows.start, one.rows.stop) for one in seen]),
-        columns=np.array([(one.columns.start, one.columns.stop) for one in seen]),
+        maps=np.stack([field.squares for field in fields]),
+        rows=np.array([(field.rows.start, field.rows.stop) for field in fields]),
+        columns=np.array([(field.columns.start, field.columns.stop) for field in fields]),
         erf_radius=np.array([line.erf_radius for line in lines]),
     )
 
 
-def _draw(context: StageContext[ErfParameters], known: Sequence[_Seen]) -> None:
-    from rfray.numerics.effective_field import centre_of_mass
-
-    fields = [
-        EffectiveField(
-            layer=one.line.layer,
-            receptive_field=one.line.receptive_field,
-            squares=one.squares.numpy(),
-            rows=one.rows,
-            columns=one.columns,
-            centre=centre_of_mass(one.squares),
-            radius=one.line.erf_radius,
-        )
-        for one in _spread(known, _PICTURED)
-    ]
-    title = context.title(f"seed {context.cell.seed}", str(context.variant["at"]))
-    save_effective_fields(context.workspace / "erf.png", title, fields)
-
-
 STAGE = Stage(
     name="erf",
-    version=1,
     parameters=ErfParameters,
     scope="cell",
     reads=("train",),

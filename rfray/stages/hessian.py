@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from rfray.cell import Cell
-from rfray.device.card import room
 from rfray.parameters import NOTHING_TWICE, Parameters
 from rfray.stages.drawing import save_spectrum
-from rfray.stages.hessian_methods import METHODS, Found, Problem, Settings
+from rfray.stages.hessian_methods import METHODS, Found, Problem
 from rfray.stages.stage import Fan, Stage, StageContext, too_few
 from rfray.terminal.telling import each_second, tell
 from rfray.training.protocol import Count, Positive
@@ -95,7 +94,7 @@ def run(context: StageContext[HessianParameters]) -> None:
     generator = torch.Generator().manual_seed(0)
     check_operator(problem.operator, generator, tolerance=parameters.tolerance)
     tell(f"looking for eigenvalues ({parameters.method})")
-    found = METHODS[parameters.method](problem, _settings(context), generator)
+    found = METHODS[parameters.method](problem, generator)
     done = each_second("spectral density", parameters.steps, "steps")
     density = spectral_density(
         problem.operator, parameters.probes, parameters.steps, generator, done
@@ -109,22 +108,6 @@ def run(context: StageContext[HessianParameters]) -> None:
     title = context.title(f"seed {context.cell.seed}", str(context.variant["at"]))
     picture = context.workspace / "spectrum.png"
     save_spectrum(picture, title, found.values.tolist(), found.converged.tolist(), grid, values)
-
-
-def _settings(context: StageContext[HessianParameters]) -> Settings:
-    parameters = context.parameters
-    return Settings(
-        count=parameters.n,
-        tolerance=parameters.tolerance,
-        max_products=parameters.max_products,
-        basis_bytes=parameters.basis_gigabytes * 1e9,
-        # The other half is for graphs. Other stages may share the GPU.
-        device_bytes=room(context.card) / 2,
-        micro_batch=parameters.micro_batch,
-        progress=lambda products, converged: context.report(
-            products, {"converged_eigenvalues": converged}
-        ),
-    )
 
 
 def _problem(context: StageContext[HessianParameters]) -> Problem:
@@ -141,7 +124,7 @@ def _problem(context: StageContext[HessianParameters]) -> Problem:
     chosen = chosen_images(dataset.train, parameters.images)
     images, labels = normalised(chosen.images, dataset.facts), chosen.labels
     operator = hessian_operator(folded(module), images, labels, micro_batch=parameters.micro_batch)
-    return Problem(module, images, labels, operator)
+    return Problem(context, module, images, labels, operator)
 
 
 def _report(
@@ -234,7 +217,6 @@ def _write_density(
 
 STAGE = Stage(
     name="hessian",
-    version=1,
     parameters=HessianParameters,
     scope="cell",
     reads=("train",),

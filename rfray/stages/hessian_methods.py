@@ -6,45 +6,31 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rfray.device.card import room
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from rfray.numerics.lanczos import Progress
     from rfray.numerics.operator import SymmetricOperator
+    from rfray.stages.hessian import HessianParameters
+    from rfray.stages.stage import StageContext
 
 
 @dataclass(frozen=True)
 class Problem:
     """A network in eval mode, the images and labels of its loss, and the loss's Hessian."""
 
+    context: StageContext[HessianParameters]
     module: nn.Module
     images: Tensor
     labels: Tensor
     operator: SymmetricOperator
 
-
-@dataclass(frozen=True)
-class Settings:
-    """How eigenvalues are computed.
-
-    Attributes:
-        count: Number of eigenvalues.
-        tolerance: Largest residual of a converged one, relative to it.
-        max_products: Largest number of products of lanczos; None for its default.
-        basis_bytes: Memory for the vectors of lanczos.
-        device_bytes: How much of it may be on the device that computes.
-        micro_batch: Images whose graph is in memory at a time.
-        progress: Called with the products of lanczos and its converged eigenvalues.
-    """
-
-    count: int
-    tolerance: float
-    max_products: int | None
-    basis_bytes: float
-    device_bytes: float
-    micro_batch: int
-    progress: Progress
+    @property
+    def parameters(self) -> HessianParameters:
+        """The settings of the stage."""
+        return self.context.parameters
 
 
 @dataclass(frozen=True)
@@ -67,7 +53,7 @@ class Found:
     searched: bool | None
 
 
-def lanczos(problem: Problem, settings: Settings, generator: torch.Generator) -> Found:
+def lanczos(problem: Problem, generator: torch.Generator) -> Found:
     """Thick-restart Lanczos until every eigenvalue has converged, without weights of zero rows."""
     import torch
 
@@ -77,39 +63,41 @@ def lanczos(problem: Problem, settings: Settings, generator: torch.Generator) ->
     from rfray.numerics.operator import relocated
     from rfray.numerics.support import restricted, support
 
-    touched = problem.operator
+    touched, context, parameters = problem.operator, problem.context, problem.parameters
     # Attention has rows that are zero up to rounding, which two products do not show.
     if isinstance(problem.module, NetworkModule):
-        touched = restricted(touched, support(touched, settings.count, generator))
+        touched = restricted(touched, support(touched, parameters.n, generator))
     place = place_basis(
         touched.dimension,
         touched.dtype,
-        settings.count,
-        budget=settings.basis_bytes,
-        device_budget=settings.device_bytes,
+        parameters.n,
+        budget=parameters.basis_gigabytes * 1e9,
+        # The other half is for graphs. Other stages may share the GPU.
+        device_budget=room(context.card) / 2,
     )
     found = largest_eigenvalues(
         touched if place.on_device else relocated(touched, torch.device("cpu")),
-        settings.count,
-        tolerance=settings.tolerance,
-        max_products=settings.max_products,
+        parameters.n,
+        tolerance=parameters.tolerance,
+        max_products=parameters.max_products,
         basis_size=place.basis_size,
         generator=generator,
-        progress=settings.progress,
+        progress=lambda products, converged: context.report(
+            products, {"converged_eigenvalues": converged}
+        ),
     )
     return Found(found.values, found.residuals, found.converged, found.products, found.probed)
 
 
-def ritz(problem: Problem, settings: Settings, generator: torch.Generator) -> Found:
+def ritz(problem: Problem, generator: torch.Generator) -> Found:
     """As many Lanczos steps as wanted eigenvalues, and all of their Ritz values."""
     from rfray.numerics.ritz import ritz_values
 
-    found = ritz_values(problem.operator, settings.count, generator)
-    products = len(found.values)
-    return _found(found.values, found.residuals, products, problem, settings)
+    found = ritz_values(problem.operator, problem.parameters.n, generator)
+    return _found(found.values, found.residuals, len(found.values), problem)
 
 
-def pyhessian(problem: Problem, settings: Settings, generator: torch.Generator) -> Found:
+def pyhessian(problem: Problem, generator: torch.Generator) -> Found:
     """PyHessian's power iteration, whose eigenvalues are the largest in magnitude."""
     from rfray.numerics.power_iteration import power_values
 
@@ -117,25 +105,24 @@ def pyhessian(problem: Problem, settings: Settings, generator: torch.Generator) 
         problem.module,
         problem.images,
         problem.labels,
-        settings.count,
-        tolerance=settings.tolerance,
-        micro_batch=settings.micro_batch,
+        problem.parameters.n,
+        tolerance=problem.parameters.tolerance,
+        micro_batch=problem.parameters.micro_batch,
         generator=generator,
     )
-    return _found(found.values, found.residuals, None, problem, settings)
+    return _found(found.values, found.residuals, None, problem)
 
 
-def _found(
-    values: Tensor, residuals: Tensor, products: int | None, problem: Problem, settings: Settings
-) -> Found:
+def _found(values: Tensor, residuals: Tensor, products: int | None, problem: Problem) -> Found:
     """The result of a method without a search for further copies."""
     from rfray.numerics.lanczos import permitted_residuals
 
-    permitted = permitted_residuals(values, settings.tolerance, problem.operator.dtype)
+    tolerance = problem.parameters.tolerance
+    permitted = permitted_residuals(values, tolerance, problem.operator.dtype)
     return Found(values, residuals, residuals <= permitted, products, searched=None)
 
 
-METHODS: dict[str, Callable[[Problem, Settings, torch.Generator], Found]] = {
+METHODS: dict[str, Callable[[Problem, torch.Generator], Found]] = {
     "lanczos": lanczos,
     "ritz": ritz,
     "pyhessian": pyhessian,

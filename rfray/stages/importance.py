@@ -105,7 +105,6 @@ def _gradient(module: NetworkModule, image: Tensor) -> Tensor:
 
 STAGE = Stage(
     name="importance",
-    version=1,
     parameters=ImportanceParameters,
     scope="network",
     reads=(),

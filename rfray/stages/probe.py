@@ -241,7 +241,6 @@ def _write(
 
 STAGE = Stage(
     name="probe",
-    version=1,
     parameters=ProbeParameters,
     scope="cell",
     reads=("train",),

@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from rfray.cell import Cell
 from rfray.parameters import NOTHING_TWICE, Parameters
 from rfray.search.space import (
     Choice,
@@ -24,6 +23,7 @@ from rfray.search.space import (
 from rfray.stages.sample import DIVERGED, STOPPED, settings_tried
 from rfray.stages.stage import Input, Stage, StageContext
 from rfray.stages.train import CHOSEN_FILE
+from rfray.training.protocol import Count
 
 SAMPLES_FILE = "samples.csv"
 
@@ -34,7 +34,7 @@ class SearchParameters(Parameters):
     space: dict[str, Domain] = Field(
         description="What each searched setting of `train` is drawn from, by its dotted name."
     )
-    samples: Annotated[int, Field(ge=1)] = Field(
+    samples: Count = Field(
         default=16, description="Number of samples of each search; all searches have the same ones."
     )
     per: Annotated[list[str], NOTHING_TWICE] = Field(
@@ -53,10 +53,10 @@ class SearchParameters(Parameters):
         "Optuna proposes the others from the results of the earlier ones (its tree-structured "
         "Parzen estimator, Bergstra et al. 2011, through Ray Tune); needs `rfray[optuna]`.",
     )
-    startup: Annotated[int, Field(ge=1)] = Field(
+    startup: Count = Field(
         default=8, description="For optuna: number of samples that are drawn before it proposes."
     )
-    at_once: Annotated[int, Field(ge=1)] = Field(
+    at_once: Count = Field(
         default=4,
         description="For optuna: number of samples of a search that it proposes together. They run "
         "at the same time, and the next ones learn from them.",
@@ -95,12 +95,6 @@ class DrawnSearch(SearchParameters):
             return []
         samples = int(min(self.samples, combinations(self.space)))
         return rounds(len(self.drawn), samples, self.at_once)
-
-
-def work(parameters: SearchParameters, cell: Cell) -> float:
-    """Almost none."""
-    del parameters, cell
-    return 1.0
 
 
 def run(context: StageContext[SearchParameters]) -> None:
@@ -166,12 +160,11 @@ def _is_number(value: Any) -> bool:
 
 STAGE = Stage(
     name="search",
-    version=1,
     parameters=SearchParameters,
     scope="search",
     reads=("sample",),
     run=run,
-    work=work,
+    work=lambda _parameters, _cell: 1.0,  # almost none
     summary="the settings of its best sample, on the validation images",
     headline="validation_accuracy",
     opaque=True,

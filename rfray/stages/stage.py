@@ -62,15 +62,6 @@ Settle = Callable[[Mapping[str, object]], None]
 """Takes settings by name that are known only when the stage runs; they become params of the run."""
 
 
-def _nothing_to_settle(settings: Mapping[str, object]) -> None:
-    """For a stage that runs outside a sweep: nothing is recorded."""
-    del settings
-
-
-def _never() -> bool:
-    return False
-
-
 Propose = Callable[[Proposal, Sequence[Tried], str], Choice]
 """Proposes the settings of a sample, from the settings and results of earlier ones, by a metric."""
 
@@ -124,8 +115,8 @@ class StageContext(Generic[P]):
     earlier: Path | None = None
     processes: int = 1
     card: Card = PROCESSOR
-    settle: Settle = _nothing_to_settle
-    ends_here: Callable[[], bool] = _never
+    settle: Settle = lambda _settings: None
+    ends_here: Callable[[], bool] = lambda: False
     propose: Propose = _nobody_proposes
 
     @property
@@ -170,11 +161,6 @@ class Fan:
         return variant if self.usual is None else {self.variant: self.usual, **variant}
 
 
-def nothing(parameters: Parameters, cell: Cell) -> None:
-    """The check of a stage that can run on every cell; the caution of a stage without one."""
-    del parameters, cell
-
-
 def too_few(
     setting: str, wanted: int, cell: Cell, split: Literal["training", "test"]
 ) -> str | None:
@@ -185,31 +171,12 @@ def too_few(
     return f"{setting} is {wanted}, but {cell.dataset} has {available} {split} images"
 
 
-def nothing_to_keep(variant: Variant, cell: Cell) -> float:
-    """The size of a stage that writes no weights."""
-    del variant, cell
-    return 0.0
-
-
-def on_one_card(parameters: Parameters) -> str | None:
-    """Why a stage cannot use several GPUs, for a stage that is not written for them."""
-    del parameters
-    return "it computes on one GPU"
-
-
-def nothing_begun(parameters: Parameters) -> str | None:
-    """Why a stage cannot continue a shorter run, for a stage that always starts again."""
-    del parameters
-    return "it always starts from the beginning"
-
-
 @dataclass(frozen=True)
 class Stage(Generic[P]):
     """The declaration of a stage.
 
     Attributes:
         name: Its name in sweep files, run names and tags.
-        version: Raise it if the same parameters no longer give the same numbers.
         parameters: The type of its parameters.
         scope: What one node belongs to.
         reads: The stages that it reads, nearest first. A node follows each node of the nearest one
@@ -224,6 +191,7 @@ class Stage(Generic[P]):
         summary: What a run of it is, as the end of the sentence "vgg19_rf on cifar10, …".
         size: Bytes of the weights that one node writes, estimated with the defaults.
         headline: Its most important metric.
+        version: Raise it if the same parameters no longer give the same numbers.
         micro_batch: The parameter with the number of images whose graph is in memory at a time. It
             must change results by rounding only: it is lowered if a GPU has too little memory.
         opaque: Whether it can work on a network that cannot be read (`rfray.models.opaque`), with
@@ -235,7 +203,6 @@ class Stage(Generic[P]):
     """
 
     name: str
-    version: int
     parameters: type[P]
     scope: Scope
     reads: tuple[str, ...]
@@ -243,12 +210,13 @@ class Stage(Generic[P]):
     work: Callable[[P, Cell], float]
     summary: str
     headline: str
-    check: Callable[[P, Cell], str | None] = nothing
-    caution: Callable[[P, Cell], str | None] = nothing
+    version: int = 1
+    check: Callable[[P, Cell], str | None] = lambda _parameters, _cell: None
+    caution: Callable[[P, Cell], str | None] = lambda _parameters, _cell: None
     may_read: tuple[str, ...] = ()
     fan: Fan | None = None
     micro_batch: str | None = None
-    size: Callable[[Variant, Cell], float] = nothing_to_keep
+    size: Callable[[Variant, Cell], float] = lambda _variant, _cell: 0.0
     opaque: bool = False
-    begun: Callable[[P], str | None] = nothing_begun
-    together: Callable[[P], str | None] = on_one_card
+    begun: Callable[[P], str | None] = lambda _parameters: "it always starts from the beginning"
+    together: Callable[[P], str | None] = lambda _parameters: "it computes on one GPU"

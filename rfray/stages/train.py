@@ -224,7 +224,6 @@ def begun(parameters: TrainParameters) -> str | None:
 
 STAGE = Stage(
     name="train",
-    version=1,
     parameters=TrainParameters,
     scope="cell",
     reads=(),
