@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations
 from math import inf, isfinite, nan, sqrt
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -24,8 +23,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from rfray.data.dataset import DatasetFacts, Split
     from rfray.models.module import NetworkModule
+
+    Measure = Callable[[NetworkModule], dict[str, float]]
+    """Each of `MEASURED` of a network, whose batch norms it may change first."""
 
 _PAIRS_A_NETWORK = 2
 """Pairs for each network, estimated for the plan: all pairs of five seeds."""
@@ -109,20 +110,18 @@ def run(context: StageContext[BarrierParameters]) -> None:
     started = time.perf_counter()
     sources = sorted(context.inputs, key=lambda source: source.cell.seed)
     pairs = _pairs(sources, context.parameters.pairs)
-    images, alphas = _images(context), positions(context.parameters.points)
-    frames = []
+    measure, alphas = _measure_of(context), positions(context.parameters.points)
+    frames, barriers = [], []
     for number, (first, second) in enumerate(pairs):
         name = f"seeds {first.cell.seed} and {second.cell.seed}, pair {number + 1} of {len(pairs)}"
-        frame = pd.DataFrame(list(_path(context, first, second, images, alphas, name)))
-        frames.append(frame)
-        found = _barriers(alphas, frame)
-        if isfinite(found["loss_barrier"]):
-            context.report(number, {name: found[name] for name in OF_A_PAIR})
+        frames.append(pd.DataFrame(list(_path(context, first, second, measure, alphas, name))))
+        barriers.append(_barriers(alphas, frames[number]))
+        if isfinite(barriers[number]["loss_barrier"]):
+            context.report(number, {name: barriers[number][name] for name in OF_A_PAIR})
     frame = pd.concat(frames, ignore_index=True)
     frame.to_csv(context.workspace / "barrier.csv", index=False)
-    barriers = pd.DataFrame([_barriers(alphas, one) for one in frames])
-    _report(context, barriers, frame)
-    for sentence in doubts(sources, frame, len(images.test)):
+    _report(context, pd.DataFrame(barriers), frame)
+    for sentence in doubts(sources, frame):
         context.remark(sentence)
     shape = (len(pairs), len(alphas))
     curves = {name: np.reshape(frame[name].to_numpy(), shape) for name in MEASURED}
@@ -130,16 +129,6 @@ def run(context: StageContext[BarrierParameters]) -> None:
     title = context.title(*([] if align == "none" else [f"channels aligned by {align}"]))
     save_paths(context.workspace / "barrier.png", title, alphas, curves)
     context.report(0, {"wall_seconds": time.perf_counter() - started})
-
-
-@dataclass(frozen=True)
-class _Images:
-    """The images to measure on, and those for the statistics; None if these are not estimated."""
-
-    train: Split
-    test: Split
-    statistics: Tensor | None
-    facts: DatasetFacts
 
 
 def _pairs(sources: Sequence[Input], wanted: int | str) -> list[tuple[Input, Input]]:
@@ -151,29 +140,35 @@ def _pairs(sources: Sequence[Input], wanted: int | str) -> list[tuple[Input, Inp
     return [(sources[one], sources[other]) for one, other in sorted(nearest)]
 
 
-def _images(context: StageContext[BarrierParameters]) -> _Images:
+def _measure_of(context: StageContext[BarrierParameters]) -> Measure:
     from rfray.data.device import normalised, resident
     from rfray.data.subset import chosen_images
+    from rfray.training.batch_norms import renew_statistics
+    from rfray.training.evaluate import evaluate
 
     cell, parameters = context.cell, context.parameters
     dataset = resident(cell.dataset, context.device, cell.validation)
-    train, facts = dataset.train, dataset.facts
-    estimates = parameters.batch_norm == "estimate" and cell.network.batch_norms
-    return _Images(
-        train=chosen_images(train, parameters.train_images),
-        test=dataset.test,
-        statistics=normalised(chosen_images(train, parameters.statistics_images).images, facts)
-        if estimates
-        else None,
-        facts=facts,
-    )
+    facts, train = dataset.facts, chosen_images(dataset.train, parameters.train_images)
+    statistics: Tensor | None = None
+    if parameters.batch_norm == "estimate" and cell.network.batch_norms:
+        chosen = chosen_images(dataset.train, parameters.statistics_images)
+        statistics = normalised(chosen.images, facts)
+
+    def measure(module: NetworkModule) -> dict[str, float]:
+        if statistics is not None:
+            renew_statistics(module, statistics)
+        found = [evaluate(module, split, facts) for split in (train, dataset.test)]
+        values = [value for one in found for value in (one.loss, one.accuracy)]
+        return dict(zip(MEASURED, values, strict=True))
+
+    return measure
 
 
 def _path(
     context: StageContext[BarrierParameters],
     first: Input,
     second: Input,
-    images: _Images,
+    measure: Measure,
     alphas: NDArray[np.float64],
     pair: str,
 ) -> Iterator[dict[str, float]]:
@@ -189,23 +184,12 @@ def _path(
     )
     if context.parameters.align == "weights":
         tell(f"matching channels: {pair}")
-        other = aligned(module, images.facts.image_size, one, other)
+        other = aligned(module, context.cell.facts.image_size, one, other)
     for point, alpha in enumerate(alphas.tolist()):
         tell(f"point {point + 1} of {len(alphas)}: {pair}")
         module.load_state_dict(interpolated(one, other, alpha))
         place = {"first": first.cell.seed, "second": second.cell.seed}
-        yield {**place, "point": point, "alpha": alpha, **_measured(module, images)}
-
-
-def _measured(module: NetworkModule, images: _Images) -> dict[str, float]:
-    from rfray.training.batch_norms import renew_statistics
-    from rfray.training.evaluate import evaluate
-
-    if images.statistics is not None:
-        renew_statistics(module, images.statistics)
-    train = evaluate(module, images.train, images.facts)
-    test = evaluate(module, images.test, images.facts)
-    return dict(zip(MEASURED, (train.loss, train.accuracy, test.loss, test.accuracy), strict=True))
+        yield {**place, "point": point, "alpha": alpha, **measure(module)}
 
 
 def _barriers(alphas: NDArray[np.float64], path: pd.DataFrame) -> dict[str, float]:
@@ -244,13 +228,12 @@ def _report(
         context.report(int(str(point)), {f"path_{name}": float(row[name]) for name in MEASURED})
 
 
-def doubts(sources: Sequence[Input], frame: pd.DataFrame, test_images: int) -> list[str]:
+def doubts(sources: Sequence[Input], frame: pd.DataFrame) -> list[str]:
     """Reasons why a barrier may not mean what it seems to, in sentences.
 
     Args:
         sources: The training runs, by seed.
         frame: The table in `barrier.csv`.
-        test_images: Their number.
     """
     sentences = []
     ends = {source.cell.seed: _at_its_end(frame, source.cell.seed) for source in sources}
@@ -265,8 +248,9 @@ def doubts(sources: Sequence[Input], frame: pd.DataFrame, test_images: int) -> l
             "The estimated batch-norm statistics change the test accuracy (%) of the ends: "
             f"{', '.join(moved)}. The barrier is between the changed networks."
         )
-    chance = 1 / sources[0].cell.facts.classes
-    above = 100 * (chance + _ONE_SIDED * sqrt(chance * (1 - chance) / test_images))
+    facts = sources[0].cell.facts
+    chance = 1 / facts.classes
+    above = 100 * (chance + _ONE_SIDED * sqrt(chance * (1 - chance) / facts.test_images))
     guessing = [str(seed) for seed, accuracy in ends.items() if accuracy <= above]
     if guessing:
         sentences.append(

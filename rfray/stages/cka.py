@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import tempfile
 import time
-from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from pydantic import Field
 
@@ -19,12 +18,8 @@ from rfray.stages.stage import Fan, Input, Stage, StageContext, too_few
 from rfray.terminal.telling import counted
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
-    from numpy.typing import NDArray
     from torch import Tensor
-
-    from rfray.numerics.kernel_alignment import GramSum
 
 MAP_BYTES = 1_200_000_000
 """Memory for the maps of a network. A stage also needs a Gram matrix for each layer, and twice that
@@ -71,71 +66,43 @@ def check(parameters: CkaParameters, cell: Cell) -> str | None:
     return too_few("cka.images", parameters.images, cell, "test")
 
 
-@dataclass(frozen=True)
-class _Found:
-    """What was measured.
-
-    Attributes:
-        pairs: The two seeds of each of the P pairs.
-        matrices: CKA of layer i of the first seed with layer j of the second, (P, L, L).
-        shuffled: CKA of equal layers with the images of the second seed shuffled, (P, L).
-        undefined: Indices of the layers without a defined CKA.
-    """
-
-    pairs: list[tuple[int, int]]
-    matrices: NDArray[np.float32]
-    shuffled: NDArray[np.float32]
-    undefined: list[int]
-
-
 def run(context: StageContext[CkaParameters]) -> None:
     """Compare all pairs of seeds, report the mean of diagonals, write `cka.npz` and `cka.png`."""
     import numpy as np
 
     started = time.perf_counter()
     layers = [layer.name for layer in context.cell.network.weight_layers]
-    with tempfile.TemporaryDirectory(prefix="rfray-cka-") as scratch:
-        blocks = _blocks(context)
-        networks = counted(
-            context.inputs, len(context.inputs), "passing images through", "networks"
-        )
-        for source in networks:
-            _leave_rows(context, source, blocks, Path(scratch))
-        found = _compare(context, Path(scratch))
+    sources, blocks = context.inputs, _blocks(context)
+    with tempfile.TemporaryDirectory(prefix="rfray-cka-") as folder:
+        scratch = Path(folder)
+        for source in counted(sources, len(sources), "passing images through", "networks"):
+            _leave_rows(context, source, blocks, scratch)
+        found = _compare(context, layers, scratch)
+    matrices, shuffled, undefined = found["matrices"], found["shuffled"], found["undefined"]
     context.report(
         0,
         {
-            "cka_diagonal_mean": float(np.nanmean(found.matrices.diagonal(axis1=1, axis2=2))),
-            "cka_shuffled_mean": float(np.nanmean(found.shuffled)),
-            "undefined_layers": len(found.undefined),
+            "cka_diagonal_mean": float(np.nanmean(matrices.diagonal(axis1=1, axis2=2))),
+            "cka_shuffled_mean": float(np.nanmean(shuffled)),
+            "undefined_layers": len(undefined),
             "forward_passes": blocks - 1,
             "wall_seconds": time.perf_counter() - started,
         },
     )
-    if found.undefined:
-        context.remark(_undefined(context.parameters, [layers[i] for i in found.undefined]))
-    np.savez_compressed(
-        context.workspace / "cka.npz",
-        layers=np.array(layers),
-        pairs=np.array(found.pairs),
-        matrices=found.matrices,
-        shuffled=found.shuffled,
-        undefined=np.array([layers[index] for index in found.undefined], dtype=str),
-    )
+    if len(undefined):
+        unbiased = context.parameters.estimator == "unbiased"
+        or_equal = ", or all pairs of images differ equally" if unbiased else ""
+        context.remark(
+            f"Alignment is undefined where features are constant over images{or_equal}: "
+            f"{', '.join(undefined)}."
+        )
+    np.savez_compressed(context.workspace / "cka.npz", **found)
     title = context.title(_moment(context))
-    save_alignment(context.workspace / "cka.png", title, found.matrices, found.shuffled, layers)
+    save_alignment(context.workspace / "cka.png", title, matrices, shuffled, layers)
 
 
 def _moment(context: StageContext[CkaParameters]) -> str:
     return str(context.variant.get("at", "trained"))
-
-
-def _undefined(parameters: CkaParameters, layers: list[str]) -> str:
-    or_equal = (
-        ", or all pairs of images differ equally" if parameters.estimator == "unbiased" else ""
-    )
-    where = f"features are constant over images{or_equal}"
-    return f"Alignment is undefined where {where}: {', '.join(layers)}."
 
 
 def _blocks(context: StageContext[CkaParameters]) -> int:
@@ -154,9 +121,17 @@ def _dtype(context: StageContext[CkaParameters]) -> torch.dtype:
     return cast("torch.dtype", getattr(torch, _DTYPES[_moment(context)]))
 
 
-def _compare(context: StageContext[CkaParameters], place: Path) -> _Found:
-    """Compare the rows stored in the folder `place`, pair by pair."""
+def _compare(
+    context: StageContext[CkaParameters], layers: list[str], scratch: Path
+) -> dict[str, Any]:
+    """Compare the stored rows of L layers, pair by pair; returns the arrays of `cka.npz`.
+
+    pairs: the two seeds of each of the P pairs. matrices: CKA of layer i of the first seed with
+    layer j of the second, (P, L, L) float32. shuffled: CKA of equal layers with the images of the
+    second seed shuffled, (P, L) float32. undefined: the layers without a defined CKA.
+    """
     import numpy as np
+    from safetensors.torch import load_file
 
     from rfray.numerics.kernel_alignment import alignment, undefined_layers
     from rfray.numerics.shuffled_alignment import (
@@ -169,7 +144,7 @@ def _compare(context: StageContext[CkaParameters], place: Path) -> _Found:
     others = derangement(context.parameters.images, _SHUFFLE_SEED).to(context.device)
 
     def rows(seed: int) -> Tensor:
-        return _rows(place, seed, context.device)
+        return load_file(_rows_file(scratch, seed), device=context.device)["rows"]
 
     matrices, baselines = {}, {}
     for number, seed in enumerate(seeds):
@@ -180,21 +155,24 @@ def _compare(context: StageContext[CkaParameters], place: Path) -> _Found:
         for first in seeds[:number]:
             baselines[first, seed] = equal_layers_alignment(rows(first), second).cpu().numpy()
     pairs = list(combinations(seeds, 2))
-    return _Found(
-        pairs,
-        np.stack([matrices[pair] for pair in pairs]),
-        np.stack([baselines[pair] for pair in pairs]),
-        sorted({index for seed in seeds for index in undefined_layers(rows(seed))}),
-    )
+    undefined = sorted({index for seed in seeds for index in undefined_layers(rows(seed))})
+    return {
+        "layers": np.array(layers),
+        "pairs": np.array(pairs),
+        "matrices": np.stack([matrices[pair] for pair in pairs]),
+        "shuffled": np.stack([baselines[pair] for pair in pairs]),
+        "undefined": np.array([layers[index] for index in undefined], dtype=str),
+    }
 
 
 def _leave_rows(
-    context: StageContext[CkaParameters], source: Input, blocks: int, place: Path
+    context: StageContext[CkaParameters], source: Input, blocks: int, scratch: Path
 ) -> None:
-    """Store one seed's rows in the folder `place`."""
+    """Store the rows of one seed in the folder `scratch`."""
     from safetensors.torch import save_file
 
     from rfray.data.device import normalised, resident
+    from rfray.numerics.kernel_alignment import GramSum, UnbiasedGramSum
     from rfray.training.weights import load_network_at
 
     cell = source.cell
@@ -202,24 +180,13 @@ def _leave_rows(
     dtype = _dtype(context)
     module = load_network_at(cell, source.folder, _moment(context), context.device).eval().to(dtype)
     images = normalised(dataset.test.images[: context.parameters.images], dataset.facts).to(dtype)
-    rows = gram_rows(module, images, blocks, _estimator(context.parameters))
-    save_file({"rows": rows.cpu()}, _rows_file(place, cell.seed))
+    estimator = {"biased": GramSum, "unbiased": UnbiasedGramSum}[context.parameters.estimator]
+    rows = gram_rows(module, images, blocks, estimator)
+    save_file({"rows": rows.cpu()}, _rows_file(scratch, cell.seed))
 
 
-def _estimator(parameters: CkaParameters) -> type[GramSum]:
-    from rfray.numerics.kernel_alignment import GramSum, UnbiasedGramSum
-
-    return {"biased": GramSum, "unbiased": UnbiasedGramSum}[parameters.estimator]
-
-
-def _rows(place: Path, seed: int, device: str) -> Tensor:
-    from safetensors.torch import load_file
-
-    return load_file(_rows_file(place, seed), device=device)["rows"]
-
-
-def _rows_file(place: Path, seed: int) -> Path:
-    return place / f"seed{seed}.safetensors"
+def _rows_file(scratch: Path, seed: int) -> Path:
+    return scratch / f"seed{seed}.safetensors"
 
 
 STAGE = Stage(
