@@ -78,6 +78,7 @@ def gram_rows(
     import torch.nn.functional as F
 
     from rfray.models.module import showing
+    from rfray.numerics.errors import naming
     from rfray.numerics.kernel_alignment import GramSum, block_passes
     from rfray.numerics.live_taps import without_dead_taps
     from rfray.numerics.precision import full_precision
@@ -97,7 +98,8 @@ def gram_rows(
         sums[name].add(features, block)
         if block == passes[-1]:
             # At once: it is still in the CPU's cache, and the next layer can use its memory.
-            _write_normalised(name, sums.pop(name), rows[places[name]])
+            with naming(name):
+                sums.pop(name).normalised(out=rows[places[name]])
 
     with torch.inference_mode(), full_precision(images.device):
         for block in passes:
@@ -114,26 +116,14 @@ def _slim_weights(module: NetworkModule) -> dict[str, tuple[Tensor, Extent]]:
     """
     from rfray.numerics.kernel_alignment import equal_gram_weight
 
+    def slim(layer: str) -> Tensor:
+        weight = cast("nn.Conv2d", module.get_submodule(layer)).weight.detach()
+        return equal_gram_weight(weight.flatten(1))[:, :, None, None]
+
     return {
-        layer.name: (
-            equal_gram_weight(_weight(module, layer.name).flatten(1))[:, :, None, None],
-            convolution.stride,
-        )
+        layer.name: (slim(layer.name), convolution.stride)
         for layer in module.network.convolutions
         if isinstance(convolution := layer.operation, Convolution)
         and (convolution.kernel_size, convolution.padding, convolution.groups) == (1, 0, 1)
         and convolution.out_channels > convolution.in_channels
     }
-
-
-def _weight(module: NetworkModule, layer: str) -> Tensor:
-    return cast("nn.Conv2d", module.get_submodule(layer)).weight.detach()
-
-
-def _write_normalised(layer: str, gram: GramSum, row: Tensor) -> None:
-    from rfray.numerics.errors import NumericsError
-
-    try:
-        gram.normalised(out=row)
-    except NumericsError as error:
-        raise NumericsError(f"layer '{layer}': {error}") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from pydantic import Field
 
@@ -16,9 +16,6 @@ from rfray.stages.drawing import save_by_layer
 from rfray.stages.stage import Stage, StageContext
 from rfray.terminal.telling import counted
 from rfray.training.protocol import Count, Positive
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 FEATURE_BYTES = 790_000_000
 """Memory for the pooled features of all images; if they need more, images pass several times."""
@@ -167,6 +164,8 @@ def _probes(context: StageContext[ProbeParameters]) -> Iterator[Probed]:
     """The layers' probes, first to last, with the features of one group in memory."""
     from rfray.data.device import resident
     from rfray.data.subset import chosen_images
+    from rfray.numerics.errors import naming
+    from rfray.numerics.linear_probe import fit_probe
     from rfray.training.layer_features import pooled_features
     from rfray.training.weights import load_network_at
 
@@ -182,45 +181,25 @@ def _probes(context: StageContext[ProbeParameters]) -> Iterator[Probed]:
             pooled_features(module, split.images, dataset.facts, names) for split in (train, test)
         )
         for name in names:
-            on_train = Labelled(fitted.pop(name), train.labels)
-            yield _probed(name, on_train, Labelled(tried.pop(name), test.labels), context)
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """Features of some images, (images, features), with the images' labels, (images,)."""
-
-    features: Tensor
-    labels: Tensor
-
-
-def _probed(
-    layer: str, train: Labelled, test: Labelled, context: StageContext[ProbeParameters]
-) -> Probed:
-    from rfray.numerics.errors import NumericsError
-    from rfray.numerics.linear_probe import fit_probe
-
-    parameters = context.parameters
-    try:
-        probe = fit_probe(
-            train.features,
-            train.labels,
-            context.cell.facts.classes,
-            parameters.l2,
-            parameters.tolerance,
-            parameters.max_iterations,
-        )
-    except NumericsError as error:
-        raise NumericsError(f"layer '{layer}': {error}") from error
-    return Probed(
-        layer=layer,
-        features=train.features.shape[1],
-        accuracy=probe.accuracy(test.features, test.labels),
-        train_accuracy=probe.accuracy(train.features, train.labels),
-        iterations=probe.iterations,
-        gradient_norm=probe.gradient_norm,
-        converged=probe.converged,
-    )
+            features = fitted.pop(name)
+            with naming(name):
+                probe = fit_probe(
+                    features,
+                    train.labels,
+                    cell.facts.classes,
+                    parameters.l2,
+                    parameters.tolerance,
+                    parameters.max_iterations,
+                )
+            yield Probed(
+                layer=name,
+                features=features.shape[1],
+                accuracy=probe.accuracy(tried.pop(name), test.labels),
+                train_accuracy=probe.accuracy(features, train.labels),
+                iterations=probe.iterations,
+                gradient_norm=probe.gradient_norm,
+                converged=probe.converged,
+            )
 
 
 def _write(

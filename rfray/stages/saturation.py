@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
@@ -68,11 +68,11 @@ def work(parameters: SaturationParameters, cell: Cell) -> float:
     """A forward pass, the products of the covariances, and their eigenvalues."""
     layers = [cell.geometry.layer(layer.name) for layer in cell.network.weight_layers]
     images = min(parameters.images, cell.facts.train_images)
-    places = {
-        layer.name: layer.shape.height * layer.shape.width if parameters.places == "each" else 1
+    each = parameters.places == "each"
+    products = sum(
+        (layer.shape.height * layer.shape.width if each else 1) * layer.shape.channels**2
         for layer in layers
-    }
-    products = sum(places[layer.name] * layer.shape.channels**2 for layer in layers)
+    )
     eigenvalues = sum(4 * layer.shape.channels**3 for layer in layers)
     return float(images * (cell.geometry.multiplications + products) + eigenvalues)
 
@@ -120,15 +120,12 @@ def run(context: StageContext[SaturationParameters]) -> None:
 
 def _found(layer: str, covariance: Covariance, share: float) -> Saturation:
     from rfray.numerics.covariance import directions_explaining, variances
-    from rfray.numerics.errors import NumericsError
+    from rfray.numerics.errors import naming
 
-    try:
+    with naming(layer):
         values = variances(covariance.matrix)
-    except NumericsError as error:
-        raise NumericsError(f"layer '{layer}': {error}") from error
-    if covariance.constant:
-        return Saturation(len(values), covariance.count, 0)
-    return Saturation(len(values), covariance.count, directions_explaining(values, share))
+    directions = 0 if covariance.constant else directions_explaining(values, share)
+    return Saturation(len(values), covariance.count, directions)
 
 
 def doubts(found: Mapping[str, Saturation]) -> list[str]:
@@ -162,13 +159,7 @@ def _write(context: StageContext[SaturationParameters], found: Mapping[str, Satu
     import pandas as pd
 
     frame = pd.DataFrame(
-        {
-            "layer": list(found),
-            "features": [one.features for one in found.values()],
-            "points": [one.points for one in found.values()],
-            "directions": [one.directions for one in found.values()],
-            "saturation": [one.share for one in found.values()],
-        }
+        {"layer": name, **asdict(one), "saturation": one.share} for name, one in found.items()
     )
     frame.to_csv(context.workspace / "saturation.csv", index_label="place")
 
