@@ -15,8 +15,14 @@ from rfray.numerics.kernel_alignment import (
     equal_gram_weight,
     undefined_layers,
 )
-from rfray.numerics.lanczos import Eigenpairs, largest_eigenvalues, permitted_residuals
-from rfray.numerics.memory import BasisPlace, place_basis
+from rfray.numerics.krylov import RitzPairs, ritz_values
+from rfray.numerics.lanczos import (
+    BasisPlace,
+    Eigenpairs,
+    largest_eigenvalues,
+    permitted_residuals,
+    place_basis,
+)
 from rfray.numerics.operator import (
     SymmetricOperator,
     check_operator,
@@ -25,7 +31,6 @@ from rfray.numerics.operator import (
 )
 from rfray.numerics.power_iteration import PowerValues, power_values
 from rfray.numerics.quadrature import SpectralDensity, smoothed, spectral_density
-from rfray.numerics.ritz import RitzValues, ritz_values
 from rfray.numerics.shuffled_alignment import (
     derangement,
     equal_layers_alignment,
@@ -40,7 +45,7 @@ __all__ = [
     "GramSum",
     "NumericsError",
     "PowerValues",
-    "RitzValues",
+    "RitzPairs",
     "SpectralDensity",
     "SymmetricOperator",
     "UnbiasedGramSum",

@@ -3,15 +3,14 @@
 W. Luo, Y. Li, R. Urtasun and R. Zemel, *Understanding the Effective Receptive Field in Deep
 Convolutional Neural Networks*, NeurIPS 2016: the gradient of a map's central unit with respect to
 the pixels is large in the middle of the theoretical receptive field and small near its border.
+
+A map of squares is (height, width), not negative; it is measured if it `has_mass`.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
-
-HELD = 0.95
-"""The default share of the mass for `area`."""
 
 _ROUNDING = 1e-12
 
@@ -74,17 +73,13 @@ class SquaredGradient:
 
 
 def has_mass(squares: Tensor) -> bool:
-    """Whether a map (height, width) of squares can be measured: finite and not zero."""
+    """Whether a map of squares can be measured: finite and not zero."""
     total = float(squares.sum())
     return 0 < total < float("inf")
 
 
 def centre_of_mass(squares: Tensor) -> tuple[float, float]:
-    """Mean row and mean column of a map's mass, in pixels from the first.
-
-    Args:
-        squares: (height, width), not negative; `has_mass`.
-    """
+    """Mean row and mean column of a map's mass, in pixels from the first."""
     down, across = _profiles(squares)
     return _moments(down)[0], _moments(across)[0]
 
@@ -94,9 +89,6 @@ def radius(squares: Tensor) -> float:
 
     √(Σ m ((y - ȳ)² + (x - x̄)²) / Σ m): 0 for a single pixel, and for a Gaussian √2 times its
     deviation along an axis.
-
-    Args:
-        squares: (height, width), not negative; `has_mass`.
     """
     down, across = _profiles(squares)
     return float((_moments(down)[1] + _moments(across)[1]) ** 0.5)
@@ -115,13 +107,8 @@ def _moments(shares: Tensor) -> tuple[float, float]:
     return float(mean), float((shares * (places - mean).square()).sum())
 
 
-def area(squares: Tensor, held: float = HELD) -> int:
-    """The smallest number of pixels with the share `held` of a map's mass.
-
-    Args:
-        squares: (height, width), not negative; `has_mass`.
-        held: Above 0 and at most 1.
-    """
+def area(squares: Tensor, held: float = 0.95) -> int:
+    """The smallest number of pixels with the share `held`, 0 < held ≤ 1, of a map's mass."""
     largest_first = squares.double().flatten().sort(descending=True).values
     sums = largest_first.cumsum(dim=0)
     # If pixels have exactly this share, a rounding error must not add another pixel.
@@ -130,13 +117,7 @@ def area(squares: Tensor, held: float = HELD) -> int:
 
 
 def share_outside(squares: Tensor, rows: range, columns: range) -> float:
-    """Share of a map's mass outside a rectangle of pixels.
-
-    Args:
-        squares: (height, width), not negative; `has_mass`.
-        rows: Inside the map.
-        columns: Inside the map.
-    """
+    """Share of a map's mass outside a rectangle of pixels, which is inside the map."""
     inside = torch.zeros_like(squares, dtype=torch.bool)
     inside[rows.start : rows.stop, columns.start : columns.stop] = True
     return float(squares[~inside].sum() / squares.sum())

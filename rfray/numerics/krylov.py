@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from rfray.numerics.errors import NumericsError
 from rfray.numerics.operator import (
     ProductCounter,
     SymmetricOperator,
@@ -160,3 +161,23 @@ def _rotate(rows: Tensor, rotation: Tensor) -> None:
     combine = rotation.T.to(rows)
     for piece in torch.split(rows, _CHUNK, dim=1):
         piece[:keep] = combine @ piece[:size]
+
+
+def ritz_values(operator: SymmetricOperator, steps: int, generator: torch.Generator) -> RitzPairs:
+    """The Ritz pairs of plain Lanczos, without restart, with full reorthogonalisation.
+
+    For a comparison with converged eigenvalues: only the outermost values are close to eigenvalues,
+    as the residuals show; all of them together are not a spectrum. `operator` is deterministic and
+    symmetric (`check_operator`). There are `steps` products and vectors in memory, and as many
+    pairs; fewer if the Krylov space is exhausted earlier.
+
+    Raises:
+        NumericsError: The steps are not between 1 and the dimension, or a product is not finite.
+    """
+    if not 1 <= steps <= operator.dimension:
+        raise NumericsError(f"{steps} steps on an operator of dimension {operator.dimension}")
+    krylov = KrylovDecomposition(operator, steps, 1, generator)
+    krylov.reseed(1)
+    while krylov.size < steps and krylov.width > 0:
+        krylov.grow()
+    return krylov.ritz_pairs()

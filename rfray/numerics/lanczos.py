@@ -50,6 +50,19 @@ class Eigenpairs:
 
 
 @dataclass(frozen=True)
+class BasisPlace:
+    """The size and place of the basis of `largest_eigenvalues`.
+
+    Attributes:
+        basis_size: Number of vectors.
+        on_device: Whether it is on the device that computes the products; if not, in main memory.
+    """
+
+    basis_size: int
+    on_device: bool
+
+
+@dataclass(frozen=True)
 class _Target:
     """The wanted eigenvalues, and the limits of the cost."""
 
@@ -129,6 +142,44 @@ def usual_basis_size(dimension: int, count: int, block_size: int) -> int:
 def least_basis_size(dimension: int, count: int, block_size: int) -> int:
     """The smallest size of the basis with room for new vectors after a restart."""
     return min(dimension, count + 2 * block_size + 1)
+
+
+def place_basis(
+    dimension: int,
+    dtype: torch.dtype,
+    count: int,
+    *,
+    budget: float,
+    device_budget: float,
+    block_size: int = 1,
+) -> BasisPlace:
+    """The usual basis, or a smaller one if the budget is too small for it.
+
+    It is on the device if there is room; otherwise in main memory, where each step costs a transfer
+    of one block, and the products with the basis run on the CPU. A basis smaller than usual
+    restarts more often and needs more products.
+
+    Args:
+        dimension: Of the operator.
+        dtype: Of its blocks.
+        count: Number of wanted eigenvalues.
+        budget: Bytes that the basis may take.
+        device_budget: Bytes that it may take on the device that computes.
+        block_size: Vectors multiplied at once.
+
+    Raises:
+        NumericsError: Not even the smallest basis fits into the budget; it says how much is needed.
+    """
+    vector = dimension * dtype.itemsize
+    least = least_basis_size(dimension, count, block_size)
+    affordable = int(budget // vector) - block_size
+    if affordable < least:
+        raise NumericsError(
+            f"{count} eigenvalues in {dimension:,} dimensions need a basis of at least "
+            f"{(least + block_size) * vector / 1e9:.1f} GB; it may take {budget / 1e9:.1f} GB"
+        )
+    size = min(usual_basis_size(dimension, count, block_size), affordable)
+    return BasisPlace(size, (size + block_size) * vector <= device_budget)
 
 
 def _iterate(krylov: KrylovDecomposition, target: _Target) -> tuple[int, bool]:

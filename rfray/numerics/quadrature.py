@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -74,16 +74,9 @@ def spectral_density(
             f"{probes} probes of {steps} steps on an operator of dimension {operator.dimension}"
         )
     counter = ProductCounter()
-    counting = counted(operator, counter)
-
-    def apply(block: Tensor) -> Tensor:
-        image = counting.apply(block)
-        if progress is not None:
-            progress(counter.products // probes)
-        return image
-
+    start = _rademacher(operator, probes, generator)
     with full_precision(operator.device):
-        diagonal, beside = _tridiagonals(replace(operator, apply=apply), probes, steps, generator)
+        diagonal, beside = _tridiagonals(counted(operator, counter), start, steps, progress)
     matrices = torch.diag_embed(diagonal)
     matrices += torch.diag_embed(beside, 1) + torch.diag_embed(beside, -1)
     nodes, vectors = torch.linalg.eigh(matrices)
@@ -121,16 +114,19 @@ def smoothed(density: SpectralDensity, grid: Tensor, width: float) -> Tensor:
 
 
 def _tridiagonals(
-    operator: SymmetricOperator, probes: int, steps: int, generator: torch.Generator
+    operator: SymmetricOperator,
+    current: Tensor,
+    steps: int,
+    progress: Callable[[int], None] | None,
 ) -> tuple[Tensor, Tensor]:
     """Diagonals (probes, steps) and off-diagonals (probes, steps - 1) of the Lanczos matrices."""
-    diagonal = torch.zeros(steps, probes, dtype=torch.float64)
-    beside = torch.zeros(steps, probes, dtype=torch.float64)
-    current = _rademacher(operator, probes, generator)
+    diagonal, beside = torch.zeros(2, steps, current.shape[1], dtype=torch.float64)
     previous = torch.zeros_like(current)
-    norm = torch.zeros(probes, dtype=torch.float64)
+    norm = torch.zeros_like(diagonal[0])
     for step in range(steps):
         image = operator.apply(current) - previous * beside[step - 1].to(current)
+        if progress is not None:
+            progress(step + 1)
         diagonal[step] = _column_products(image, current)
         image = image - current * diagonal[step].to(image)
         length = _column_products(image, image).sqrt()

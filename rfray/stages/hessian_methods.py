@@ -58,8 +58,7 @@ def lanczos(problem: Problem, generator: torch.Generator) -> Found:
     import torch
 
     from rfray.models.module import NetworkModule
-    from rfray.numerics.lanczos import largest_eigenvalues
-    from rfray.numerics.memory import place_basis
+    from rfray.numerics.lanczos import largest_eigenvalues, place_basis
     from rfray.numerics.operator import relocated
     from rfray.numerics.support import restricted, support
 
@@ -91,7 +90,7 @@ def lanczos(problem: Problem, generator: torch.Generator) -> Found:
 
 def ritz(problem: Problem, generator: torch.Generator) -> Found:
     """As many Lanczos steps as wanted eigenvalues, and all of their Ritz values."""
-    from rfray.numerics.ritz import ritz_values
+    from rfray.numerics.krylov import ritz_values
 
     found = ritz_values(problem.operator, problem.parameters.n, generator)
     return _found(found.values, found.residuals, len(found.values), problem)

@@ -15,7 +15,7 @@ from rfray.stages.drawing import save_by_layer
 from rfray.stages.stage import Fan, Stage, StageContext
 
 if TYPE_CHECKING:
-    from rfray.numerics.covariance import Covariance
+    from rfray.numerics.moments import Covariance
 
 _NAMED = 5
 """Number of layers that a remark names."""
@@ -81,7 +81,7 @@ def run(context: StageContext[SaturationParameters]) -> None:
     """Report `saturation` by layer and its mean; write `saturation.csv` and `saturation.png`."""
     from rfray.data.device import resident
     from rfray.data.subset import chosen_images
-    from rfray.numerics.covariance import Covariance
+    from rfray.numerics.moments import Covariance
     from rfray.training.layer_features import each_place, place_mean, show_features
     from rfray.training.weights import load_network_at
 
@@ -119,8 +119,8 @@ def run(context: StageContext[SaturationParameters]) -> None:
 
 
 def _found(layer: str, covariance: Covariance, share: float) -> Saturation:
-    from rfray.numerics.covariance import directions_explaining, variances
     from rfray.numerics.errors import naming
+    from rfray.numerics.moments import directions_explaining, variances
 
     with naming(layer):
         values = variances(covariance.matrix)

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from rfray.numerics.covariance import (
+from rfray.numerics.errors import NumericsError
+from rfray.numerics.moments import (
     Covariance,
     directions_explaining,
     variances,
 )
-from rfray.numerics.errors import NumericsError
 
 
 def points_of_rank(rank, features=30, points=400):

@@ -8,8 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rfray.numerics.errors import NumericsError
-from rfray.numerics.lanczos import least_basis_size, usual_basis_size
-from rfray.numerics.memory import BasisPlace, place_basis
+from rfray.numerics.lanczos import (
+    BasisPlace,
+    least_basis_size,
+    place_basis,
+    usual_basis_size,
+)
 
 GB = 1e9
 

@@ -5,8 +5,8 @@ import pytest
 from matrices import eigenvalues_of, generator, matrix_with
 
 from rfray.numerics.errors import NumericsError
+from rfray.numerics.krylov import ritz_values
 from rfray.numerics.operator import matrix_operator
-from rfray.numerics.ritz import ritz_values
 
 BULK = np.random.default_rng(7).normal(scale=0.5, size=195)
 SPECTRUM = [300, 80, 20, 9, 5, *BULK]
