@@ -100,12 +100,7 @@ class GramSum:
     def __init__(
         self, images: int, device: torch.device, dtype: torch.dtype = torch.float32
     ) -> None:
-        """The sum before any features are added.
-
-        Args:
-            images: N, at least two.
-            device: Of the features.
-            dtype: Of the features, float32 or float64.
+        """The sum before any features are added; device and dtype are those of the features.
 
         Raises:
             NumericsError: There are fewer than two images, or the precision is lower than float32.
@@ -231,14 +226,9 @@ def equal_gram_weight(weight: Tensor) -> Tensor:
     """Weights with fewer outputs that give the same Gram matrix, up to its centring.
 
     If W has more outputs than inputs, W = QR with orthonormal columns of Q, and
-    ⟨Wa, Wb⟩ = ⟨Ra, Rb⟩ for all a, b. The bias is the same for all images and has no effect.
-
-    Args:
-        weight: W, (outputs, inputs), of a linear map or of a 1×1 convolution.
-
-    Returns:
-        R, (inputs, inputs), in the dtype of W; W itself if it does not have more outputs than
-        inputs.
+    ⟨Wa, Wb⟩ = ⟨Ra, Rb⟩ for all a, b. The bias is the same for all images and has no effect. Takes
+    W, (outputs, inputs), of a linear map or of a 1×1 convolution. Returns R, (inputs, inputs); W
+    itself if it does not have more outputs than inputs.
     """
     if weight.shape[0] <= weight.shape[1]:
         return weight
@@ -249,15 +239,9 @@ def alignment(first: Tensor, second: Tensor) -> Tensor:
     """Linear CKA between all layers of two networks, by one matrix product.
 
     Entry (i, j) compares layer i of the first with layer j of the second. The matrix is symmetric
-    only if a network is compared with itself; alignment(a, b) is alignment(b, a).T.
-
-    Args:
-        first: (layers of the first, N²), rows from `GramSum.normalised`.
-        second: (layers of the second, N²), of the same images.
-
-    Returns:
-        (layers of the first, layers of the second), up to rounding in [0, 1], or in [-1, 1] if
-        unbiased; NaN where a layer is undefined.
+    only if a network is compared with itself; alignment(a, b) is alignment(b, a).T. Both are rows
+    (layers, N²) from `GramSum.normalised` of the same images. Entries are up to rounding in [0, 1],
+    or in [-1, 1] if unbiased; NaN where a layer is undefined.
 
     Raises:
         NumericsError: The two have different numbers of images.

@@ -157,15 +157,8 @@ def place_basis(
 
     It is on the device if there is room; otherwise in main memory, where each step costs a transfer
     of one block, and the products with the basis run on the CPU. A basis smaller than usual
-    restarts more often and needs more products.
-
-    Args:
-        dimension: Of the operator.
-        dtype: Of its blocks.
-        count: Number of wanted eigenvalues.
-        budget: Bytes that the basis may take.
-        device_budget: Bytes that it may take on the device that computes.
-        block_size: Vectors multiplied at once.
+    restarts more often and needs more products. `budget` is the bytes that the basis may take, and
+    `device_budget` those that it may take on the device that computes.
 
     Raises:
         NumericsError: Not even the smallest basis fits into the budget; it says how much is needed.
@@ -237,12 +230,8 @@ def _allowance(values: Tensor, target: _Target, dtype: torch.dtype) -> Tensor:
 def permitted_residuals(values: Tensor, tolerance: float, dtype: torch.dtype) -> Tensor:
     """The residual at which a pair counts as converged: tolerance · max(|λ|, eps^(2/3)·‖H‖).
 
-    ARPACK's rule (Lehoucq, Sorensen & Yang 1998, section 4.6), with the largest known |λ| for ‖H‖.
-
-    Args:
-        values: (n,) eigenvalues, including the largest.
-        tolerance: Relative to the eigenvalue.
-        dtype: Of the products; eps is its precision.
+    ARPACK's rule (Lehoucq, Sorensen & Yang 1998, section 4.6), with the largest known |λ| of the
+    values for ‖H‖; eps is the precision of the products' dtype.
     """
     sizes = values.abs()
     return tolerance * sizes.clamp(min=torch.finfo(dtype).eps ** (2 / 3) * float(sizes.max()))

@@ -29,11 +29,6 @@ def interpolated(
     """(1 - alpha) first + alpha second, tensor by tensor: exact at both ends and for equal tensors.
 
     Tensors of integers, such as a count of batches, are those of the first.
-
-    Args:
-        first: By name.
-        second: By the same names, in the same shapes.
-        alpha: Position on the line, 0 to 1.
     """
     return {
         name: torch.lerp(tensor, second[name], alpha)
@@ -46,9 +41,7 @@ def interpolated(
 def excess(alphas: Floats, values: Floats) -> Floats:
     """How far values are above the straight line between the first and the last, (..., points).
 
-    Args:
-        alphas: Positions, ascending from 0 to 1, (points,).
-        values: The values there, (..., points).
+    `alphas` (points,) ascend from 0 to 1, and `values` (..., points) are given there.
     """
     line = values[..., :1] * (1 - alphas) + values[..., -1:] * alphas
     return np.asarray(values - line, dtype=np.float64)
@@ -57,11 +50,8 @@ def excess(alphas: Floats, values: Floats) -> Floats:
 def barrier(alphas: Floats, values: Floats) -> Floats:
     """The largest excess over the straight line between the ends, (...): 0 or more.
 
-    NaN for a path with a value that is not finite.
-
-    Args:
-        alphas: Positions, ascending from 0 to 1, (points,).
-        values: A loss or an error there, (..., points).
+    NaN for a path with a value that is not finite. The values are a loss or an error, as `excess`
+    takes them.
     """
     finite = np.isfinite(values).all(axis=-1)
     above = excess(alphas, np.where(np.isfinite(values), values, 0.0)).max(axis=-1)

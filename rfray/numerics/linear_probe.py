@@ -68,15 +68,9 @@ def fit_probe(
     """Minimise mean cross-entropy + l2 / 2 · ‖weights‖² over weights and bias.
 
     The features are standardised first; the bias has no penalty. It is scikit-learn's
-    `LogisticRegression(C=1 / (l2 * points))` after its `StandardScaler`.
-
-    Args:
-        features: (points, features) float64.
-        labels: (points,) int64, below `classes`, on the same device.
-        classes: Number of classes; a class may have no point.
-        l2: Above 0.
-        tolerance: Largest norm of the gradient of a solution.
-        max_iterations: Largest number of steps.
+    `LogisticRegression(C=1 / (l2 * points))` after its `StandardScaler`. `features` is (points,
+    features) float64, and `labels` (points,) int64 below `classes`; a class may have no point. The
+    tolerance is the largest norm of the gradient of a solution.
 
     Raises:
         NumericsError: A feature is not finite.
@@ -166,10 +160,6 @@ def tail_start(accuracies: Sequence[float], tolerance: float) -> int:
 
     No later layer's accuracy is more than `tolerance` above that layer's: the later layers are the
     tail of Richter et al. 2021. If it is the last layer, there is no tail.
-
-    Args:
-        accuracies: By layer, first to last; at least one.
-        tolerance: The largest increase that does not count as a rise, in the accuracies' unit.
     """
     places = range(len(accuracies))
     return next(at for at in places if max(accuracies[at:]) <= accuracies[at] + tolerance)

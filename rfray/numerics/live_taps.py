@@ -38,8 +38,7 @@ class LiveTaps(TorchFunctionMode):
 def without_dead_taps(module: Callable[..., Any]) -> Callable[[Tensor], Tensor]:
     """The forward pass of `module`, for one tensor, inside `LiveTaps`.
 
-    Args:
-        module: A module, or the result of `torch.compile`, which then compiles live taps only.
+    The module may be the result of `torch.compile`, which then compiles live taps only.
     """
 
     def forward(images: Tensor) -> Tensor:
@@ -50,18 +49,10 @@ def without_dead_taps(module: Callable[..., Any]) -> Callable[[Tensor], Tensor]:
 
 
 def dead_border(size: int, kernel: int, stride: int, padding: int, dilation: int) -> int:
-    """How many outermost taps on each side of one axis are dead.
+    """How many outermost taps on each side of one axis are dead, for a map of `size` pixels.
 
-    Args:
-        size: Of the map along the axis, pixels, without padding.
-        kernel: Number of taps along the axis.
-        stride: Pixels between outputs.
-        padding: Pixels added on each side.
-        dilation: Pixels between taps.
-
-    Returns:
-        The number of rows (columns) of taps to remove at the start and also at the end, so that
-        the remaining kernel with `padding - dilation * border` gives the same outputs.
+    So many rows (columns) of taps can be removed at the start and also at the end: the remaining
+    kernel with `padding - dilation * border` gives the same outputs.
     """
     outputs = (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
     live = [

@@ -30,11 +30,7 @@ class SymmetricOperator:
 
 @dataclass
 class ProductCounter:
-    """The number of vectors that a counted operator has multiplied.
-
-    Attributes:
-        products: That number so far.
-    """
+    """The number of vectors that a counted operator has multiplied so far."""
 
     products: int = 0
 
@@ -86,15 +82,11 @@ def check_operator(
 ) -> None:
     """Refuses an operator that is not deterministic or not symmetric; costs three products.
 
-    For Gaussian u and v, two products of the same vector must be equal: bit for bit on a CPU, and
-    up to rounding elsewhere. And u·Hv must equal v·Hu up to rounding, or up to a tenth of the
-    tolerance if that is more: if batch norms divide by small deviations, products in float32 have
-    only a few correct digits.
-
-    Args:
-        operator: The operator to check.
-        generator: Draws u and v.
-        tolerance: Largest permitted residual of the eigenvalues to be computed, relative to them.
+    For Gaussian u and v of the generator, two products of the same vector must be equal: bit for
+    bit on a CPU, and up to rounding elsewhere. And u·Hv must equal v·Hu up to rounding, or up to a
+    tenth of the tolerance if that is more: if batch norms divide by small deviations, products in
+    float32 have only a few correct digits. The tolerance is the largest permitted residual of the
+    eigenvalues to be computed, relative to them.
 
     Raises:
         NumericsError: It says what differs, by how much, and how much rounding would explain.
@@ -122,16 +114,9 @@ def check_operator(
 def residual_norms(
     operator: SymmetricOperator, values: Tensor, vectors: Tensor, block_size: int = 1
 ) -> Tensor:
-    """‖Hv - λv‖₂ of each pair, by one product with each vector.
+    """‖Hv - λv‖₂ by one product with each vector, (n,) float64 on the CPU.
 
-    Args:
-        operator: H.
-        values: (n,) λ.
-        vectors: (dimension, n) columns v.
-        block_size: Vectors multiplied at once.
-
-    Returns:
-        (n,) float64 on the CPU.
+    `values` is (n,) λ, and `vectors` (dimension, n) has the columns v.
     """
     parts = zip(values.split(block_size), vectors.split(block_size, dim=1), strict=True)
     norms = [

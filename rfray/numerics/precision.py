@@ -15,9 +15,6 @@ def full_precision(device: torch.device) -> Iterator[None]:
     On recent GPUs PyTorch by default rounds float32 to TensorFloat-32 (10 bits of mantissa) in
     convolutions. The relative error of every product of a Lanczos iteration is then 1e-3, as large
     as the usual tolerance of eigenvalues.
-
-    Args:
-        device: The device that computes.
     """
     matmul = torch.backends.cuda.matmul
     allowed = matmul.allow_tf32

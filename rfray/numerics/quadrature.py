@@ -94,13 +94,8 @@ def spectral_density(
 def smoothed(density: SpectralDensity, grid: Tensor, width: float) -> Tensor:
     """The density with a Gaussian in place of every node, averaged over the probes.
 
-    Args:
-        density: Nodes and weights.
-        grid: (points,) eigenvalues at which to evaluate.
-        width: Standard deviation of the Gaussian, in units of the eigenvalues.
-
-    Returns:
-        (points,) float64; its integral over all numbers is 1.
+    It is evaluated at the eigenvalues `grid`, (points,), and its integral over all numbers is 1.
+    The width is the standard deviation of the Gaussian, in units of the eigenvalues.
 
     Raises:
         NumericsError: The width is not positive.

@@ -12,15 +12,7 @@ from torch import Tensor
 
 
 def derangement(images: int, seed: int) -> Tensor:
-    """A random cycle through all images, so that no image keeps its place.
-
-    Args:
-        images: N, at least two.
-        seed: The same seed gives the same cycle.
-
-    Returns:
-        (N,) int64, for each image a different one.
-    """
+    """A random cycle through all N ≥ 2 images: for each image a different one, (N,) int64."""
     order = torch.randperm(images, generator=torch.Generator().manual_seed(seed))
     others = torch.empty_like(order)
     others[order] = order.roll(1)
@@ -30,9 +22,7 @@ def derangement(images: int, seed: int) -> Tensor:
 def shuffle_rows(rows: Tensor, others: Tensor) -> Tensor:
     """The rows of a network with its images shuffled; in place, because rows need much memory.
 
-    Args:
-        rows: (layers, N²), from `GramSum.normalised`; overwritten.
-        others: (N,) int64 on the device of the rows: image `others[i]` replaces image i.
+    The rows are (layers, N²), from `GramSum.normalised`. Image `others[i]` replaces image i.
     """
     for row in rows:
         square = row.view(len(others), len(others))
@@ -43,11 +33,6 @@ def shuffle_rows(rows: Tensor, others: Tensor) -> Tensor:
 def equal_layers_alignment(first: Tensor, second: Tensor) -> Tensor:
     """Linear CKA of each layer of a network with the same layer of another: `alignment`'s diagonal.
 
-    Args:
-        first: (layers, N²), rows from `GramSum.normalised`.
-        second: (layers, N²), of the same layers and number of images.
-
-    Returns:
-        (layers,); NaN where a layer of one of them is undefined.
+    Takes rows (layers, N²), returns (layers,); NaN where a layer of one of them is undefined.
     """
     return torch.stack([torch.dot(row, other) for row, other in zip(first, second, strict=True)])

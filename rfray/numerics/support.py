@@ -24,15 +24,8 @@ def support(operator: SymmetricOperator, spare: int, generator: torch.Generator)
 
     A row counts as zero if its product with two independent Gaussian vectors is exactly 0. The
     spare coordinates keep `spare` copies of the eigenvalue 0, so that the `spare` largest
-    eigenvalues of the restriction are those of the operator.
-
-    Args:
-        operator: The operator to restrict.
-        spare: Number of coordinates with zero rows to keep.
-        generator: Draws the two vectors.
-
-    Returns:
-        (kept,) int64 indices, ascending.
+    eigenvalues of the restriction are those of the operator. Returns (kept,) int64 indices,
+    ascending.
     """
     products = operator.apply(gaussian_block(operator, 2, generator))
     touched = (products != 0).any(dim=1)
@@ -44,13 +37,8 @@ def support(operator: SymmetricOperator, spare: int, generator: torch.Generator)
 def restricted(operator: SymmetricOperator, kept: Tensor) -> SymmetricOperator:
     """The operator on the coordinates `kept`: the principal submatrix of those rows and columns.
 
-    Args:
-        operator: The operator to restrict.
-        kept: (kept,) int64 indices, ascending, outside which every row is zero.
-
-    Returns:
-        An operator of dimension `len(kept)`. Its `apply` raises NumericsError if a product is not
-        zero outside `kept`, up to rounding: then `kept` was not a support.
+    Outside `kept`, (kept,) int64 indices, ascending, every row must be zero: `apply` raises
+    NumericsError if a product is not zero there, up to rounding.
     """
     dead = torch.ones(operator.dimension, dtype=torch.bool, device=operator.device)
     dead[kept] = False

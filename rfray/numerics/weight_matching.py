@@ -63,10 +63,8 @@ def permuted(
 ) -> dict[str, Array]:
     """Copies of the arrays with each group's members in another order.
 
-    Args:
-        arrays: By name; a group may have arrays that are not among them.
-        groups: The groups.
-        orders: For each group, the member that moves to each place, (members,).
+    An order says which member moves to each place, (members,). A group may have arrays that are not
+    among the given ones.
     """
     copies = {name: np.array(array) for name, array in arrays.items()}
     for group, order in zip(groups, orders, strict=True):
@@ -82,16 +80,8 @@ def weight_matching(
     The start is one pass through the groups in their order; each is matched by the arrays between
     it and earlier groups only. This finds a permuted copy if the assignments are unique. Then
     Algorithm 1 follows, with groups in random order, until none of them changes. A group is tried
-    again after a change of a group that shares an array with it. Sums are in float64.
-
-    Args:
-        first: Arrays by name.
-        second: Arrays of the same names and shapes.
-        groups: The groups, those nearest to the input first.
-        seed: Of the random order.
-
-    Returns:
-        One order for each group, as `permuted` takes them.
+    again after a change of a group that shares an array with it. Sums are in float64. The groups
+    nearest to the input come first; there is one order for each, as `permuted` takes them.
     """
     matching = _Matching(first, second, groups)
     for number in range(len(groups)):

@@ -231,9 +231,7 @@ def _report(
 def doubts(sources: Sequence[Input], frame: pd.DataFrame) -> list[str]:
     """Reasons why a barrier may not mean what it seems to, in sentences.
 
-    Args:
-        sources: The training runs, by seed.
-        frame: The table in `barrier.csv`.
+    `sources` are the training runs, and `frame` is the table in `barrier.csv`.
     """
     sentences = []
     ends = {source.cell.seed: _at_its_end(frame, source.cell.seed) for source in sources}

@@ -129,12 +129,7 @@ def save_alignment(
 ) -> None:
     """Draw linear CKA between layers, as the mean over pairs of seeds; below, of equal layers.
 
-    Args:
-        path: Of the picture.
-        title: Its heading.
-        matrices: (pairs, layers, layers).
-        shuffled: (pairs, layers), of equal layers with shuffled images.
-        layers: Their names.
+    `matrices` is (pairs, layers, layers), and `shuffled` (pairs, layers) with shuffled images.
     """
     import numpy as np
 
@@ -171,14 +166,7 @@ def save_by_layer(
 ) -> None:
     """Draw a number for each layer, first to last.
 
-    Args:
-        path: Of the picture.
-        title: Its heading.
-        quantity: What the numbers are.
-        layers: Their names.
-        values: One for each layer.
-        places: Indices of layers to mark, by their meaning; an index after the last layer is not
-            marked.
+    `places` are indices of layers to mark, by their meaning; one after the last is not marked.
     """
     low = _length(layers) + 0.35
     figure = _figure(title, low + 3.2)
@@ -202,16 +190,7 @@ def save_spectrum(
     grid: Sequence[float],
     density: Sequence[float],
 ) -> None:
-    """Draw the largest eigenvalues by rank, hollow if not converged, and the spectral density.
-
-    Args:
-        path: Of the picture.
-        title: Its heading.
-        eigenvalues: Largest first.
-        converged: Whether each has converged.
-        grid: Eigenvalues at which the density is given.
-        density: P(λ) at these.
-    """
+    """Draw the largest eigenvalues by rank, hollow if not converged, and the density at `grid`."""
     from matplotlib.ticker import MaxNLocator
 
     figure = _figure(title, 5.6)
@@ -237,11 +216,7 @@ def save_paths(
 ) -> None:
     """Draw loss and accuracy on the lines between networks, and straight lines between the ends.
 
-    Args:
-        path: Of the picture.
-        title: Its heading.
-        alphas: Positions, (points,).
-        curves: `train_loss`, `test_loss`, `train_accuracy` and `test_accuracy`, (pairs, points).
+    `curves` has the loss and accuracy of both splits (`train_loss`), each (pairs, points).
     """
     count = len(curves["test_loss"])
     pairs = f"{count} pair{'s' if count != 1 else ''}"

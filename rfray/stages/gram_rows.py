@@ -23,13 +23,8 @@ def blocks_within(network: Network, image_size: int, images: int, budget: int) -
     """The smallest number of blocks of images, at least two, for which the maps fit into memory.
 
     Pairs of blocks go through the network one after the other: with two blocks all images at once,
-    with B blocks each image B - 1 times.
-
-    Args:
-        network: The network.
-        image_size: Height of the square images.
-        images: Number of images.
-        budget: Bytes for float32 maps. Blocks of one image are used even if they need more.
+    with B blocks each image B - 1 times. `budget` is bytes for float32 maps; blocks of one image
+    are used even if they need more.
     """
     each = _NUMBER_BYTES * most_alive(network, image_size)
     for blocks in range(2, images):
@@ -60,16 +55,11 @@ def gram_rows(
     blocks: int = 2,
     estimator: type[GramSum] | None = None,
 ) -> Tensor:
-    """Normalised Gram matrices of all convolutions and linear layers of one network.
+    """Normalised Gram matrices of all convolutions and linear layers, (layers, N²) float32.
 
-    Args:
-        module: In eval mode.
-        images: (N, 3, height, height), float32 or float64 as the module, on its device.
-        blocks: Number of blocks of images; it changes the result by rounding only.
-        estimator: Sums a layer's Gram matrix; `GramSum` by default.
-
-    Returns:
-        (layers, N²) float32, as `rfray.numerics.kernel_alignment.alignment` takes them.
+    `module` is in eval mode, float32 or float64 as the N `images` (N, 3, height, height). The
+    number of `blocks` of images changes the result by rounding only. A layer's Gram matrix is
+    summed by `estimator`, `GramSum` by default.
 
     Raises:
         NumericsError: A feature is not finite; it names the layer.

@@ -148,12 +148,7 @@ def _report(
 
 
 def doubts(found: Found, tolerance: float) -> list[str]:
-    """Reasons why a spectrum may not be exact, in sentences; ranks count from 0.
-
-    Args:
-        found: The result of a method.
-        tolerance: Largest residual of a converged eigenvalue, relative to it.
-    """
+    """Reasons why a spectrum may not be exact, in sentences; ranks count from 0."""
     sentences = []
     ranks = (~found.converged).nonzero().flatten().tolist()
     if ranks:

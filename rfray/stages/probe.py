@@ -121,10 +121,6 @@ def exceeds_image(layers: Sequence[LayerGeometry], image_size: int) -> list[bool
     """For each layer, whether its units' theoretical receptive field is larger than the image.
 
     False for a gate, which sees the whole image at any depth.
-
-    Args:
-        layers: First to last.
-        image_size: Height and width of the square image, pixels.
     """
     maps = [place for place, layer in enumerate(layers) if layer.window.jump]
     last_map = maps[-1] if maps else -1
@@ -143,10 +139,7 @@ def layer_groups(
 ) -> list[list[LayerGeometry]]:
     """The layers in order, in the smallest number of groups whose features fit into a budget.
 
-    Args:
-        layers: First to last.
-        images: Number of images.
-        budget: Bytes; a layer that needs more is its own group.
+    The budget is in bytes; a layer that needs more is its own group.
     """
     groups: list[list[LayerGeometry]] = []
     free = 0

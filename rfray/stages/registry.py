@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from types import MappingProxyType
 from typing import Any
@@ -25,22 +24,14 @@ KEYS_OF_A_STUDY = (
 """The other keys of a sweep file: no stage can have these names."""
 
 
-@dataclass(frozen=True)
-class _All:
-    """The stages by name, each after those that it reads, and the errors of the others."""
-
-    stages: Mapping[str, Stage[Any]]
-    broken: Mapping[str, UserError]
-
-
 def stages() -> Mapping[str, Stage[Any]]:
     """All stages by name, each after those that it reads."""
-    return _all().stages
+    return _all()[0]
 
 
 def broken_stages() -> Mapping[str, UserError]:
     """Why stages of plugins cannot be used, by their names."""
-    return _all().broken
+    return _all()[1]
 
 
 def sections() -> Mapping[str, Stage[Any]]:
@@ -65,7 +56,8 @@ def own_stages() -> Mapping[str, Stage[Any]]:
 
 
 @ByPlugins
-def _all() -> _All:
+def _all() -> tuple[Mapping[str, Stage[Any]], Mapping[str, UserError]]:
+    """The stages by name, each after those that it reads, and the errors of the others."""
     found, broken = dict(own_stages()), {}
     waiting: dict[str, Stage[Any]] = {}
     for name in OUTSIDE.plugins():
@@ -81,7 +73,7 @@ def _all() -> _All:
         broken[name] = OUTSIDE.plugins()[name].refused(f"reads the stage '{missing}', which {why}")
     graph = TopologicalSorter({name: found[name].reads for name in sorted(found)})
     ordered = {name: found[name] for name in graph.static_order()}
-    return _All(MappingProxyType(ordered), MappingProxyType(broken))
+    return MappingProxyType(ordered), MappingProxyType(broken)
 
 
 def _unfit(name: str, thing: Any) -> str | None:

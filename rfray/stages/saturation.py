@@ -129,11 +129,7 @@ def _found(layer: str, covariance: Covariance, share: float) -> Saturation:
 
 
 def doubts(found: Mapping[str, Saturation]) -> list[str]:
-    """Reasons why these numbers may not mean what they seem to, in sentences.
-
-    Args:
-        found: By layer.
-    """
+    """Reasons why these numbers may not mean what they seem to, in sentences."""
     sentences = []
     constant = [name for name, one in found.items() if one.directions == 0]
     if constant:
