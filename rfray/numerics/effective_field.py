@@ -25,11 +25,8 @@ def central_gradient(maps: Tensor, images: Tensor) -> Tensor:
 
     The gradient of the sum over all channels at the centre, each with the factor 1 (Luo et al.
     2016), image by image: an image must not influence another one's map, which holds in eval mode.
-    The graph is kept, so that this can be called for further maps of the same images.
-
-    Args:
-        maps: (images, channels, height, width), computed from `images`.
-        images: (images, channels, height, width), which require a gradient.
+    The graph is kept, so that this can be called for further maps of the same images. Both are
+    (images, channels, height, width); the images require a gradient.
     """
     height, width = maps.shape[2:]
     units = maps[:, :, centre(height), centre(width)]
@@ -38,11 +35,7 @@ def central_gradient(maps: Tensor, images: Tensor) -> Tensor:
 
 
 class SquaredGradient:
-    """Mean of |gradient|² at each pixel, over images in batches and channels, in float64.
-
-    Attributes:
-        images: Number of images so far.
-    """
+    """Mean of |gradient|² at each pixel, over images in batches and channels, in float64."""
 
     def __init__(self) -> None:
         self.images = 0

@@ -51,12 +51,7 @@ class Eigenpairs:
 
 @dataclass(frozen=True)
 class BasisPlace:
-    """The size and place of the basis of `largest_eigenvalues`.
-
-    Attributes:
-        basis_size: Number of vectors.
-        on_device: Whether it is on the device that computes the products; if not, in main memory.
-    """
+    """The number of vectors of a basis; whether it is on the computing device or in main memory."""
 
     basis_size: int
     on_device: bool

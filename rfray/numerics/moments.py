@@ -111,11 +111,8 @@ def variances(covariance: Tensor) -> Tensor:
 def directions_explaining(values: Tensor, share: float) -> int:
     """The smallest number of principal directions that explain at least `share` of the variance.
 
-    The library delve (0.1.50) counts one fewer: the directions that explain less than `share`.
-
-    Args:
-        values: Variances, largest first, not all 0.
-        share: Above 0, below 1.
+    0 < share < 1, and the variances, largest first, are not all 0. The library delve (0.1.50)
+    counts one fewer: the directions that explain less than `share`.
     """
     explained = values.cumsum(0) / values.sum()
     return min(int((explained < share).sum()) + 1, len(values))

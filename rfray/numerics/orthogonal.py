@@ -40,15 +40,9 @@ def orthogonalise(block: Tensor, basis: Tensor, recent: int, negligible: float) 
     Block Gram-Schmidt: first against the `recent` last basis vectors, which in a Lanczos iteration
     have nearly all that must be removed, then against the whole basis until a pass removes only
     rounding. Usually that is one pass. The result is orthogonal up to rounding for any spectrum.
-
-    Args:
-        block: (b, dimension); overwritten.
-        basis: (j, dimension), orthonormal rows.
-        recent: Rows at the end of the basis to start with, at most j.
-        negligible: Directions of the rest of at most this length are left out as zero.
-
-    Returns:
-        The split; it has fewer rows than the block if the rest has a lower rank.
+    The block (b, dimension) is overwritten; the basis (j, dimension) has orthonormal rows, j at
+    least `recent`. Directions of the rest of at most the length `negligible` are left out as zero,
+    so there may be fewer rows than in the block.
     """
     coefficients = torch.zeros(len(basis), len(block), dtype=torch.float64)
     coefficients[len(basis) - recent :] = _project_out(block, basis[len(basis) - recent :])
@@ -67,14 +61,9 @@ def orthogonalise(block: Tensor, basis: Tensor, recent: int, negligible: float) 
 def orthonormalise(block: Tensor, negligible: float) -> tuple[Tensor, Tensor]:
     """Orthonormal rows that span those of a block, without directions of negligible length.
 
-    From the eigenvectors of the Gram matrix in float64, which needs matrix products only.
-
-    Args:
-        block: (b, dimension).
-        negligible: Directions of at most this length are left out.
-
-    Returns:
-        Rows (r, dimension) and the float64 CPU matrix (r, b) R with block ≈ Rᵀ·rows.
+    From the eigenvectors of the Gram matrix in float64, which needs matrix products only. Takes
+    (b, dimension); returns rows (r, dimension), and the float64 CPU matrix (r, b) R with
+    block ≈ Rᵀ·rows.
     """
     double = block.double()
     squares, directions = torch.linalg.eigh((double @ double.T).cpu())

@@ -41,18 +41,9 @@ def power_values(
     """The leading eigenvalues by PyHessian (Yao et al. 2020) with its own products.
 
     Its starting vectors come from torch's global generator, which is seeded from `generator` during
-    the call, so that equal seeds give equal numbers.
-
-    Args:
-        module: A network in evaluation mode, on the device of the images.
-        images: (N, channels, height, width).
-        labels: (N,) int64.
-        count: Number of eigenvalues.
-        tolerance: PyHessian's: the relative change of an eigenvalue in one iteration. It does not
-            bound the error, as the residuals show.
-        micro_batch: Number of images whose graph is in memory at a time.
-        generator: Seeds the starting vectors.
-        most_iterations: Largest number of products for one eigenvalue.
+    the call, so that equal seeds give equal numbers. Network, images, labels and micro-batch are as
+    for `hessian_operator`. The tolerance is PyHessian's: the relative change of an eigenvalue in
+    one iteration. It does not bound the error, as the residuals show.
     """
     from pyhessian import hessian
 

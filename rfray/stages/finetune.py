@@ -6,8 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from rfray.cell import Cell
-from rfray.stages.stage import Stage, StageContext, Variant
+from rfray.stages.stage import Stage, StageContext
 from rfray.stages.train import training_work
 from rfray.training.protocol import Count, Positive, TrainingProtocol
 from rfray.training.weight_size import survivor_bytes
@@ -24,11 +23,6 @@ class FinetuneParameters(TrainingProtocol):
         "the author's code does). freeze: the running statistics of the pruned network (the dense "
         "network's, or the repaired ones) do not change, and normalise the batches.",
     )
-
-
-def size(variant: Variant, cell: Cell) -> float:
-    """The mask, and every weight that was not pruned."""
-    return survivor_bytes(cell, float(variant["rate"]))
 
 
 def run(context: StageContext[FinetuneParameters]) -> None:
@@ -97,6 +91,6 @@ STAGE = Stage(
     work=training_work,
     summary="pruned, then fine-tuned with the pruned weights held at zero",
     headline="test_accuracy",
-    size=size,
+    size=lambda variant, cell: survivor_bytes(cell, float(variant["rate"])),
     opaque=True,
 )

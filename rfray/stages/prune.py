@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from rfray.cell import Cell
 from rfray.models.opaque import OpaqueNetwork
 from rfray.parameters import NOTHING_TWICE, Parameters
-from rfray.stages.stage import Fan, Stage, StageContext, Variant
+from rfray.stages.stage import Fan, Stage, StageContext
 from rfray.training.weight_size import mask_bytes
 
 if TYPE_CHECKING:
@@ -79,11 +79,6 @@ def work(parameters: PruneParameters, cell: Cell) -> float:
     if parameters.repair == "batch_norm":
         images += REPAIR_PASSES * min(parameters.repair_images, cell.facts.train_images)
     return float(images * cell.multiplications)
-
-
-def size(variant: Variant, cell: Cell) -> float:
-    """The mask; all else is in the trained network's file."""
-    return mask_bytes(cell, float(variant["rate"]))
 
 
 def check(parameters: PruneParameters, cell: Cell) -> str | None:
@@ -209,6 +204,7 @@ STAGE = Stage(
     summary="pruned at once, not retrained",
     headline="test_accuracy",
     check=check,
-    size=size,
+    # All but the mask is in the trained network's file.
+    size=lambda variant, cell: mask_bytes(cell, float(variant["rate"])),
     opaque=True,
 )

@@ -113,7 +113,8 @@ def run(context: StageContext[SearchParameters]) -> None:
     values = [context.inputs[place].metrics[metric] for place in sound]
     place = sound[best(values, metric)]
     chosen, winner = tried[place], context.inputs[place]
-    edges = _edges(chosen, tried)
+    ends = {name: at_edge(chosen[name], (one[name] for one in tried)) for name in chosen}
+    edges = {name: end for name, end in ends.items() if end is not None}
     context.workspace.joinpath(CHOSEN_FILE).write_text(json.dumps(chosen), encoding="utf-8")
     context.settle(chosen)
     numbers = {name: value for name, value in chosen.items() if _is_number(value)}
@@ -133,12 +134,6 @@ def run(context: StageContext[SearchParameters]) -> None:
             f"{name} = {chosen[name]:g} is the {end} value that was tried: a better one may be "
             "outside the range."
         )
-
-
-def _edges(chosen: Choice, tried: Sequence[Choice]) -> dict[str, str]:
-    """The settings whose chosen value is the lowest or highest that was tried, and which."""
-    ends = {name: at_edge(chosen[name], (one[name] for one in tried)) for name in chosen}
-    return {name: end for name, end in ends.items() if end is not None}
 
 
 def _write_samples(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from rfray.cell import Cell
-from rfray.stages.stage import Stage, StageContext, Variant
+from rfray.stages.stage import Stage, StageContext
 from rfray.training.protocol import TrainingProtocol, together
 from rfray.training.weight_files import MODEL
 from rfray.training.weight_size import whole_bytes
@@ -51,22 +51,14 @@ def training_work(protocol: TrainingProtocol, cell: Cell) -> float:
     return float(images * cell.multiplications)
 
 
-def size(_variant: Variant, cell: Cell) -> float:
-    """All weights of the network; the initial ones follow from the seed."""
-    return whole_bytes(cell)
-
-
 def caution(parameters: TrainParameters, cell: Cell) -> str | None:
     """Whether the weights are chosen on the test images, on which results are reported."""
     if parameters.checkpoint == "best" and cell.validation is None:
-        return _CHOSEN_ON_TEST
+        return (
+            "keeps the epoch that is best on the test images (checkpoint: best), which makes all "
+            "results too optimistic: data.validation holds out training images for this choice"
+        )
     return None
-
-
-_CHOSEN_ON_TEST = (
-    "keeps the epoch that is best on the test images (checkpoint: best), which makes all results "
-    "too optimistic: data.validation holds out training images for this choice"
-)
 
 
 def run(context: StageContext[TrainParameters]) -> None:
@@ -233,7 +225,8 @@ STAGE = Stage(
     headline="test_accuracy",
     caution=caution,
     may_read=("search",),
-    size=size,
+    # The initial weights follow from the seed.
+    size=lambda _variant, cell: whole_bytes(cell),
     opaque=True,
     begun=begun,
     together=together,
