@@ -42,7 +42,7 @@ class KrylovDecomposition:
     block and B (width, size) its coupling. Growing by products is block Lanczos with full
     reorthogonalisation; shrinking to Ritz vectors and growing again is the thick restart (Wu &
     Simon 2000, "Thick-restart Lanczos method"). T and B are float64 on the CPU; V and Q have the
-    device and dtype of the operator. No block is wider than `widest`; the generator draws the first.
+    device and dtype of the operator. No block is wider than `widest`; `generator` draws the first.
 
     Attributes:
         operator: H, with its products counted.
