@@ -142,12 +142,8 @@ class MeasuredColumn(_Column, Quantity):
 class DifferenceColumn(_Column):
     """A column of differences, taken per seed before they are averaged.
 
-    It is left out if one of its two columns is.
-
-    Attributes:
-        minus: Names of two measured columns of the table: the first minus the second.
-        equals: The logged quantity that the difference must equal; its published values have this
-            name as well.
+    It is the first minus the second of two measured columns of the table, and left out if one of
+    them is. It must equal the logged quantity `equals`, whose name its published values have too.
     """
 
     minus: tuple[str, str]
@@ -242,12 +238,9 @@ class FigureSpec(_Selected):
 
 
 class PublishedSpec(_Model):
-    """The file of published values, and the settings that they hold for.
+    """The file of published values, a csv file next to the report file, and their settings.
 
-    Attributes:
-        file: A csv file in the folder of the report file.
-        holds_for: Settings that the published values were made with: a run that records another
-            value is never compared with them.
+    A run that records another value for a setting of `holds_for` is never compared with them.
     """
 
     file: str

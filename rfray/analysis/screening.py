@@ -40,16 +40,12 @@ class LeftOut:
     reason: str
 
 
-@dataclass(frozen=True)
-class Screening:
-    """The runs of a study, sorted by whether they count."""
+def screen(
+    records: Sequence[RunRecord], document: StudyDocument, axes: Sequence[str]
+) -> tuple[dict[Slot, RunRecord], tuple[LeftOut, ...]]:
+    """The runs that count, and those that do not.
 
-    kept: Mapping[Slot, RunRecord]
-    left_out: tuple[LeftOut, ...]
-
-
-def screen(records: Sequence[RunRecord], document: StudyDocument, axes: Sequence[str]) -> Screening:
-    """Keeps for each slot its latest finished run that was made with the study's settings.
+    Keeps for each slot its latest finished run that was made with the study's settings.
 
     It leaves out runs that are superseded or not finished; whose params cannot be read; that were
     made with other settings than those of the study document, or from a training run that does not
@@ -72,7 +68,7 @@ def screen(records: Sequence[RunRecord], document: StudyDocument, axes: Sequence
         found, superseded = _latest(standing, document)
         kept |= found
         left_out += superseded
-    return Screening(kept, tuple(left_out))
+    return kept, tuple(left_out)
 
 
 def _depth(stage: str) -> int:

@@ -20,14 +20,10 @@ Bounds = tuple[float, float]
 
 @dataclass(frozen=True)
 class Summary:
-    """A sample in five numbers.
+    """A sample in five numbers, NaN where it has too few values.
 
-    Attributes:
-        mean: Mean; NaN for an empty sample.
-        std: Standard deviation (n − 1); NaN if n < 2.
-        n: Number of values.
-        ci_low: Lower end of the 95 % interval of the mean; NaN if n < `FEWEST_FOR_INTERVAL`.
-        ci_high: Its upper end.
+    `std` is the standard deviation (n − 1), which needs two values. `ci_low` and `ci_high` are the
+    ends of the 95 % interval of the mean, which needs `FEWEST_FOR_INTERVAL`.
     """
 
     mean: float

@@ -241,17 +241,11 @@ def _planned(spec: TableSpec, study: Measurements) -> TableSpec:
 
 def _not_in_study(spec: TableSpec, study: Measurements) -> str | None:
     for column in spec.measured.values():
-        there = [
-            identity
-            for stage, parameter, identity in study.places
-            if (stage, parameter) == (column.stage, column.parameter)
-        ]
+        own = (column.stage, column.parameter)
+        there = [place[2] for place in study.places if place[:2] == own]
         if not there:
             return f"the study has no {Quantity.__str__(column)}"
         if not any(admits(spec.where, identity) for identity in there):
-            wanted = ", ".join(
-                f"{axis} {' or '.join(show(v) for v in values)}"
-                for axis, values in spec.where.items()
-            )
-            return f"the study has no {wanted}"
+            wanted = [f"{axis} {' or '.join(map(show, v))}" for axis, v in spec.where.items()]
+            return f"the study has no {', '.join(wanted)}"
     return None
