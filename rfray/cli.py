@@ -372,7 +372,7 @@ def analyze(
     """
     from rfray.analysis import analyze as build
     from rfray.analysis import compare, load_report
-    from rfray.analysis.result import analysis_json, analysis_lines
+    from rfray.analysis.report import analysis_json, analysis_lines
     from rfray.study.sweep_file import shipped_folder
     from rfray.tracking import store_answers
 

@@ -20,7 +20,6 @@ from rfray.analysis.presentation import (
     range_text,
     tests_text,
 )
-from rfray.analysis.several import Apart
 from rfray.analysis.slots import CellNames
 from rfray.analysis.values import show
 
@@ -67,9 +66,9 @@ def explained(found: Sequence[Comparison]) -> str:
     )
 
 
-def differences_explained(found: Sequence[Comparison], apart: Sequence[Apart]) -> str:
+def differences_explained(found: Sequence[Comparison], apart: Sequence[str]) -> str:
     """What the differences between studies mean, and which settings differ between the studies."""
-    settings = "; ".join(map(str, apart)) or "nothing"
+    settings = "; ".join(apart) or "nothing"
     return (
         f"The mean of each study minus that of {show(found[0].against)}, where both have the same "
         f"stage on the same cell, with its 95 % interval and two-sided p of a {PAIRED_TEST}-test "

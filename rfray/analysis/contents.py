@@ -13,7 +13,6 @@ from rfray.analysis.figures import DrawnFigure
 from rfray.analysis.frame import StudyFrame, not_finite
 from rfray.analysis.screening import LeftOut
 from rfray.analysis.search_report import Chosen
-from rfray.analysis.several import Apart
 from rfray.analysis.tables import NotInStudy, Table
 
 
@@ -63,7 +62,7 @@ class Contents:
     comparisons: Sequence[Comparison]
     searches: Sequence[Chosen] = ()
     differences: Sequence[Comparison] = ()
-    apart: Sequence[Apart] = ()
+    apart: Sequence[str] = ()
 
     def expected_of(self, study: StudyFrame) -> Expected:
         """The slots of one of the frame's studies."""

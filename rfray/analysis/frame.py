@@ -212,17 +212,17 @@ def frame_of(
         axes: The axes that make rows different.
         tracking_uri: The tracking store.
     """
-    screening = screen(found.records, found.document, axes)
+    kept, dropped = screen(found.records, found.document, axes)
     return StudyFrame(
         study=found.study,
         tracking_uri=tracking_uri,
         experiment_id=found.experiment_id,
         document=document,
         axes=axes,
-        rows=_rows(found.study, axes, screening.kept),
-        left_out=_left_out(screening.left_out),
-        kept=screening.kept,
-        dropped=screening.left_out,
+        rows=_rows(found.study, axes, kept),
+        left_out=_left_out(dropped),
+        kept=kept,
+        dropped=dropped,
     )
 
 

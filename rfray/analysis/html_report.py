@@ -34,14 +34,14 @@ from rfray.analysis.presentation import (
     trends_across,
 )
 from rfray.analysis.provenance import facts
-from rfray.analysis.search_report import EXPLAINED, headings, texts
+from rfray.analysis.search_report import EXPLAINED, headings, search_rows
 from rfray.analysis.values import show
 
 _TEMPLATES = PackageLoader("rfray.analysis")
 _CODE = re.compile(r"`([^`]*)`")
 _SAID: tuple[Callable[..., object], ...] = (
-    *(facts, progress, beyond_plan, odd_values, why, headings, texts, rows_by_setting, colour),
-    *(blocks, cell_text, flaws, interval_text, number, published_text, remarks),
+    *(facts, progress, beyond_plan, odd_values, why, headings, search_rows, rows_by_setting),
+    *(blocks, cell_text, flaws, interval_text, number, published_text, remarks, colour),
     *(sampling_error_text, size_heading, trends_across),
 )
 """The functions that the template calls to put the contents into words."""

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.special import gammaln, nctdtrinc
 from scipy.stats import ttest_1samp, ttest_ind
 
-from rfray.analysis.statistics import FEWEST_FOR_INTERVAL
+from rfray.analysis.statistics import FEWEST_FOR_INTERVAL, summarize
 
 WELCH_TEST = "Welch's t"
 """Welch, Biometrika 34 (1947) 28: Student's t without the assumption of equal variances."""
@@ -71,14 +71,11 @@ def paired_test(differences: Sequence[float], reason: str = "") -> MeanDifferenc
     It assumes that the pairs are independent and their differences normally distributed. A few
     pairs can neither confirm nor disprove this.
 
-    Args:
-        differences: One for each pair.
-        reason: A known reason why they mean nothing; if it is given, nothing is tested.
+    If there is a known `reason` why they mean nothing, nothing is tested.
     """
     sample = np.asarray(differences, dtype=np.float64)
-    n = len(sample)
-    mean = float(sample.mean()) if n else math.nan
-    std = float(sample.std(ddof=1)) if n > 1 else math.nan
+    summary = summarize(sample)
+    n, mean, std = summary.n, summary.mean, summary.std
     reason = reason or _untestable(sample)
     if reason:
         return MeanDifference(n, mean, std, reason=reason)
@@ -101,10 +98,8 @@ def paired_test(differences: Sequence[float], reason: str = "") -> MeanDifferenc
 def unbiased(degrees: int) -> float:
     """The factor that makes a standardized difference unbiased: Γ(m/2) / (√(m/2) Γ((m − 1)/2)).
 
-    Hedges, Journal of Educational Statistics 6 (1981) 107.
-
-    Args:
-        degrees: Degrees of freedom m of the standard deviation, at least two.
+    m are the degrees of freedom of the standard deviation, at least two (Hedges, Journal of
+    Educational Statistics 6 (1981) 107).
     """
     half = degrees / 2
     return float(np.exp(gammaln(half) - gammaln(half - 0.5))) / math.sqrt(half)
@@ -134,12 +129,9 @@ def _untestable(sample: np.ndarray) -> str:
 def welch_test(
     values: Sequence[float], against: Sequence[float], reason: str = ""
 ) -> MeanDifference:
-    """Tests whether two independent samples have the same mean: values minus against.
+    """Tests whether two samples with no seed in common have the same mean: values minus against.
 
-    Args:
-        values: One for each seed of the first side.
-        against: One for each seed of the other side; the sides have no seed in common.
-        reason: A known reason why they mean nothing; if it is given, nothing is tested.
+    If there is a known `reason` why they mean nothing, nothing is tested.
     """
     first, second = (np.asarray(side, dtype=np.float64) for side in (values, against))
     n, n_against = len(first), len(second)

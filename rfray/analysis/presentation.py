@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 
 from rfray.analysis import schema
@@ -29,27 +30,17 @@ CHANCE = "†"
 
 
 @dataclass(frozen=True)
-class Line:
-    """One line of a cell: the source of its numbers, and the text of each column."""
-
-    source: str
-    texts: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class CellLines:
-    """One cell of a study with its lines: its own numbers, their intervals, published numbers."""
+    """One cell of a study with its lines: its own numbers, their intervals, published numbers.
+
+    Each of the `rows` is receptive field, kernel size, source of the numbers, then the text of each
+    column. The cell's sizes are in the first row only.
+    """
 
     receptive_field: str
     kernel_size: str
-    lines: tuple[Line, ...]
+    rows: tuple[tuple[str, ...], ...]
     entries: tuple[Entry, ...]
-
-    @property
-    def rows(self) -> list[list[str]]:
-        """The text of all columns of each line; the first line begins with the cell's sizes."""
-        heads = [[self.receptive_field, self.kernel_size], *([["", ""]] * (len(self.lines) - 1))]
-        return [[*h, li.source, *li.texts] for h, li in zip(heads, self.lines, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -134,13 +125,7 @@ def flaws(table: Table) -> list[str]:
 
 
 def markdown_table(heads: Sequence[str], left: int, lines: Iterable[Sequence[str]]) -> str:
-    """Lines as a Markdown table.
-
-    Args:
-        heads: Heading of each column.
-        left: Index of the column that is aligned left; the others are aligned right.
-        lines: The texts of each line.
-    """
+    """Lines as a Markdown table; column `left` is aligned left, the others right."""
     sides = ["--:"] * len(heads)
     sides[left] = ":--"
     return "\n".join(f"| {' | '.join(line)} |" for line in (heads, sides, *lines))
@@ -236,24 +221,24 @@ def _p(p_value: float) -> str:
 
 
 def _cell_lines(sources: Sequence[str], entries: tuple[Entry, ...]) -> CellLines:
-    first = entries[0]
-    lines = [Line(THIS_STUDY, tuple(cell_text(entry) for entry in entries))]
+    texts: list[tuple[str, Callable[[Entry], str]]] = [(THIS_STUDY, cell_text)]
     if any(not math.isnan(entry.summary.ci_low) for entry in entries):
-        lines.append(Line(INTERVAL, tuple(interval_text(entry) for entry in entries)))
+        texts.append((INTERVAL, interval_text))
     if any(entry.test_images for entry in entries):
-        lines.append(Line(SAMPLING_ERROR, tuple(sampling_error_text(entry) for entry in entries)))
-    lines += [
-        Line(source, tuple(published_text(entry, source) for entry in entries))
+        texts.append((SAMPLING_ERROR, sampling_error_text))
+    texts += [
+        (source, partial(published_text, source=source))
         for source in sources
         if any(source in entry.published for entry in entries)
     ]
-    field = first.receptive_field
-    return CellLines(
-        receptive_field=NOTHING if field is None else str(field),
-        kernel_size=_kernel_size(first),
-        lines=tuple(lines),
-        entries=entries,
+    field = entries[0].receptive_field
+    sizes = (NOTHING if field is None else str(field), _kernel_size(entries[0]))
+    heads = [sizes, *([("", "")] * (len(texts) - 1))]
+    rows = tuple(
+        (*head, source, *map(text, entries))
+        for head, (source, text) in zip(heads, texts, strict=True)
     )
+    return CellLines(*sizes, rows, entries)
 
 
 def _kernel_size(entry: Entry) -> str:

@@ -29,7 +29,7 @@ def facts(frame: StudyFrame) -> list[tuple[str, str]]:
         ("rfray", _counts(record.tags.get(schema.VERSION_TAG) for record in records)),
         ("git", _counts(record.tags.get(schema.GIT_TAG) for record in records)),
         ("Hardware", _counts(record.tags.get(schema.HARDWARE_TAG) for record in records)),
-        ("Precision", _precisions(records)),
+        ("Precision", _counts(filter(None, map(precision_of, records))) or "not recorded"),
         ("Dates", f"{moment(min(r.start_time for r in records))} to {moment(ended)}"),
         ("Work", _work(frame)),
     ]
@@ -43,17 +43,11 @@ def _taken(records: Sequence[RunRecord]) -> list[tuple[str, str]]:
     return [("Reused", told)] if told else []
 
 
-def _precisions(records: Iterable[RunRecord]) -> str:
-    """The precisions of the runs that have such a setting."""
-    found = [precision for precision in map(precision_of, records) if precision is not None]
-    return _counts(found) if found else "not recorded"
-
-
 def _counts(values: Iterable[str | None]) -> str:
-    counts = Counter(value or "not recorded" for value in values)
+    counts = Counter(value or "not recorded" for value in values).most_common()
     if len(counts) == 1:
-        return next(iter(counts))
-    return ", ".join(f"{value} ({count} runs)" for value, count in counts.most_common())
+        return counts[0][0]
+    return ", ".join(f"{value} ({count} runs)" for value, count in counts)
 
 
 def _work(frame: StudyFrame) -> str:

@@ -18,13 +18,7 @@ _FIXED = ("source", "stage", "rate", "at", "metric", "mean", "std", "n")
 
 @dataclass(frozen=True)
 class PublishedValue:
-    """A published mean.
-
-    Attributes:
-        mean: Mean.
-        std: Standard deviation; NaN if none was published.
-        n: Number of values; None if it was not published.
-    """
+    """A published mean; its deviation is NaN and its number of values None if not published."""
 
     mean: float
     std: float
@@ -54,12 +48,8 @@ class Published:
 
         A value is comparable if the cell agrees with it on every axis of published cells, and with
         `holds_for` on every other axis and on all that its runs record. If a study has an axis
-        that the publication does not mention, nothing is comparable.
-
-        Args:
-            quantity: What is measured.
-            cell: The study's cell.
-            settings: The params of the runs that were measured.
+        that the publication does not mention, nothing is comparable. `settings` are the params of
+        the runs that were measured.
         """
         others = [(axis, value) for axis, value in cell if axis not in self.axes]
         if any(self.holds_for.get(axis) != value for axis, value in others):
@@ -73,10 +63,6 @@ class Published:
         return {source: value for source, value in found if value is not None}
 
 
-NOTHING_PUBLISHED = Published((), (), {}, {})
-"""For a report without published values."""
-
-
 def load_published(spec: PublishedSpec | None, folder: Path) -> Published:
     """Reads the published values of a report file in `folder`.
 
@@ -84,7 +70,7 @@ def load_published(spec: PublishedSpec | None, folder: Path) -> Published:
         UserError: If the file does not exist, lacks a column, or has a line that cannot be read.
     """
     if spec is None:
-        return NOTHING_PUBLISHED
+        return Published((), (), {}, {})
     path = folder / spec.file
     try:
         with path.open(encoding="utf-8", newline="") as stream:
@@ -115,12 +101,8 @@ def load_published(spec: PublishedSpec | None, folder: Path) -> Published:
 def _value(
     line: Mapping[str, str], axes: Sequence[str]
 ) -> tuple[tuple[str, frozenset[tuple[str, Scalar]], Quantity], PublishedValue]:
-    quantity = Quantity(
-        stage=line["stage"],
-        metric=line["metric"],
-        rate=float(line["rate"]) if line.get("rate") else None,
-        at=line.get("at") or None,
-    )
+    stated = {name: text for name in Quantity.model_fields if (text := line.get(name))}
+    quantity = Quantity.model_validate(stated)
     cell = frozenset((axis, typed(axis, line[axis])) for axis in axes if line[axis])
     value = PublishedValue(
         mean=float(line["mean"]),

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -39,21 +39,21 @@ from rfray.analysis.several import (
 )
 from rfray.analysis.summary import summary_text
 from rfray.analysis.tables import NotInStudy, build_tables
-from rfray.analysis.writing import write_all
+from rfray.errors import UserError
+from rfray.files.atomic import write_atomically
 
 if TYPE_CHECKING:
     from rfray.tracking import Ledger
 
+_LIST = ".rfray-files"
+"""In a report's folder, the names of its files."""
+
+_GAPS_SHOWN = 10
+
 
 @dataclass(frozen=True)
 class Report:
-    """A report file with all that it refers to.
-
-    Attributes:
-        path: The file.
-        layout: Its tables and figures.
-        published: The published values that a study's values are compared with.
-    """
+    """A report file with all that it refers to: its layout, and the published values."""
 
     path: Path
     layout: ReportSpec
@@ -62,17 +62,10 @@ class Report:
 
 @dataclass(frozen=True)
 class Analysis:
-    """What an analysis wrote, and what is missing.
+    """What an analysis wrote into the folder `out`, and what is missing.
 
-    Attributes:
-        study: Name of the study.
-        out: Folder of the files.
-        written: Their paths.
-        progress: How far each stage is.
-        gaps: All that is missing, by name and reason.
-        left_out: Number of runs that do not count, by kind.
-        not_in_study: Tables and figures of the report for which the study has no runs, not even
-            planned ones.
+    `left_out` counts the runs that do not count, by kind. `not_in_study` are the tables and figures
+    of the report for which the study has no runs, not even planned ones.
     """
 
     study: str
@@ -100,12 +93,8 @@ def analyze(ledger: Ledger, study: str, report: Report, out: Path) -> Analysis:
     Everything is computed before the first file is written, so a failed analysis does not change
     the folder.
 
-    Args:
-        ledger: The tracking store.
-        study: Name of the study in it.
-        report: The report.
-        out: Folder for `report.html`, `summary.md`, `tables/` and `figures/`; it is created if it
-            does not exist.
+    The folder `out` gets `report.html`, `summary.md`, `tables/` and `figures/`; it is created if it
+    does not exist.
 
     Raises:
         UserError: If the study is unknown or has no finished run, the report has a name that does
@@ -115,13 +104,7 @@ def analyze(ledger: Ledger, study: str, report: Report, out: Path) -> Analysis:
 
 
 def compare(ledger: Ledger, studies: Sequence[str], report: Report, out: Path) -> Analysis:
-    """Writes a report on several studies of one store, side by side, with their differences.
-
-    Args:
-        ledger: The tracking store.
-        studies: Their names; the others are compared with the first.
-        report: The report.
-        out: Folder, as for `analyze`.
+    """Writes a report on several studies of one store, side by side, each against the first.
 
     Raises:
         UserError: As `analyze`; also if a study is named twice or two have nothing in common.
@@ -169,7 +152,7 @@ def _analyze(ledger: Ledger, frame: StudyFrame, report: Report, out: Path) -> An
     return Analysis(
         study=frame.study,
         out=out,
-        written=tuple(write_all(out, files)),
+        written=tuple(_write_all(out, files)),
         progress=tuple(progress(frame, expected)),
         gaps=gaps,
         left_out=Counter(entry.kind for entry in frame.dropped),
@@ -208,3 +191,50 @@ def _figures(layout: ReportSpec, study: StudyFiles) -> tuple[list[DrawnFigure], 
     results = [draw_figures(spec, study) for spec in layout.figures]
     drawn = [one for result in results if not isinstance(result, NotInStudy) for one in result]
     return drawn, [result for result in results if isinstance(result, NotInStudy)]
+
+
+def _write_all(out: Path, files: Mapping[str, bytes]) -> list[Path]:
+    """Writes files by path relative to `out`, each completely or not at all.
+
+    Files of an earlier report that are not among them are removed; all other files stay.
+    """
+    listed = out / _LIST
+    try:
+        earlier = listed.read_text(encoding="utf-8").splitlines() if listed.is_file() else []
+        for name, content in files.items():
+            write_atomically(out / name, content)
+        write_atomically(listed, "".join(f"{name}\n" for name in files))
+        for name in set(earlier) - set(files):
+            if (out / name).resolve().is_relative_to(out.resolve()):
+                (out / name).unlink(missing_ok=True)
+    except OSError as error:
+        what = f"the report cannot be written: {error.strerror or error}"
+        place = str(error.filename or out)
+        raise UserError(what, where=place, do="choose another --out") from error
+    return [out / name for name in files]
+
+
+def analysis_lines(analysis: Analysis) -> Iterator[str]:
+    """The first results that are missing, the runs left out, and where the report is."""
+    for gap in analysis.gaps[:_GAPS_SHOWN]:
+        yield f"missing: {gap}"
+    if len(analysis.gaps) > _GAPS_SHOWN:
+        yield f"missing: {len(analysis.gaps) - _GAPS_SHOWN} more, all named in report.html"
+    if analysis.left_out:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(analysis.left_out.items()))
+        yield f"left out: {kinds} runs, each named in report.html"
+    files, start = len(analysis.written), analysis.out / "report.html"
+    yield f"{analysis.study}: wrote {files} files; start with {start}"
+
+
+def analysis_json(analysis: Analysis) -> dict[str, Any]:
+    """The same as data for JSON: files, progress of the stages, all that is missing."""
+    return {
+        "study": analysis.study,
+        "out": str(analysis.out),
+        "written": [str(path) for path in analysis.written],
+        "stages": {one.stage: asdict(one) for one in analysis.progress},
+        "missing": [asdict(gap) for gap in analysis.gaps],
+        "left_out": dict(analysis.left_out),
+        "not_in_study": {one.id: one.reason for one in analysis.not_in_study},
+    }

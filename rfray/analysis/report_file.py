@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -143,12 +142,8 @@ class MeasuredColumn(_Column, Quantity):
 class DifferenceColumn(_Column):
     """A column of differences, taken per seed before they are averaged.
 
-    It is left out if one of its two columns is.
-
-    Attributes:
-        minus: Names of two measured columns of the table: the first minus the second.
-        equals: The logged quantity that the difference must equal; its published values have this
-            name as well.
+    It is the first minus the second of two measured columns of the table, and left out if one of
+    them is. It must equal the logged quantity `equals`, whose name its published values have too.
     """
 
     minus: tuple[str, str]
@@ -168,6 +163,11 @@ Column = Annotated[
 
 
 class _Selected(_Model):
+    """What tables and figures have: a name for files, a caption, the values that axes may have.
+
+    An axis that `where` does not name may have every value.
+    """
+
     id: _Identifier
     title: str
     where: dict[str, _Values] = Field(default_factory=dict)
@@ -185,14 +185,8 @@ _WRITTEN_BESIDE = ("trends", "comparisons", "differences", "search")
 class TableSpec(_Selected):
     """A table: one row for each cell of the study, without its seed.
 
-    Attributes:
-        id: File name of the table.
-        title: Its caption.
-        where: The values that an axis may have in this table; an axis that is not named may have
-            every value.
-        columns: Its columns.
-        together: An axis, such as `knob`, whose values are rows of one block, next to each other
-            for each receptive field, and not one block each.
+    The values of the axis `together`, such as `knob`, are rows of one block, next to each other for
+    each receptive field, and not one block each.
     """
 
     columns: tuple[Column, ...] = Field(min_length=1)
@@ -223,14 +217,7 @@ class TableSpec(_Selected):
 
 
 class FigureSpec(_Selected):
-    """A figure, drawn once for each data set, network and further axis of the study.
-
-    Attributes:
-        id: Start of its file names.
-        title: Its caption.
-        where: The values that an axis may have in this figure.
-        kind: What it shows.
-    """
+    """A figure, drawn once for each data set, network and further axis of the study."""
 
     kind: Literal[
         "spectra",
@@ -251,12 +238,9 @@ class FigureSpec(_Selected):
 
 
 class PublishedSpec(_Model):
-    """The file of published values, and the settings that they hold for.
+    """The file of published values, a csv file next to the report file, and their settings.
 
-    Attributes:
-        file: A csv file in the folder of the report file.
-        holds_for: Settings that the published values were made with: a run that records another
-            value is never compared with them.
+    A run that records another value for a setting of `holds_for` is never compared with them.
     """
 
     file: str
@@ -264,14 +248,7 @@ class PublishedSpec(_Model):
 
 
 class ReportSpec(_Model):
-    """The layout of a report.
-
-    Attributes:
-        title: Its heading.
-        published: The published values; None if there are none.
-        tables: Its tables, in order.
-        figures: Its figures, in order.
-    """
+    """The layout of a report: its tables and figures in order, and its published values."""
 
     title: str
     published: PublishedSpec | None = None
@@ -317,12 +294,6 @@ def check_names(
 ) -> None:
     """Refuses names of stages, metrics and axes that neither the schema nor the study has.
 
-    Args:
-        report: The report.
-        path: The report file, for the message.
-        axes: The study's axes.
-        metrics: Metrics of the study's runs, by stage.
-
     Raises:
         UserError: At the first unknown name, with the nearest known one.
     """
@@ -348,19 +319,14 @@ def check_names(
 
 
 def _expand(entry: object, path: Path) -> list[object]:
-    if not isinstance(entry, dict) or "each" not in entry:
-        return [entry]
-    each = entry["each"]
-    if (
-        not isinstance(each, dict)
-        or len(each) != 1
-        or not isinstance(next(iter(each.values())), list)
-    ):
-        what = f"'{entry.get('id')}': each must be one name with a list, such as rate: [0.5, 0.9]"
-        raise UserError(what, where=str(path))
-    ((name, values),) = each.items()
-    rest = {key: value for key, value in entry.items() if key != "each"}
-    return [_fill(rest, f"{{{name}}}", value) for value in values]
+    match entry:
+        case {"each": dict(each), **rest} if [*map(type, each.values())] == [list]:
+            ((name, values),) = each.items()
+            return [_fill(rest, f"{{{name}}}", value) for value in values]
+        case {"each": _, **rest}:
+            example = "each must be one name with a list, such as rate: [0.5, 0.9]"
+            raise UserError(f"'{rest.get('id')}': {example}", where=str(path))
+    return [entry]
 
 
 def _fill(node: object, placeholder: str, value: object) -> object:
@@ -374,9 +340,9 @@ def _fill(node: object, placeholder: str, value: object) -> object:
 
 
 def _refuse_twice(what: str, names: Sequence[str]) -> None:
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        raise ValueError(f"{what} '{twice[0]}' occurs twice")
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f"{what} '{twice}' occurs twice")
 
 
 def _refuse_unknown(what: str, name: str, known: set[str] | frozenset[str], place: str) -> None:

@@ -55,10 +55,7 @@ class Sample:
 class Measurements:
     """A study's frame with all else that tables read.
 
-    Attributes:
-        frame: The frame.
-        expected: The study's slots.
-        histories: (step, value) of metrics with one value per draw, by run id and metric.
+    `histories` are (step, value) of metrics with one value per draw, by run id and metric.
     """
 
     frame: StudyFrame
@@ -73,6 +70,13 @@ class Measurements:
             place = (slot.stage, slot.parameter, slot.identity)
             grouped.setdefault(place, []).append(slot)
         return {place: tuple(slots) for place, slots in grouped.items()}
+
+    def slots(self, quantity: Quantity, identity: Identity) -> tuple[Slot, ...]:
+        """The slots of a quantity in one cell; none if its network does not show the metric."""
+        if not self.frame.document.measures(quantity.metric, dict(identity)):
+            return ()
+        own = applying(identity, quantity.stage)
+        return self.places.get((quantity.stage, quantity.parameter, own), ())
 
     @cached_property
     def doubled(self) -> Mapping[Slot, int]:
@@ -109,11 +113,7 @@ def measure_seeds(quantity: Quantity, identity: Identity, study: Measurements) -
     gaps: list[Gap] = []
     notes: list[str] = []
     runs: dict[int | None, tuple[RunRecord, ...]] = {}
-    slots = study.places.get(
-        (quantity.stage, quantity.parameter, applying(identity, quantity.stage)), ()
-    )
-    if not study.frame.document.measures(quantity.metric, dict(identity)):
-        slots = ()
+    slots = study.slots(quantity, identity)
     for slot in slots:
         record = study.frame.kept.get(slot)
         flaw = _flaw(slot, record, quantity.metric, study)
@@ -122,7 +122,7 @@ def measure_seeds(quantity: Quantity, identity: Identity, study: Measurements) -
             runs[slot.seed] = (record,)
         elif flaw is not None:
             gaps.append(gap_at(slot, flaw, study.frame))
-            notes.append(f"{_who(slot)}{slot.stage_label()} {flaw}")
+            notes.append(f"{_named(slot)} {flaw}")
         notes += _doubled(slot, study)
     notes += _mixed_settings([record for (record,) in runs.values()], study.frame.axes)
     notes += _mixed_precision(runs)
@@ -140,10 +140,7 @@ def is_at_chance(quantity: Quantity, identity: Identity, study: Measurements) ->
 def difference(first: Sample, second: Sample, logged: Sample | None) -> Sample:
     """First minus second for each seed that has both.
 
-    Args:
-        first: The minuend.
-        second: The subtrahend.
-        logged: The same difference as the runs logged it, for a check; None if they do not log it.
+    `logged` is the same difference as the runs logged it, for a check; None if they do not.
     """
     values = {
         seed: first.values[seed] - second.values[seed]
@@ -168,8 +165,7 @@ def difference(first: Sample, second: Sample, logged: Sample | None) -> Sample:
 
 
 def _over_draws(column: MeasuredColumn, identity: Identity, study: Measurements) -> Sample:
-    place = (column.stage, column.parameter, applying(identity, column.stage))
-    slots = study.places.get(place, ())
+    slots = study.slots(column, identity)
     slot = next((slot for slot in slots if slot in study.frame.kept), None)
     record = None if slot is None else study.frame.kept[slot]
     if slot is None or record is None or column.metric not in record.metrics:
@@ -188,11 +184,7 @@ def _over_draws(column: MeasuredColumn, identity: Identity, study: Measurements)
             gap_at(slot, f"draw {step} of {column.metric} {flaw}", study.frame)
             for step, flaw in flaws.items()
         ),
-        notes=(
-            *(f"draw {step} {flaw}" for step, flaw in flaws.items()),
-            *few,
-            *_doubled(slot, study),
-        ),
+        notes=(*(f"draw {n} {flaw}" for n, flaw in flaws.items()), *few, *_doubled(slot, study)),
         runs={None: (record,)},
     )
 
@@ -222,11 +214,11 @@ def _doubled(slot: Slot, study: Measurements) -> list[str]:
     if slot not in study.doubled:
         return []
     runs = study.doubled[slot] + 1
-    return [f"{_who(slot)}{slot.stage_label()} has {runs} finished runs, the latest counts"]
+    return [f"{_named(slot)} has {runs} finished runs, the latest counts"]
 
 
-def _who(slot: Slot) -> str:
-    return "" if slot.seed is None else f"seed {slot.seed}: "
+def _named(slot: Slot) -> str:
+    return f"{'' if slot.seed is None else f'seed {slot.seed}: '}{slot.stage_label()}"
 
 
 def _mixed_settings(runs: Sequence[RunRecord], axes: Iterable[str]) -> list[str]:

@@ -60,20 +60,19 @@ _BARRIERS = (
     *(*_spread("train_loss_barrier"), *_spread("train_accuracy_barrier")),
     *("loss_barrier", "accuracy_barrier"),
 )
-_AFTER_TRAINING = ("train",)
 
 _STAGES: Mapping[str, _Stage] = {
     "sample": _Stage((*_VALIDATED, *_TRAINED), own="sample", without=_NO_SEED),
     "search": _Stage((*_VALIDATED, *_COUNTED), ("sample",), without=_NO_SEED),
     "train": _Stage(("test_accuracy", "test_loss", "learning_rate", *_VALIDATED, *_TRAINED)),
-    "prune": _Stage((*_THINNED, *_RATIOS), _AFTER_TRAINING, "rate"),
+    "prune": _Stage((*_THINNED, *_RATIOS), ("train",), "rate"),
     "finetune": _Stage((*_THINNED, *_VALIDATED), ("prune", "train"), "rate"),
-    "hessian": _Stage(("trace", "eigenvalue", "residual"), _AFTER_TRAINING, "at"),
-    "cka": _Stage(("cka_diagonal_mean", "cka_shuffled_mean"), _AFTER_TRAINING, "at", _NO_SEED),
-    "barrier": _Stage(_BARRIERS, _AFTER_TRAINING, without=_NO_SEED),
-    "erf": _Stage((*_LAST_FIELDS, *_FIELDS), _AFTER_TRAINING, "at"),
-    "probe": _Stage(("tail_start", "probe_accuracy", "field_exceeds_image_at"), _AFTER_TRAINING),
-    "saturation": _Stage(("saturation_mean", "saturation"), _AFTER_TRAINING, "at"),
+    "hessian": _Stage(("trace", "eigenvalue", "residual"), ("train",), "at"),
+    "cka": _Stage(("cka_diagonal_mean", "cka_shuffled_mean"), ("train",), "at", _NO_SEED),
+    "barrier": _Stage(_BARRIERS, ("train",), without=_NO_SEED),
+    "erf": _Stage((*_LAST_FIELDS, *_FIELDS), ("train",), "at"),
+    "probe": _Stage(("tail_start", "probe_accuracy", "field_exceeds_image_at"), ("train",)),
+    "saturation": _Stage(("saturation_mean", "saturation"), ("train",), "at"),
     "importance": _Stage(
         (*_spread("max_importance"), "max_importance"), without=frozenset({"dataset", SEED})
     ),

@@ -32,14 +32,7 @@ made it in the same experiment."""
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A run that does not count.
-
-    Attributes:
-        record: The run.
-        slot: The slot that it would fill; None if its params do not say.
-        kind: The kind of reason.
-        reason: The reason in one line.
-    """
+    """A run that does not count, and why; its slot is None if its params do not say it."""
 
     record: RunRecord
     slot: Slot | None
@@ -47,16 +40,12 @@ class LeftOut:
     reason: str
 
 
-@dataclass(frozen=True)
-class Screening:
-    """The runs of a study, sorted by whether they count."""
+def screen(
+    records: Sequence[RunRecord], document: StudyDocument, axes: Sequence[str]
+) -> tuple[dict[Slot, RunRecord], tuple[LeftOut, ...]]:
+    """The runs that count, and those that do not.
 
-    kept: Mapping[Slot, RunRecord]
-    left_out: tuple[LeftOut, ...]
-
-
-def screen(records: Sequence[RunRecord], document: StudyDocument, axes: Sequence[str]) -> Screening:
-    """Keeps for each slot its latest finished run that was made with the study's settings.
+    Keeps for each slot its latest finished run that was made with the study's settings.
 
     It leaves out runs that are superseded or not finished; whose params cannot be read; that were
     made with other settings than those of the study document, or from a training run that does not
@@ -79,7 +68,7 @@ def screen(records: Sequence[RunRecord], document: StudyDocument, axes: Sequence
         found, superseded = _latest(standing, document)
         kept |= found
         left_out += superseded
-    return Screening(kept, tuple(left_out))
+    return kept, tuple(left_out)
 
 
 def _depth(stage: str) -> int:
@@ -149,7 +138,11 @@ def _candidates(
             left_out.append(LeftOut(record, None, "foreign", f"no tag {schema.STAGE_TAG}"))
             continue
         try:
-            slots = _slots(record, document, axes, by_id)
+            # One slot, or one for each knob that gives the run's network.
+            slots = [
+                read_slot(replace(record, params={**record.params, **choice}), axes, by_id)
+                for choice in document.asked_of(record.params) or [{}]
+            ]
         except ValueError as error:
             left_out.append(LeftOut(record, None, "unreadable", str(error)))
             continue
@@ -165,20 +158,6 @@ def _candidates(
             else:
                 left_out.append(LeftOut(record, slot, *verdict))
     return candidates, left_out
-
-
-def _slots(
-    record: RunRecord,
-    document: StudyDocument,
-    axes: Sequence[str],
-    by_id: Mapping[str, RunRecord],
-) -> list[Slot]:
-    """The slots that a run fills: one, or one for each knob that gives its network."""
-    choices = document.asked_of(record.params) or [{}]
-    return [
-        read_slot(replace(record, params={**record.params, **choice}), axes, by_id)
-        for choice in choices
-    ]
 
 
 def _latest(
@@ -290,7 +269,7 @@ def _rank(
 
 def covered_seeds(record: RunRecord) -> tuple[int, ...] | None:
     """The seeds of a run over a group of seeds; None if it records none."""
-    return seed_list(record.params["seeds"]) if "seeds" in record.params else None
+    return seed_list(record.params.get("seeds", ""))
 
 
 def _superseded(record: RunRecord, latest: RunRecord) -> str:

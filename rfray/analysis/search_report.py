@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from rfray.analysis import schema
+from rfray.analysis.comparison_report import Row
 from rfray.analysis.expected import Expected
 from rfray.analysis.frame import StudyFrame
-from rfray.analysis.presentation import NOTHING, markdown_table
+from rfray.analysis.presentation import NOTHING, markdown_table, number
 from rfray.analysis.report_file import FigureSpec, ReportSpec
 from rfray.analysis.slots import CellNames, Identity
 
+if TYPE_CHECKING:
+    from rfray.tracking import RunRecord
+
 _COUNTS = ("samples_tried", "samples_stopped", "samples_diverged")
+_METRICS = ("validation_accuracy", "validation_loss", *_COUNTS)
 
 EXPLAINED = (
     "The settings that each search chose for all seeds of its cells: those of its best sample on "
@@ -30,16 +37,13 @@ class Chosen:
     Attributes:
         identity: The cells that it chose for, without the seed.
         settings: The chosen values by dotted name, as the run records them.
-        metrics: Its latest metrics: `validation_accuracy validation_loss`, and about its samples
-            `samples_tried samples_stopped samples_diverged`.
-        run: Id of its run.
+        record: Its run.
         note: The run's remark, such as a choice at the edge of its range.
     """
 
     identity: Identity
     settings: dict[str, str]
-    metrics: dict[str, float]
-    run: str
+    record: RunRecord
     note: str
 
 
@@ -49,8 +53,7 @@ def searches(frame: StudyFrame, expected: Expected) -> list[Chosen]:
         Chosen(
             identity=slot.identity,
             settings={n: v for n, v in record.params.items() if "." in n and n not in frame.axes},
-            metrics=dict(record.metrics),
-            run=record.run_id,
+            record=record,
             note=record.tags.get(schema.REMARK_TAG, ""),
         )
         for slot in expected.slots
@@ -73,22 +76,31 @@ def headings(found: Sequence[Chosen]) -> list[str]:
     return [*_names(found), "Validation accuracy", "Samples", "Stopped", "Diverged"]
 
 
-def texts(one: Chosen, found: Sequence[Chosen]) -> list[str]:
-    """The texts of one search under `headings`."""
-    accuracy = one.metrics.get("validation_accuracy")
-    counts = (one.metrics.get(name) for name in _COUNTS)
+def search_rows(found: Sequence[Chosen], names: CellNames) -> list[Row]:
+    """The searches as lines of a table under `headings`."""
+    settings = _names(found)
     return [
-        *(_short(one.settings.get(name)) for name in _names(found)),
-        NOTHING if accuracy is None else f"{accuracy:.2f}",
-        *(NOTHING if count is None else f"{count:.0f}" for count in counts),
+        Row(
+            what=names.cell(one.identity),
+            texts=(
+                *(_short(one.settings.get(name)) for name in settings),
+                number(one.record.metrics.get("validation_accuracy", math.nan), ".2f"),
+                *(number(one.record.metrics.get(name, math.nan), ".0f") for name in _COUNTS),
+            ),
+            values=(None,) * len(headings(found)),
+            runs=(one.record.run_id,),
+            note=one.note,
+        )
+        for one in found
     ]
 
 
 def searches_markdown(found: Sequence[Chosen], names: CellNames) -> str:
     """The table as Markdown, with the remarks of the searches below."""
-    lines = [[names.cell(one.identity), *texts(one, found)] for one in found]
+    rows = search_rows(found, names)
+    lines = [[row.what, *row.texts] for row in rows]
     parts = [EXPLAINED, markdown_table(["", *headings(found)], 0, lines)]
-    parts.append("\n".join(f"- {names.cell(o.identity)}: {o.note}" for o in found if o.note))
+    parts.append("\n".join(f"- {row.what}: {row.note}" for row in rows if row.note))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -98,8 +110,8 @@ def searches_form(found: Sequence[Chosen]) -> pd.DataFrame:
         {
             **dict(one.identity),
             **one.settings,
-            **{n: one.metrics.get(n) for n in ("validation_accuracy", "validation_loss", *_COUNTS)},
-            "run_id": one.run,
+            **{name: one.record.metrics.get(name) for name in _METRICS},
+            "run_id": one.record.run_id,
             "note": one.note,
         }
         for one in found

@@ -7,7 +7,7 @@ value are listed once, and do not make rows different.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -26,23 +26,6 @@ if TYPE_CHECKING:
 
 _MATCHED = frozenset({"dataset", "arch", schema.SEED, *schema.TURNS})
 """Axes whose values match the studies' cells, even if each study has only one value."""
-
-
-@dataclass(frozen=True)
-class Apart:
-    """A setting that studies fix to different values.
-
-    Attributes:
-        name: The setting by its dotted name.
-        values: Each study's value, in words.
-    """
-
-    name: str
-    values: Mapping[str, str]
-
-    def __str__(self) -> str:
-        values = ", ".join(f"{value} in {study}" for study, value in self.values.items())
-        return f"{self.name} is {values}"
 
 
 def read_studies(ledger: Ledger, studies: Sequence[str]) -> StudyFrame:
@@ -119,22 +102,22 @@ def studies_together(layout: ReportSpec) -> ReportSpec:
     return layout.model_copy(update={"tables": tables})
 
 
-def settings_apart(frame: StudyFrame) -> list[Apart]:
-    """The settings that all studies of a frame fix, to different values."""
+def settings_apart(frame: StudyFrame) -> list[str]:
+    """The settings that all studies of a frame fix, to different values, each in words."""
     fixed = {part.study: _fixed(part.document, frame.axes) for part in frame.parts}
-    first, *others = fixed.values()
-    found = [
-        Apart(name, {study: settings[name] for study, settings in fixed.items()})
-        for name in first
-        if all(name in settings for settings in others)
-    ]
-    return [one for one in found if len(set(one.values.values())) > 1]
+    said = []
+    for name in next(iter(fixed.values())):
+        values = {study: those[name] for study, those in fixed.items() if name in those}
+        if len(values) == len(fixed) and len(set(values.values())) > 1:
+            listed = ", ".join(f"{value} in {study}" for study, value in values.items())
+            said.append(f"{name} is {listed}")
+    return said
 
 
 def _fixed(document: StudyDocument, axes: Collection[str]) -> dict[str, str]:
     """A study's settings that are not axes of the frame, as text."""
     swept = {name for own in schema.OWN_PARAMETER.values() for name in (own, f"{own}s")}
-    settings = {
+    settings: dict[str, object] = {
         f"{stage}.{name}": value
         for stage, those in document.stages.items()
         for name, value in those.items()
@@ -144,11 +127,7 @@ def _fixed(document: StudyDocument, axes: Collection[str]) -> dict[str, str]:
     if not document.inferred:
         settings["data.validation"] = document.validation or 0
     passed_over = {*axes, schema.SEED}
-    return {name: _said(v) for name, v in settings.items() if name not in passed_over}
-
-
-def _said(value: object) -> str:
-    return show(value) if isinstance(value, str | int | float) else str(value)
+    return {name: show(v) for name, v in settings.items() if name not in passed_over}
 
 
 def _shared_axes(documents: Sequence[StudyDocument]) -> tuple[str, ...]:

@@ -30,26 +30,21 @@ class Slot:
 
     def stage_label(self) -> str:
         """The stage with its parameter: `finetune 0.9`, `hessian init`."""
-        parameter = self.parameter
-        if parameter is None or not schema.told(self.stage, parameter):
-            return self.stage
-        return f"{self.stage} {show(parameter)}"
+        told = schema.told(self.stage, self.parameter)
+        return f"{self.stage} {show(self.parameter)}" if told else self.stage
 
     def on(self, stage: str) -> Slot:
         """The slot of a stage that this one works on, with the parameter if both have it."""
-        own = schema.OWN_PARAMETER.get(stage)
-        shared = own is not None and own == schema.OWN_PARAMETER.get(self.stage)
-        return Slot(
-            stage, applying(self.identity, stage), self.seed, self.parameter if shared else None
-        )
+        shared = schema.OWN_PARAMETER.get(stage) == schema.OWN_PARAMETER.get(self.stage)
+        parameter = self.parameter if shared else None
+        return Slot(stage, applying(self.identity, stage), self.seed, parameter)
 
 
 @dataclass(frozen=True)
 class CellNames:
     """Names cells, with as few words as make the cells of one study different.
 
-    Attributes:
-        varying: Axes with more than one value, other than data set, network and kernel size.
+    `varying` are the axes with several values, other than data set, network and kernel size.
     """
 
     varying: frozenset[str]

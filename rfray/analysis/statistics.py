@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.special import expit, logit, stdtrit
 
 FEWEST_FOR_INTERVAL = 3
@@ -19,14 +20,10 @@ Bounds = tuple[float, float]
 
 @dataclass(frozen=True)
 class Summary:
-    """A sample in five numbers.
+    """A sample in five numbers, NaN where it has too few values.
 
-    Attributes:
-        mean: Mean; NaN for an empty sample.
-        std: Standard deviation (n − 1); NaN if n < 2.
-        n: Number of values.
-        ci_low: Lower end of the 95 % interval of the mean; NaN if n < `FEWEST_FOR_INTERVAL`.
-        ci_high: Its upper end.
+    `std` is the standard deviation (n − 1), which needs two values. `ci_low` and `ci_high` are the
+    ends of the 95 % interval of the mean, which needs `FEWEST_FOR_INTERVAL`.
     """
 
     mean: float
@@ -36,12 +33,8 @@ class Summary:
     ci_high: float = math.nan
 
 
-def summarize(values: Sequence[float], bounds: Bounds | None = None) -> Summary:
-    """The summary of a sample of finite values.
-
-    Args:
-        values: The sample.
-        bounds: Of the quantity, if it has any: the interval stays within them.
+def summarize(values: ArrayLike, bounds: Bounds | None = None) -> Summary:
+    """The summary of a sample of finite values; the interval stays within the quantity's bounds.
 
     Raises:
         ValueError: If a value is not finite.
@@ -82,10 +75,8 @@ def standard_errors_apart(
 ) -> float:
     """How far a mean is above another one, in standard errors of their difference.
 
-    (m₁ − m₂) / √(s₁²/n₁ + s₂²/n₂), as in Welch's test, which does not assume equal variances.
-
-    Returns:
-        NaN if a deviation or a count is not known, or if both deviations are 0.
+    (m₁ − m₂) / √(s₁²/n₁ + s₂²/n₂), as in Welch's test, which does not assume equal variances. NaN
+    if a deviation or a count is not known, or if both deviations are 0.
     """
     if other_n is None or not math.isfinite(summary.std) or not math.isfinite(other_std):
         return math.nan
@@ -99,13 +90,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     The smallest of m p-values is multiplied by m, the next by m − 1 and so on, and none may be
     below the one before it. If every corrected p-value up to α is called a finding, the probability
     of any false finding is at most α, even if the tests are not independent (Holm, Scandinavian
-    Journal of Statistics 6 (1979) 65).
-
-    Args:
-        p_values: One for each test; NaN if nothing was tested, which does not count.
-
-    Returns:
-        The corrected p-values in the same order, NaN for NaN.
+    Journal of Statistics 6 (1979) 65). NaN, where nothing was tested, does not count and stays NaN.
     """
     from statsmodels.stats.multitest import multipletests  # takes a second to import
 

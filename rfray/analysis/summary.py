@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import astuple
 
 from rfray.analysis.comparison_report import comparisons_markdown
-from rfray.analysis.contents import Compared, Contents, beyond_plan, odd_values, why
+from rfray.analysis.contents import Contents, beyond_plan, odd_values, why
 from rfray.analysis.expected import progress
 from rfray.analysis.figures import DrawnFigure
 from rfray.analysis.formats import markdown_text
@@ -14,21 +14,22 @@ from rfray.analysis.frame import StudyFrame
 from rfray.analysis.presentation import markdown_table
 from rfray.analysis.provenance import facts
 from rfray.analysis.search_report import searches_markdown
-from rfray.analysis.slots import CellNames
-from rfray.analysis.tables import Table
 
 _PROGRESS = ("stage", "planned", "done", "running", "failed", "interrupted", "not run")
 
 
 def summary_text(contents: Contents) -> str:
     """The summary as Markdown."""
-    frame = contents.frame
+    frame, found = contents.frame, contents.searches
     parts = [
         f"# {contents.title}",
         *(part for one in frame.studies for part in _study(one, contents)),
-        _section("Tables", [_table(table) for table in contents.tables]),
-        _section("Searches", _searches(contents)),
-        *(_compared(one, frame.names) for one in contents.compared),
+        _section("Tables", [f"### {t.spec.id}\n\n{markdown_text(t)}" for t in contents.tables]),
+        _section("Searches", [searches_markdown(found, frame.names)] if found else []),
+        *(
+            _section(one.title, [comparisons_markdown(one.found, frame.names, one.caption)])
+            for one in contents.compared
+        ),
         _section("Figures", [_figure(figure) for figure in contents.figures]),
         _list("Missing", [str(gap) for gap in contents.gaps]),
         _list("Values that are not numbers", odd_values(frame)),
@@ -51,32 +52,13 @@ def _study(one: StudyFrame, contents: Contents) -> list[str]:
 
 
 def _section(heading: str, parts: Sequence[str]) -> str:
-    return "\n\n".join([f"## {heading}", *parts]) if parts else ""
+    return "\n\n".join([f"## {heading}", *map(str.rstrip, parts)]) if parts else ""
 
 
 def _list(heading: str, lines: Sequence[str]) -> str:
     return f"## {heading} ({len(lines)})\n\n" + "\n".join(f"- {x}" for x in lines) if lines else ""
 
 
-def _table(table: Table) -> str:
-    return f"### {table.spec.id}\n\n{markdown_text(table).rstrip()}"
-
-
-def _searches(contents: Contents) -> list[str]:
-    found = contents.searches
-    return [searches_markdown(found, contents.frame.names).rstrip()] if found else []
-
-
-def _compared(one: Compared, names: CellNames) -> str:
-    text = comparisons_markdown(one.found, names, one.caption)
-    return _section(one.title, [text.rstrip()])
-
-
 def _figure(figure: DrawnFigure) -> str:
-    path = f"figures/{figure.id}"
-    lines = [
-        f"### {figure.id}",
-        f"![{figure.title}]({path}.png)",
-        f"{figure.title} ([pdf]({path}.pdf))",
-    ]
-    return "\n\n".join(lines)
+    title, path = figure.title, f"figures/{figure.id}"
+    return f"### {figure.id}\n\n![{title}]({path}.png)\n\n{title} ([pdf]({path}.pdf))"

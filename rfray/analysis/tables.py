@@ -12,7 +12,7 @@ from rfray.analysis.block_trends import BlockTrend, block_trends, corrected
 from rfray.analysis.entries import Entry
 from rfray.analysis.expected import Gap
 from rfray.analysis.frame import StudyFrame
-from rfray.analysis.published import Published, PublishedValue
+from rfray.analysis.published import Published
 from rfray.analysis.report_file import (
     Column,
     DifferenceColumn,
@@ -37,16 +37,10 @@ from rfray.analysis.values import show
 
 @dataclass(frozen=True)
 class Table:
-    """A filled table.
+    """A filled table: its numbers, cell by cell and column by column.
 
-    Attributes:
-        spec: Its layout.
-        axes: The axes of its cells.
-        sources: All sources of published values, even if this table has none.
-        entries: Its numbers, cell by cell and column by column.
-        trends: The trend test of each block, for each column with a hypothesis.
-        gaps: What is missing in it, by name and reason.
-        names: The namer of its cells.
+    `sources` are all sources of published values, even if this table has none. `trends` has the
+    test of each block, for each column with a hypothesis. `names` is the namer of its cells.
     """
 
     spec: TableSpec
@@ -81,13 +75,9 @@ def build_tables(
             tables.append(build_table(spec, study, published))
         else:
             absent.append(NotInStudy(spec.id, reason))
-    return _corrected(tables), absent
-
-
-def _corrected(tables: Sequence[Table]) -> list[Table]:
-    """The tables, with their trend tests corrected for the number of tests in all of them."""
     tests = iter(corrected([tested for table in tables for tested in table.trends]))
-    return [replace(table, trends=tuple(islice(tests, len(table.trends)))) for table in tables]
+    whole = [replace(table, trends=tuple(islice(tests, len(table.trends)))) for table in tables]
+    return whole, absent
 
 
 def build_table(spec: TableSpec, study: Measurements, published: Published) -> Table:
@@ -154,6 +144,7 @@ def _entry(
     if len(field) > 1:
         flaws.append(f"the runs record different receptive fields: {sorted(field)}")
     quantity = column.equals if isinstance(column, DifferenceColumn) else column
+    cell = without(identity, schema.STUDY)  # published values are beside the cell of any study
     settings = [record.params for record in sample.records]
     summary = summarize(list(sample.values.values()), _bounds(column, spec.measured))
     # Two accuracies do not determine the error of their difference on the same images.
@@ -166,7 +157,7 @@ def _entry(
         column=column,
         summary=summary,
         n_planned=sample.n_planned,
-        published=_published(quantity, identity, settings, published),
+        published=published.beside(quantity, cell, settings) if quantity else {},
         flaws=tuple(flaws),
         values=sample.values,
         runs={
@@ -180,17 +171,6 @@ def _entry(
         colour_of=frame.document.stand_in(identity),
         map_size=_map_size(settings),
     )
-
-
-def _published(
-    quantity: Quantity | None,
-    identity: Identity,
-    settings: Sequence[Mapping[str, str]],
-    published: Published,
-) -> dict[str, PublishedValue]:
-    """The published values for a number; the axis of the studies does not matter."""
-    cell = without(identity, schema.STUDY)
-    return {} if quantity is None else published.beside(quantity, cell, settings)
 
 
 def _map_size(settings: Iterable[Mapping[str, str]]) -> int | None:
@@ -261,17 +241,11 @@ def _planned(spec: TableSpec, study: Measurements) -> TableSpec:
 
 def _not_in_study(spec: TableSpec, study: Measurements) -> str | None:
     for column in spec.measured.values():
-        there = [
-            identity
-            for stage, parameter, identity in study.places
-            if (stage, parameter) == (column.stage, column.parameter)
-        ]
+        own = (column.stage, column.parameter)
+        there = [place[2] for place in study.places if place[:2] == own]
         if not there:
             return f"the study has no {Quantity.__str__(column)}"
         if not any(admits(spec.where, identity) for identity in there):
-            wanted = ", ".join(
-                f"{axis} {' or '.join(show(v) for v in values)}"
-                for axis, values in spec.where.items()
-            )
-            return f"the study has no {wanted}"
+            wanted = [f"{axis} {' or '.join(map(show, v))}" for axis, v in spec.where.items()]
+            return f"the study has no {', '.join(wanted)}"
     return None

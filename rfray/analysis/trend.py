@@ -27,12 +27,8 @@ class Slope:
     """The slope of a trend by Theil and Sen: the median of the slopes between all pairs of values.
 
     Sen, Journal of the American Statistical Association 63 (1968) 1379, which allows equal levels.
-
-    Attributes:
-        per: The change of the level that it is given for.
-        value: In units of the value; NaN if nothing was tested.
-        low: Lower end of its 95 % interval; NaN for fewer than three values.
-        high: Upper end.
+    It is in units of the value, with its 95 % interval: NaN for fewer than three values. All are
+    NaN if nothing was tested.
     """
 
     per: Per
@@ -80,13 +76,10 @@ def trend_over(
     They may have different sizes: a seed that is missing at one level counts at the others.
     Jonckheere's statistic is Kendall's S between level and value. So the p-value is that of
     Kendall's τ-b, with its variance corrected for ties: exact if no two values have the same level,
-    else by the normal approximation.
+    else by the normal approximation. If there is a known `reason` why the values mean nothing,
+    nothing is tested.
 
-    Args:
-        over: The axis: the receptive field, or the name of another axis.
-        groups: (level, values) of each cell that has finite values; None for an unknown level.
-        hypothesis: The direction.
-        reason: A known reason why they mean nothing; if it is given, nothing is tested.
+    `groups` are (level, values) of each cell that has finite values; None for an unknown level.
     """
     known = sorted((level, values) for level, values in groups if level is not None)
     levels = tuple(dict.fromkeys(level for level, _ in known))
@@ -105,9 +98,8 @@ def _slope(pairs: Sequence[tuple[float, float]]) -> Slope:
     per = _per(levels)
     steps = [math.log2(level) for level in levels] if per == "doubling" else levels
     found = theilslopes(values, steps, alpha=0.95)
-    if len(pairs) < FEWEST_FOR_INTERVAL:
-        return Slope(per, float(found.slope))
-    return Slope(per, float(found.slope), float(found.low_slope), float(found.high_slope))
+    ends = (found.low_slope, found.high_slope) if len(pairs) >= FEWEST_FOR_INTERVAL else ()
+    return Slope(per, float(found.slope), *map(float, ends))
 
 
 def _per(levels: Sequence[float]) -> Per:

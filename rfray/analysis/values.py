@@ -6,7 +6,7 @@ import json
 import math
 import sys
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from contextlib import suppress
 from typing import TypeGuard
 
 Scalar = str | int | float | bool
@@ -38,12 +38,9 @@ def agree(recorded: str, planned: object) -> bool:
     A value may be resolved between plan and run: a planned `auto`, or a number or truth value that
     became a word, agrees.
     """
-    if isinstance(planned, list | tuple):
-        listed = _list(recorded)
-        return listed is None or listed == list(planned)
-    if isinstance(planned, Mapping):
-        mapped = _json(recorded)
-        return not isinstance(mapped, dict) or mapped == planned
+    if isinstance(planned, list | dict):
+        read = _json(recorded)
+        return not isinstance(read, type(planned)) or read == planned
     found = _parse(recorded)
     if isinstance(planned, str):
         return planned in {recorded, "auto"} or _parse(planned) == found
@@ -52,12 +49,6 @@ def agree(recorded: str, planned: object) -> bool:
     if is_number(planned) and is_number(found):
         return math.isclose(float(str(planned)), float(found), rel_tol=1e-9)
     return True
-
-
-def _list(text: str) -> list[object] | None:
-    """The list in a parameter such as `[10, 20]`; None if it is not a list."""
-    parsed = _json(text)
-    return parsed if isinstance(parsed, list) else None
 
 
 def _json(text: str) -> object:
@@ -78,14 +69,13 @@ def same(name: str, recorded: str, wanted: Scalar) -> bool:
 
 def seed_list(text: str) -> tuple[int, ...] | None:
     """The seeds in a parameter such as `[0, 1]`; None if it is not a list of integers."""
-    seeds = _list(text)
-    if seeds is None:
-        return None
-    whole = [seed for seed in seeds if isinstance(seed, int)]
-    return tuple(sorted(whole)) if len(whole) == len(seeds) else None
+    seeds = _json(text)
+    if isinstance(seeds, list) and all(isinstance(seed, int) for seed in seeds):
+        return tuple(sorted(seeds))
+    return None
 
 
-def show(value: Scalar) -> str:
+def show(value: object) -> str:
     """A value as text: 0.9, 128, cifar10; two different values never have the same text."""
     if isinstance(value, bool):
         return str(value).lower()
@@ -112,22 +102,17 @@ def _real(text: str) -> float:
 def _parse(text: str) -> Scalar:
     if text in ("True", "False", "true", "false"):
         return text in ("True", "true")
-    try:
+    with suppress(ValueError):
         return int(text)
-    except ValueError:
-        pass
-    try:
+    with suppress(ValueError):
         number = float(text)
-    except ValueError:
-        return text
-    return number if math.isfinite(number) else text
+        return number if math.isfinite(number) else text
+    return text
 
 
-_TYPES: Mapping[str, Callable[[str], Scalar]] = MappingProxyType(
-    {
-        **dict.fromkeys(("dataset", "arch", "at"), str),
-        **dict.fromkeys(("kernel_size", "strength", "asked_receptive_field"), _integer),
-        **dict.fromkeys(("receptive_field", "map_size", "seed", "sample"), _integer),
-        **dict.fromkeys(("width", "rate"), _real),
-    }
-)
+_TYPES: Mapping[str, Callable[[str], Scalar]] = {
+    **dict.fromkeys(("dataset", "arch", "at"), str),
+    **dict.fromkeys(("kernel_size", "strength", "asked_receptive_field"), _integer),
+    **dict.fromkeys(("receptive_field", "map_size", "seed", "sample"), _integer),
+    **dict.fromkeys(("width", "rate"), _real),
+}

@@ -176,7 +176,7 @@ def test_what_each_study_fixes_for_itself_is_told_and_sets_nothing_apart(study, 
     (found,), frame = together(one, other)
 
     assert dict(found.identity) == {"dataset": "digits", "arch": "vgg19_rf", "kernel_size": 2}
-    assert [str(apart) for apart in settings_apart(frame)] == [
+    assert settings_apart(frame) == [
         f"train.learning_rate is 0.1 in {one.study}, 0.01 in {other.study}",
         f"width is 0.125 in {one.study}, 0.25 in {other.study}",
     ]

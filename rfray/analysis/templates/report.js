@@ -211,11 +211,6 @@ function readRuns() {
   )));
 }
 
-function runsOf(link, known) {
-  const ids = decodeURIComponent(link.href).match(/[0-9a-f]{32}/g) ?? [];
-  return [...new Set(ids)].filter(id => known.has(id));
-}
-
 /** A number with its column and cell: `93.25 ± 0.65 (5): Dense (%), vgg19_rf, digits, RF 181 k = 2`. */
 function inWords(link) {
   const cell = link.closest("td");
@@ -231,21 +226,19 @@ function openRuns(link, ids, known) {
     return element("li", {}, element("a", { href: page, textContent: name }), " ",
       element("code", { textContent: id }));
   }));
-  const children = [list];
-  if (ids.length > 1) {
-    const all = element("a", { href: link.href, textContent: "Compare them in MLflow" });
-    children.push(element("p", {}, all));
-  }
-  const hint = document.getElementById("where-runs-are");
-  children.push(element("p", { className: "notes", textContent: hint.textContent }));
-  dialog("runs", inWords(link), ...children);
+  const all = element("a", { href: link.href, textContent: "Compare them in MLflow" });
+  const comparison = ids.length > 1 ? [element("p", {}, all)] : [];
+  const { textContent } = document.getElementById("where-runs-are");
+  const hint = element("p", { className: "notes", textContent });
+  dialog("runs", inWords(link), list, ...comparison, hint);
 }
 
 function onClickOfRuns(known, event) {
   const link = event.target.closest("main a[href*='/#/']");
   const elsewhere = event.ctrlKey || event.metaKey || event.shiftKey || event.button !== 0;
   if (link === null || elsewhere) return;
-  const ids = runsOf(link, known);
+  const linked = decodeURIComponent(link.href).match(/[0-9a-f]{32}/g) ?? [];
+  const ids = [...new Set(linked)].filter(id => known.has(id));
   if (ids.length === 0) return;
   event.preventDefault();
   openRuns(link, ids, known);
