@@ -24,12 +24,7 @@ class ArtifactError(ValueError):
 
 @dataclass(frozen=True)
 class Density:
-    """Spectral density of a Hessian, from `density.csv`.
-
-    Attributes:
-        eigenvalues: λ, ascending, (G,).
-        density: P(λ), (G,).
-    """
+    """Spectral density P(λ) of a Hessian at ascending λ, (G,) each, from `density.csv`."""
 
     eigenvalues: Floats
     density: Floats
@@ -37,13 +32,7 @@ class Density:
 
 @dataclass(frozen=True)
 class Spectrum:
-    """Largest eigenvalues of a Hessian, from `spectrum.csv`.
-
-    Attributes:
-        ranks: Rank of each eigenvalue, the largest first, (E,).
-        eigenvalues: Eigenvalues, (E,).
-        converged: Whether each has converged, (E,).
-    """
+    """Largest eigenvalues of a Hessian, the largest first, (E,) each, from `spectrum.csv`."""
 
     ranks: NDArray[np.int64]
     eigenvalues: Floats

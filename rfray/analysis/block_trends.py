@@ -86,11 +86,6 @@ def corrected(tests: Sequence[BlockTrend]) -> list[BlockTrend]:
 def check_trends(report: ReportSpec, path: Path, axes: Mapping[str, Sequence[Scalar]]) -> None:
     """Refuses a trend over an axis that does not vary, has no order, or cannot change the column.
 
-    Args:
-        report: The report.
-        path: The report file, for the message.
-        axes: The study's axes with their values.
-
     Raises:
         UserError: At the first such column.
     """

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rfray.analysis import schema
 from rfray.analysis.comparison_report import differences_explained, explained
 from rfray.analysis.comparisons import Comparison
-from rfray.analysis.expected import Expected, Gap
+from rfray.analysis.expected import Expected, Gap, expected_slots
 from rfray.analysis.figures import DrawnFigure
 from rfray.analysis.frame import StudyFrame, not_finite
 from rfray.analysis.screening import LeftOut
@@ -18,14 +17,7 @@ from rfray.analysis.tables import NotInStudy, Table
 
 @dataclass(frozen=True)
 class Compared:
-    """Comparisons of one kind.
-
-    Attributes:
-        id: Name of their files.
-        title: Their heading.
-        caption: What their numbers are.
-        found: The comparisons, at least one.
-    """
+    """Comparisons of one kind, at least one; `id` is the name of their files."""
 
     id: str
     title: str
@@ -37,19 +29,8 @@ class Compared:
 class Contents:
     """All contents of a report.
 
-    Attributes:
-        title: Heading of the report.
-        frame: The study's frame.
-        expected: Its slots.
-        tables: Its tables.
-        figures: Its figures.
-        not_in_study: Tables and figures of the report for which the study has no runs, not even
-            planned ones.
-        gaps: All that is missing, by name and reason.
-        comparisons: Values of settings, compared seed by seed.
-        searches: What each search chose.
-        differences: Each study against the first, if there are several.
-        apart: Settings that differ between the studies.
+    If there are several studies, `differences` are those of each from the first, and `apart` are
+    the settings that differ between them.
     """
 
     title: str
@@ -66,13 +47,7 @@ class Contents:
 
     def expected_of(self, study: StudyFrame) -> Expected:
         """The slots of one of the frame's studies."""
-        if not self.frame.parts:
-            return self.expected
-        planned, beyond = (
-            tuple(slot for slot in slots if dict(slot.identity).get(schema.STUDY) == study.study)
-            for slots in (self.expected.planned, self.expected.beyond)
-        )
-        return Expected(planned, beyond)
+        return expected_slots(study) if self.frame.parts else self.expected
 
     @property
     def compared(self) -> list[Compared]:

@@ -162,14 +162,7 @@ class StudyFrame:
 
 @dataclass(frozen=True)
 class StudyRuns:
-    """A study as it is in the store, before it is decided which of its runs count.
-
-    Attributes:
-        study: Its name.
-        experiment_id: Its experiment.
-        document: What was planned, recorded by the driver or inferred from the runs.
-        records: All its runs.
-    """
+    """A study as it is in the store, before it is decided which of its runs count."""
 
     study: str
     experiment_id: str
@@ -204,14 +197,7 @@ def read_runs(ledger: Ledger, study: str) -> StudyRuns:
 def frame_of(
     found: StudyRuns, document: StudyDocument, axes: tuple[str, ...], tracking_uri: str
 ) -> StudyFrame:
-    """The frame of a study's runs.
-
-    Args:
-        found: The runs, with the plan that decides which of them count.
-        document: The plan on the frame's axes.
-        axes: The axes that make rows different.
-        tracking_uri: The tracking store.
-    """
+    """The frame of a study's runs, with its plan on the frame's axes."""
     kept, dropped = screen(found.records, found.document, axes)
     return StudyFrame(
         study=found.study,

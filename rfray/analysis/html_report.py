@@ -48,12 +48,7 @@ _SAID: tuple[Callable[..., object], ...] = (
 
 
 def html_text(contents: Contents, pictures: Mapping[str, bytes]) -> str:
-    """The report as one self-contained page.
-
-    Args:
-        contents: Its contents.
-        pictures: SVG of each figure, by the figure's id.
-    """
+    """The report as one self-contained page, with the SVG of each figure by the figure's id."""
     frame = contents.frame
     environment = Environment(
         loader=_TEMPLATES,

@@ -18,10 +18,9 @@ from rfray.analysis.expected import Gap, Progress, missing, progress
 from rfray.analysis.figures import DrawnFigure, draw_figures
 from rfray.analysis.figures.panels import StudyFiles
 from rfray.analysis.figures.style import rendered
-from rfray.analysis.formats import csv_text, long_form, markdown_text, trend_form
+from rfray.analysis.formats import csv_text, latex_text, long_form, markdown_text, trend_form
 from rfray.analysis.frame import StudyFrame, finished, read_frame
 from rfray.analysis.html_report import html_text
-from rfray.analysis.latex import latex_text
 from rfray.analysis.published import Published, load_published
 from rfray.analysis.report_file import ReportSpec, check_names, read_layout
 from rfray.analysis.samples import Measurements, read_histories

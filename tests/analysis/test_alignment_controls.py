@@ -6,8 +6,7 @@ from written_study import cell, npz, study_document
 
 from rfray.analysis import build_tables, expected_slots, load_report, read_frame
 from rfray.analysis.artifacts import Alignment, ArtifactError, read_alignment
-from rfray.analysis.figures.cka import draw_cka
-from rfray.analysis.figures.cka_layers import draw_cka_layers
+from rfray.analysis.figures.cka import draw_cka, draw_cka_layers
 from rfray.analysis.figures.panels import Drawing, Panel
 from rfray.analysis.figures.style import colour
 from rfray.analysis.formats import long_form

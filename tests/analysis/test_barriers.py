@@ -7,7 +7,7 @@ import pytest
 
 from rfray.analysis.artifacts import ArtifactError, Paths, read_paths
 from rfray.analysis.expected import Gap
-from rfray.analysis.figures.barrier import draw_barriers
+from rfray.analysis.figures.curves import draw_barriers
 from rfray.analysis.figures.panels import Drawing, Panel
 
 HEAD = "first,second,point,alpha,train_loss,train_accuracy,test_loss,test_accuracy\n"

@@ -7,8 +7,7 @@ from written_study import cell, study_document
 
 from rfray.analysis import analyze, build_tables, expected_slots, load_report, read_frame
 from rfray.analysis.block_trends import check_trends
-from rfray.analysis.formats import markdown_text, trend_form
-from rfray.analysis.latex import latex_text
+from rfray.analysis.formats import latex_text, markdown_text, trend_form
 from rfray.analysis.report_file import read_layout
 from rfray.analysis.samples import Measurements
 from rfray.errors import UserError

@@ -6,8 +6,7 @@ from test_tables import plan, tables, write_seed
 from written_study import FIELDS
 
 from rfray.analysis.chance import TestImages, at_chance
-from rfray.analysis.formats import long_form, markdown_text
-from rfray.analysis.latex import latex_text
+from rfray.analysis.formats import latex_text, long_form, markdown_text
 
 __all__ = ["tables"]
 

@@ -6,14 +6,12 @@ from written_study import cell
 from rfray.analysis.artifacts import Alignment, Density, EffectiveFields, Spectrum
 from rfray.analysis.expected import Gap
 from rfray.analysis.figures.accuracy import draw_finetuning, draw_pruning
-from rfray.analysis.figures.cka import draw_cka, mean_over_pairs, middle_layer
-from rfray.analysis.figures.cka_layers import draw_cka_layers
-from rfray.analysis.figures.erf import draw_erf, relative_gradient
-from rfray.analysis.figures.importance import draw_importance
+from rfray.analysis.figures.cka import draw_cka, draw_cka_layers, mean_over_pairs, middle_layer
+from rfray.analysis.figures.curves import Curve, curves_reader, draw_training
+from rfray.analysis.figures.maps import draw_erf, draw_importance, relative_gradient
 from rfray.analysis.figures.panels import Drawing, Panel
 from rfray.analysis.figures.spectra import draw_density, draw_eigenvalues
 from rfray.analysis.figures.style import colour, marker, rendered
-from rfray.analysis.figures.training import Curve, curves_reader, draw_training
 
 GAP = Gap("vgg19_rf digits k=3", "not run yet")
 

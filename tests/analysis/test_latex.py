@@ -2,7 +2,7 @@ import subprocess
 
 import pytest
 
-from rfray.analysis.latex import escaped
+from rfray.analysis.formats import escaped
 
 DOCUMENT = r"""\documentclass[a4paper]{article}
 \usepackage{booktabs}

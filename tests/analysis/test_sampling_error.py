@@ -10,8 +10,7 @@ from test_tables import plan, tables, write_seed
 
 from rfray.analysis import analyze, load_report
 from rfray.analysis.chance import TestImages
-from rfray.analysis.formats import long_form, markdown_text
-from rfray.analysis.latex import latex_text
+from rfray.analysis.formats import latex_text, long_form, markdown_text
 
 __all__ = ["tables"]
 

@@ -27,13 +27,11 @@ from rfray.analysis.artifacts import (
 )
 from rfray.analysis.expected import Gap
 from rfray.analysis.figures.accuracy import draw_finetuning, draw_pruning
-from rfray.analysis.figures.barrier import draw_barriers
-from rfray.analysis.figures.cka import draw_cka
-from rfray.analysis.figures.cka_layers import draw_cka_layers
-from rfray.analysis.figures.erf import draw_erf
-from rfray.analysis.figures.importance import draw_importance
+from rfray.analysis.figures.cka import draw_cka, draw_cka_layers
+from rfray.analysis.figures.curves import curves_reader, draw_barriers, draw_training
 from rfray.analysis.figures.knobs import Reached, draw_knobs
 from rfray.analysis.figures.layers import draw_probe, draw_saturation
+from rfray.analysis.figures.maps import draw_erf, draw_importance
 from rfray.analysis.figures.panels import (
     Content,
     Drawing,
@@ -47,7 +45,6 @@ from rfray.analysis.figures.panels import (
 from rfray.analysis.figures.search import draw_search
 from rfray.analysis.figures.sheets import Sheet, sheets, sheets_by_rate, sheets_by_study
 from rfray.analysis.figures.spectra import draw_density, draw_eigenvalues
-from rfray.analysis.figures.training import curves_reader, draw_training
 from rfray.analysis.frame import StudyFrame
 from rfray.analysis.report_file import FigureSpec
 from rfray.analysis.schema import STUDY, applies
@@ -59,18 +56,12 @@ if TYPE_CHECKING:
     from rfray.tracking import Ledger, RunRecord
 
 Shown_contra = TypeVar("Shown_contra", contravariant=True)
+_Arrange = Callable[[list[Drawing[Content]], StudyFrame], list[Sheet[Content]]]
 
 
 @dataclass(frozen=True)
 class DrawnFigure:
-    """A figure.
-
-    Attributes:
-        id: Its file name without the suffix.
-        title: Its caption.
-        figure: The drawing.
-        gaps: What is missing in it, by name and reason.
-    """
+    """A figure, with its file name without the suffix, its caption, and what is missing in it."""
 
     id: str
     title: str
@@ -101,7 +92,7 @@ class _Draw(Protocol[Shown_contra]):
 
 def _draw(
     gather: Callable[[Where, StudyFiles], list[Drawing[Content]]],
-    arrange: Callable[[list[Drawing[Content]], StudyFrame], list[Sheet[Content]]],
+    arrange: _Arrange[Content],
     draw: _Draw[Drawing[Content]],
     spec: FigureSpec,
     study: StudyFiles,
@@ -173,10 +164,14 @@ def _named(spec: FigureSpec, identity: Identity, study: StudyFiles) -> tuple[str
 
 
 def _files(
-    stage: str, name: str, read: Callable[[Path], Content], draw: _Draw[Drawing[Content]]
+    stage: str,
+    name: str,
+    read: Callable[[Path], Content],
+    draw: _Draw[Drawing[Content]],
+    arrange: _Arrange[Content] = sheets_by_study,
 ) -> Callable[[FigureSpec, StudyFiles], list[DrawnFigure]]:
-    """A function that draws the artifact of a stage, with one part for each study."""
-    return partial(_draw, partial(collect, stage, artifact(name, read)), sheets_by_study, draw)
+    """A function that draws the artifact of a stage, as a rule with one part for each study."""
+    return partial(_draw, partial(collect, stage, artifact(name, read)), arrange, draw)
 
 
 _DRAW: dict[str, Callable[[FigureSpec, StudyFiles], list[DrawnFigure]]] = {
@@ -189,12 +184,7 @@ _DRAW: dict[str, Callable[[FigureSpec, StudyFiles], list[DrawnFigure]]] = {
     "probe": _files("probe", "probe.csv", read_probe, draw_probe),
     "saturation": _files("saturation", "saturation.csv", read_saturation, draw_saturation),
     "search": _files("search", "samples.csv", read_samples, draw_search),
-    "barriers": partial(
-        _draw,
-        partial(collect, "barrier", artifact("barrier.csv", read_paths)),
-        sheets,
-        draw_barriers,
-    ),
+    "barriers": _files("barrier", "barrier.csv", read_paths, draw_barriers, sheets),
     "knobs": _knobs,
     "training": partial(_draw, partial(collect, "train", curves_reader), sheets, draw_training),
     "pruning": partial(_draw, partial(_accuracies, "prune"), sheets, draw_pruning),

@@ -22,12 +22,9 @@ _FIRST_COLOUR = 2
 
 @dataclass(frozen=True)
 class Reached:
-    """The result of one training.
+    """Test accuracy in percent, pixels of the last map, if recorded, and the id of a training run.
 
-    Attributes:
-        accuracy: On the test images, in percent.
-        map_size: Pixels of the last map; None if the run does not record it.
-        run: Id of the run; several knobs may have the same run.
+    Several knobs may have the same run.
     """
 
     accuracy: float
@@ -42,11 +39,8 @@ def draw_knobs(title: str, *studies: Sequence[Drawing[Reached]]) -> Figure:
     """Test accuracy against the receptive field that was reached, and against the last map's size.
 
     Both panels show the same networks, one line for each knob: mean ± one standard deviation over
-    the seeds. Their titles give Kendall's tau over all networks and seeds.
-
-    Args:
-        title: Its title.
-        studies: The drawings of each study, one for each knob.
+    the seeds. Their titles give Kendall's tau over all networks and seeds. A study has one drawing
+    for each knob.
     """
 
     def panels(drawings: Sequence[Drawing[Reached]], figure: FigureBase) -> Legend:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -101,11 +102,6 @@ class Drawing(Generic[Content]):
         """What is missing in any panel."""
         return [gap for panel in self.panels for gap in panel.gaps]
 
-    def panel(self, kernel_size: int, parameter: Scalar | None) -> Panel[Content] | None:
-        """The panel of a kernel size and a parameter; None if the study has none."""
-        found = {(one.kernel_size, one.parameter): one for one in self.panels}
-        return found.get((kernel_size, parameter))
-
 
 def panels_of(drawings: Iterable[Drawing[Content]]) -> list[Panel[Content]]:
     """The panels of all drawings."""
@@ -124,13 +120,7 @@ def parameters_of(drawings: Iterable[Drawing[Content]]) -> list[Scalar | None]:
 
 @dataclass(frozen=True)
 class StudyFiles:
-    """A study with the ledger that gives its artifacts.
-
-    Attributes:
-        ledger: The ledger.
-        frame: The study's frame.
-        expected: The study's slots.
-    """
+    """A study with the ledger that gives its artifacts."""
 
     ledger: Ledger
     frame: StudyFrame
@@ -138,20 +128,15 @@ class StudyFiles:
 
 
 def artifact(name: str, read: Callable[[Path], Content]) -> Reader[Content]:
-    """A reader of the runs' artifact `name`."""
+    """A reader of the runs' artifact `name`, of one file at a time."""
 
-    def reader(ledger: Ledger, records: Sequence[RunRecord]) -> Read[Content]:
-        del records  # files are read one by one
+    def read_artifact(ledger: Ledger, record: RunRecord) -> Content:
+        path = ledger.artifact(record, name)
+        if path is None:
+            raise ArtifactError(f"has no artifact {name}")
+        return read(path)
 
-        def read_artifact(record: RunRecord) -> Content:
-            path = ledger.artifact(record, name)
-            if path is None:
-                raise ArtifactError(f"has no artifact {name}")
-            return read(path)
-
-        return read_artifact
-
-    return reader
+    return lambda ledger, records: partial(read_artifact, ledger)
 
 
 def latest(metric: str) -> Reader[float]:
@@ -171,14 +156,7 @@ def latest(metric: str) -> Reader[float]:
 def collect(
     stage: str, reader: Reader[Content], where: Where, study: StudyFiles
 ) -> list[Drawing[Content]]:
-    """Reads a stage's results: one drawing for the cells that differ in kernel size and seed only.
-
-    Args:
-        stage: Name of the stage.
-        reader: Reads its runs.
-        where: Selects the cells.
-        study: The study.
-    """
+    """A stage's results: one drawing for the cells that differ in kernel size and seed only."""
     grouped: dict[Identity, dict[_Place, list[Slot]]] = {}
     records: list[RunRecord] = []
     for slot in study.expected.slots:
@@ -188,33 +166,24 @@ def collect(
             places.setdefault(place, []).append(slot)
             records += [study.frame.kept[slot]] if slot in study.frame.kept else []
     read = reader(study.ledger, records)
-    return [
-        Drawing(
-            identity,
-            tuple(
-                _panel(read, place, places[place], study)
-                for place in sorted(places, key=lambda place: place[0])
-            ),
-            _chance(identity, study),
-        )
-        for identity, places in grouped.items()
-    ]
-
-
-def _chance(identity: Identity, study: StudyFiles) -> float | None:
-    test = study.frame.document.test_images(identity)
-    return None if test is None else test.chance
+    drawings = []
+    for identity, places in grouped.items():
+        ordered = sorted(places, key=lambda place: place[0])
+        panels = tuple(_panel(read, place, places[place], study) for place in ordered)
+        test = study.frame.document.test_images(identity)
+        drawings.append(Drawing(identity, panels, None if test is None else test.chance))
+    return drawings
 
 
 def _panel(
     read: Read[Content], place: _Place, slots: Sequence[Slot], study: StudyFiles
 ) -> Panel[Content]:
     ordered = sorted(slots, key=lambda slot: slot.seed or 0)
-    found: dict[Slot, Content] = {}
+    contents: list[Content] = []
     gaps: list[Gap] = []
     for slot in ordered:
         try:
-            found[slot] = _content(read, slot, study)
+            contents.append(_content(read, slot, study))
         except ArtifactError as error:
             gaps.append(gap_at(slot, str(error), study.frame))
     fields = study.frame.receptive_fields(ordered[0].identity)
@@ -222,7 +191,7 @@ def _panel(
         kernel_size=place[0],
         receptive_field=next(iter(fields)) if len(fields) == 1 else None,
         parameter=place[1],
-        contents=tuple(found.values()),
+        contents=tuple(contents),
         gaps=tuple(gaps),
         size=size_words(ordered[0].identity),
     )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,10 @@ from matplotlib.figure import Figure, FigureBase
 from matplotlib.lines import Line2D
 
 from rfray.analysis.figures.panels import Content, Drawing, Panel
-from rfray.analysis.figures.style import COLUMNS, colour, headed, look, shortened
+from rfray.analysis.figures.style import COLUMNS, colour, look, shortened
+from rfray.analysis.values import Scalar
+
+_TITLE_CHARACTERS_AN_INCH = 11
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,9 @@ class Legend:
     columns: int = 2
 
 
+Own = tuple[int, Scalar | None]
+"""A kernel size, and a value of the stage's own parameter."""
+
 Body = Callable[[FigureBase], Legend]
 """Draws panels into a figure, or into a part of one, and returns its legend."""
 
@@ -43,16 +51,23 @@ def by_heading(
     return {drawing.heading: partial(draw, drawing) for drawing in drawings}
 
 
+def placed(
+    drawing: Drawing[Content], places: Iterable[Axes], shown: Iterable[Own]
+) -> Iterator[tuple[Axes, Panel[Content]]]:
+    """The panels of a drawing with their places; a place without a panel is left blank."""
+    panels = {(panel.kernel_size, panel.parameter): panel for panel in drawing.panels}
+    for axes, own in zip_longest(places, shown):
+        if own in panels:
+            yield axes, panels[own]
+        else:
+            axes.set_axis_off()
+
+
 def composed(title: str, size: tuple[float, float], bodies: Mapping[str, Body]) -> Figure:
-    """A figure in the shared style, with a part for each body under its heading.
+    """A figure in the shared style, with a part of this size in inches for each heading.
 
     Parts that are taller than wide are next to each other, others below each other. The same panel
     of each part has the same axes. A single part is the whole figure, without a heading.
-
-    Args:
-        title: Its title.
-        size: Width and height of one part, in inches.
-        bodies: The function that draws each part, by heading.
     """
     width, height = size
     columns = min(COLUMNS, len(bodies)) if height > width else 1
@@ -60,7 +75,9 @@ def composed(title: str, size: tuple[float, float], bodies: Mapping[str, Body]) 
     with look():
         figure = Figure(figsize=(width * columns, height * rows))
         figure.set_layout_engine("constrained")
-        headed(figure, title)
+        figure.suptitle(
+            textwrap.fill(title, int(figure.get_figwidth() * _TITLE_CHARACTERS_AN_INCH))
+        )
         parts: Sequence[FigureBase] = [figure]
         if len(bodies) > 1:
             parts = list(figure.subfigures(rows, columns, squeeze=False).flat)[: len(bodies)]
@@ -105,13 +122,7 @@ def _put_below(figure: Figure, legends: Mapping[str, Legend]) -> None:
 def keys(
     panels: Iterable[Panel[Content]], shape: Callable[[int], str] = lambda size: "", **look: Any
 ) -> list[Line2D]:
-    """Entries of a legend: one for each receptive field with results, in its colour.
-
-    Args:
-        panels: The panels.
-        shape: Gives the marker of a kernel size.
-        look: Further properties of the lines.
-    """
+    """Entries of a legend: one for each receptive field with results, in its colour and marker."""
     labels = {panel.label: panel.kernel_size for panel in panels if panel.contents}
     return [
         Line2D([], [], color=colour(size), marker=shape(size), label=label, **look)

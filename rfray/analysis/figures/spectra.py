@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from rfray.analysis.figures.panels import (
     reasons,
     sizes_of,
 )
-from rfray.analysis.figures.parts import Legend, by_heading, composed, keys
+from rfray.analysis.figures.parts import Legend, by_heading, composed, keys, placed
 from rfray.analysis.figures.style import WIDTH, colour, moment_name, note, say_absent
 from rfray.analysis.values import Scalar
 
@@ -41,10 +42,8 @@ def draw_density(title: str, *drawings: Drawing[Density]) -> Figure:
         places = figure.subplots(len(sizes), len(moments), squeeze=False)
         for axes in places[:, 0]:
             axes.set_ylabel("density P(λ)")
-        for size, row in zip(sizes, places, strict=True):
-            for moment, axes in zip(moments, row, strict=True):
-                panel = drawing.panel(size, moment)
-                _density(axes, panel, peaks[moment]) if panel else axes.set_axis_off()
+        for axes, panel in placed(drawing, places.flat, product(sizes, moments)):
+            _density(axes, panel, peaks[panel.parameter])
         for axes in (axes for axes in places[-1] if axes.lines):
             axes.set_xlabel("eigenvalue λ")
         return Legend()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 import math
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import matplotlib as mpl
@@ -30,7 +30,6 @@ COLUMNS = 2
 _MOMENTS = {"init": "at initialisation", "trained": "after training"}
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _SMALLEST_KERNEL = 2
-_TITLE_CHARACTERS_AN_INCH = 11
 _PANEL_TITLE_CHARACTERS = 38
 _NO_BREAK = "\u00a0"
 
@@ -81,12 +80,7 @@ def error_bars(
 ) -> None:
     """Draws the mean of each sample ± one standard deviation; a single value has no bar.
 
-    Args:
-        axes: The panel.
-        places: Position of each sample on the x axis.
-        samples: The samples.
-        kernel_size: Gives the colour and the marker.
-        look: Further properties of the line.
+    Colour and marker are those of the kernel size.
     """
     summaries = [summarize(sample) for sample in samples]
     axes.errorbar(
@@ -112,17 +106,9 @@ def shortened(lines: Iterable[str]) -> str:
     return "\n".join(textwrap.shorten(line, 48, placeholder=" …") for line in lines)
 
 
-@contextmanager
-def look() -> Iterator[None]:
+def look() -> AbstractContextManager[None]:
     """The shared style, while a figure is made or rendered."""
-    with mpl.rc_context(_LOOK):
-        yield
-
-
-def headed(figure: Figure, title: str) -> Figure:
-    """The figure with its title, broken into lines that fit its width."""
-    figure.suptitle(textwrap.fill(title, int(figure.get_figwidth() * _TITLE_CHARACTERS_AN_INCH)))
-    return figure
+    return mpl.rc_context(_LOOK)
 
 
 def side_by_side(figure: FigureBase, count: int, *, sharex: bool) -> list[Axes]:
@@ -174,14 +160,7 @@ def heat_map(axes: Axes, values: NDArray[np.float64], norm: LogNorm) -> None:
 
 
 def scale_bar(figure: FigureBase, maps: Iterable[Axes], label: str, **look: Any) -> None:
-    """Draws the colour scale of maps that share it; nothing if no map has an image.
-
-    Args:
-        figure: The figure, or the part of it.
-        maps: The panels of the maps.
-        label: Label of the scale.
-        look: Further properties, as `Figure.colorbar` takes them.
-    """
+    """Draws the colour scale that maps share, as `Figure.colorbar`; nothing if there is no map."""
     panels = list(maps)
     drawn = [axes.images[0] for axes in panels if axes.images]
     if drawn:
