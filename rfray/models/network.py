@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 from rfray.models.operations import (
     AdaptiveAveragePool,
     BatchNorm,
-    ChannelLinear,
     Convolution,
     Flatten,
     GlobalAveragePool,
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
 
 INPUT = "input"
 """Name of the image as a layer's input."""
-
-_WEIGHTED = (Convolution, Linear, ChannelLinear)
 
 
 @dataclass(frozen=True)
@@ -132,7 +129,7 @@ class Network:
     @property
     def weight_layers(self) -> tuple[Layer, ...]:
         """The convolutional and linear layers, first to last."""
-        return tuple(layer for layer in self if isinstance(layer.operation, _WEIGHTED))
+        return tuple(layer for layer in self if isinstance(layer.operation, Convolution | Linear))
 
     @property
     def weights(self) -> tuple[str, ...]:
