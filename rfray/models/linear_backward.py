@@ -13,19 +13,8 @@ from types import MappingProxyType
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rfray.models import operations as ops
 from rfray.models.module import Builder
-from rfray.models.operations import (
-    Elu,
-    Gelu,
-    Hardswish,
-    LeakyRelu,
-    MaxPool,
-    Operation,
-    Relu,
-    Relu6,
-    Silu,
-    along,
-)
 
 
 def _with_gradient_of(value: Tensor, stand_in: Tensor) -> Tensor:
@@ -36,7 +25,7 @@ def _with_gradient_of(value: Tensor, stand_in: Tensor) -> Tensor:
 class StraightThrough(nn.Module):
     """An activation that passes its gradient unchanged."""
 
-    def __init__(self, operation: Operation) -> None:
+    def __init__(self, operation: ops.Operation) -> None:
         super().__init__()
         self.activation = operation.module()
 
@@ -48,7 +37,7 @@ class StraightThrough(nn.Module):
 class AverageBackwardMaxPool(nn.Module):
     """Max-pool with the gradient of an average pool of the same window that counts padding."""
 
-    def __init__(self, pool: MaxPool) -> None:
+    def __init__(self, pool: ops.MaxPool) -> None:
         super().__init__()
         self.pool = pool
         self.own = pool.module()
@@ -63,7 +52,7 @@ class AverageBackwardMaxPool(nn.Module):
             return F.avg_pool2d(maps, pool.kernel_size, pool.stride, pool.padding, pool.ceil_mode)
         # PyTorch has no dilated average pool; a convolution of each channel computes it.
         channels = maps.shape[1]
-        taps = along(pool.kernel_size, 0), along(pool.kernel_size, 1)
+        taps = ops.along(pool.kernel_size, 0), ops.along(pool.kernel_size, 1)
         kernel = maps.new_full((channels, 1, *taps), 1 / (taps[0] * taps[1]))
         return F.conv2d(
             maps, kernel, None, pool.stride, pool.padding, pool.dilation, groups=channels
@@ -72,8 +61,11 @@ class AverageBackwardMaxPool(nn.Module):
 
 LINEAR_BACKWARD: Mapping[type, Builder] = MappingProxyType(
     {
-        **dict.fromkeys((Relu, Relu6, LeakyRelu, Elu, Silu, Hardswish, Gelu), StraightThrough),
-        MaxPool: AverageBackwardMaxPool,
+        **dict.fromkeys(
+            (ops.Relu, ops.Relu6, ops.LeakyRelu, ops.Elu, ops.Silu, ops.Hardswish, ops.Gelu),
+            StraightThrough,
+        ),
+        ops.MaxPool: AverageBackwardMaxPool,
     }
 )
 """The stand-ins for a linear backward pass, for `rfray.models.module.build`."""

@@ -7,28 +7,17 @@ The receptive field, the map sizes, the dead taps and the cost are computed from
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from rfray.models.operations import (
-    AdaptiveAveragePool,
-    BatchNorm,
-    ChannelLinear,
-    Convolution,
-    Flatten,
-    GlobalAveragePool,
-    Linear,
-    Operation,
-)
+from rfray.models import operations as ops
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 INPUT = "input"
 """Name of the image as a layer's input."""
-
-_WEIGHTED = (Convolution, Linear, ChannelLinear)
 
 
 @dataclass(frozen=True)
@@ -39,7 +28,7 @@ class Layer:
     """
 
     name: str
-    operation: Operation
+    operation: ops.Operation
     inputs: tuple[str, ...]
 
 
@@ -78,7 +67,7 @@ class Network:
         """Name of the last layer, or of the image if there is no layer yet."""
         return self.layers[-1].name if self.layers else INPUT
 
-    def then(self, name: str, operation: Operation, *inputs: str) -> Network:
+    def then(self, name: str, operation: ops.Operation, *inputs: str) -> Network:
         """This network with one more layer, which reads `inputs`, or else the last layer.
 
         Raises:
@@ -93,7 +82,7 @@ class Network:
             raise ValueError(f"layer '{name}' reads '{unknown[0]}', which is not an earlier layer")
         return replace(self, layers=(*self.layers, Layer(name, operation, reads)))
 
-    def with_behind(self, place: str, name: str, operation: Operation) -> Network:
+    def with_behind(self, place: str, name: str, operation: ops.Operation) -> Network:
         """This network with a new layer after the layer `place`; all readers of that one read it.
 
         Raises:
@@ -111,7 +100,7 @@ class Network:
             self, layers=(*self.layers[:upto], Layer(name, operation, (place,)), *behind)
         )
 
-    def with_operations(self, operations: Mapping[str, Operation]) -> Network:
+    def with_operations(self, operations: Mapping[str, ops.Operation]) -> Network:
         """This network with other operations in the layers of `operations`."""
         layers = (
             replace(layer, operation=operations.get(layer.name, layer.operation))
@@ -122,17 +111,19 @@ class Network:
     @property
     def convolutions(self) -> tuple[Layer, ...]:
         """The convolutional layers, first to last."""
-        return tuple(layer for layer in self if isinstance(layer.operation, Convolution))
+        return tuple(layer for layer in self if isinstance(layer.operation, ops.Convolution))
 
     @property
     def batch_norms(self) -> tuple[Layer, ...]:
         """The batch norms, first to last."""
-        return tuple(layer for layer in self if isinstance(layer.operation, BatchNorm))
+        return tuple(layer for layer in self if isinstance(layer.operation, ops.BatchNorm))
 
     @property
     def weight_layers(self) -> tuple[Layer, ...]:
         """The convolutional and linear layers, first to last."""
-        return tuple(layer for layer in self if isinstance(layer.operation, _WEIGHTED))
+        return tuple(
+            layer for layer in self if isinstance(layer.operation, ops.Convolution | ops.Linear)
+        )
 
     @property
     def weights(self) -> tuple[str, ...]:
@@ -142,10 +133,7 @@ class Network:
     @property
     def unread(self) -> tuple[Layer, ...]:
         """The layers that the output does not depend on."""
-        read = {self.output}
-        for layer in reversed(self.layers):
-            if layer.name in read:
-                read.update(layer.inputs)
+        read = {layer.name for layer in needed(self.layers, self.output)}
         return tuple(layer for layer in self if layer.name not in read)
 
     @property
@@ -154,7 +142,7 @@ class Network:
 
         The last average pool over a whole map; if there is none, the flattening of the map.
         """
-        for kinds in ((GlobalAveragePool, AdaptiveAveragePool), (Flatten,)):
+        for kinds in ((ops.GlobalAveragePool, ops.AdaptiveAveragePool), (ops.Flatten,)):
             pools = [layer for layer in self if isinstance(layer.operation, kinds)]
             if pools:
                 return pools[-1]
@@ -164,6 +152,17 @@ class Network:
     def trunk(self) -> tuple[Layer, ...]:
         """The layers before the last pool: they do not depend on the number of classes."""
         return self.layers[: self.layers.index(self.last_pool)]
+
+
+def needed(layers: Sequence[Layer], output: str) -> list[Layer]:
+    """The layers that the layer `output` depends on, with itself."""
+    names = {output}
+    kept = []
+    for layer in reversed(layers):
+        if layer.name in names:
+            names.update(layer.inputs)
+            kept.append(layer)
+    return kept[::-1]
 
 
 def scaled(channels: int, width: float) -> int:

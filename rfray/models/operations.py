@@ -11,16 +11,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from importlib import import_module
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, dataclass_transform
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 Extent = int | tuple[int, int]
 """Down and across; one number if both are the same."""
-
-_TORCH, _PARTS = "torch.nn", "rfray.models.parts"
-"""The packages of module classes: PyTorch's, and rfray's for what PyTorch does not have."""
 
 AXES = (0, 1)
 """Down (rows, the height) and across (columns, the width)."""
@@ -106,19 +103,25 @@ class Descent:
     numbers: int = 1
 
 
+@dataclass_transform(frozen_default=True)
 class Operation:
     """The computation of one layer; by default it works on each place separately.
 
-    Attributes:
-        module_class: Package and name of the class of its module. The arguments of the class are
-            the operation's fields, in their order.
+    Each operation is a frozen dataclass. `module` is the class of its torch module, with the
+    package; its fields are the arguments of that class, in their order.
     """
 
-    module_class: ClassVar[tuple[str, str]]
+    _module_class: ClassVar[str]
+
+    def __init_subclass__(cls, *, module: str = "") -> None:
+        super().__init_subclass__()
+        if module:
+            cls._module_class = module
+        dataclass(frozen=True)(cls)
 
     def module(self) -> nn.Module:
         """The torch module that computes it, with the default initialisation of its class."""
-        package, name = self.module_class
+        package, _, name = self._module_class.rpartition(".")
         settings = [getattr(self, field.name) for field in fields(self)]  # type: ignore[arg-type]
         module: nn.Module = getattr(import_module(package), name)(*settings)
         return module
@@ -175,7 +178,7 @@ class _Function(Operation, ABC):
         """Its output for maps (images, channels, height, width), or vectors."""
 
 
-class _Window(Operation):
+class _Window:
     """A kernel that moves over a map."""
 
     kernel_size: Extent
@@ -199,8 +202,7 @@ class _Window(Operation):
         )
 
 
-@dataclass(frozen=True)
-class Convolution(_Window):
+class Convolution(_Window, Operation, module="torch.nn.Conv2d"):
     """Two-dimensional convolution."""
 
     in_channels: int
@@ -209,22 +211,8 @@ class Convolution(_Window):
     stride: Extent = 1
     padding: Extent = 1
     dilation: Extent = 1
-    bias: bool = False
     groups: int = 1
-
-    def module(self) -> nn.Module:
-        from torch import nn
-
-        return nn.Conv2d(
-            self.in_channels,
-            self.out_channels,
-            self.kernel_size,
-            stride=self.stride,
-            padding=self.padding,
-            dilation=self.dilation,
-            groups=self.groups,
-            bias=self.bias,
-        )
+    bias: bool = False
 
     def output(self, inputs: Sequence[Shape]) -> Shape:
         return super().output(inputs)._replace(channels=self.out_channels)
@@ -254,8 +242,7 @@ class Convolution(_Window):
         return self.weights + (self.out_channels if self.bias else 0)
 
 
-@dataclass(frozen=True)
-class MaxPool(_Window):
+class MaxPool(_Window, Operation):
     """Two-dimensional max-pool; with `ceil_mode` a last window may extend over the edge."""
 
     kernel_size: Extent
@@ -269,23 +256,17 @@ class MaxPool(_Window):
 
         from rfray.models.parts import WidePaddedMaxPool
 
-        if self.pads_widely:
+        # PyTorch's pool refuses a padding of more than half of its kernel.
+        if any(2 * along(self.padding, axis) > along(self.kernel_size, axis) for axis in AXES):
             return WidePaddedMaxPool(self.kernel_size, self.stride, self.padding, self.dilation)
         return nn.MaxPool2d(
             self.kernel_size, self.stride, self.padding, self.dilation, ceil_mode=self.ceil_mode
         )
 
-    @property
-    def pads_widely(self) -> bool:
-        """Whether its padding is more than half of its kernel, which PyTorch's pool refuses."""
-        return any(2 * along(self.padding, axis) > along(self.kernel_size, axis) for axis in AXES)
 
-
-@dataclass(frozen=True)
-class AveragePool(_Window):
+class AveragePool(_Window, Operation, module="torch.nn.AvgPool2d"):
     """Two-dimensional average pool; padding counts as zeros, or not at all."""
 
-    module_class = (_TORCH, "AvgPool2d")
     kernel_size: Extent
     stride: Extent
     padding: Extent = 0
@@ -293,11 +274,9 @@ class AveragePool(_Window):
     count_include_pad: bool = True
 
 
-@dataclass(frozen=True)
-class AdaptiveAveragePool(Operation):
+class AdaptiveAveragePool(Operation, module="torch.nn.AdaptiveAvgPool2d"):
     """Average pool to a map of a given size, 1×1 for one."""
 
-    module_class = (_TORCH, "AdaptiveAvgPool2d")
     output_size: Extent = 1
 
     def output(self, inputs: Sequence[Shape]) -> Shape:
@@ -311,7 +290,7 @@ class AdaptiveAveragePool(Operation):
         return Reach(taps=size // units, stride=size // units)
 
 
-class _Norm(Operation):
+class _Norm:
     """A normalisation with a factor and a shift for each channel."""
 
     channels: int
@@ -321,37 +300,28 @@ class _Norm(Operation):
         return 2 * self.channels
 
 
-@dataclass(frozen=True)
-class BatchNorm(_Norm):
+class BatchNorm(_Norm, Operation, module="torch.nn.BatchNorm2d"):
     """Batch normalisation over the channels of a map."""
 
-    module_class = (_TORCH, "BatchNorm2d")
     channels: int
     eps: float = 1e-5
     momentum: float = 0.1
 
 
-@dataclass(frozen=True)
-class VectorBatchNorm(BatchNorm):
+class VectorBatchNorm(BatchNorm, module="torch.nn.BatchNorm1d"):
     """Batch normalisation of a vector."""
 
-    module_class = (_TORCH, "BatchNorm1d")
 
-
-@dataclass(frozen=True)
-class ChannelNorm(_Norm):
+class ChannelNorm(_Norm, Operation, module="rfray.models.parts.ChannelNormModule"):
     """Layer normalisation over the channels of each place, or of a vector."""
 
-    module_class = (_PARTS, "ChannelNormModule")
     channels: int
     eps: float = 1e-5
 
 
-@dataclass(frozen=True)
-class GroupNorm(_Norm):
+class GroupNorm(_Norm, Operation, module="torch.nn.GroupNorm"):
     """Normalisation of each group of channels over the places of one image."""
 
-    module_class = (_TORCH, "GroupNorm")
     groups: int
     channels: int
     eps: float = 1e-5
@@ -361,109 +331,74 @@ class GroupNorm(_Norm):
         return self.groups
 
 
-@dataclass(frozen=True)
-class Relu(Operation):
+class Relu(Operation, module="torch.nn.ReLU"):
     """Rectified linear unit."""
 
-    module_class = (_TORCH, "ReLU")
 
-
-@dataclass(frozen=True)
-class Relu6(Operation):
+class Relu6(Operation, module="torch.nn.ReLU6"):
     """Rectified linear unit with the upper limit 6."""
 
-    module_class = (_TORCH, "ReLU6")
 
-
-@dataclass(frozen=True)
-class LeakyRelu(Operation):
+class LeakyRelu(Operation, module="torch.nn.LeakyReLU"):
     """Rectified linear unit with a slope below zero."""
 
-    module_class = (_TORCH, "LeakyReLU")
     negative_slope: float = 0.01
 
 
-@dataclass(frozen=True)
-class Elu(Operation):
+class Elu(Operation, module="torch.nn.ELU"):
     """Exponential linear unit."""
 
-    module_class = (_TORCH, "ELU")
     alpha: float = 1.0
 
 
-@dataclass(frozen=True)
-class Silu(Operation):
+class Silu(Operation, module="torch.nn.SiLU"):
     """Sigmoid linear unit (swish)."""
 
-    module_class = (_TORCH, "SiLU")
 
-
-@dataclass(frozen=True)
-class Hardswish(Operation):
+class Hardswish(Operation, module="torch.nn.Hardswish"):
     """Piecewise linear version of swish."""
 
-    module_class = (_TORCH, "Hardswish")
 
-
-@dataclass(frozen=True)
-class Gelu(Operation):
+class Gelu(Operation, module="torch.nn.GELU"):
     """Gaussian error linear unit."""
 
-    module_class = (_TORCH, "GELU")
     approximate: Literal["none", "tanh"] = "none"
 
 
-@dataclass(frozen=True)
-class Tanh(Operation):
+class Tanh(Operation, module="torch.nn.Tanh"):
     """Hyperbolic tangent."""
 
-    module_class = (_TORCH, "Tanh")
 
-
-@dataclass(frozen=True)
-class Sigmoid(Operation):
+class Sigmoid(Operation, module="torch.nn.Sigmoid"):
     """Logistic function: the gate of squeeze-and-excitation."""
 
-    module_class = (_TORCH, "Sigmoid")
 
-
-@dataclass(frozen=True)
-class Hardsigmoid(Operation):
+class Hardsigmoid(Operation, module="torch.nn.Hardsigmoid"):
     """Piecewise linear version of the logistic function."""
 
-    module_class = (_TORCH, "Hardsigmoid")
 
-
-@dataclass(frozen=True)
-class Dropout(Operation):
+class Dropout(Operation, module="torch.nn.Dropout"):
     """Sets numbers to zero at random while training."""
 
-    module_class = (_TORCH, "Dropout")
     p: float = 0.5
 
 
-@dataclass(frozen=True)
-class ChannelDropout(Operation):
+class ChannelDropout(Operation, module="torch.nn.Dropout2d"):
     """Sets whole channels to zero at random while training."""
 
-    module_class = (_TORCH, "Dropout2d")
     p: float = 0.5
 
 
-@dataclass(frozen=True)
-class StochasticDepth(Operation):
+class StochasticDepth(Operation, module="torchvision.ops.StochasticDepth"):
     """Sets a whole branch to zero at random while training (Huang et al. 2016)."""
 
-    module_class = ("torchvision.ops", "StochasticDepth")
     p: float
     mode: Literal["batch", "row"] = "row"
 
 
-@dataclass(frozen=True)
-class Scale(Operation):
+class Scale(Operation, module="rfray.models.parts.ScaleModule"):
     """One trainable factor per channel (Touvron et al. 2021)."""
 
-    module_class = (_PARTS, "ScaleModule")
     channels: int
 
     @property
@@ -471,7 +406,6 @@ class Scale(Operation):
         return self.channels
 
 
-@dataclass(frozen=True)
 class Rescale(_Function):
     """Multiplies by a fixed factor and adds a fixed offset."""
 
@@ -497,7 +431,6 @@ class _ChannelByChannel(_Function):
         )
 
 
-@dataclass(frozen=True)
 class Add(_ChannelByChannel):
     """Sum of two maps of the same shape: the end of a residual block."""
 
@@ -509,7 +442,6 @@ class Add(_ChannelByChannel):
         return maps[0] + maps[1]
 
 
-@dataclass(frozen=True)
 class Product(_ChannelByChannel):
     """Product of two maps; one of them may be 1×1, such as the gate of squeeze-and-excitation."""
 
@@ -522,7 +454,6 @@ class Product(_ChannelByChannel):
         return maps[0] * maps[1]
 
 
-@dataclass(frozen=True)
 class Concatenate(_Function):
     """Joins the channels of maps of the same size."""
 
@@ -543,7 +474,6 @@ class Concatenate(_Function):
         return torch.cat(maps, dim=1)
 
 
-@dataclass(frozen=True)
 class ChannelChunk(_Function):
     """One of several parts of equal size of a map's channels."""
 
@@ -564,7 +494,6 @@ class ChannelChunk(_Function):
         return maps[0].chunk(self.chunks, dim=1)[self.index]
 
 
-@dataclass(frozen=True)
 class ChannelSlice(_Function):
     """The channels from `start` up to `stop`, or up to the last."""
 
@@ -584,7 +513,6 @@ class ChannelSlice(_Function):
         return maps[0][:, self.start : self.stop]
 
 
-@dataclass(frozen=True)
 class ChannelShuffle(_Function):
     """Mixes the channels of groups: the first of each, the second of each, and so on."""
 
@@ -600,7 +528,6 @@ class ChannelShuffle(_Function):
         return groups.transpose(1, 2).flatten(1, 2)
 
 
-@dataclass(frozen=True)
 class GlobalAveragePool(Operation):
     """Adaptive average pool to 1×1, flattened to a vector."""
 
@@ -616,11 +543,8 @@ class GlobalAveragePool(Operation):
         return whole(size)
 
 
-@dataclass(frozen=True)
-class Flatten(Operation):
+class Flatten(Operation, module="torch.nn.Flatten"):
     """Makes a map a vector."""
-
-    module_class = (_TORCH, "Flatten")
 
     def output(self, inputs: Sequence[Shape]) -> Shape:
         channels, height, width = inputs[0]
@@ -634,13 +558,19 @@ class Flatten(Operation):
         return whole(size)
 
 
-@dataclass(frozen=True)
-class _FullyConnected(Operation):
-    """A matrix with an optional bias."""
+class Linear(Operation, module="torch.nn.Linear"):
+    """Fully connected layer, with an optional bias."""
 
     in_features: int
     out_features: int
     bias: bool = True
+
+    def output(self, inputs: Sequence[Shape]) -> Shape:
+        channels, height, width = inputs[0]
+        if (channels, height, width) != (self.in_features, 1, 1):
+            numbers = channels * height * width
+            raise ValueError(f"reads {self.in_features:,} numbers, but is given {numbers:,}")
+        return Shape(self.out_features, 1, 1)
 
     def descent(self, inputs: Sequence[Shape]) -> tuple[Descent, ...]:
         return ()
@@ -654,25 +584,8 @@ class _FullyConnected(Operation):
         return self.weights + (self.out_features if self.bias else 0)
 
 
-@dataclass(frozen=True)
-class Linear(_FullyConnected):
-    """Fully connected layer."""
-
-    module_class = (_TORCH, "Linear")
-
-    def output(self, inputs: Sequence[Shape]) -> Shape:
-        channels, height, width = inputs[0]
-        if (channels, height, width) != (self.in_features, 1, 1):
-            numbers = channels * height * width
-            raise ValueError(f"reads {self.in_features:,} numbers, but is given {numbers:,}")
-        return Shape(self.out_features, 1, 1)
-
-
-@dataclass(frozen=True)
-class ChannelLinear(_FullyConnected):
+class ChannelLinear(Linear, module="rfray.models.parts.ChannelLinearModule"):
     """Fully connected layer over the channels of each place: the same as a 1×1 convolution."""
-
-    module_class = (_PARTS, "ChannelLinearModule")
 
     def output(self, inputs: Sequence[Shape]) -> Shape:
         return inputs[0]._replace(channels=self.out_features)

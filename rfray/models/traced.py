@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import operator
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
@@ -18,42 +20,23 @@ import torch
 from torch import fx, nn
 
 from rfray.errors import UserError
-from rfray.models.network import INPUT, Layer
-from rfray.models.operations import (
-    AdaptiveAveragePool,
-    Add,
-    ChannelChunk,
-    ChannelLinear,
-    ChannelNorm,
-    ChannelShuffle,
-    ChannelSlice,
-    Concatenate,
-    Convolution,
-    Flatten,
-    GlobalAveragePool,
-    Linear,
-    Operation,
-    Product,
-    Rescale,
-    Scale,
-    VectorBatchNorm,
-)
+from rfray.models import operations as ops
+from rfray.models.network import INPUT, Layer, needed
 from rfray.models.vocabulary import (
     MODULES,
-    PASSED_ON,
-    PASSED_ON_CALLS,
     Unreadable,
     arguments,
     call_name,
     called,
     in_place,
+    operation_of,
 )
 from rfray.plugins.user_code import in_a_line
 
 Kind = Literal["map", "channels last", "vector"]
 
 _TO_LAST, _TO_FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
-_SPATIAL: Mapping[str, set[int]] = {"map": {2, 3}, "channels last": {1, 2}, "vector": set()}
+_SPATIAL: Mapping[Kind, set[int]] = {"map": {2, 3}, "channels last": {1, 2}, "vector": set()}
 
 
 @dataclass(frozen=True)
@@ -66,22 +49,10 @@ class _Value:
 
 @dataclass(frozen=True)
 class _Parts:
-    """A map's channels in parts: a number of parts of equal size, or parts of given sizes."""
+    """A map's channels in parts, and the operation that gives the part with an index."""
 
     whole: _Value
-    parts: int | tuple[int, ...]
-    size: int = 0
-
-    def part(self, index: int) -> Operation:
-        """The operation that gives one of them; Unreadable if its position is not known."""
-        if isinstance(self.parts, tuple):
-            first = sum(self.parts[: range(len(self.parts))[index]])
-            return ChannelSlice(first, first + self.parts[index])
-        if not self.size:
-            return ChannelChunk(index % self.parts, self.parts)
-        if index < 0:
-            raise Unreadable("counts parts from the last")
-        return ChannelSlice(index * self.size, (index + 1) * self.size)
+    part: Callable[[int], ops.Operation]
 
 
 @dataclass(frozen=True)
@@ -99,11 +70,6 @@ class _Parameter:
 
     name: str
     sizes: tuple[int, ...] = ()
-
-    def shape(self, module: nn.Module) -> tuple[int, ...]:
-        """Its shape in use."""
-        held: torch.Tensor = operator.attrgetter(self.name)(module)
-        return tuple(held.reshape(self.sizes).shape if self.sizes else held.shape)
 
 
 @dataclass(frozen=True)
@@ -129,13 +95,13 @@ def read(module: nn.Module, where: str) -> tuple[Layer, ...]:
     """
     graph = _graph(module.train(), where)
     reader = _Reader(module)
-    for node in graph.nodes:
-        reader.take(node)
-    if not isinstance(reader.output, _Value):
-        reason = reader.output.reason if isinstance(reader.output, _Unread) else "no logits"
-        raise UserError(f"cannot be read: {_attention(module) or reason}", where=where)
-    layers = _pools_that_flatten(_needed(reader.layers, reader.output.layer))
-    if not any(isinstance(layer.operation, Convolution) for layer in layers):
+    try:
+        logits = reader.logits(graph)
+    except Unreadable as problem:
+        reason = _attention(module) or problem
+        raise UserError(f"cannot be read: {reason}", where=where) from problem
+    layers = _pools_that_flatten(needed(reader.layers, logits.layer))
+    if not any(isinstance(layer.operation, ops.Convolution) for layer in layers):
         raise UserError("has no convolution", where=where)
     return layers
 
@@ -157,11 +123,7 @@ class _Tracer(fx.Tracer):
         self.path: list[str] = []
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return (
-            type(m) in MODULES
-            or type(m) in PASSED_ON
-            or super().is_leaf_module(m, module_qualified_name)
-        )
+        return type(m) in MODULES or super().is_leaf_module(m, module_qualified_name)
 
     def call_module(
         self,
@@ -202,68 +164,56 @@ def line_of(error: Exception) -> str:
 
 
 class _Reader:
-    """Reads a graph node by node.
-
-    Attributes:
-        layers: The layers read so far.
-        output: The output of the graph.
-    """
+    """Reads a graph node by node; `layers` are those read so far."""
 
     def __init__(self, module: nn.Module) -> None:
         self.layers: list[Layer] = []
-        self.output: _Meaning = _Unread("it has no output")
         self._module = module
         self._taken = {name for name, _ in module.named_modules()}
         self._meanings: dict[fx.Node, _Meaning] = {}
         self._names: set[str] = set()
 
-    def take(self, node: fx.Node) -> None:
-        """Read one node."""
-        try:
-            self._meanings[node] = self._meaning(node)
-        except Unreadable as problem:
-            self._meanings[node] = _Unread(str(problem))
+    def logits(self, graph: fx.Graph) -> _Value:
+        """Read all nodes; returns the output of the graph, Unreadable if it is not logits."""
+        *nodes, output = graph.nodes
+        for node in nodes:
+            try:
+                self._meanings[node] = self._meaning(node)
+            except Unreadable as problem:
+                self._meanings[node] = _Unread(str(problem))
+        given = output.args[0]
+        if not isinstance(given, fx.Node):
+            raise Unreadable(f"it gives a {type(given).__name__}, not one tensor of logits")
+        self._refuse_unread([given])
+        meaning = self._meanings[given]
+        if not isinstance(meaning, _Value) or meaning.kind != "vector":
+            raise Unreadable("it gives a map, not a vector of logits")
+        return meaning
 
     def _meaning(self, node: fx.Node) -> _Meaning:
         match node.op:
+            case "placeholder" if not self._meanings:
+                return _Value(INPUT)
             case "placeholder":
-                first = INPUT not in {m.layer for m in self._values()}
-                unknown = f"its input '{node.name}' is not the image"
-                return _Value(INPUT) if first else _Unread(unknown)
+                raise Unreadable(f"its input '{node.name}' is not the image")
             case "get_attr":
                 return _Parameter(str(node.target))
-            case "output":
-                self.output = self._logits(node.args[0])
-                return self.output
             case "call_module":
                 return self._of_module(node)
             case _:
                 return self._of_call(node)
-
-    def _values(self) -> Iterable[_Value]:
-        return (one for one in self._meanings.values() if isinstance(one, _Value))
-
-    def _logits(self, given: Any) -> _Meaning:
-        if not isinstance(given, fx.Node):
-            return _Unread(f"it gives a {type(given).__name__}, not one tensor of logits")
-        meaning = self._meanings[given]
-        vector = isinstance(meaning, _Value) and meaning.kind == "vector"
-        if vector or isinstance(meaning, _Unread):
-            return meaning
-        return _Unread("it gives a map, not a vector of logits")
 
     # Modules
 
     def _of_module(self, node: fx.Node) -> _Meaning:
         name = str(node.target)
         part = self._module.get_submodule(name)
+        self._refuse_unread(node.all_input_nodes)
         value = self._value(node.args[0] if node.args else None, f"module '{name}'")
-        if type(part) in PASSED_ON:
+        if type(part) is nn.Identity:
             return value
-        if type(part) not in MODULES:
-            raise Unreadable(f"module '{name}' ({type(part).__name__}) is unknown")
         try:
-            operation = MODULES[type(part)](part)
+            operation = operation_of(part)
         except Unreadable as problem:
             raise Unreadable(f"module '{name}' ({type(part).__name__}) {problem}") from problem
         if operation.parameters:
@@ -277,32 +227,25 @@ class _Reader:
 
     def _of_call(self, node: fx.Node) -> _Meaning:
         call = call_name(node.target)
-        special = _SPECIAL.get(call)
-        if special is not None:
-            return special(self, node)
-        if call in PASSED_ON_CALLS:
-            return self._operand(node, node.args[0])
-        self._refuse_unread(node)
-        name = f"the operation {self._said(node)}"
+        # The sizes of a new shape may be anything.
+        sizes = call in ("view", "reshape")
+        self._refuse_unread(node.all_input_nodes[:1] if sizes else node.all_input_nodes)
+        if call in _SPECIAL:
+            return _SPECIAL[call](self, node)
         try:
             operation = called(node)
         except Unreadable as problem:
-            raise Unreadable(f"{name} {problem}") from problem
-        if operation is None:
-            raise Unreadable(f"{name} is unknown")
-        return self._computed(node, operation, call, node.args[:1])
+            raise Unreadable(f"the operation {self._said(node)} {problem}") from problem
+        return self._computed(node, call, operation, *node.args[:1])
 
     def _computed(
-        self, node: fx.Node, operation: Operation, call: str, operands: Iterable[Any]
+        self, node: fx.Node, call: str, operation: ops.Operation, *operands: Any
     ) -> _Value:
-        """The layer of a call, which may overwrite its first operand."""
+        """The layer of a call, which reads maps or reads vectors."""
         values = [self._operand(node, one) for one in operands]
         if len({value.kind for value in values}) > 1:
             self._refuse(node, "reads maps and vectors")
-        read = self._read(self._name(node, call), operation, *values)
-        if in_place(node):
-            self._overwritten(values[0], read)
-        return read
+        return self._layer(node, call, operation, *values)
 
     def _sum(self, node: fx.Node) -> _Meaning:
         alpha: Any = node.kwargs.get("alpha", 1)
@@ -310,7 +253,7 @@ class _Reader:
             return self._rescaled(node, 1.0, numbers[0] * alpha)
         if alpha != 1:
             self._refuse(node, "has an alpha")
-        return self._computed(node, Add(), "add", node.args[:2])
+        return self._computed(node, "add", ops.Add(), *node.args[:2])
 
     def _difference(self, node: fx.Node) -> _Meaning:
         numbers = self._numbers(node)
@@ -339,7 +282,7 @@ class _Reader:
 
     def _rescaled(self, node: fx.Node, factor: float, offset: float) -> _Meaning:
         (given, *_) = (one for one in node.args if isinstance(one, fx.Node))
-        return self._computed(node, Rescale(factor, offset), call_name(node.target), [given])
+        return self._computed(node, call_name(node.target), ops.Rescale(factor, offset), given)
 
     def _product(self, node: fx.Node) -> _Meaning:
         if numbers := self._numbers(node):
@@ -347,16 +290,17 @@ class _Reader:
         operands = {one: self._meanings[one] for one in node.args[:2] if isinstance(one, fx.Node)}
         held = next((one for one in operands.values() if isinstance(one, _Parameter)), None)
         if held is None:
-            return self._computed(node, Product(), "mul", node.args[:2])
+            return self._computed(node, "mul", ops.Product(), *node.args[:2])
         other = next((node for node, one in operands.items() if one is not held), None)
         value = self._value(other, f"'{held.name}'")
-        shape = held.shape(self._module)
+        parameter = operator.attrgetter(held.name)(self._module)
+        shape = tuple((parameter.reshape(held.sizes) if held.sizes else parameter).shape)
         behind = {"map": (1, 1), "channels last": (), "vector": (0,)}[value.kind]
         before = shape[: len(shape) - len(behind)]
         fits = shape[len(before) :] == behind and before and not set(before[:-1]) - {1}
         if not fits or len(shape) > 4:
             raise Unreadable(f"'{held.name}' is not one factor per channel")
-        return self._read(held.name, Scale(before[-1]), value)
+        return self._read(held.name, ops.Scale(before[-1]), value)
 
     def _concatenation(self, node: fx.Node) -> _Meaning:
         given = arguments(node, ("tensors", "dim"))
@@ -368,7 +312,7 @@ class _Reader:
         places = (3, -1) if last else (1, -3) if kinds == {"map"} else (1, -1)
         if given.get("dim", 0) not in places:
             self._refuse(node, "joins maps side by side")
-        return self._computed(node, Concatenate(), "cat", tensors)
+        return self._computed(node, "cat", ops.Concatenate(), *tensors)
 
     def _flattened(self, node: fx.Node) -> _Meaning:
         first = node.args[0]
@@ -384,7 +328,7 @@ class _Reader:
             return value
         if value.kind == "channels last":
             self._refuse(node, "reads channels that come last")
-        return self._read(self._name(node, "flatten"), Flatten(), value)
+        return self._layer(node, "flatten", ops.Flatten(), value)
 
     def _reshaped(self, node: fx.Node) -> _Meaning:
         sizes = node.args[1:]
@@ -396,8 +340,8 @@ class _Reader:
         if isinstance(before, _Grouped):
             if not before.transposed:
                 return before.whole
-            name = self._name(node, "channel_shuffle")
-            return self._read(name, ChannelShuffle(before.groups), before.whole)
+            shuffle = ops.ChannelShuffle(before.groups)
+            return self._layer(node, "channel_shuffle", shuffle, before.whole)
         value = self._operand(node, node.args[0])
         match sizes:
             case (_, _):
@@ -411,10 +355,9 @@ class _Reader:
         before = self._meanings[node.args[0]]  # type: ignore[index]
         if isinstance(before, _Grouped) and set(node.args[1:]) == {1, 2}:
             return replace(before, transposed=not before.transposed)
-        self._refuse_unread(node)
         raise Unreadable(f"nothing is known of this {self._said(node)}")
 
-    def _contiguous(self, node: fx.Node) -> _Meaning:
+    def _same(self, node: fx.Node) -> _Meaning:
         return self._meanings[node.args[0]]  # type: ignore[index]
 
     def _permuted(self, node: fx.Node) -> _Meaning:
@@ -433,22 +376,25 @@ class _Reader:
         over = {one % 4 for one in dims} if isinstance(dims, Sequence) else set()
         if not over or over != _SPATIAL[value.kind]:
             self._refuse(node, "is not over a whole map")
-        operation = AdaptiveAveragePool() if given.get("keepdim") else GlobalAveragePool()
-        return self._read(self._name(node, "mean"), operation, value)
+        operation = ops.AdaptiveAveragePool() if given.get("keepdim") else ops.GlobalAveragePool()
+        return self._layer(node, "mean", operation, value)
 
     def _chunks(self, node: fx.Node) -> _Meaning:
         given = arguments(node, ("input", "chunks", "dim"))
-        return _Parts(self._cut(node, given["input"], given.get("dim", 0)), int(given["chunks"]))
+        count = int(given["chunks"])
+        value = self._cut(node, given["input"], given.get("dim", 0))
+        return _Parts(value, lambda index: ops.ChannelChunk(index % count, count))
 
     def _split(self, node: fx.Node) -> _Meaning:
         size = "split_size_or_sections" if node.op == "call_function" else "split_size"
         given = arguments(node, ("tensor", size, "dim"))
         value, sizes = self._cut(node, given["tensor"], given.get("dim", 0)), given[size]
         if isinstance(sizes, int):
-            return _Parts(value, 0, sizes)
+            return _Parts(value, partial(_part_of_size, sizes))
         if not all(isinstance(one, int) for one in sizes):
             self._refuse(node, "has sizes that it computes")
-        return _Parts(value, tuple(sizes))
+        slices = [ops.ChannelSlice(*ends) for ends in pairwise(accumulate(sizes, initial=0))]
+        return _Parts(value, slices.__getitem__)
 
     def _cut(self, node: fx.Node, given: Any, dim: int) -> _Value:
         """The map whose channels a call cuts into parts."""
@@ -461,11 +407,10 @@ class _Reader:
         before = self._meanings[node.args[0]]  # type: ignore[index]
         index = node.args[1]
         if isinstance(before, _Parts) and isinstance(index, int):
-            return self._read(self._name(node, "chunk"), before.part(index), before.whole)
+            return self._layer(node, "chunk", before.part(index), before.whole)
         channels = _slice_of_channels(index)
         if isinstance(before, _Value) and before.kind == "map" and channels is not None:
-            return self._read(self._name(node, "slice"), ChannelSlice(*channels), before)
-        self._refuse_unread(node)
+            return self._layer(node, "slice", ops.ChannelSlice(*channels), before)
         raise Unreadable(f"this indexing in {self._owner(node)} is unknown")
 
     def _layer_norm(self, node: fx.Node) -> _Meaning:
@@ -475,7 +420,9 @@ class _Reader:
         owner = self._holder(given, ("weight", "bias"))
         if not owner or len(shape) != 1:
             self._refuse(node, "is not over channels with its own weight and bias")
-        return self._read(owner, ChannelNorm(int(shape[0]), float(given.get("eps", 1e-5))), value)
+        return self._read(
+            owner, ops.ChannelNorm(int(shape[0]), float(given.get("eps", 1e-5))), value
+        )
 
     def _batch_norm(self, node: fx.Node) -> _Meaning:
         held = ("running_mean", "running_var", "weight", "bias")
@@ -492,7 +439,7 @@ class _Reader:
         if not owner:
             self._refuse(node, "does not have its own weight")
         outputs, inputs = operator.attrgetter(f"{owner}.weight")(self._module).shape
-        operation = Linear(int(inputs), int(outputs), "bias" in given)
+        operation = ops.Linear(int(inputs), int(outputs), "bias" in given)
         return self._held(owner, operation, self._operand(node, given["input"]))
 
     def _holder(self, given: Mapping[str, Any], names: Sequence[str]) -> str:
@@ -505,7 +452,7 @@ class _Reader:
         owner = paths[0].rpartition(".")[0]
         return owner if paths == [f"{owner}.{name}" for name in names] else ""
 
-    def _held(self, owner: str, operation: Operation, value: _Value) -> _Value:
+    def _held(self, owner: str, operation: ops.Operation, value: _Value) -> _Value:
         """A function of a module's parameters, as that module's layer."""
         self._refuse_second_use(owner)
         return self._read(owner, operation, value)
@@ -519,27 +466,38 @@ class _Reader:
 
     # What all share
 
-    def _read(self, name: str, operation: Operation, *values: _Value) -> _Value:
+    def _read(self, name: str, operation: ops.Operation, *values: _Value) -> _Value:
         """Adds a layer; returns its output."""
         kind = values[0].kind
         match operation:
-            case Linear() if kind == "channels last":
-                operation = ChannelLinear(
+            case ops.Linear() if kind == "channels last":
+                operation = ops.ChannelLinear(
                     operation.in_features, operation.out_features, operation.bias
                 )
-            case Linear() if kind == "map":
+            case ops.Linear() if kind == "map":
                 raise Unreadable(f"module '{name}' (Linear) reads the width of a map")
-            case ChannelNorm() if kind == "map" and self._is_layer_norm(name):
+            case ops.ChannelNorm() if kind == "map" and self._is_layer_norm(name):
                 raise Unreadable(f"module '{name}' (LayerNorm) reads the width of a map")
-            case Flatten() | GlobalAveragePool():
+            case ops.Flatten() | ops.GlobalAveragePool():
                 kind = "vector"
-            case VectorBatchNorm() if kind != "vector":
+            case ops.VectorBatchNorm() if kind != "vector":
                 raise Unreadable(f"module '{name}' (BatchNorm1d) does not read a vector")
             case _ if kind != "map" and operation.reach(0, 1) != operation.reach(0, 2):
                 raise Unreadable(f"'{name}' does not read a map")
-        unique = self._unique(name)
+        unique = self._numbered(name) if name in self._names else name
+        self._names.add(unique)
         self.layers.append(Layer(unique, operation, tuple(value.layer for value in values)))
         return _Value(unique, kind)
+
+    def _layer(self, node: fx.Node, call: str, operation: ops.Operation, *values: _Value) -> _Value:
+        """Adds the layer of a call, which may overwrite its first operand."""
+        path = self._owner_path(node)
+        name = f"{path}.{call}" if path else call
+        name = self._numbered(name) if name in self._taken else name
+        read = self._read(name, operation, *values)
+        if in_place(node):
+            self._overwritten(values[0], read)
+        return read
 
     def _is_layer_norm(self, name: str) -> bool:
         return name in self._taken and type(self._module.get_submodule(name)) is nn.LayerNorm
@@ -548,8 +506,6 @@ class _Reader:
         if not isinstance(given, fx.Node):
             raise Unreadable(f"{reader} reads {given!r}, which is not a map")
         meaning = self._meanings[given]
-        if isinstance(meaning, _Unread):
-            raise Unreadable(meaning.reason)
         if not isinstance(meaning, _Value):
             raise Unreadable(f"{reader} reads something that is not a map")
         return meaning
@@ -563,12 +519,11 @@ class _Reader:
 
     def _refuse(self, node: fx.Node, problem: str) -> NoReturn:
         """Refuses a call, with words that follow its name."""
-        self._refuse_unread(node)
         raise Unreadable(f"{self._said(node)} {problem}")
 
-    def _refuse_unread(self, node: fx.Node) -> None:
+    def _refuse_unread(self, nodes: Sequence[fx.Node]) -> None:
         """Raises the reason of an input that could not be read: the first problem helps most."""
-        for before in node.all_input_nodes:
+        for before in nodes:
             meaning = self._meanings[before]
             if isinstance(meaning, _Unread):
                 raise Unreadable(meaning.reason)
@@ -590,16 +545,6 @@ class _Reader:
         paths = [path for path, _ in stack.values()]
         return str(paths[-1]) if paths else ""
 
-    def _name(self, node: fx.Node, call: str) -> str:
-        path = self._owner_path(node)
-        name = f"{path}.{call}" if path else call
-        return self._numbered(name) if name in self._taken else name
-
-    def _unique(self, name: str) -> str:
-        unique = self._numbered(name) if name in self._names else name
-        self._names.add(unique)
-        return unique
-
     def _numbered(self, name: str) -> str:
         number = 1
         while f"{name}_{number}" in self._names | self._taken:
@@ -617,7 +562,7 @@ _SPECIAL: Mapping[str, Callable[[_Reader, fx.Node], _Meaning]] = {
     "flatten": _Reader._flattened,
     **dict.fromkeys(("view", "reshape"), _Reader._reshaped),
     "transpose": _Reader._transposed,
-    "contiguous": _Reader._contiguous,
+    **dict.fromkeys(("contiguous", "clone"), _Reader._same),
     "permute": _Reader._permuted,
     "mean": _Reader._mean,
     "chunk": _Reader._chunks,
@@ -633,26 +578,19 @@ _SPECIAL: Mapping[str, Callable[[_Reader, fx.Node], _Meaning]] = {
 def _slice_of_channels(index: Any) -> tuple[int, int] | None:
     """Start and stop of an index such as `x[:, start:stop]`; None for any other index."""
     match index:
-        case (slice(start=None, stop=None, step=None), slice() as taken, *rest) if all(
-            one in (slice(None), Ellipsis) for one in rest
-        ):
-            pass
+        case (slice(start=None, stop=None, step=None), slice() as taken, *rest):
+            whole = all(one in (slice(None), Ellipsis) for one in rest)
         case _:
             return None
     start, stop = taken.start or 0, taken.stop
     plain = isinstance(start, int) and isinstance(stop, int) and taken.step in (None, 1)
-    return (start, stop) if plain and 0 <= start < stop else None
+    return (start, stop) if whole and plain and 0 <= start < stop else None
 
 
-def _needed(layers: Sequence[Layer], output: str) -> list[Layer]:
-    """The layers that the output depends on."""
-    needed = {output}
-    kept = []
-    for layer in reversed(layers):
-        if layer.name in needed:
-            needed.update(layer.inputs)
-            kept.append(layer)
-    return kept[::-1]
+def _part_of_size(size: int, index: int) -> ops.Operation:
+    if index < 0:
+        raise Unreadable("counts parts from the last")
+    return ops.ChannelSlice(index * size, (index + 1) * size)
 
 
 def _pools_that_flatten(layers: Sequence[Layer]) -> tuple[Layer, ...]:
@@ -662,17 +600,17 @@ def _pools_that_flatten(layers: Sequence[Layer]) -> tuple[Layer, ...]:
     merged = {
         layer.name: layer.inputs[0]
         for layer in layers
-        if isinstance(layer.operation, Flatten)
+        if isinstance(layer.operation, ops.Flatten)
         and layer.inputs[0] in by_name
-        and by_name[layer.inputs[0]].operation == AdaptiveAveragePool()
+        and by_name[layer.inputs[0]].operation == ops.AdaptiveAveragePool()
         and read.count(layer.inputs[0]) == 1
     }
     pools = set(merged.values())
     return tuple(
-        Layer(
-            layer.name,
-            GlobalAveragePool() if layer.name in pools else layer.operation,
-            tuple(merged.get(source, source) for source in layer.inputs),
+        replace(
+            layer,
+            operation=ops.GlobalAveragePool() if layer.name in pools else layer.operation,
+            inputs=tuple(merged.get(source, source) for source in layer.inputs),
         )
         for layer in layers
         if layer.name not in merged

@@ -12,57 +12,29 @@ from typing import Any
 
 from torch import fx, nn
 from torchvision.models.convnext import LayerNorm2d
-from torchvision.ops import StochasticDepth as StochasticDepthModule
+from torchvision.ops import StochasticDepth
 
-from rfray.models.operations import (
-    AdaptiveAveragePool,
-    AveragePool,
-    BatchNorm,
-    ChannelDropout,
-    ChannelNorm,
-    ChannelShuffle,
-    Convolution,
-    Dropout,
-    Elu,
-    Extent,
-    Flatten,
-    Gelu,
-    GroupNorm,
-    Hardsigmoid,
-    Hardswish,
-    LeakyRelu,
-    Linear,
-    MaxPool,
-    Operation,
-    Relu,
-    Relu6,
-    Sigmoid,
-    Silu,
-    StochasticDepth,
-    Tanh,
-    VectorBatchNorm,
-    extent,
-)
+from rfray.models import operations as ops
 
 
 class Unreadable(Exception):  # noqa: N818 (it is an answer more than an error)
     """Something has no meaning as an operation, with the reason."""
 
 
-def _extent(value: Any) -> Extent:
+def _extent(value: Any) -> ops.Extent:
     """One number if both axes are equal, else two; Unreadable if it is neither."""
     numbers = (value, value) if isinstance(value, int) else tuple(value or ())
     if len(numbers) == 1:
         numbers *= 2
     if len(numbers) != 2 or not all(isinstance(number, int) for number in numbers):
         raise Unreadable(f"has a size of {value!r}")
-    return extent(*numbers)
+    return ops.extent(*numbers)
 
 
-def _convolution(conv: nn.Conv2d) -> Operation:
+def _convolution(conv: nn.Conv2d) -> ops.Operation:
     if conv.padding_mode != "zeros":
         raise Unreadable(f"pads with '{conv.padding_mode}'")
-    return Convolution(
+    return ops.Convolution(
         conv.in_channels,
         conv.out_channels,
         kernel_size=_extent(conv.kernel_size),
@@ -74,7 +46,7 @@ def _convolution(conv: nn.Conv2d) -> Operation:
     )
 
 
-def _padding(conv: nn.Conv2d) -> Extent:
+def _padding(conv: nn.Conv2d) -> ops.Extent:
     if conv.padding == "valid":
         return 0
     if conv.padding != "same":
@@ -85,59 +57,59 @@ def _padding(conv: nn.Conv2d) -> Extent:
     return _extent([span // 2 for span in spans])
 
 
-def _batch_norm(norm: nn.BatchNorm2d | nn.BatchNorm1d) -> Operation:
+def _batch_norm(norm: nn.BatchNorm2d | nn.BatchNorm1d) -> ops.Operation:
     if not norm.affine or not norm.track_running_stats or norm.momentum is None:
         raise Unreadable("has no parameters or no running statistics")
-    kind = BatchNorm if isinstance(norm, nn.BatchNorm2d) else VectorBatchNorm
+    kind = ops.BatchNorm if isinstance(norm, nn.BatchNorm2d) else ops.VectorBatchNorm
     return kind(norm.num_features, norm.eps, norm.momentum)
 
 
-def _channel_norm(norm: nn.LayerNorm) -> Operation:
+def _channel_norm(norm: nn.LayerNorm) -> ops.Operation:
     if len(norm.normalized_shape) != 1 or norm.weight is None or norm.bias is None:
         raise Unreadable("is not over channels with a weight and a bias")
-    return ChannelNorm(norm.normalized_shape[0], norm.eps)
+    return ops.ChannelNorm(norm.normalized_shape[0], norm.eps)
 
 
-def _group_norm(norm: nn.GroupNorm) -> Operation:
+def _group_norm(norm: nn.GroupNorm) -> ops.Operation:
     if not norm.affine:
         raise Unreadable("has no parameters")
-    return GroupNorm(norm.num_groups, norm.num_channels, norm.eps)
+    return ops.GroupNorm(norm.num_groups, norm.num_channels, norm.eps)
 
 
-def _average_pool(pool: Any) -> Operation:
+def _average_pool(pool: Any) -> ops.Operation:
     if getattr(pool, "divisor_override", None) is not None:
         raise Unreadable("has a divisor_override")
-    return AveragePool(
+    return ops.AveragePool(
         _extent(pool.kernel_size),
-        _extent(pool.kernel_size if pool.stride is None else pool.stride),
+        _extent(pool.stride),
         _extent(pool.padding),
         bool(pool.ceil_mode),
         bool(pool.count_include_pad),
     )
 
 
-def _max_pool(pool: Any) -> Operation:
+def _max_pool(pool: Any) -> ops.Operation:
     if pool.return_indices:
         raise Unreadable("returns indices as well")
-    return MaxPool(
+    return ops.MaxPool(
         _extent(pool.kernel_size),
-        _extent(pool.kernel_size if pool.stride is None else pool.stride),
+        _extent(pool.stride),
         _extent(pool.padding),
         _extent(pool.dilation),
         bool(pool.ceil_mode),
     )
 
 
-def _flatten(flatten: nn.Flatten) -> Operation:
+def _flatten(flatten: nn.Flatten) -> ops.Operation:
     if (flatten.start_dim, flatten.end_dim) not in ((1, -1), (1, 3)):
         raise Unreadable("does not make vectors of maps")
-    return Flatten()
+    return ops.Flatten()
 
 
-MODULES: Mapping[type[nn.Module], Callable[[Any], Operation]] = MappingProxyType(
+MODULES: Mapping[type[nn.Module], Callable[[Any], ops.Operation]] = MappingProxyType(
     {
         nn.Conv2d: _convolution,
-        nn.Linear: lambda one: Linear(one.in_features, one.out_features, one.bias is not None),
+        nn.Linear: lambda one: ops.Linear(one.in_features, one.out_features, one.bias is not None),
         nn.BatchNorm2d: _batch_norm,
         nn.BatchNorm1d: _batch_norm,
         nn.LayerNorm: _channel_norm,
@@ -145,31 +117,25 @@ MODULES: Mapping[type[nn.Module], Callable[[Any], Operation]] = MappingProxyType
         nn.GroupNorm: _group_norm,
         nn.MaxPool2d: _max_pool,
         nn.AvgPool2d: _average_pool,
-        nn.AdaptiveAvgPool2d: lambda one: AdaptiveAveragePool(_extent(one.output_size)),
+        nn.AdaptiveAvgPool2d: lambda one: ops.AdaptiveAveragePool(_extent(one.output_size)),
         nn.Flatten: _flatten,
-        nn.ReLU: lambda _: Relu(),
-        nn.ReLU6: lambda _: Relu6(),
-        nn.LeakyReLU: lambda one: LeakyRelu(one.negative_slope),
-        nn.ELU: lambda one: Elu(one.alpha),
-        nn.SiLU: lambda _: Silu(),
-        nn.Hardswish: lambda _: Hardswish(),
-        nn.GELU: lambda one: Gelu(one.approximate),
-        nn.Tanh: lambda _: Tanh(),
-        nn.Sigmoid: lambda _: Sigmoid(),
-        nn.Hardsigmoid: lambda _: Hardsigmoid(),
-        nn.Dropout: lambda one: Dropout(one.p),
-        nn.Dropout2d: lambda one: ChannelDropout(one.p),
-        nn.ChannelShuffle: lambda one: ChannelShuffle(one.groups),
-        StochasticDepthModule: lambda one: StochasticDepth(one.p, one.mode),
+        nn.ReLU: lambda _: ops.Relu(),
+        nn.ReLU6: lambda _: ops.Relu6(),
+        nn.LeakyReLU: lambda one: ops.LeakyRelu(one.negative_slope),
+        nn.ELU: lambda one: ops.Elu(one.alpha),
+        nn.SiLU: lambda _: ops.Silu(),
+        nn.Hardswish: lambda _: ops.Hardswish(),
+        nn.GELU: lambda one: ops.Gelu(one.approximate),
+        nn.Tanh: lambda _: ops.Tanh(),
+        nn.Sigmoid: lambda _: ops.Sigmoid(),
+        nn.Hardsigmoid: lambda _: ops.Hardsigmoid(),
+        nn.Dropout: lambda one: ops.Dropout(one.p),
+        nn.Dropout2d: lambda one: ops.ChannelDropout(one.p),
+        nn.ChannelShuffle: lambda one: ops.ChannelShuffle(one.groups),
+        StochasticDepth: lambda one: ops.StochasticDepth(one.p, one.mode),
     }
 )
 """By exact type: a subclass may compute something else."""
-
-PASSED_ON = frozenset({nn.Identity})
-"""Modules that return their input."""
-
-PASSED_ON_CALLS = frozenset({"clone"})
-"""Functions and methods that return their input."""
 
 _POOL = ("kernel_size", "stride", "padding")
 
@@ -198,21 +164,24 @@ _CALLED: Mapping[str, tuple[type[nn.Module], tuple[str, ...]]] = MappingProxyTyp
 that does the same, and its further arguments in order."""
 
 
-def called(node: fx.Node) -> Operation | None:
-    """The operation of a call of a function or a method of one map; None if it is unknown.
+def operation_of(module: nn.Module) -> ops.Operation:
+    """The operation of a module; Unreadable if it has none."""
+    if type(module) not in MODULES:
+        raise Unreadable("is unknown")
+    return MODULES[type(module)](module)
 
-    Raises:
-        Unreadable: It is known, but not with these arguments.
-    """
-    kind, names = _CALLED.get(call_name(node.target), (None, ()))
-    if kind is None:
-        return None
+
+def called(node: fx.Node) -> ops.Operation:
+    """The operation of a call of a function or a method of one map; Unreadable if it has none."""
+    if call_name(node.target) not in _CALLED:
+        raise Unreadable("is unknown")
+    kind, names = _CALLED[call_name(node.target)]
     given = arguments(node, ("input", *names, "inplace"))
     settings = {name: given[name] for name in names if name in given}
     # Traced in training mode: false here is false in every mode, true follows the mode.
     if not settings.pop("training", True):
         settings["p"] = 0.0
-    return MODULES[kind](kind(**settings))
+    return operation_of(kind(**settings))
 
 
 def call_name(target: Any) -> str:
