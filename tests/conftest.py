@@ -11,7 +11,7 @@ import pytest
 import torch
 from tiny_study import TINY_SWEEP
 
-from rfray.data.idx import DEBIANS_FASHION_MNIST
+from rfray.data.array_sets import DEBIANS_FASHION_MNIST
 from rfray.storage import Storage, storage_at
 from rfray.tracking import make_database
 

@@ -11,9 +11,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from rfray.data.dataset import Dataset, DatasetSource, Split, checked, problem_with
+from rfray.data.dataset import (
+    Dataset,
+    DatasetSource,
+    Split,
+    checked,
+    overlap_findings,
+    problem_with,
+)
 from rfray.data.folders import FINDINGS, prepared_file
-from rfray.data.overlap import overlap_findings
 from rfray.terminal.telling import tell
 
 

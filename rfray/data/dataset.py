@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
@@ -118,3 +119,17 @@ def checked(dataset: Dataset) -> Dataset:
     if problem is not None:
         raise UserError(problem, where=dataset.facts.name, do="put its published files in place")
     return dataset
+
+
+def overlap_findings(dataset: Dataset) -> tuple[str, ...]:
+    """A sentence about test pictures with the pixels of a training picture; empty if none."""
+    train, test = (
+        [hashlib.blake2b(pixels.tobytes(), digest_size=16).digest() for pixels in images.numpy()]
+        for images in (dataset.train.images, dataset.test.images)
+    )
+    known = set(train)
+    common = sum(digest in known for digest in test)
+    if not common:
+        return ()
+    what = "is a training picture too" if common == 1 else "are training pictures too"
+    return (f"{common:,} of {len(test):,} test pictures {what}",)

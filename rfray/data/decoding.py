@@ -9,8 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from rfray.data.dataset import AugmentationName, Dataset, DatasetFacts, Split, checked
-from rfray.data.overlap import overlap_findings
+from rfray.data.dataset import (
+    AugmentationName,
+    Dataset,
+    DatasetFacts,
+    Split,
+    checked,
+    overlap_findings,
+)
 from rfray.data.pictures import Shown, fitted, no_warnings
 from rfray.data.treatment import Treatment, Treatments, treatment_findings
 from rfray.errors import UserError
@@ -55,9 +61,6 @@ class OpenSplit:
     length: int
     entry: Callable[[int], Entry]
 
-    def __len__(self) -> int:
-        return self.length
-
 
 @no_warnings()
 def decoded(
@@ -80,8 +83,8 @@ def decoded(
     import numpy as np
     import torch
 
-    images = np.empty((len(split), 3, size, size), dtype=np.uint8)
-    labels = np.empty(len(split), dtype=np.int64)
+    images = np.empty((split.length, 3, size, size), dtype=np.uint8)
+    labels = np.empty(split.length, dtype=np.int64)
 
     def decode(place: int) -> tuple[frozenset[Treatment], bytes]:
         entry = split.entry(place)
@@ -93,10 +96,10 @@ def decoded(
     with ThreadPoolExecutor() as threads:
         all_done = (
             one
-            for start in range(0, len(split), _AT_ONCE)
-            for one in threads.map(decode, range(start, min(start + _AT_ONCE, len(split))))
+            for start in range(0, split.length, _AT_ONCE)
+            for one in threads.map(decode, range(start, min(start + _AT_ONCE, split.length)))
         )
-        for treatments, origin in counted(all_done, len(split), f"reading {split.what}"):
+        for treatments, origin in counted(all_done, split.length, f"reading {split.what}"):
             done(treatments, origin)
     return Split(torch.from_numpy(images), torch.from_numpy(labels))
 
@@ -166,8 +169,8 @@ def read(opened: OpenSet, image_size: int | None, background: str | None) -> Dat
         fingerprint=opened.fingerprint(content, splits),
         classes=opened.classes,
         image_size=size,
-        train_images=len(opened.train),
-        test_images=len(opened.test),
+        train_images=opened.train.length,
+        test_images=opened.test.length,
         mean=mean,
         deviation=deviation,
         augmentation=opened.augmentation,

@@ -23,7 +23,9 @@ _KNOWN: Mapping[str, Any] = yaml.load(
 
 def _published(place: str, md5: str, *addresses: str) -> PublishedFile:
     name = place.rpartition("/")[2]
-    return PublishedFile(place, md5, tuple(a + name if a.endswith("/") else a for a in addresses))
+    urls = tuple(a + name if a.endswith("/") else a for a in addresses)
+    unpacked = _KNOWN["files"].get(place.removesuffix(".gz"), [""])
+    return PublishedFile(place, md5, urls, contents_md5=unpacked[0])
 
 
 FILES: Mapping[str, PublishedFile] = {

@@ -10,10 +10,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rfray.data.colour_profile import changes_colours
-from rfray.data.pixel_depth import from_deep_grey, more_than_8_bits, white_of_grey
-from rfray.data.transparency import laid_on, parted
 from rfray.data.treatment import Treatment
+from rfray.data.unusual_pixels import (
+    changes_colours,
+    from_deep_grey,
+    laid_on,
+    more_than_8_bits,
+    parted,
+    white_of_grey,
+)
 from rfray.errors import UserError
 
 if TYPE_CHECKING:

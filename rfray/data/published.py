@@ -25,11 +25,14 @@ class PublishedFile:
         name: Path below the data folder, parts separated by `/`.
         md5: Its published checksum, in hexadecimal.
         urls: Addresses for its download, tried in this order; empty for a part of an archive.
+        contents_md5: For a compressed file, the published checksum of its contents; empty if there
+            is none.
     """
 
     name: str
     md5: str
     urls: tuple[str, ...] = ()
+    contents_md5: str = ""
 
 
 @dataclass(frozen=True)

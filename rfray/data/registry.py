@@ -7,16 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from rfray.data import (
-    cifar,
-    digits,
-    idx,
-    image_folder,
-    stl10,
-    svhn,
-    tiny_imagenet,
-    torchvision_reader,
-)
+from rfray.data import array_sets, image_folder, tiny_imagenet, torchvision_reader
 from rfray.data.dataset import DatasetSource
 from rfray.data.facts import REFUSED, SETS
 from rfray.data.folders import noted_findings, prepared_file, prepared_notes
@@ -28,18 +19,11 @@ SIZE_MARK = "@"
 """Separates a data set's name and the size that its pictures are scaled to: `cifar10@64`."""
 
 FIXED: Mapping[str, DatasetSource] = {
-    "digits": digits.SOURCE,
-    "cifar10": cifar.CIFAR10_SOURCE,
-    "cifar100": cifar.CIFAR100_SOURCE,
+    **array_sets.SOURCES,
     "tiny_imagenet": tiny_imagenet.SOURCE,
     # By the names of torchvision's classes.
-    "CIFAR10": cifar.CIFAR10_SOURCE,
-    "CIFAR100": cifar.CIFAR100_SOURCE,
-    "FashionMNIST": idx.FASHION_MNIST_SOURCE,
-    "KMNIST": idx.KMNIST_SOURCE,
-    "MNIST": idx.MNIST_SOURCE,
-    "STL10": stl10.SOURCE,
-    "SVHN": svhn.SOURCE,
+    "CIFAR10": array_sets.SOURCES["cifar10"],
+    "CIFAR100": array_sets.SOURCES["cifar100"],
 }
 """The sources whose facts are known without reading a file."""
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from filelock import FileLock
@@ -50,13 +51,30 @@ class Reading:
         """The name, with the size that the pictures are scaled to."""
         return self.name if self.image_size is None else f"{self.name}-{self.image_size}px"
 
-    def memory(self, folder: Path) -> Path:
-        """The file in `folder` with the facts."""
+    def source(self, memory: Path, findings: tuple[str, ...] = ()) -> DatasetSource:
+        """The data set; its facts are kept in a file of the folder `memory`.
+
+        Args:
+            memory: The folder.
+            findings: What is known about the files before any is opened.
+
+        Raises:
+            UserError: See `opened`.
+        """
+        path = self._path(memory)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Other processes of this machine wait: only one downloads, extracts and reads the files.
+        with FileLock(path.with_suffix(".lock")):
+            facts = _recalled(path, self.state()) or _learnt(path, self)
+        facts = replace(facts, findings=(*findings, *facts.findings))
+        return DatasetSource(facts, partial(self._read_as_planned, facts))
+
+    def _path(self, folder: Path) -> Path:
         place = hashlib.blake2b(str(self.folder).encode(*ENCODING), digest_size=6).hexdigest()
         on_colour = "" if self.background is None else f"-on-{self.background.removeprefix('#')}"
         return folder / f"{self.label}{on_colour}-{place}.json"
 
-    def read_as_planned(self, facts: DatasetFacts) -> Dataset:
+    def _read_as_planned(self, facts: DatasetFacts) -> Dataset:
         """All pictures; UserError if they do not have these facts."""
         dataset = read(self.opened(), self.image_size, self.background)
         if dataset.facts != facts:
@@ -66,19 +84,6 @@ class Reading:
                 do="start the sweep again",
             )
         return dataset
-
-
-def facts_of(reading: Reading, memory: Path) -> DatasetFacts:
-    """The facts from a file in the folder `memory`; if there are none, from the pictures.
-
-    Raises:
-        UserError: See `Reading`.
-    """
-    path = reading.memory(memory)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Other processes of this machine wait: only one downloads, extracts and reads the files.
-    with FileLock(path.with_suffix(".lock")):
-        return _recalled(path, reading.state()) or _learnt(path, reading)
 
 
 def _learnt(path: Path, reading: Reading) -> DatasetFacts:

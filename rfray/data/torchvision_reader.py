@@ -21,7 +21,7 @@ from rfray.data.facts import TorchvisionSet
 from rfray.data.folders import data_folder, prepared_folder
 from rfray.data.pictures import Shown, shown
 from rfray.data.published import provide
-from rfray.data.remembered import Reading, facts_of, files_state
+from rfray.data.remembered import Reading, files_state
 from rfray.errors import UserError
 from rfray.terminal.telling import tell
 
@@ -51,8 +51,7 @@ def _source(
         opened=lambda: opened(known, root, background),
         state=lambda: f"{_VERSION} {_state(known, root)}",
     )
-    facts = facts_of(reading, memory)
-    return DatasetSource(facts, partial(reading.read_as_planned, facts))
+    return reading.source(memory)
 
 
 def _state(known: TorchvisionSet, root: Path) -> str:

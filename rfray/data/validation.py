@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -55,30 +54,21 @@ def counts_by_class(available: Sequence[int], wanted: int) -> list[int]:
         available: Number of images of each class, 0 or more.
         wanted: At least the number of classes, and at most all images minus the number of classes.
     """
-    total = sum(available)
-    least = [min(1, max(0, count - 1)) for count in available]
-    most = [max(0, count - 1) for count in available]
-    given = [
-        min(max(wanted * count // total, low), high)
-        for count, low, high in zip(available, least, most, strict=True)
-    ]
-    missing = wanted - sum(given)
+    import numpy as np
+
+    images = np.array(available, dtype=np.int64)
+    most = (images - 1).clip(min=0)
+    least = most.clip(max=1)
+    given = (wanted * images // images.sum()).clip(least, most)
+    missing = wanted - int(given.sum())
     step, bounds = (1, most) if missing > 0 else (-1, least)
-
-    def urgency(place: int) -> int:
-        """Lowest for the class whose count is farthest from its share, in units of 1/total."""
-        return step * (given[place] * total - wanted * available[place])
-
-    waiting = [
-        (urgency(place), place) for place in range(len(given)) if given[place] != bounds[place]
-    ]
-    heapq.heapify(waiting)
     for _ in range(abs(missing)):
-        _, place = heapq.heappop(waiting)
-        given[place] += step
-        if given[place] != bounds[place]:
-            heapq.heappush(waiting, (urgency(place), place))
-    return given
+        # The class whose count is farthest from its share, in units of 1/total.
+        excess = step * (given * images.sum() - wanted * images)
+        excess[given == bounds] = np.iinfo(np.int64).max
+        given[excess.argmin()] += step
+    counts: list[int] = given.tolist()
+    return counts
 
 
 def held_out(labels: Tensor, wanted: int) -> Tensor:

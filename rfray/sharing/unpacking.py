@@ -20,7 +20,7 @@ from rfray.driver.holding import Held, study_held
 from rfray.errors import UserError
 from rfray.sharing import contents
 from rfray.sharing.contents import RunCopy
-from rfray.sharing.vetting import Member, Vetted, members, refusals, run_folder_of
+from rfray.sharing.vetting import Member, Vetted, members, refusals
 from rfray.storage import Storage
 from rfray.tracking import (
     DIGEST_TAG,
@@ -122,7 +122,7 @@ class _Importer:
         """UserError if the disk of the storage folder has not enough room."""
         if self._by_origin:
             return  # an earlier import has written some of them
-        needed = sum(self._archive.sizes.values())
+        needed = self._archive.size
         free = shutil.disk_usage(self._storage.root).free
         if free < needed:
             raise UserError(
@@ -134,7 +134,7 @@ class _Importer:
     def take(self, member: Member) -> None:
         """Write a file of the archive."""
         folder, _, name = member.name.rpartition("/")
-        if name == contents.RUN and run_folder_of(member.name) == folder and folder:
+        if name == contents.RUN and folder and f"/{contents.ARTIFACTS}/" not in member.name:
             self.end()
             self._renew()
             self._begin(RunCopy.model_validate_json(member.document()), folder)

@@ -58,14 +58,14 @@ class Vetted:
         form: Its format.
         planned: The study document and its description.
         digests: SHA-256 of each file, by its path below the study's folder.
-        sizes: Size of the files of each run in bytes, by the run's folder.
+        size: Size of all its files in bytes.
     """
 
     path: Path
     form: Format
     planned: Planned
     digests: dict[str, str]
-    sizes: dict[str, int]
+    size: int
 
 
 def vetted(path: Path) -> Vetted:
@@ -81,7 +81,7 @@ def vetted(path: Path) -> Vetted:
         planned: Planned | None = None
         stated: dict[str, str] = {}
         digests: dict[str, str] = {}
-        sizes: dict[str, int] = {}
+        size = 0
         for member in found:
             if member.name == contents.STUDY:
                 text = member.document()
@@ -91,12 +91,11 @@ def vetted(path: Path) -> Vetted:
                 stated = contents.read_sums(member.document().decode())
             else:
                 digests[member.name] = _digest(member)
-            folder = run_folder_of(member.name)
-            sizes[folder] = sizes.get(folder, 0) + member.size
+            size += member.size
         stated.pop(contents.FORMAT, None)
         if planned is None or stated != digests:
             raise ValueError(f"its files do not match its {contents.SUMS}")
-    return Vetted(path, form, planned, digests, sizes)
+    return Vetted(path, form, planned, digests, size)
 
 
 @contextmanager
@@ -125,14 +124,6 @@ def refusals(path: Path) -> Iterator[None]:
         raise _refused(path, f"'{details['loc'][-1]}': {details['msg']}") from error
     except (ValueError, EOFError, tarfile.TarError, zstandard.ZstdError) as error:
         raise _refused(path, str(error)) from error
-
-
-def run_folder_of(name: str) -> str:
-    """The folder of the run that a file belongs to; empty for other files."""
-    folder = name.partition(f"/{contents.ARTIFACTS}/")[0]
-    if folder == name:
-        folder = name.rpartition("/")[0]
-    return folder
 
 
 def _refused(path: Path, why: str) -> UserError:

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rfray.data import cifar, idx, stl10, svhn, tiny_imagenet
+from rfray.data import array_sets, tiny_imagenet
 from rfray.data.dataset import DatasetSource
 from rfray.data.facts import FACTS
 from rfray.data.published import PublishedArchive, PublishedFile
@@ -93,7 +93,7 @@ def published_archive(name, contents, urls=()) -> tuple[PublishedArchive, bytes]
 
 def cifar10(images_a_batch=4):
     """Source, files by name, the packed archive, and all batches' rows and labels in order."""
-    names = [member.name for member in cifar.CIFAR10.members]
+    names = [member.name for member in array_sets.CIFAR10.members]
     rows = [pixels(images_a_batch, 3072, seed=seed) for seed in range(len(names))]
     labels = [[(batch + n) % 10 for n in range(images_a_batch)] for batch in range(len(names))]
     contents = {
@@ -101,7 +101,7 @@ def cifar10(images_a_batch=4):
     }
     published, packed = published_archive("cifar-10-python.tar.gz", contents)
     facts = replace(FACTS["cifar10"], train_images=5 * images_a_batch, test_images=images_a_batch)
-    source = source_of(cifar.load, facts, published, "labels")
+    source = source_of(array_sets.cifar, facts, published, "labels")
     return source, contents, packed, rows, labels
 
 
@@ -176,21 +176,21 @@ def fashion(train=12, test=5):
         pixels(test, 28, 28, seed=2),
         np.arange(test, dtype=np.uint8) % 10,
     ]
-    names = [file.packed.name for file in idx.files("FashionMNIST")]
+    names = [file.name for file in array_sets.idx_files("FashionMNIST")]
     contents = dict(zip(names, map(idx_file, arrays), strict=True))
     packed = {name: gzip.compress(content) for name, content in contents.items()}
     files = [
-        idx.IdxFile(PublishedFile(name, md5(packed[name])), md5(contents[name])) for name in names
+        PublishedFile(name, md5(packed[name]), contents_md5=md5(contents[name])) for name in names
     ]
     facts = replace(FACTS["FashionMNIST"], train_images=train, test_images=test)
-    return source_of(idx.load, facts, files), packed, arrays
+    return source_of(array_sets.idx, facts, files), packed, arrays
 
 
 def svhn_source(root: Path, train=6, test=3):
     from scipy.io import savemat
 
     arrays, published = [], []
-    for place, (template, count) in enumerate([(svhn.TRAIN, train), (svhn.TEST, test)]):
+    for place, (template, count) in enumerate(zip(array_sets.SVHN, (train, test), strict=True)):
         images = pixels(32, 32, 3, count, seed=place)
         labels = (np.arange(count, dtype=np.uint8) % 10 + 1)[:, None]
         path = root / template.name
@@ -199,15 +199,15 @@ def svhn_source(root: Path, train=6, test=3):
         arrays += [images, labels]
         published.append(PublishedFile(template.name, md5(path.read_bytes())))
     facts = replace(FACTS["SVHN"], train_images=train, test_images=test)
-    return source_of(svhn.load, facts, *published), arrays
+    return source_of(array_sets.svhn, facts, *published), arrays
 
 
 def stl10_source(train=3, test=2):
     contents = {}
-    for member, count in zip(stl10.PUBLISHED.members, (train, train, test, test), strict=True):
+    for member, count in zip(array_sets.STL10.members, (train, train, test, test), strict=True):
         labels = member.name.endswith("_y.bin")
         array = np.arange(count) + 1 if labels else pixels(count, 3, 96, 96)
         contents[member.name] = array.astype(np.uint8).tobytes()
     published, packed = published_archive("stl10_binary.tar.gz", contents)
     facts = replace(FACTS["STL10"], train_images=train, test_images=test)
-    return source_of(stl10.load, facts, published), contents, packed
+    return source_of(array_sets.stl10, facts, published), contents, packed

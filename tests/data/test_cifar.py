@@ -11,7 +11,7 @@ import torch
 import torchvision
 from layouts import cifar10, md5, published_archive, python2_batch, refused, write_tree
 
-from rfray.data import cifar
+from rfray.data import array_sets
 from rfray.data.facts import FACTS
 from rfray.data.published import PublishedFile
 
@@ -62,7 +62,7 @@ def test_cifar100_has_fine_labels(data_root):
     }
     published, packed = published_archive("cifar-100-python.tar.gz", contents)
     (data_root / "cifar-100-python.tar.gz").write_bytes(packed)
-    dataset = cifar.load(FACTS["cifar100"], published, "fine_labels")
+    dataset = array_sets.cifar(FACTS["cifar100"], published, "fine_labels")
     assert dataset.train.labels.tolist() == [3, 99]
 
 
@@ -113,7 +113,7 @@ def test_a_foreign_pickle_is_never_opened(data_root, tmp_path):
         for member in published.members
     )
     with refused(r"test_batch: not a CIFAR batch: it wants to create a .*open"):
-        cifar.load(source.facts, replace(published, members=members), "labels")
+        array_sets.cifar(source.facts, replace(published, members=members), "labels")
     assert not trap.exists()
 
 
@@ -123,7 +123,7 @@ def test_a_missing_archive_says_what_to_put_where(data_root):
     url = (data_root / "nowhere" / "cifar-10-python.tar.gz").as_uri()
     gone = replace(published, archive=replace(published.archive, urls=(url,)))
     with refused(rf"{data_root}/cifar-10-python\.tar\.gz: missing, and the download failed.*put"):
-        cifar.load(source.facts, gone, "labels")
+        array_sets.cifar(source.facts, gone, "labels")
     assert list(data_root.iterdir()) == []
 
 
@@ -137,6 +137,6 @@ def test_it_is_downloaded_where_the_machine_may(data_root, tmp_path):
         published.archive.md5,
         ((tmp_path / "broken").as_uri(), (tmp_path / "offered").as_uri()),
     )
-    dataset = cifar.load(source.facts, replace(published, archive=archive), "labels")
+    dataset = array_sets.cifar(source.facts, replace(published, archive=archive), "labels")
     assert len(dataset.train) == 20
     assert [path.name for path in data_root.iterdir()] == ["cifar-10-python.tar.gz"]

@@ -9,7 +9,7 @@ import pytest
 import torchvision.datasets as torchvision_sets
 from layouts import refused
 
-from rfray.data import cifar, idx, stl10, svhn
+from rfray.data import array_sets
 from rfray.data.augment import POLICIES
 from rfray.data.folders import data_folder, prepared_folder, use_data_root
 from rfray.data.registry import FIXED, dataset_source
@@ -53,7 +53,10 @@ def test_a_class_name_is_the_same_data_set():
 
 @pytest.mark.parametrize(
     ("published", "oracle"),
-    [(cifar.CIFAR10, torchvision_sets.CIFAR10), (cifar.CIFAR100, torchvision_sets.CIFAR100)],
+    [
+        (array_sets.CIFAR10, torchvision_sets.CIFAR10),
+        (array_sets.CIFAR100, torchvision_sets.CIFAR100),
+    ],
 )
 def test_cifar_is_published_as_torchvision_says(published, oracle):
     assert published.archive.md5 == oracle.tgz_md5
@@ -69,7 +72,7 @@ def test_cifar_is_published_as_torchvision_says(published, oracle):
     "oracle", [torchvision_sets.MNIST, torchvision_sets.FashionMNIST, torchvision_sets.KMNIST]
 )
 def test_idx_files_are_published_as_torchvision_says(oracle):
-    packed = [file.packed for file in idx.files(oracle.__name__)]
+    packed = array_sets.idx_files(oracle.__name__)
     for file, (name, md5) in zip(packed, oracle.resources, strict=True):
         assert file.name == f"{oracle.__name__}/raw/{name}"
         assert file.md5 == md5
@@ -77,13 +80,13 @@ def test_idx_files_are_published_as_torchvision_says(oracle):
 
 
 def test_svhn_and_stl10_are_published_as_torchvision_says():
-    for file, split in ((svhn.TRAIN, "train"), (svhn.TEST, "test")):
+    for file, split in zip(array_sets.SVHN, ("train", "test"), strict=True):
         url, name, md5 = torchvision_sets.SVHN.split_list[split]
         assert (file.urls, file.name, file.md5) == ((url,), f"SVHN/{name}", md5)
     oracle = torchvision_sets.STL10
-    assert stl10.PUBLISHED.archive.md5 == oracle.tgz_md5
+    assert array_sets.STL10.archive.md5 == oracle.tgz_md5
     known = dict(oracle.train_list + oracle.test_list)
-    for member in stl10.PUBLISHED.members:
+    for member in array_sets.STL10.members:
         assert known[member.name.removeprefix("stl10_binary/")] == member.md5
 
 

@@ -12,7 +12,7 @@ import torch
 import torchvision
 from layouts import fashion, idx_file, refused, write_tree
 
-from rfray.data import idx
+from rfray.data import array_sets
 from rfray.data.cache import prepared
 from rfray.data.dataset import problem_with
 
@@ -76,8 +76,8 @@ def test_a_truncated_published_file_is_refused(data_root):
 def test_what_nobody_can_verify_is_refused(data_root, form):
     source, packed, _ = fashion()
     published = source.load.args[1]
-    kuzushiji = [replace(file, contents_md5=None) for file in published]
-    load = partial(idx.load, source.facts, kuzushiji)
+    kuzushiji = [replace(file, contents_md5="") for file in published]
+    load = partial(array_sets.idx, source.facts, kuzushiji)
     write_tree(data_root, packed)
     assert load().train.images.shape == (12, 3, 28, 28)
     name = f"{RAW}/train-images-idx3-ubyte"
@@ -97,12 +97,12 @@ def test_files_of_a_system_package_are_found(data_root, tmp_path):
     source, packed, (images, *_) = fashion()
     installed = {name.rsplit("/", 1)[1]: file for name, file in packed.items()}
     write_tree(tmp_path / "package", installed)
-    dataset = idx.load(source.facts, source.load.args[1], tmp_path / "package")
+    dataset = array_sets.idx(source.facts, source.load.args[1], tmp_path / "package")
     assert np.array_equal(dataset.train.images[:, 0].numpy(), images)
 
 
 def test_debians_fashion_mnist_is_the_published_one(data_root, debians_fashion_mnist):
-    source = idx.FASHION_MNIST_SOURCE
+    source = array_sets.SOURCES["FashionMNIST"]
     dataset = source.load()  # checks the MD5 of all four files' contents
     assert problem_with(dataset) is None
     assert torch.bincount(dataset.train.labels).tolist() == [6000] * 10
