@@ -9,17 +9,15 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from rfray import __version__, api
-from rfray.api import open_ledger as _ledger
-from rfray.api import runs_there as _runs
-from rfray.api import wait_seconds_not_minutes as _wait_seconds_not_minutes
 from rfray.errors import UserError
-from rfray.storage import storage_at
+from rfray.storage import Storage, storage_at
 from rfray.terminal.interruption import INTERRUPTED, Interruption, leave
 
 if TYPE_CHECKING:
@@ -32,22 +30,23 @@ _GARBAGE_THRESHOLDS = (50_000, 20, 10)
 """Imported modules and runs stay in memory. Python's usual thresholds would search them for garbage
 so often that this takes a quarter of the start of a study with 5,000 runs."""
 
-C = TypeVar("C", bound=Callable[..., Any])
+_study_arguments = click.argument("arguments", nargs=-1, metavar="[SWEEP] [KEY=VALUE]...")
 
 
-def _study_arguments(command: C) -> C:
-    return click.argument("arguments", nargs=-1, metavar="[SWEEP] [KEY=VALUE]...")(command)
+def _in_storage(command: Callable[..., None]) -> Callable[..., None]:
+    """Options that say where results are. The command gets the storage as `place`."""
 
-
-def _storage_options(command: C) -> C:
-    command = click.option(
+    @click.option("--storage", metavar="DIR", help="Folder for results; default ./rfray-results.")
+    @click.option(
         "--tracking-uri",
         metavar="URI",
         help="MLflow tracking store; default MLFLOW_TRACKING_URI, else sqlite in the folder.",
-    )(command)
-    return click.option(
-        "--storage", metavar="DIR", help="Folder for results; default ./rfray-results."
-    )(command)
+    )
+    @wraps(command)
+    def placed(*, storage: str | None, tracking_uri: str | None, **others: Any) -> None:
+        command(place=storage_at(storage, tracking_uri), **others)
+
+    return placed
 
 
 _address_option = click.option(
@@ -70,7 +69,7 @@ def rfray() -> None:
 
 @rfray.command()
 @_study_arguments
-@_storage_options
+@_in_storage
 @click.option(
     "--slots", type=click.IntRange(min=1), metavar="N", help="Simulate the missing runs on N slots."
 )
@@ -91,8 +90,7 @@ def rfray() -> None:
 @_json_option
 def plan(
     arguments: tuple[str, ...],
-    storage: str | None,
-    tracking_uri: str | None,
+    place: Storage,
     slots: int | None,
     kind: SlotKind,
     price: float | None,
@@ -114,7 +112,7 @@ def plan(
 
     if price is not None and slots is None:
         raise UserError("a price needs slots to pay for", where="--price", do="add --slots N")
-    planned = api.plan(_study(arguments), storage, tracking_uri=tracking_uri)
+    planned = api.plan(_study(arguments), place.root, tracking_uri=place.tracking_uri)
     data, text = planned.as_json(), planned.as_text()
     if not slots:
         _show(as_json, data, text)
@@ -128,7 +126,7 @@ def plan(
 
 @rfray.command()
 @_study_arguments
-@_storage_options
+@_in_storage
 @_address_option
 @click.option("--verbose", "-v", is_flag=True, help="Also show what Ray and MLflow print.")
 @click.option(
@@ -137,12 +135,7 @@ def plan(
     help="Without Ray: one run after the other in this process on a CPU, for a debugger.",
 )
 def sweep(
-    arguments: tuple[str, ...],
-    storage: str | None,
-    tracking_uri: str | None,
-    address: str | None,
-    verbose: bool,
-    in_process: bool,
+    arguments: tuple[str, ...], place: Storage, address: str | None, verbose: bool, in_process: bool
 ) -> None:
     """Run the missing runs of a study; run it again to resume or to extend it.
 
@@ -154,7 +147,7 @@ def sweep(
     rfray sweep quickstart axes.seed=[0,1,2]
     rfray sweep my-sweep.yaml --address auto --tracking-uri http://127.0.0.1:5000
     """
-    from rfray.commands.pasteable import build_tables, compare_runs, sweep_again
+    from rfray.commands.pasteable import build_tables, compare_runs
     from rfray.driver import executors
     from rfray.terminal import chatter
 
@@ -165,15 +158,13 @@ def sweep(
     # Until something runs. A cluster's job manager stops its jobs with SIGTERM.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     study = _study(arguments)
-    place = storage_at(storage, tracking_uri)
-    options = {"--storage": storage, "--tracking-uri": tracking_uri, "--address": address}
     workers = executors.in_process() if in_process else executors.on_ray(address)
     try:
         result = api.sweep_on(workers, study, place, Interruption(leave))
     except KeyboardInterrupt:
         click.echo("\ninterrupted: finished runs are kept. To resume:")
         again = [*arguments, "--in-process"] if in_process else arguments
-        click.echo(f"  {sweep_again(again, options)}")
+        click.echo(f"  {_sweep_again(again)}")
         raise click.exceptions.Exit(INTERRUPTED) from None
     click.echo(f"compare the runs:  {compare_runs(place)}")
     click.echo(f"build the tables:  {build_tables(place, study.name)}")
@@ -183,11 +174,9 @@ def sweep(
 
 @rfray.command()
 @_study_arguments
-@_storage_options
+@_in_storage
 @_json_option
-def status(
-    arguments: tuple[str, ...], storage: str | None, tracking_uri: str | None, as_json: bool
-) -> None:
+def status(arguments: tuple[str, ...], place: Storage, as_json: bool) -> None:
     """Count done, running, failed and missing runs of a study, per stage; also while it runs.
 
     If other settings vary, such as train.learning_rate, each combination of them has a line.
@@ -203,7 +192,7 @@ def status(
     from rfray.engine.standing import left_over
 
     planned = _plan(arguments)
-    runs = _runs(planned, storage_at(storage, tracking_uri))
+    runs = api.runs_there(planned, place)
     counts = choice_counts(planned, runs)
     left = [run.name for run in left_over(planned, runs)]
     data = {**status_json(planned, counts), "left_over": left}
@@ -212,19 +201,14 @@ def status(
 
 @rfray.command()
 @_study_arguments
-@_storage_options
+@_in_storage
 @click.option(
     "--left-over", is_flag=True, help="Also weights of runs that this sweep no longer names."
 )
 @click.option("--yes", "-y", is_flag=True, help="Delete them without asking.")
 @_json_option
 def clean(
-    arguments: tuple[str, ...],
-    storage: str | None,
-    tracking_uri: str | None,
-    left_over: bool,
-    yes: bool,
-    as_json: bool,
+    arguments: tuple[str, ...], place: Storage, left_over: bool, yes: bool, as_json: bool
 ) -> None:
     """List files that nothing needs any more, with their sizes; ask, and delete them.
 
@@ -239,8 +223,8 @@ def clean(
     from rfray.commands.clean_run import cleaning, cleaning_text, disposable, drop
     from rfray.commands.cleaning import cleaning_json
 
-    planned, place = _plan(arguments), storage_at(storage, tracking_uri)
-    _ledger(place)
+    planned = _plan(arguments)
+    api.open_ledger(place)
     with cleaning(planned, place) as held:
         found = disposable(held, left_over_too=left_over)
     listed = cleaning_text(found) if found else "nothing can be deleted"
@@ -264,14 +248,9 @@ def clean(
     show_default=True,
     help="Weights of a training run: before training or after it.",
 )
-@_storage_options
+@_in_storage
 def weights(
-    run: str,
-    out: str,
-    study: str | None,
-    at: Literal["init", "trained"],
-    storage: str | None,
-    tracking_uri: str | None,
+    run: str, out: str, study: str | None, at: Literal["init", "trained"], place: Storage
 ) -> None:
     """Write the weights of a run, by its name or its identifier, to a safetensors file.
 
@@ -284,22 +263,16 @@ def weights(
     """
     from rfray.commands.weights_file import write_weights
 
-    ledger = _ledger(storage_at(storage, tracking_uri))
+    ledger = api.open_ledger(place)
     write_weights(ledger, study or ledger.latest_study(), run, at, Path(out))
 
 
 @rfray.command()
 @_study_arguments
-@_storage_options
+@_in_storage
 @_address_option
 @_json_option
-def doctor(
-    arguments: tuple[str, ...],
-    storage: str | None,
-    tracking_uri: str | None,
-    address: str | None,
-    as_json: bool,
-) -> None:
+def doctor(arguments: tuple[str, ...], place: Storage, address: str | None, as_json: bool) -> None:
     """Check what a sweep needs on this machine, and say what to do; changes nothing.
 
     Python, packages, GPUs, memory, disk, the study's data sets, the tracking store, Ray. Exit code
@@ -313,8 +286,7 @@ def doctor(
 
     from rfray.commands import doctor as doctors
 
-    _wait_seconds_not_minutes()
-    place = storage_at(storage, tracking_uri)
+    api.wait_seconds_not_minutes()
     findings = list(doctors.examine(_plan(arguments), place, address))
     _show(as_json, [asdict(finding) for finding in findings], doctors.report(findings))
     if not all(finding.well for finding in findings):
@@ -351,15 +323,10 @@ def reference() -> None:
     help="Study; default: the one that ran last. Several are compared with the first.",
 )
 @click.option("--out", metavar="DIR", help="Where to write; default STORAGE/analysis/STUDY.")
-@_storage_options
+@_in_storage
 @_json_option
 def analyze(
-    report: str | None,
-    studies: tuple[str, ...],
-    out: str | None,
-    storage: str | None,
-    tracking_uri: str | None,
-    as_json: bool,
+    report: str | None, studies: tuple[str, ...], out: str | None, place: Storage, as_json: bool
 ) -> None:
     """Build the tables, figures and report of a study from MLflow, finished or not.
 
@@ -376,9 +343,8 @@ def analyze(
     from rfray.study.sweep_file import shipped_folder
     from rfray.tracking import store_answers
 
-    place = storage_at(storage, tracking_uri)
     layout = load_report(Path(report) if report else shipped_folder("analysis") / "paper.yaml")
-    ledger = _ledger(place)
+    ledger = api.open_ledger(place)
     names = studies or (ledger.latest_study(),)
     folder = Path(out) if out else place.root / "analysis" / "+".join(names)
     with store_answers(place.tracking_uri):
@@ -398,14 +364,8 @@ def analyze(
 @click.argument("study")
 @click.argument("archive", metavar="ARCHIVE", type=click.Path(path_type=Path))
 @click.option("--without-weights", is_flag=True, help="Leave the networks' weights out.")
-@_storage_options
-def export_(
-    study: str,
-    archive: Path,
-    without_weights: bool,
-    storage: str | None,
-    tracking_uri: str | None,
-) -> None:
+@_in_storage
+def export_(study: str, archive: Path, without_weights: bool, place: Storage) -> None:
     """Write a study into one file: its runs, metrics, artifacts, and its plan.
 
     `rfray import` reads it; without rfray, unpack it and read its README and csv files.
@@ -419,8 +379,7 @@ def export_(
     from rfray.sharing.packing import without_weights as small
     from rfray.tracking import store_answers
 
-    place = storage_at(storage, tracking_uri)
-    ledger = _ledger(place)
+    ledger = api.open_ledger(place)
     with store_answers(place.tracking_uri), _counted("runs written") as told:
         keep = small if without_weights else all_artifacts
         made = export_study(ledger, study, archive, keep, told)
@@ -433,8 +392,8 @@ def export_(
 
 @rfray.command("import")
 @click.argument("archive", metavar="ARCHIVE", type=click.Path(path_type=Path))
-@_storage_options
-def import_(archive: Path, storage: str | None, tracking_uri: str | None) -> None:
+@_in_storage
+def import_(archive: Path, place: Storage) -> None:
     """Read the file of `rfray export` into a folder or a tracking server.
 
     Runs that are there already do not change. So you may give the command again, to continue after
@@ -447,8 +406,7 @@ def import_(archive: Path, storage: str | None, tracking_uri: str | None) -> Non
     from rfray.commands.pasteable import build_tables
     from rfray.sharing import import_study, vetted
 
-    _wait_seconds_not_minutes()
-    place = storage_at(storage, tracking_uri)
+    api.wait_seconds_not_minutes()
     checked = vetted(archive)
     study = checked.form.study
     with _counted("runs written") as told:
@@ -468,14 +426,8 @@ def import_(archive: Path, storage: str | None, tracking_uri: str | None) -> Non
 @click.argument("study", metavar="SWEEP")
 @click.argument("run")
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
-@_storage_options
-def redo_(
-    study: str,
-    run: str,
-    overrides: tuple[str, ...],
-    storage: str | None,
-    tracking_uri: str | None,
-) -> None:
+@_in_storage
+def redo_(study: str, run: str, overrides: tuple[str, ...], place: Storage) -> None:
     """Let the next sweep compute one run again, and all runs that read it.
 
     The old runs stay in MLflow as superseded: tables leave them out. Give the same changes as to
@@ -485,21 +437,18 @@ def redo_(
     rfray redo quickstart vgg19_rf-digits-k3-seed1/train
     rfray redo quickstart vgg19_rf-digits-k3-seed2/train axes.seed=[0,1,2]
     """
-    from rfray.commands.pasteable import sweep_again
     from rfray.commands.redo import following, redo
 
     arguments = [study, *overrides]
     planned = _plan(arguments)
     following(planned, run)
-    place = storage_at(storage, tracking_uri)
-    _ledger(place).experiment_id(planned.study.name)
+    api.open_ledger(place).experiment_id(planned.study.name)
     done = redo(planned, place, run)
     for name in done.names:
         click.echo(f"superseded: {name}")
     if done.beside:
         click.echo(f"note: {done.beside} finished runs are not in this plan and stay", err=True)
-    options = {"--storage": storage, "--tracking-uri": tracking_uri}
-    click.echo(f"to compute them:  {sweep_again(arguments, options)}")
+    click.echo(f"to compute them:  {_sweep_again(arguments)}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -553,6 +502,15 @@ def _study(arguments: Sequence[str]) -> api.Study:
 
 def _plan(arguments: Sequence[str]) -> Plan:
     return api.expand(_study(arguments))
+
+
+def _sweep_again(arguments: Sequence[str]) -> str:
+    """The command that continues a sweep, with the options of this command."""
+    from rfray.commands.pasteable import sweep_again
+
+    given = click.get_current_context().params
+    options = {"--storage": "storage", "--tracking-uri": "tracking_uri", "--address": "address"}
+    return sweep_again(arguments, {flag: given.get(name) for flag, name in options.items()})
 
 
 def _show(as_json: bool, data: Any, *texts: Any) -> None:

@@ -106,7 +106,7 @@ def test_what_is_excluded_is_not_planned(plan_of):
 def test_some_cells_get_other_settings_and_the_plan_shows_which(plan_of):
     rule = "when=[{if: {kernel_size: 5}, set: {train.epochs: 3, hessian.images: 6}}]"
     plan = plan_of("axes.kernel_size=[2, 5]", rule)
-    report = plan_json(plan, done=())
+    report = plan_json(plan, (), {}, ())
     got = {(cell["kernel_size"], *cell["settings"]["train.epochs"]) for cell in report["cells"]}
     assert got == {(2, 1), (5, 3)}
     (small,) = (c for c in report["cells"] if c["kernel_size"] == 2 and c["seed"] == 0)
@@ -173,9 +173,9 @@ def test_status_of_a_study_without_further_settings_is_a_line_a_stage(plan_of):
 
 
 def test_the_plan_names_what_varies_by_stage(plan_of):
-    lines = printed(plan_text(plan_of(*VARIED), set())).splitlines()
+    lines = printed(plan_text(plan_of(*VARIED), (), {}, ())).splitlines()
     (train,) = (line for line in lines if line.startswith("train "))
     (prune,) = (line for line in lines if line.startswith("prune "))
     assert train.rstrip().endswith("train.learning_rate 0.1, 0.10000001")
     assert prune.rstrip().endswith("prune.among all, live")
-    assert "settings that vary" not in printed(plan_text(plan_of(), set()))
+    assert "settings that vary" not in printed(plan_text(plan_of(), (), {}, ()))

@@ -249,7 +249,7 @@ def test_a_network_that_several_knobs_come_to_is_trained_once(plan_of):
 
 def test_a_knob_that_comes_nowhere_near_is_told(plan_of):
     plan = plan_of("axes.knob=[dilated_pool]", "axes.receptive_field=[359]", "axes.seed=[0]")
-    (told,) = plan_json(plan, done=())["turned"]
+    (told,) = plan_json(plan, (), {}, ())["turned"]
     assert (told["receptive_field"], told["comes_near"]) == (242, False)
     assert any(
         "asked for a receptive field of 359, the nearest that" in one for one in plan.findings
@@ -257,7 +257,7 @@ def test_a_knob_that_comes_nowhere_near_is_told(plan_of):
 
 
 def test_the_plan_tells_the_field_over_the_image_and_the_layers_beyond_it(plan_of):
-    (cell,) = plan_json(plan_of("axes.kernel_size=[2]", "axes.seed=[0]"), done=())["cells"]
+    (cell,) = plan_json(plan_of("axes.kernel_size=[2]", "axes.seed=[0]"), (), {}, ())["cells"]
     assert cell["field_over_image"] == 181 / 32
     assert cell["layers_beyond_image"][0] == "block3_conv2"  # 28 pixels before it, 36 behind it
 

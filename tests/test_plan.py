@@ -142,7 +142,7 @@ def test_dead_taps_are_a_finding(plan_of):
 
 def test_the_plan_as_json_has_the_promised_fields(plan_of):
     plan = plan_of()
-    report = plan_json(plan, done=set(list(plan.nodes)[:3]))
+    report = plan_json(plan, set(list(plan.nodes)[:3]), {}, ())
     assert report["study"] == "tiny"
     assert report["totals"]["runs"] == TINY_RUNS
     assert report["totals"]["done"] == 3
@@ -172,10 +172,10 @@ def test_the_plan_says_what_so_many_seeds_resolve(seeds, said):
 
 
 def test_the_plan_as_json_says_what_the_fewest_seeds_resolve(plan_of):
-    assert plan_json(plan_of("axes.seed=[0]"), done=())["seeds"] == {
+    assert plan_json(plan_of("axes.seed=[0]"), (), {}, ())["seeds"] == {
         "fewest": 1, "resolves_unpaired": None, "resolves_paired": None
     }  # fmt: skip
-    found = plan_json(plan_of("axes.seed=[0,1,2,3,4]"), done=())["seeds"]
+    found = plan_json(plan_of("axes.seed=[0,1,2,3,4]"), (), {}, ())["seeds"]
     assert found["fewest"] == 5
     assert found["resolves_unpaired"] == pytest.approx(2.0244, abs=1e-4)
     assert found["resolves_paired"] == pytest.approx(1.6820, abs=1e-4)
@@ -183,10 +183,10 @@ def test_the_plan_as_json_says_what_the_fewest_seeds_resolve(plan_of):
 
 def test_seeds_that_some_networks_lack_do_not_count(plan_of):
     rates = "axes.train.learning_rate=[0.1, 0.01]"
-    assert plan_json(plan_of("axes.seed=[0,1,2]", rates), done=())["seeds"]["fewest"] == 3
+    assert plan_json(plan_of("axes.seed=[0,1,2]", rates), (), {}, ())["seeds"]["fewest"] == 3
     without = "exclude=[{train.learning_rate: 0.01, seed: 2}]"
     plan = plan_of("axes.seed=[0,1,2]", rates, without)
-    assert plan_json(plan, done=())["seeds"]["fewest"] == 2
+    assert plan_json(plan, (), {}, ())["seeds"]["fewest"] == 2
 
 
 def test_a_digest_depends_on_content_alone():

@@ -103,22 +103,21 @@ def test_a_node_that_never_fits_is_refused(plan):
 
 
 def test_without_a_finished_run_operations_are_counted(plan):
-    known = durations(plan, {}, operations_per_second=lambda _: 1e9)
+    seconds = durations(plan, {}, operations_per_second=lambda _: 1e9)
     node = next(iter(plan.nodes.values()))
-    assert known.measured == 0
-    assert known.of(node) == node.work / 1e9
+    assert seconds(node) == node.work / 1e9
 
 
 def test_a_node_takes_what_its_likes_took(plan):
     trains = [node for node in plan.nodes.values() if node.stage == "train"]
     small = [node for node in trains if node.cells[0].kernel_size == 2]
-    known = durations(plan, {small[0].key: 30.0, small[1].key: 50.0}, lambda _: 1e9)
-    assert known.of(small[0]) == 30.0
-    assert known.of(small[2]) == 40.0
+    seconds = durations(plan, {small[0].key: 30.0, small[1].key: 50.0}, lambda _: 1e9)
+    assert seconds(small[0]) == 30.0
+    assert seconds(small[2]) == 40.0
     other = next(node for node in trains if node.cells[0].kernel_size == 5)
-    assert known.of(other) == pytest.approx(40.0 * other.work / small[0].work)
+    assert seconds(other) == pytest.approx(40.0 * other.work / small[0].work)
     hessian = next(node for node in plan.nodes.values() if node.stage == "hessian")
-    assert known.of(hessian) == pytest.approx(40.0 * hessian.work / small[0].work)
+    assert seconds(hessian) == pytest.approx(40.0 * hessian.work / small[0].work)
 
 
 def test_a_plan_says_how_long_it_takes_on_so_many_slots(tiny_sweep, tmp_path):

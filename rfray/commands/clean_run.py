@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import RenderableType
-from rich.table import Table
 
 from rfray.commands.cleaning import Disposable, Kind, droppable_checkpoints, droppable_weights
 from rfray.driver.holding import study_held
@@ -21,6 +20,7 @@ from rfray.files.artifacts import local_path
 from rfray.plan import Plan
 from rfray.storage import Storage
 from rfray.study.naming import TRAIN
+from rfray.terminal.consoles import plain_table
 from rfray.tracking import (
     KEY_TAG,
     PARENT_TAG,
@@ -124,11 +124,7 @@ def cleaning_text(found: Iterable[Disposable]) -> RenderableType:
     for one in found:
         counts[one.kind, one.stage] += 1
         sizes[one.kind, one.stage] += one.bytes
-    table = Table(box=None, pad_edge=False)
-    table.add_column("what")
-    table.add_column("stage")
-    for name in ("runs", "MB"):
-        table.add_column(name, justify="right")
+    table = plain_table("what", "stage", ">runs", ">MB")
     for (kind, stage), count in counts.items():
         table.add_row(kind, stage, str(count), _megabytes(sizes[kind, stage]))
     if len(counts) > 1:

@@ -64,16 +64,16 @@ def expected_schedule(
         for key, run in finished.items()
         if "rfray.seconds" in run.tags and _ran_on(run) == kind
     }
-    known = durations(plan, taken, pace)
+    alone = durations(plan, taken, pace)
 
     def seconds(node: Node) -> float:
-        return known.of(node) / max(1.0, speedup(need(node).gpus))
+        return alone(node) / max(1.0, speedup(need(node).gpus))
 
     schedule = simulate(plan, set(finished), {"all": capacity}, need, seconds)
-    runs = "run" if known.measured == 1 else "runs"
+    runs = "run" if len(taken) == 1 else "runs"
     basis = (
-        f"from {known.measured} finished {runs}"
-        if known.measured
+        f"from {len(taken)} finished {runs}"
+        if taken
         else f"estimated from operations: nothing has run on a {kind.upper()} yet"
     )
     return schedule, f"{basis}{_assumed(needs)}"

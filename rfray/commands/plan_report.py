@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
-from types import MappingProxyType
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -15,25 +14,20 @@ from rich.text import Text
 from rfray.commands.power import FEWEST_PAIRS, LEVEL, POWER, resolution
 from rfray.engine.reuse import taken_words
 from rfray.engine.simulation import Schedule
-from rfray.models.geometry import Geometry
 from rfray.models.knobs import POOL
 from rfray.models.stem import NO_POOL
 from rfray.plan import CellPlan, Plan
 from rfray.plan.cost import core_seconds, weight_bytes
 from rfray.plan.turning import Turn
 from rfray.study.naming import shown
+from rfray.terminal.consoles import plain_table
 
 NOT_KNOWN = "–"
 """Shown in place of numbers that are not known for a network that cannot be read."""
 
-NOTHING_TAKEN: Mapping[str, str] = MappingProxyType({})
-
 
 def plan_json(
-    plan: Plan,
-    done: Collection[str],
-    taken: Mapping[str, str] = NOTHING_TAKEN,
-    notes: Sequence[str] = (),
+    plan: Plan, done: Collection[str], taken: Mapping[str, str], notes: Sequence[str]
 ) -> dict[str, Any]:
     """The plan as JSON-ready data: `study`, `cells`, `totals`, `findings`, `seeds`.
 
@@ -63,10 +57,7 @@ def plan_json(
 
 
 def plan_text(
-    plan: Plan,
-    done: Collection[str],
-    taken: Mapping[str, str] = NOTHING_TAKEN,
-    notes: Sequence[str] = (),
+    plan: Plan, done: Collection[str], taken: Mapping[str, str], notes: Sequence[str]
 ) -> RenderableType:
     """The plan as text: cells, stages, findings, cost. Arguments as for `plan_json`."""
     done = {*done, *taken}
@@ -141,28 +132,19 @@ def schedule_text(schedule: Schedule, kind: str, basis: str, price: float | None
 def _cell_json(
     plan: Plan, cell: CellPlan, done: Collection[str], taken: Mapping[str, str]
 ) -> dict[str, Any]:
-    choices = cell.cell.model_dump(exclude_none=True)
+    """A network with its runs; values of the geometry are null if the network cannot be read."""
+    shape, size = cell.geometry, cell.cell.facts.image_size
     return {
-        **choices,
+        **cell.cell.model_dump(exclude_none=True),
         "settings": _settings(plan, cell),
         "name": cell.name,
         "parameters": cell.cell.parameters,
-        **_geometry_json(cell.geometry, cell.cell.facts.image_size),
+        "receptive_field": shape and shape.receptive_field,
+        "field_over_image": shape and shape.receptive_field / size,
+        "layers_beyond_image": shape and list(shape.beyond(size)),
+        "map_sizes": shape and list(shape.map_sizes),
+        "live_parameters": shape and shape.live_parameters,
         "stages": {plan.nodes[key].label: _state(key, done, taken) for key in cell.keys},
-    }
-
-
-def _geometry_json(shape: Geometry | None, image_size: int) -> dict[str, Any]:
-    """The geometry of a network; null for each value if the network cannot be read."""
-    names = ("receptive_field", "field_over_image", "layers_beyond_image", "map_sizes")
-    if shape is None:
-        return dict.fromkeys((*names, "live_parameters"))
-    return {
-        "receptive_field": shape.receptive_field,
-        "field_over_image": shape.receptive_field / image_size,
-        "layers_beyond_image": list(shape.beyond(image_size)),
-        "map_sizes": list(shape.map_sizes),
-        "live_parameters": shape.live_parameters,
     }
 
 
@@ -197,26 +179,25 @@ def _fewest_seeds(plan: Plan) -> int:
 
 def _settings(plan: Plan, cell: CellPlan) -> dict[str, list[Any]]:
     """The varying stage settings of a network; a stage after training may have several values."""
-    got: dict[str, dict[str, Any]] = {name: {shown(v): v} for name, v in cell.settings.items()}
-    for key in cell.keys:
-        for name, value in plan.nodes[key].settings.items():
-            got.setdefault(name, {})[shown(value)] = value
-    return {name: list(values.values()) for name, values in got.items()}
-
-
-def _beyond_name(plan: Plan, cell: CellPlan) -> dict[str, list[Any]]:
-    """The same without the settings of training, which are in the network's name."""
-    got = _settings(plan, cell)
-    return {name: values for name, values in got.items() if name not in cell.settings}
+    given = (cell.settings, *(plan.nodes[key].settings for key in cell.keys))
+    return _distinct(pair for settings in given for pair in settings.items())
 
 
 def _stage_settings(plan: Plan, stage: str) -> dict[str, list[Any]]:
     """The varying settings of a stage, with their values in the order of the plan."""
+    return _distinct(
+        (name, value)
+        for node in plan.nodes.values()
+        for name, value in node.settings.items()
+        if node.stage == stage == name.partition(".")[0]
+    )
+
+
+def _distinct(settings: Iterable[tuple[str, Any]]) -> dict[str, list[Any]]:
+    """The different values of each setting."""
     got: dict[str, dict[str, Any]] = {}
-    for node in plan.nodes.values():
-        for name, value in node.settings.items():
-            if node.stage == stage == name.partition(".")[0]:
-                got.setdefault(name, {})[shown(value)] = value
+    for name, value in settings:
+        got.setdefault(name, {})[shown(value)] = value
     return {name: list(values.values()) for name, values in got.items()}
 
 
@@ -225,64 +206,49 @@ def _settings_words(settings: Mapping[str, list[Any]]) -> str:
 
 
 def _cell_table(plan: Plan, done: Collection[str]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    table.add_column("cell", min_width=max(len(cell.name) for cell in plan.cells))
-    table.add_column("receptive field", justify="right")
-    table.add_column("of image", justify="right")
-    table.add_column("beyond it", justify="right")
-    table.add_column("map sizes")
-    for heading in ("parameters", "live", "done", "to do"):
-        table.add_column(heading, justify="right")
-    settings = [_settings_words(_beyond_name(plan, cell)) for cell in plan.cells]
-    differ = len(set(settings)) > 1
-    if differ:
-        table.add_column("settings")
+    settings = []
+    for cell in plan.cells:
+        varied = _settings(plan, cell).items()
+        # Those of training are in the network's name.
+        beyond_name = {name: values for name, values in varied if name not in cell.settings}
+        settings.append(_settings_words(beyond_name))
+    last = ["settings"] if len(set(settings)) > 1 else []
+    table = plain_table(
+        *("cell", ">receptive field", ">of image", ">beyond it", "map sizes"),
+        *(">parameters", ">live", ">done", ">to do", *last),
+    )
+    table.columns[0].min_width = max(len(cell.name) for cell in plan.cells)
     for cell, words in zip(plan.cells, settings, strict=True):
         finished = sum(key in done for key in cell.keys)
-        field, of_image, beyond, maps, live = _geometry_words(cell)
-        table.add_row(
-            cell.name,
-            *(field, of_image, beyond, maps),
-            f"{cell.cell.parameters:,}",
-            live,
-            str(finished),
-            str(len(cell.keys) - finished),
-            *([words] if differ else []),
-        )
+        *shape, live = _geometry_words(cell)
+        numbers = (f"{cell.cell.parameters:,}", live, str(finished), str(len(cell.keys) - finished))
+        table.add_row(cell.name, *shape, *numbers, *(words for _ in last))
     return table
 
 
-def _geometry_words(cell: CellPlan) -> tuple[str, str, str, str, str]:
-    """The columns of `_cell_table` that follow from the geometry."""
-    shape = cell.geometry
+def _geometry_words(cell: CellPlan) -> Sequence[str]:
+    """The five columns of `_cell_table` that follow from the geometry."""
+    shape, size = cell.geometry, cell.cell.facts.image_size
     if shape is None:
         return (NOT_KNOWN,) * 5
+    convolutions = sum(
+        layer.name in shape.convolution_names and layer.window.jump > 0 for layer in shape.layers
+    )
     return (
         str(shape.receptive_field),
-        *_beside_image(shape, cell.cell.facts.image_size),
+        f"{shape.receptive_field / size:.1f}×",
+        f"{len(shape.beyond(size))} of {convolutions}",
         " ".join(map(str, shape.map_sizes)),
         f"{shape.live_parameters / shape.parameters:.1%}",
     )
 
 
-def _beside_image(shape: Geometry, image_size: int) -> tuple[str, str]:
-    """The receptive field in image sizes, and how many convolutions see beyond the image."""
-    convolutions = sum(
-        layer.name in shape.convolution_names and layer.window.jump > 0 for layer in shape.layers
-    )
-    return (
-        f"{shape.receptive_field / image_size:.1f}×",
-        f"{len(shape.beyond(image_size))} of {convolutions}",
-    )
-
-
 def _turn_table(made: Sequence[Turn]) -> Table:
     """What each knob was asked for, and the result."""
-    table = Table(box=None, pad_edge=False)
-    for heading in ("network", "data set", "knob", "asked for", "strength"):
-        table.add_column(heading, justify="right" if heading == "strength" else "left")
-    for heading in ("receptive field", "last map", "parameters", "dead weights"):
-        table.add_column(heading, justify="right")
+    table = plain_table(
+        *("network", "data set", "knob", "asked for", ">strength"),
+        *(">receptive field", ">last map", ">parameters", ">dead weights"),
+    )
     for turn in made:
         shape = turn.geometry
         table.add_row(
@@ -290,18 +256,13 @@ def _turn_table(made: Sequence[Turn]) -> Table:
             turn.dataset,
             turn.knob,
             f"{'field' if turn.by_field else 'strength'} {turn.asked}",
-            _strength_words(turn),
+            "as it is" if turn.cell.turned == (POOL, NO_POOL) else str(turn.cell.turned[1]),
             NOT_KNOWN if shape is None else str(shape.receptive_field),
             NOT_KNOWN if shape is None else str(shape.map_sizes[-1]),
             f"{turn.cell.parameters:,}",
             NOT_KNOWN if shape is None else f"{shape.dead_fraction:.1%}",
         )
     return table
-
-
-def _strength_words(turn: Turn) -> str:
-    """The strength, or `as it is` for an unchanged network."""
-    return "as it is" if turn.cell.turned == (POOL, NO_POOL) else str(turn.cell.turned[1])
 
 
 def _turns_json(made: Sequence[Turn]) -> list[dict[str, Any]]:
@@ -325,13 +286,10 @@ def _turns_json(made: Sequence[Turn]) -> list[dict[str, Any]]:
 def _stage_table(plan: Plan, done: Collection[str]) -> Table:
     runs = Counter(node.stage for node in plan.nodes.values())
     finished = Counter(node.stage for node in plan.nodes.values() if node.key in done)
-    table = Table(box=None, pad_edge=False)
-    for heading in ("stage", "runs", "done", "to do"):
-        table.add_column(heading, justify="left" if heading == "stage" else "right")
     settings = {stage: _settings_words(_stage_settings(plan, stage)) for stage in runs}
-    if any(settings.values()):
-        table.add_column("settings that vary")
+    last = ["settings that vary"] if any(settings.values()) else []
+    table = plain_table("stage", ">runs", ">done", ">to do", *last)
     for stage, count in runs.items():
         numbers = (str(count), str(finished[stage]), str(count - finished[stage]))
-        table.add_row(stage, *numbers, *([settings[stage]] if any(settings.values()) else []))
+        table.add_row(stage, *numbers, *(settings[stage] for _ in last))
     return table

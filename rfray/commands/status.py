@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from rfray.engine.standing import standing
 from rfray.plan import Plan
 from rfray.study.naming import in_short, shown
+from rfray.terminal.consoles import plain_table
 from rfray.tracking import RunRecord
 
 STATES = ("done", "running", "failed", "interrupted", "missing")
@@ -80,10 +80,7 @@ def _states(count: Counter[str]) -> dict[str, int]:
 
 def status_text(plan: Plan, counts: Mapping[Choice, Counter[str]]) -> RenderableType:
     """The counts as a table: a line for each stage, below it one for each choice of settings."""
-    table = Table(box=None, pad_edge=False)
-    table.add_column("stage")
-    for state in STATES:
-        table.add_column(state, justify="right")
+    table = plain_table("stage", *(f">{state}" for state in STATES))
     for stage, whole in by_stage(counts).items():
         table.add_row(stage, *_cells(whole))
         for (one, settings), count in counts.items():

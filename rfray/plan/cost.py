@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
@@ -32,23 +31,10 @@ def weight_bytes(plan: Plan) -> float:
     )
 
 
-@dataclass(frozen=True)
-class Durations:
-    """How long nodes take, and from how many runs that is known.
-
-    Attributes:
-        of: Seconds of a node.
-        measured: Number of finished runs; 0 for an estimate from operations only.
-    """
-
-    of: Callable[[Node], float]
-    measured: int
-
-
 def durations(
     plan: Plan, taken: Mapping[str, float], operations_per_second: Callable[[Node], float]
-) -> Durations:
-    """Seconds of every node of a plan, finished or not.
+) -> Callable[[Node], float]:
+    """A function for the seconds of each node of a plan, finished or not.
 
     For a finished node this is the time it took. For another node it is the mean of the finished
     nodes of its stage that differ in the seed only. If there are none, it is the node's operations
@@ -76,7 +62,7 @@ def durations(
             return fmean(same)
         return node.work / (paces.get(node.stage) or overall or operations_per_second(node))
 
-    return Durations(seconds_of, len(taken))
+    return seconds_of
 
 
 def _kind(node: Node) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from rfray.cell import Cell
+from rfray.data.dataset import DatasetFacts
 from rfray.errors import UserError
 from rfray.grid import Place
 from rfray.models.geometry import geometry
@@ -78,23 +79,21 @@ def _refuse_impossible_networks(cells: Iterable[Cell]) -> None:
         facts, network = cell.facts, cell.any_network
         who = f"{cell.arch} at {cell.turned_words} on {cell.dataset}"
         try:
-            _refuse_other_logits(_logits(network, facts.image_size), facts.classes)
+            _refuse_other_logits(network, facts)
         except UserError as error:
             if isinstance(network, OpaqueNetwork) and error.where:  # a line of its code
                 raise UserError(f"{who}: {error.what}", where=error.where, do=error.do) from error
             raise UserError(error.what, where=who, do=error.do) from error
 
 
-def _logits(network: AnyNetwork, image_size: int) -> int:
+def _refuse_other_logits(network: AnyNetwork, facts: DatasetFacts) -> None:
     if isinstance(network, OpaqueNetwork):
-        return trial(network, image_size).logits
-    return geometry(network, image_size).layers[-1].shape.channels
-
-
-def _refuse_other_logits(logits: int, classes: int) -> None:
-    if logits != classes:
+        logits = trial(network, facts.image_size).logits
+    else:
+        logits = geometry(network, facts.image_size).layers[-1].shape.channels
+    if logits != facts.classes:
         raise UserError(
-            f"the network gives {logits} logits, but there are {classes} classes",
+            f"the network gives {logits} logits, but there are {facts.classes} classes",
             do="its function gets the number of classes: use it for the last layer",
         )
 

@@ -1,8 +1,8 @@
-"""The nodes of a stage: one for each group of cells and each variant. Pure."""
+"""The nodes of a stage: one for each group of cells and each variant; what their runs log. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from rfray.cell import Cell
@@ -10,10 +10,8 @@ from rfray.errors import UserError
 from rfray.grid import Place
 from rfray.parameters import Parameters
 from rfray.plan.graph import Node
-from rfray.plan.identity import identity_of, trunk_digest
-from rfray.plan.keys import digest
-from rfray.plan.layout import Chosen, Layout
-from rfray.plan.params import scope_params
+from rfray.plan.keys import digest, identity_of, trunk_digest
+from rfray.plan.layout import Layout
 from rfray.plan.unread import geometry_if_read, works_without_description
 from rfray.stages.stage import Stage, Variant
 from rfray.study import Study
@@ -21,30 +19,27 @@ from rfray.study.naming import SEARCH, TRAIN, scope_name, stage_label
 from rfray.study.settings import CELL_SETTINGS
 
 
-def node_groups(layout: Layout, stage: Stage[Any]) -> Iterator[tuple[Place, ...]]:
+def node_groups(layout: Layout, stage: Stage[Any]) -> list[tuple[Place, ...]]:
     """The places of each node of `stage`, without networks that the stage cannot work on."""
-    places = [
-        one
-        for one in layout.places[stage.name]
-        if works_without_description(stage) or geometry_if_read(layout.cell(one)) is not None
-    ]
+    groups: dict[tuple[Any, ...], list[Place]] = {}
+    for one in layout.places[stage.name]:
+        if works_without_description(stage) or geometry_if_read(layout.cell(one)) is not None:
+            groups.setdefault(_in_common(layout, stage, one), []).append(one)
+    if stage.scope != "seeds":
+        return [tuple(group) for group in groups.values()]
+    by_seed = (sorted(group, key=lambda one: int(dict(one)["seed"])) for group in groups.values())
+    return [tuple(group) for group in by_seed if len(group) > 1]
+
+
+def _in_common(layout: Layout, stage: Stage[Any], one: Place) -> tuple[Any, ...]:
+    """What all places of one node have in common."""
     match stage.scope:
-        case "cell":
-            yield from ((one,) for one in places)
         case "seeds":
-            groups: dict[Place, list[Place]] = {}
-            for one in places:
-                groups.setdefault(tuple(pair for pair in one if pair[0] != "seed"), []).append(one)
-            for group in groups.values():
-                if len(group) > 1:
-                    yield tuple(sorted(group, key=lambda one: int(dict(one)["seed"])))
+            return tuple(pair for pair in one if pair[0] != "seed")
         case "network":
-            alike: dict[tuple[Any, ...], list[Place]] = {}
-            for one in places:
-                settings = (pair for pair in one if pair[0] not in CELL_SETTINGS)
-                trunk = trunk_digest(layout.cell(one).network)
-                alike.setdefault((trunk, *settings), []).append(one)
-            yield from map(tuple, alike.values())
+            settings = (pair for pair in one if pair[0] not in CELL_SETTINGS)
+            return (trunk_digest(layout.cell(one).network), *settings)
+    return one
 
 
 def stage_nodes(
@@ -52,19 +47,38 @@ def stage_nodes(
 ) -> Iterator[Node]:
     """The nodes of one stage for one group of places, one for each variant."""
     chosen = layout.chosen(stage, group[0])
-    parameters = chosen.parameters
     cells = tuple(layout.cell(one) for one in group)
     for cell in cells:
-        problem = stage.check(parameters, cell)
+        problem = stage.check(chosen.parameters, cell)
         if problem:
             do = "change that, or leave the stage out"
             raise UserError(problem, where=layout.study.name, do=do)
-    _refuse_several_gpus(layout.study, stage, parameters, cells)
+    _refuse_several_gpus(layout.study, stage, chosen.parameters, cells)
     cells = cells if stage.scope == "seeds" else cells[:1]
     settings = layout.shown(group[0])
-    for variant in _variants(stage, parameters, earlier):
-        inputs = [node for node in earlier if node.variant.items() <= variant.items()]
-        yield _node(layout, stage, chosen, variant, cells, settings, inputs)
+    scope = scope_name(stage.scope, cells[0], layout.varying, settings)
+    for variant in _variants(stage, chosen.parameters, earlier):
+        read = [node for node in earlier if node.variant.items() <= variant.items()]
+        inputs = tuple(node.key for node in read)
+        above = [node.key for node in read if node.stage in (TRAIN, SEARCH)]
+        yield Node(
+            key=digest(identity_of(stage, chosen.changed, variant, inputs, cells[0])),
+            stage=stage.name,
+            variant=variant,
+            cells=cells,
+            parameters=chosen.parameters,
+            name=f"{scope}/{stage_label(stage.name, variant, settings)}",
+            inputs=inputs,
+            parent=above[0] if stage.scope == "cell" and above else None,
+            settings=settings,
+            params={
+                **scope_params(layout, stage, cells),
+                **settings,
+                **chosen.own,
+                **(stage.fan.params_of(variant) if stage.fan else variant),
+            },
+            work=stage.work(chosen.parameters, cells[0]) * len(cells),
+        )
 
 
 def _refuse_several_gpus(
@@ -96,33 +110,25 @@ def _variants(stage: Stage[Any], parameters: Parameters, inputs: Iterable[Node])
     return [variant for place, variant in enumerate(followed) if variant not in followed[:place]]
 
 
-def _node(
-    layout: Layout,
-    stage: Stage[Any],
-    chosen: Chosen,
-    variant: Variant,
-    cells: tuple[Cell, ...],
-    settings: Mapping[str, Any],
-    inputs: Sequence[Node],
-) -> Node:
-    read = [node.key for node in inputs]
-    above = [node.key for node in inputs if node.stage in (TRAIN, SEARCH)]
-    scope = scope_name(stage.scope, cells[0], layout.varying, settings)
-    return Node(
-        key=digest(identity_of(stage, chosen.changed, variant, read, cells[0])),
-        stage=stage.name,
-        variant=variant,
-        cells=cells,
-        parameters=chosen.parameters,
-        name=f"{scope}/{stage_label(stage.name, variant, settings)}",
-        inputs=tuple(node.key for node in inputs),
-        parent=above[0] if stage.scope == "cell" and above else None,
-        settings=settings,
-        params={
-            **scope_params(layout, stage, cells),
-            **settings,
-            **chosen.own,
-            **(stage.fan.params_of(variant) if stage.fan else variant),
-        },
-        work=stage.work(chosen.parameters, cells[0]) * len(cells),
-    )
+def scope_params(layout: Layout, stage: Stage[Any], cells: Sequence[Cell]) -> dict[str, Any]:
+    """The params of a run that say which network or networks it belongs to."""
+    cell = cells[0]
+    shape = geometry_if_read(cell)
+    of_data = stage.scope != "network"
+    params: dict[str, Any] = {"dataset": cell.dataset} if of_data else {}
+    params |= {"arch": cell.arch, "kernel_size": cell.kernel_size}
+    if shape is not None:
+        params["receptive_field"] = shape.receptive_field
+    params["width"] = cell.width
+    if layout.turns:
+        params["knob"], params["strength"] = cell.turned
+        if shape is not None:
+            params["map_size"] = shape.last_convolution.map_size
+    if stage.scope in ("cell", "sample"):
+        params["seed"] = cell.seed
+    if stage.scope == "seeds":
+        params["seeds"] = [member.seed for member in cells]
+    if of_data and cell.validation is not None:
+        params["train_images"] = cell.facts.train_images
+        params["validation_images"] = cell.facts.validation_images
+    return params

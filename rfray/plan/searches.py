@@ -11,10 +11,9 @@ from pydantic import ValidationError
 from rfray.errors import UserError, in_words
 from rfray.grid import Place, place, varying
 from rfray.plan.graph import Node
-from rfray.plan.identity import subject
-from rfray.plan.keys import digest
+from rfray.plan.keys import digest, subject
 from rfray.plan.layout import Layout
-from rfray.plan.params import scope_params
+from rfray.plan.nodes import scope_params
 from rfray.search.space import Proposal
 from rfray.stages.registry import stages
 from rfray.stages.sample import SampleParameters
@@ -63,7 +62,9 @@ def search_nodes(layout: Layout, one: Place) -> Iterator[Node]:
     ]
     for numbers in search.proposed:
         earlier = tuple(node.key for node in samples)
-        samples += [_proposed_node(layout, one, search, number, earlier) for number in numbers]
+        for position, number in enumerate(numbers):
+            proposal = Proposal(space={**search.space}, startup=search.startup, place=position)
+            samples.append(_sample_node(layout, one, search, number, {}, proposal, earlier))
     yield from samples
     cell, settings = layout.cell(one), layout.shown(one)
     stage = stages()[SEARCH]
@@ -98,70 +99,47 @@ def search_nodes(layout: Layout, one: Place) -> Iterator[Node]:
 
 
 def _sample_node(
-    layout: Layout, one: Place, search: DrawnSearch, number: int, drawn: Mapping[str, Any]
-) -> Node:
-    """The node of a drawn sample: a training with its settings. Its number is not in its key."""
-    tried = {name.partition(".")[2]: value for name, value in drawn.items()}
-    usual = layout.chosen(stages()[TRAIN], one).parameters.model_dump()
-    given = {**usual, **tried, "metric": search.metric, "scheduler": search.scheduler}
-    try:
-        parameters = SampleParameters.model_validate(given)
-    except ValidationError as error:
-        words = ", ".join(f"{name} {shown(value)}" for name, value in drawn.items())
-        where = f"{layout.study.name}: search with {words}"
-        raise UserError(in_words(error.errors()[0]), where=where) from error
-    # Without a scheduler no sample is stopped, so the metric does not change its numbers.
-    unkeyed = {"metric"} if search.scheduler == "none" else set[str]()
-    return _node_of_sample(layout, one, number, parameters, unkeyed=unkeyed, drawn=drawn, inputs=())
-
-
-def _proposed_node(
-    layout: Layout, one: Place, search: DrawnSearch, number: int, earlier: tuple[str, ...]
-) -> Node:
-    """The node of a proposed sample: a training whose settings follow from earlier samples."""
-    place = next(n.index(number) for n in search.proposed if number in n)
-    proposal = Proposal(space=dict(search.space), startup=search.startup, place=place)
-    usual = layout.chosen(stages()[TRAIN], one).parameters.model_dump()
-    given = {**usual, "metric": search.metric, "scheduler": search.scheduler, "proposal": proposal}
-    parameters = SampleParameters.model_validate(given)
-    unkeyed = {name.partition(".")[2] for name in search.space}
-    return _node_of_sample(
-        layout, one, number, parameters, unkeyed=unkeyed, drawn={}, inputs=earlier
-    )
-
-
-def _node_of_sample(
     layout: Layout,
     one: Place,
+    search: DrawnSearch,
     number: int,
-    parameters: SampleParameters,
-    *,
-    unkeyed: set[str],
     drawn: Mapping[str, Any],
-    inputs: tuple[str, ...],
+    proposal: Proposal | None = None,
+    inputs: tuple[str, ...] = (),
 ) -> Node:
-    """The node of a sample.
+    """The node of a sample: a training. The sample's number is not in its key.
 
     Args:
         layout: The layout of the study.
         one: The place of the cell that it trains.
-        number: Its number in its search.
-        parameters: Its parameters, with the settings it tries if these are known.
-        unkeyed: Parameters that are not in its key.
-        drawn: The settings it tries, by dotted names; empty for a proposed sample.
-        inputs: Keys of the samples that a proposal reads.
+        search: The search.
+        number: Its number in the search.
+        drawn: The settings that it tries, by dotted names; empty if they are proposed.
+        proposal: How its settings follow from those of earlier samples, if they are proposed.
+        inputs: Keys of these earlier samples.
     """
-    cell, stage = layout.cell(one), stages()[SAMPLE]
+    cell, stage, settings = layout.cell(one), stages()[SAMPLE], layout.shown(one)
+    usual = layout.chosen(stages()[TRAIN], one).parameters.model_dump()
+    tried = {name.partition(".")[2]: value for name, value in drawn.items()}
+    of_search = {"metric": search.metric, "scheduler": search.scheduler, "proposal": proposal}
+    try:
+        parameters = SampleParameters.model_validate({**usual, **tried, **of_search})
+    except ValidationError as error:
+        words = ", ".join(f"{name} {shown(value)}" for name, value in drawn.items())
+        where = f"{layout.study.name}: search with {words}"
+        raise UserError(in_words(error.errors()[0]), where=where) from error
+    proposed = {name.partition(".")[2] for name in search.space} if proposal else set[str]()
+    # Without a scheduler no sample is stopped, so the metric does not change drawn samples.
+    unkeyed = proposed or ({"metric"} if search.scheduler == "none" else set[str]())
     identity = {
         "stage": stage.name,
         "version": stage.version,
         "parameters": parameters.model_dump(exclude_defaults=True, exclude=unkeyed),
         "subject": subject(stage, cell),
+        **({"inputs": inputs} if inputs else {}),
     }
-    settings = layout.shown(one)
-    logged = parameters.model_dump(exclude={"proposal"} | (unkeyed if inputs else set()))
     return Node(
-        key=digest(identity | ({"inputs": inputs} if inputs else {})),
+        key=digest(identity),
         stage=stage.name,
         variant={"sample": number},
         cells=(cell,),
@@ -174,7 +152,7 @@ def _node_of_sample(
             **scope_params(layout, stage, (cell,)),
             **settings,
             **drawn,
-            **logged,
+            **parameters.model_dump(exclude={"proposal", *proposed}),
             "sample": number,
         },
         work=stage.work(parameters, cell),

@@ -107,15 +107,9 @@ def _nearest(base: Cell, name: str, _code: str, layers: tuple[str, ...], asked: 
     )
 
 
-def turns_knobs(study: Study) -> bool:
-    """Whether a study turns knobs, and does not only name the kernel size of the pool."""
-    named = {*study.grid.names, *(study.grid.usual or {})}
-    return bool(named & {"knob", "strength", ASKED})
-
-
 def turns(study: Study, points: Iterable[Point]) -> tuple[Turn, ...]:
     """Every turn of a knob in a study; none if it only names kernel sizes."""
-    if not turns_knobs(study):
+    if not {"knob", "strength", ASKED} & {*study.grid.names, *(study.grid.usual or {})}:
         return ()
     found: dict[tuple[Any, ...], Turn] = {}
     for point in points:
@@ -150,14 +144,6 @@ def turned_document(made: Iterable[Turn]) -> dict[str, Any]:
         knobs = document.setdefault(turn.dataset, {}).setdefault(turn.arch, {})
         knobs.setdefault(turn.knob, {})[str(turn.asked)] = list(turn.cell.turned)
     return {"turned": document} if document else {}
-
-
-def turning_params(cell: Cell) -> dict[str, Any]:
-    """Params of runs in a study that turns knobs: knob, strength, and the size of the last map."""
-    name, strength = cell.turned
-    shape = geometry_if_read(cell)
-    last_map = {} if shape is None else {"map_size": shape.last_convolution.map_size}
-    return {"knob": name, "strength": strength, **last_map}
 
 
 def turning_findings(made: Sequence[Turn]) -> Iterator[str]:

@@ -9,7 +9,6 @@ from rfray.study.study import (
     Study,
     StudyName,
     study_model,
-    when_model,
 )
 
 __all__ = [
@@ -21,5 +20,4 @@ __all__ = [
     "Study",
     "StudyName",
     "study_model",
-    "when_model",
 ]

@@ -44,17 +44,6 @@ class Setting:
     type: Any
     description: str
 
-    @property
-    def stage(self) -> str | None:
-        """The stage that it belongs to; None for a setting of the cell."""
-        stage, dot, _ = self.name.partition(".")
-        return stage if dot else None
-
-    @property
-    def leaf(self) -> str:
-        """Its name without the stage."""
-        return self.name.rpartition(".")[2]
-
 
 _ASKED = Setting(
     ASKED,
@@ -117,8 +106,3 @@ def _said(annotation: Any) -> Any:
     """The type without None, which a field of the cell has where it may be left out."""
     kinds = [kind for kind in get_args(annotation) if kind is not NoneType]
     return kinds[0] if len(kinds) == 1 and NoneType in get_args(annotation) else annotation
-
-
-def one_of(value_type: Any) -> Any:
-    """The type of one value or a list of them."""
-    return value_type | Annotated[list[value_type], Field(min_length=1)]

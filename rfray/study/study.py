@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from typing import Annotated, Any, Literal
@@ -31,53 +31,7 @@ from rfray.plugins import ByPlugins
 from rfray.stages.registry import sections, stages
 from rfray.stages.search import DrawnSearch
 from rfray.study.naming import SAMPLE, SEARCH, TRAIN
-from rfray.study.settings import one_of, settings
-
-
-@ByPlugins
-def axes_model() -> type[Parameters]:
-    """The axes of a study: a list of values for each setting that varies."""
-    listed = {name: _listed(setting.type) for name, setting in settings().items()}
-    return _keyed("Axes", "What the sweep varies: every combination is a cell.", listed)
-
-
-def _listed(value: Any) -> Any:
-    return Annotated[list[value], Field(min_length=1), NOTHING_TWICE] | None
-
-
-@ByPlugins
-def choice_model() -> type[Parameters]:
-    """One value for each of some settings."""
-    types = {name: setting.type for name, setting in settings().items()}
-    return _keyed("Choice", "One value for each of some settings.", types)
-
-
-@ByPlugins
-def condition_model() -> type[Parameters]:
-    """One value or several for each of some settings."""
-    types = {name: one_of(setting.type) for name, setting in settings().items()}
-    return _keyed("Condition", "A value, or a list of values, for each of some settings.", types)
-
-
-def _keyed(name: str, about: str, types: Mapping[str, Any]) -> type[Parameters]:
-    """A model whose keys are the names of settings, each of which may be left out."""
-    fields: dict[str, Any] = {
-        key: (kind, Field(default=None, description=settings()[key].description))
-        for key, kind in types.items()
-    }
-    return create_model(name, __base__=Parameters, __doc__=about, **fields)
-
-
-@ByPlugins
-def when_model() -> type[Parameters]:
-    """`if`: a condition; `set`: the settings of the cells that fulfil it."""
-    fields: dict[str, Any] = {
-        "if": (condition_model(), Field(description="Which cells: values of axes.")),
-        "set": (choice_model(), Field(description="Their settings, by name.")),
-    }
-    about = "Settings that some cells get and others do not."
-    return create_model("When", __base__=Parameters, __doc__=about, **fields)
-
+from rfray.study.settings import settings
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -297,18 +251,16 @@ class Study(Parameters):
         return _with_own_widths(self._written_grid())
 
     def _written_grid(self) -> Grid:
+        rules = [(_given(getattr(rule, "if")), _given(rule.set)) for rule in self.when]
         return Grid(
             axes=self._axes(),
             zipped=[self._sized(_given(entry)) for entry in self.zip],
-            excluded=[self._sized_condition(_given(entry)) for entry in self.exclude],
+            excluded=[self._condition(_given(entry)) for entry in self.exclude],
             when=[
-                grid.When(
-                    self._sized_condition(_given(getattr(rule, "if"))),
-                    self._sized(_given(rule.set)),
-                )
-                for rule in self.when
+                grid.When(self._condition(condition), self._sized(set_to))
+                for condition, set_to in rules
             ],
-            usual={name: self._usual(name) for rule in self.when for name in _given(rule.set)},
+            usual={name: self._usual(name) for _, set_to in rules for name in set_to},
         )
 
     def points(self) -> list[Point]:
@@ -322,11 +274,8 @@ class Study(Parameters):
             UserError: They contradict each other.
         """
         usual: Parameters = getattr(self, stage)
-        own = {
-            name.removeprefix(f"{stage}."): value
-            for name, value in point.items()
-            if name.startswith(f"{stage}.")
-        }
+        split = ((name.partition("."), value) for name, value in point.items())
+        own = {setting: value for (of, _, setting), value in split if setting and of == stage}
         if not own:
             return usual
         try:
@@ -358,36 +307,35 @@ class Study(Parameters):
         return {**others, "axes": dict(varied.axes), **written}
 
     def _axes(self) -> dict[str, list[Any]]:
-        given = {name: values for name, values in _given(self.axes).items() if values is not None}
-        zipped = any("width" in entry.model_fields_set for entry in self.zip)
-        if not zipped and "width" not in given:
-            given["width"] = [1.0]
-        ordered = {name: given[name] for name in settings() if name in given}
-        if "dataset" in ordered:
+        given = _given(self.axes)
+        if not any("width" in entry.model_fields_set for entry in self.zip):
+            given.setdefault("width", [1.0])
+        ordered = {name: given[name] for name in settings() if given.get(name) is not None}
+        sized = self._sized(ordered)
+        if "dataset" in sized:
             # With image_size 64, cifar10 and cifar10@64 are the same data set.
-            sized = (at_size(name, self.data.image_size) for name in ordered["dataset"])
-            ordered["dataset"] = list(dict.fromkeys(sized))
-        return ordered
+            sized["dataset"] = list(dict.fromkeys(sized["dataset"]))
+        return sized
 
     def _sized(self, choice: Mapping[str, Any]) -> dict[str, Any]:
+        """The same values of settings, but names of data sets include the image size."""
         if "dataset" not in choice:
             return dict(choice)
-        return {**choice, "dataset": at_size(choice["dataset"], self.data.image_size)}
+        named, size = choice["dataset"], self.data.image_size
+        listed = isinstance(named, list)
+        sized = [at_size(name, size) for name in named] if listed else at_size(named, size)
+        return {**choice, "dataset": sized}
 
-    def _sized_condition(self, given: Mapping[str, Any]) -> dict[str, list[Any]]:
-        listed = {
-            key: value if isinstance(value, list) else [value] for key, value in given.items()
-        }
-        if "dataset" in listed:
-            listed["dataset"] = [at_size(name, self.data.image_size) for name in listed["dataset"]]
-        return listed
+    def _condition(self, given: Mapping[str, Any]) -> dict[str, list[Any]]:
+        sized = self._sized(given).items()
+        return {name: value if isinstance(value, list) else [value] for name, value in sized}
 
     def _usual(self, name: str) -> Any:
         """The value of a setting where neither an axis nor `when` sets it."""
         if name in Cell.model_fields:
             return Cell.model_fields[name].get_default()
-        stage, _, leaf = name.rpartition(".")
-        return getattr(getattr(self, stage, None), leaf, None)
+        stage, _, setting = name.rpartition(".")
+        return getattr(getattr(self, stage, None), setting, None)
 
 
 def _with_own_widths(written: Grid) -> Grid:
@@ -417,14 +365,41 @@ def _given(model: BaseModel) -> dict[str, Any]:
 @ByPlugins
 def study_model() -> type[Study]:
     """`Study` with a field for each registered stage, and axes for the settings of each."""
+    axes = _keyed("Axes", "What the sweep varies: every combination is a cell.", _listed)
+    choice: Any = _keyed("Choice", "One value for each of some settings.", lambda kind: kind)
+    about = "A value, or a list of values, for each of some settings."
+    condition: Any = _keyed("Condition", about, _one_or_several)
+    of_when: dict[str, Any] = {
+        "if": (condition, Field(description="Which cells: values of axes.")),
+        "set": (choice, Field(description="Their settings, by name.")),
+    }
+    about = "Settings that some cells get and others do not."
+    when: Any = create_model("When", __base__=Parameters, __doc__=about, **of_when)
     fields: dict[str, Any] = {
         stage.name: (stage.parameters | None, Field(default=None, description=stage.summary))
         for stage in sections().values()
     }
     fields |= {
-        "axes": (axes_model(), Field(description="A list of values for each setting that varies.")),
-        "zip": (list[choice_model()], Field(default=[], description=_ZIP)),  # type: ignore[misc]
-        "exclude": (list[condition_model()], Field(default=[], description=_EXCLUDE)),  # type: ignore[misc]
-        "when": (list[when_model()], Field(default=[], description=_WHEN)),  # type: ignore[misc]
+        "axes": (axes, Field(description="A list of values for each setting that varies.")),
+        "zip": (list[choice], Field(default=[], description=_ZIP)),
+        "exclude": (list[condition], Field(default=[], description=_EXCLUDE)),
+        "when": (list[when], Field(default=[], description=_WHEN)),
     }
     return create_model("Study", __base__=Study, **fields)
+
+
+def _keyed(name: str, about: str, type_of: Callable[[Any], Any]) -> type[Parameters]:
+    """A model whose keys are the names of settings, each of which may be left out."""
+    fields: dict[str, Any] = {
+        key: (type_of(setting.type), Field(default=None, description=setting.description))
+        for key, setting in settings().items()
+    }
+    return create_model(name, __base__=Parameters, __doc__=about, **fields)
+
+
+def _listed(value: Any) -> Any:
+    return Annotated[list[value], Field(min_length=1), NOTHING_TWICE] | None
+
+
+def _one_or_several(value: Any) -> Any:
+    return value | Annotated[list[value], Field(min_length=1)]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -22,7 +22,7 @@ from rfray.search.draws import INSTALL_OPTUNA, draws, optuna_problem
 from rfray.search.space import Domain
 from rfray.stages.registry import broken_stages, sections, stages
 from rfray.stages.search import DrawnSearch, SearchParameters
-from rfray.study import ChosenLayers, Data, Knobs, Request, Study, study_model, when_model
+from rfray.study import Study, study_model
 from rfray.study.naming import SEARCH, TRAIN
 from rfray.study.settings import TURNS, advice, settings
 from rfray.study.shelves import refuse_wrong_files
@@ -331,47 +331,38 @@ def _user_error(error: ValidationError, source: str, places: Mapping[str, str]) 
     keys = [".".join(path[:count]) for count in range(len(path), 0, -1)]
     place = next((places[key] for key in keys if key in places), source)
     others = f"; {error.error_count() - 1} more below it" if error.error_count() > 1 else ""
-    return UserError(
-        f"{_sentence(first)}{others}", where=f"{place}: {'.'.join(path)}", do=_remedy(first)
-    )
+    what, do = _problem(first)
+    return UserError(f"{what}{others}", where=f"{place}: {'.'.join(path)}", do=do)
 
 
 _OF_SETTINGS = ("axes", "zip", "exclude", "if", "set")
+"""The keys whose own keys are names of settings."""
 
 
-def _names_settings(path: Sequence[int | str]) -> bool:
-    """Whether the keys at a place in a sweep file are names of settings."""
-    keys = [part for part in path if isinstance(part, str)]
-    return bool(keys) and keys[-1] in _OF_SETTINGS
-
-
-def _sentence(details: Any) -> str:
-    if details["type"] == "extra_forbidden" and _names_settings(details["loc"][:-1]):
-        return f"'{details['loc'][-1]}' is not a setting that can vary"
-    return in_words(details)
-
-
-def _remedy(details: Any) -> str:
+def _problem(details: Any) -> tuple[str, str]:
+    """An error from pydantic in a sentence, and what to do about it."""
     if details["type"] == "extra_forbidden":
-        name, path = str(details["loc"][-1]), details["loc"][:-1]
-        return advice(name) if _names_settings(path) else nearest(name, _fields_at(path))
-    if details["type"] == "list_type":
-        return f"write [{details['input']}]"
-    return ""
+        *path, name = details["loc"]
+        keys = [part for part in path if isinstance(part, str)]
+        if keys and keys[-1] in _OF_SETTINGS:
+            return f"'{name}' is not a setting that can vary", advice(str(name))
+        return in_words(details), nearest(str(name), _fields_at(path))
+    do = f"write [{details['input']}]" if details["type"] == "list_type" else ""
+    return in_words(details), do
 
 
-def _fields_at(path: tuple[int | str, ...]) -> list[str]:
-    below: dict[str, type[Parameters]] = {
-        **{name: stage.parameters for name, stage in sections().items()},
-        "resources": Request,
-        "data": Data,
-        "knobs": Knobs,
-        "when": when_model(),
-    }
+def _fields_at(path: Sequence[int | str]) -> list[str]:
+    """The keys that are valid at a place in a sweep file."""
     model: type[Parameters] = study_model()
     for part in path:
-        if model is Knobs:
-            model = ChosenLayers
-        elif model is not Request:
-            model = below.get(str(part), model)
+        if part in model.model_fields:
+            model = next(_models_in(model.model_fields[str(part)].annotation), model)
     return list(model.model_fields)
+
+
+def _models_in(annotation: Any) -> Iterator[type[Parameters]]:
+    """The types of documents within the type of a setting, such as a list or an option of one."""
+    if isinstance(annotation, type) and issubclass(annotation, Parameters):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models_in(part)
