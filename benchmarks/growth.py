@@ -25,8 +25,7 @@ from side_by_side import print_and_write, versions
 from rfray.engine.drive import Driver
 from rfray.engine.executor import Ended, Event
 from rfray.engine.job import Job, Outcome
-from rfray.engine.machine import GIB, Machine
-from rfray.engine.places import Occupancy
+from rfray.engine.places import GIB, Machine, Occupancy
 from rfray.engine.prospects import Bundle
 from rfray.engine.records import run_opening, study_document
 from rfray.engine.scribe import Scribe

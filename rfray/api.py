@@ -286,8 +286,7 @@ def plan(
         UserError: The study cannot run, or the tracking store does not answer.
     """
     from rfray.engine.longer import longer_words
-    from rfray.engine.reuse import reusable
-    from rfray.engine.standing import standing
+    from rfray.engine.standing import reusable, standing
 
     expanded, place = expand(study), storage_at(storage, tracking_uri)
     stands = standing(expanded, runs_there(expanded, place))

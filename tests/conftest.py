@@ -33,9 +33,9 @@ def _own_data_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
 @pytest.fixture(scope="session", autouse=True)
 def _one_empty_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A new store is a copy of one that was made in this session: MLflow takes seconds for each."""
-    from rfray.driver import holding
+    from rfray.driver import lease
 
-    make = holding.make_database
+    make = lease.make_database
     template = tmp_path_factory.mktemp("empty") / "mlflow.db"
 
     def copied(path: Path) -> None:
@@ -47,9 +47,9 @@ def _one_empty_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
                 path.unlink(missing_ok=True)
         make(path)
 
-    holding.make_database = copied
+    lease.make_database = copied
     yield
-    holding.make_database = make
+    lease.make_database = make
 
 
 @pytest.fixture(autouse=True)

@@ -19,6 +19,7 @@ from rfray.engine import worker
 from rfray.engine.assemble import assemble
 from rfray.engine.meter import LEAST_LOOKS, Meter
 from rfray.engine.places import Occupancy
+from rfray.engine.shares import Grant
 from rfray.plan import make_plan
 from rfray.stages import hessian
 from rfray.stages.registry import stages
@@ -53,7 +54,7 @@ def job_of(tiny_sweep, tmp_path, **changes):
     plan = make_plan(load_study(str(tiny_sweep)))
     node = next(iter(plan.nodes.values()))
     run = RunRecord("r", "n", "RUNNING", 0, None, str(tmp_path / "artifacts"), {}, {}, {})
-    job = assemble(plan, node, run, {}, Occupancy(1, 1), tmp_path / "checkpoints", "")
+    job = assemble(plan, node, run, [], Grant(Occupancy(1, 1)), tmp_path / "checkpoints", "")
     return job.model_copy(update=changes)
 
 

@@ -11,8 +11,7 @@ from rfray.driver.watch import result_words
 from rfray.engine.executor import Ended, InProcessExecutor, Progressed
 from rfray.engine.frontier import State
 from rfray.engine.job import CardUse, Outcome, Progress
-from rfray.engine.machine import Machine
-from rfray.engine.places import Occupancy
+from rfray.engine.places import Machine, Occupancy
 from rfray.engine.worker import run_job
 
 ONE_CELL = ("axes.seed=[0]", "prune.rates=[0.5]", "finetune=false", "cka=false",

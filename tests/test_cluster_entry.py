@@ -11,8 +11,7 @@ import pytest
 
 from rfray.engine import ray_start
 from rfray.engine.cluster_address import ClusterAddress, chosen_address, host_and_port
-from rfray.engine.cluster_entry import auth_mode
-from rfray.engine.cluster_probe import Answer, ask
+from rfray.engine.cluster_probe import Answer, ask, auth_mode
 from rfray.engine.cluster_token import Token, token_at_hand
 from rfray.engine.ray_start import start_ray
 from rfray.errors import UserError

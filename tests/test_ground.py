@@ -8,8 +8,7 @@ import pytest
 
 from rfray.engine.frontier import Frontier
 from rfray.engine.ground import Ground
-from rfray.engine.machine import GIB, Machine
-from rfray.engine.places import Occupancy
+from rfray.engine.places import GIB, Machine, Occupancy
 from rfray.engine.prospects import MachineKind, Prospects
 from rfray.errors import UserError
 from rfray.plan import make_plan

@@ -11,6 +11,7 @@ from rfray.cli import main
 from rfray.engine.assemble import assemble
 from rfray.engine.places import Occupancy
 from rfray.engine.records import study_document
+from rfray.engine.shares import Grant
 from rfray.engine.worker import run_job
 from rfray.errors import UserError
 from rfray.models.module import build
@@ -166,7 +167,7 @@ def test_a_worker_refuses_code_that_was_not_planned(folder):
     plan = planned(folder, "axes.arch=[nets.py:small_net]", *AS_IS, *TRAINING)
     node = next(iter(plan.nodes.values()))
     run = RunRecord("r", "n", "RUNNING", 0, None, str(folder / "artifacts"), {}, {}, {})
-    job = assemble(plan, node, run, {}, Occupancy(1, 0), folder / "checkpoints", "")
+    job = assemble(plan, node, run, [], Grant(Occupancy(1, 0)), folder / "checkpoints", "")
     (folder / "nets.py").write_text(NETS.replace("7.0", "0.25"))
     outcome = run_job(job, lambda _: None)
     assert outcome.status == "failed"

@@ -15,6 +15,7 @@ from rfray.cli import main
 from rfray.commands.doctor import plugin_findings
 from rfray.engine.assemble import assemble
 from rfray.engine.places import Occupancy
+from rfray.engine.shares import Grant
 from rfray.engine.worker import run_job
 from rfray.errors import UserError
 from rfray.models.module import build
@@ -120,7 +121,7 @@ def keys(plan):
 def job_of(plan, folder):
     node = next(iter(plan.nodes.values()))
     run = RunRecord("r", "n", "RUNNING", 0, None, str(folder / "artifacts"), {}, {}, {})
-    return assemble(plan, node, run, {}, Occupancy(1, 0), folder / "checkpoints", "")
+    return assemble(plan, node, run, [], Grant(Occupancy(1, 0)), folder / "checkpoints", "")
 
 
 # Packages

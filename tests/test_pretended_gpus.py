@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 from own_head import own_head, plain_environment
 
-from rfray.engine.machine import Machine
-from rfray.engine.places import Occupancy
+from rfray.engine.places import Machine, Occupancy
 from rfray.engine.ray_executor import changes_cards
 from rfray.storage import storage_at
 from rfray.tracking import Ledger

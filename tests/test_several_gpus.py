@@ -18,7 +18,7 @@ from rfray.data.device import resident
 from rfray.engine import trials
 from rfray.engine.assemble import assemble, demands
 from rfray.engine.places import Occupancy
-from rfray.engine.shares import Shares, granted
+from rfray.engine.shares import Grant, Shares
 from rfray.errors import UserError
 from rfray.plan import make_plan
 from rfray.storage import storage_at
@@ -70,8 +70,7 @@ def test_a_job_has_a_process_for_each_gpu_that_it_was_given(tiny_sweep, tmp_path
     for node in plan.nodes.values():
         if node.stage in ("train", "importance"):
             grant = shares.grant(node)
-            job = assemble(plan, node, a_run({}), {}, grant.occupancy, tmp_path, "")
-            given = granted(job, node, grant)
+            given = assemble(plan, node, a_run({}), [], grant, tmp_path, "")
             expected = (4, 1.0) if node.stage == "train" else (1, 0.25)
             assert (given.processes, given.share) == expected
 
@@ -134,7 +133,7 @@ def test_a_trial_that_was_started_anew_in_vain_fails_with_what_was_lost(
 ):
     plan = planned(tiny_sweep, *ONLY_TRAIN)
     node = next(iter(plan.nodes.values()))
-    job = assemble(plan, node, a_run({}), {}, Occupancy(1, 2), tmp_path, "")
+    job = assemble(plan, node, a_run({}), [], Grant(Occupancy(1, 2)), tmp_path, "")
     words = "one of the 2 processes that trained together was lost: SIGKILL"
     trial = SimpleNamespace(config={"job": job.model_dump_json()}, last_result={"lost": words})
     told = SimpleQueue()

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from rfray.cli import main
 from rfray.engine.assemble import assemble, demands
 from rfray.engine.job import CardUse
-from rfray.engine.packing import MOST, cells_a_card
 from rfray.engine.places import Occupancy
-from rfray.engine.shares import Grant, Shares, granted
+from rfray.engine.shares import MOST, Grant, Shares, cells_a_card
 from rfray.plan import make_plan
 from rfray.study.sweep_file import load_study
 from rfray.tracking import RunRecord
@@ -91,10 +88,14 @@ def test_the_job_is_what_was_granted(plan, tmp_path):
     whole = plan("hessian.micro_batch=6")
     node = nodes_of(whole, "hessian")[0]
     run = RunRecord("r", "n", "RUNNING", 0, None, str(tmp_path), {}, {}, {})
-    job = assemble(whole, replace(node, inputs=()), run, {}, on(1), tmp_path, "")
-    assert granted(job, node, Grant(on(1))) == job
-    assert granted(job, node, Grant(on(0.25))).share == 0.25
-    fewer = granted(job, node, Grant(on(1), halvings=1, remarks=("Fewer.",)))
+
+    def granted(grant):
+        return assemble(whole, node, run, [], grant, tmp_path, "")
+
+    job = granted(Grant(on(1)))
+    assert (job.share, job.parameters["micro_batch"], job.remarks) == (1, 6, [])
+    assert granted(Grant(on(0.25))).share == 0.25
+    fewer = granted(Grant(on(1), halvings=1, remarks=("Fewer.",)))
     assert fewer.parameters == {**job.parameters, "micro_batch": 3}
     assert fewer.remarks == ["Fewer."]
     assert fewer.key == job.key

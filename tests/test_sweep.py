@@ -21,10 +21,9 @@ from rfray.data.device import resident
 from rfray.driver.sweep_run import prepared, run_sweep
 from rfray.driver.watch import result_words
 from rfray.engine.executor import Ended, InProcessExecutor
-from rfray.engine.fitting import refuse_what_never_fits
 from rfray.engine.frontier import State
-from rfray.engine.machine import GIB, Machine
-from rfray.engine.places import Occupancy
+from rfray.engine.ground import refuse_what_never_fits
+from rfray.engine.places import GIB, Machine, Occupancy
 from rfray.engine.standing import other_precision, standing
 from rfray.engine.view import Watcher
 from rfray.engine.worker import run_job

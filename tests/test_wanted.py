@@ -9,14 +9,19 @@ import pytest
 import yaml
 
 from rfray.engine.assemble import demands
-from rfray.engine.fitting import runs_on_gpus
 from rfray.engine.frontier import Frontier
-from rfray.engine.machine import GIB, Machine
-from rfray.engine.places import Occupancy
-from rfray.engine.prospects import MachineKind, Prospects, occupancy_of, read_prospects
+from rfray.engine.ground import runs_on_gpus
+from rfray.engine.places import GIB, Machine, Occupancy
+from rfray.engine.prospects import (
+    SECONDS_KEPT,
+    MachineKind,
+    Prospects,
+    Wishes,
+    occupancy_of,
+    read_prospects,
+)
 from rfray.engine.simulation import simulate
 from rfray.engine.wanted import Outlook, left_of
-from rfray.engine.wishes import SECONDS_KEPT, Wishes, granted
 from rfray.plan import make_plan
 from rfray.study.sweep_file import load_study
 
@@ -147,25 +152,25 @@ class TestWhatAClusterCouldHave:
             {"available_node_types": local, "head_node_type": "local.cluster.node"}
         )
         assert prospects.untold
-        assert granted([ONE_GPU] * 99, prospects) == [ONE_GPU] * 99
+        assert prospects.within([ONE_GPU] * 99) == [ONE_GPU] * 99
 
     def test_no_more_is_asked_for_than_it_could_have_at_once(self):
         prospects = read_prospects(CONFIGURATION)
-        assert len(granted([ONE_GPU] * 100, prospects)) == 6
+        assert len(prospects.within([ONE_GPU] * 100)) == 6
         assert (
-            len(granted([ONE_CORE] * 100, prospects)) == 4 * 4 + 2 * 8
+            len(prospects.within([ONE_CORE] * 100)) == 4 * 4 + 2 * 8
         )  # by the smallest, as Ray may choose
         six_cores = {"CPU": 6.0, "GPU": 1.0}
-        assert len(granted([six_cores] * 100, prospects)) == 4
-        assert granted([{"CPU": 9.0}, ONE_GPU], prospects) == [ONE_GPU]
+        assert len(prospects.within([six_cores] * 100)) == 4
+        assert prospects.within([{"CPU": 9.0}, ONE_GPU]) == [ONE_GPU]
 
     def test_shares_of_a_gpu_go_together(self):
-        quarters = granted([{"CPU": 1.0, "GPU": 0.25}] * 100, read_prospects(CONFIGURATION))
+        quarters = read_prospects(CONFIGURATION).within([{"CPU": 1.0, "GPU": 0.25}] * 100)
         assert len(quarters) == 6 * 4
 
     def test_what_fits_on_the_head_needs_no_other_machine(self):
         prospects = Prospects((), 0, Machine(Occupancy(2, 0), 0))
-        assert granted([ONE_CORE] * 5, prospects) == [ONE_CORE] * 2
+        assert prospects.within([ONE_CORE] * 5) == [ONE_CORE] * 2
 
     def test_whether_it_has_gpus_follows_from_what_it_could_have(self):
         kinds = read_prospects(CONFIGURATION).kinds

@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import RenderableType
 
 from rfray.commands.cleaning import Disposable, Kind, droppable_checkpoints, droppable_weights
-from rfray.driver.holding import study_held
+from rfray.driver.lease import study_held
 from rfray.engine.standing import left_over, standing
 from rfray.errors import UserError
 from rfray.files.artifacts import local_path

@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from rfray.commands.power import FEWEST_PAIRS, LEVEL, POWER, resolution
-from rfray.engine.reuse import taken_words
 from rfray.engine.simulation import Schedule
+from rfray.engine.standing import taken_words
 from rfray.models.knobs import POOL
 from rfray.models.stem import NO_POOL
 from rfray.plan import CellPlan, Plan

@@ -6,7 +6,7 @@ import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from rfray.driver.holding import study_held
+from rfray.driver.lease import study_held
 from rfray.engine.standing import standing
 from rfray.errors import UserError, nearest
 from rfray.plan import Plan

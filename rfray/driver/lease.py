@@ -12,7 +12,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +22,15 @@ from filelock import FileLock, Timeout
 
 from rfray.errors import UserError
 from rfray.files.atomic import write_atomically
-from rfray.tracking import LedgerWriter, is_outage, settle_moved
+from rfray.storage import Storage
+from rfray.tracking import (
+    LedgerWriter,
+    check_store,
+    is_outage,
+    make_database,
+    settle_moved,
+    store_answers,
+)
 
 LEASE_TAG = "rfray.driver"
 RENEW_SECONDS = 10.0
@@ -41,9 +49,6 @@ class Claim:
     """Who drives a study.
 
     Attributes:
-        host: Its machine.
-        process: Its process.
-        folder: Its storage folder.
         since: Time of its start, ISO 8601.
         renewed: Time of its last renewal, seconds since the epoch.
         token: Identifies this driver.
@@ -88,19 +93,16 @@ def folder_lock(folder: Path, study: str) -> Iterator[Claim]:
     Raises:
         UserError: Another process holds it.
     """
-    lock = _lock(folder, study)
     holder = folder / f"{study}.driver.json"
     try:
-        lock.acquire(timeout=_SETTLING_SECONDS)
+        locked = FileLock(folder / f"{study}.lock").acquire(timeout=_SETTLING_SECONDS)
     except Timeout as error:
         known = _parsed(holder.read_text(encoding="utf-8")) if holder.is_file() else None
         raise _refusal(study, known, str(folder), "wait for it, or stop it") from error
-    try:
+    with locked:
         claim = own_claim(folder)
         write_atomically(holder, json.dumps(asdict(claim)))
         yield claim
-    finally:
-        lock.release()
 
 
 @contextmanager
@@ -109,16 +111,13 @@ def _kept_from_drivers(folder: Path, study: str) -> Iterator[bool]:
     if Path(study).name != study:
         yield True  # renamed in MLflow: no sweep has a study of such a name
         return
-    lock = _lock(folder, study)
     try:
-        lock.acquire(timeout=0)
+        locked = FileLock(folder / f"{study}.lock").acquire(timeout=0)
     except Timeout:
         yield False
         return
-    try:
+    with locked:
         yield True
-    finally:
-        lock.release()
 
 
 def settle_undriven(tracking_uri: str) -> list[str]:
@@ -127,12 +126,9 @@ def settle_undriven(tracking_uri: str) -> list[str]:
 
 
 class Lease:
-    """The lease of one study in the tracking store.
+    """The lease of one study in the tracking store, for a claim that holds the lock of its folder.
 
-    Args:
-        ledger: The study's ledger.
-        claim: The claim of this process, which holds the lock of its folder.
-        clock: Seconds since the epoch.
+    `clock` tells seconds since the epoch.
     """
 
     def __init__(
@@ -145,7 +141,13 @@ class Lease:
     def take(self) -> None:
         """Claim the study; UserError if another driver holds it."""
         self._refuse_other()
-        collision = self._try_to_write()
+        collision = None
+        try:
+            self._write()
+        except Exception as error:
+            if not is_outage(error):
+                raise
+            collision = error  # what a database answers if another writes it too
         # Two drivers that start together may both find it free. The one that wrote last has it.
         time.sleep(_RACE_SECONDS)
         self._refuse_other()
@@ -183,23 +185,9 @@ class Lease:
     def _refusal(self, held: Claim | None, do: str) -> UserError:
         return _refusal(self._ledger.study, held, self._ledger.tracking_uri, do)
 
-    def _try_to_write(self) -> Exception | None:
-        """Write the claim. Returns the error that a database gives if another writes it too."""
-        try:
-            self._write()
-        except Exception as error:
-            if not is_outage(error):
-                raise
-            return error
-        return None
-
     def _write(self) -> None:
         self._claim = replace(self._claim, renewed=self._clock())
         self._ledger.set_note(LEASE_TAG, json.dumps(asdict(self._claim)))
-
-
-def _lock(folder: Path, study: str) -> FileLock:
-    return FileLock(folder / f"{study}.lock")
 
 
 def _parsed(text: str) -> Claim | None:
@@ -216,3 +204,58 @@ def _refusal(study: str, holder: Claim | None, where: str, do: str) -> UserError
         else "another process since a moment ago"
     )
     return UserError(f"a sweep of '{study}' already runs on {who}", where=where, do=do)
+
+
+@dataclass(frozen=True)
+class Held:
+    """A study that only this process writes.
+
+    Attributes:
+        ledger: The tracking store.
+        renew: Renews the lease; UserError if another driver has taken over.
+        moved: Notes about studies whose artifacts were moved, in sentences.
+    """
+
+    ledger: LedgerWriter
+    renew: Callable[[], None]
+    moved: list[str]
+
+
+@contextmanager
+def study_held(study: str, storage: Storage) -> Iterator[Held]:
+    """Hold a study and open its ledger; the database and the experiment are created if missing.
+
+    Raises:
+        UserError: The storage cannot be written, the tracking store does not answer, or another
+            process holds the study.
+    """
+    storage.make()
+    moved = settle_undriven(storage.tracking_uri)
+    with ExitStack() as held:
+        claim = held.enter_context(folder_lock(storage.root, study))
+        if storage.embedded:
+            make_database(storage.database)
+        check_store(storage.tracking_uri)
+        with store_answers(storage.tracking_uri):
+            ledger = LedgerWriter(storage.tracking_uri, study)
+            # The lock of the folder is enough for the database in it.
+            renew = (
+                (lambda: None) if storage.embedded else held.enter_context(_leased(ledger, claim))
+            )
+        yield Held(ledger, renew, moved)
+
+
+@contextmanager
+def _leased(ledger: LedgerWriter, claim: Claim) -> Iterator[Callable[[], None]]:
+    """Hold the lease of the study; yields the function that renews it."""
+    lease = Lease(ledger, claim)
+    lease.take()
+    try:
+        yield lease.renew_if_due
+    finally:
+        try:
+            lease.give_up()
+        except Exception as error:
+            if not is_outage(error):
+                raise
+            # The store does not answer: the lease expires by itself.

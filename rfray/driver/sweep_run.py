@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from rfray.driver.holding import study_held
+from rfray.driver.lease import study_held
 from rfray.driver.taking import take_over
 from rfray.driver.watch import say, watching
 from rfray.engine.assemble import readers
@@ -27,9 +27,8 @@ from rfray.engine.records import (
     missing_params,
     study_document,
 )
-from rfray.engine.reuse import taken_words
 from rfray.engine.scribe import Scribe
-from rfray.engine.standing import Standing, standing
+from rfray.engine.standing import Standing, standing, taken_words
 from rfray.engine.view import Watcher
 from rfray.engine.worker import published_outcome
 from rfray.plan import Node, Plan

@@ -15,8 +15,7 @@ from pathlib import Path
 
 from rfray.engine.job import Outcome
 from rfray.engine.records import closing_tags, missing_measurements, missing_params, run_opening
-from rfray.engine.reuse import reusable
-from rfray.engine.standing import Standing
+from rfray.engine.standing import Standing, reusable
 from rfray.engine.worker import published_outcome
 from rfray.files.artifacts import RESULT, digest_of, local_path
 from rfray.files.atomic import partial_path, replace_with

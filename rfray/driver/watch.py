@@ -135,7 +135,7 @@ def progress_words(view: View) -> str:
 
 
 def _slots_in_use(view: View) -> str:
-    total, free = view.frontier.capacity, view.frontier.free
+    total, free = view.frontier.places.total, view.frontier.places.free
     cores = f"{total.cpus - free.cpus:g} of {total.cpus:g} cores"
     return f"{total.gpus - free.gpus:g} of {total.gpus:g} GPUs, {cores}" if total.gpus else cores
 

@@ -41,25 +41,17 @@ class ClusterAddress:
 
 
 def chosen_address(option: str | None, environment: Mapping[str, str]) -> ClusterAddress | None:
-    """The cluster to join; None if Ray is to start on this machine.
+    """The cluster to join, from the option `--address` and the environment variables.
 
-    As for Ray's own commands, `auto` is the cluster in RAY_ADDRESS, if that is set.
-
-    Args:
-        option: The value of `--address`; None if it was not given.
-        environment: The environment variables of this process.
+    None if Ray is to start on this machine. As for Ray's own commands, `auto` is the cluster in
+    RAY_ADDRESS, if that is set.
     """
     variable = environment.get(VARIABLE)
     if variable and option in (None, "", _ANY_HERE):
-        without = f"unset {VARIABLE} to start Ray here"
-        chosen = ClusterAddress(variable, f"{VARIABLE}={variable}", without)
-    elif option:
-        chosen = ClusterAddress(
-            option, f"--address {option}", "leave --address out to start Ray here"
-        )
+        text, where, without = variable, f"{VARIABLE}={variable}", f"unset {VARIABLE}"
     else:
-        return None
-    return None if chosen.text == _HERE else chosen
+        text, where, without = option or _HERE, f"--address {option}", "leave --address out"
+    return None if text == _HERE else ClusterAddress(text, where, f"{without} to start Ray here")
 
 
 def host_and_port(address: ClusterAddress) -> str:

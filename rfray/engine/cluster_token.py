@@ -29,10 +29,7 @@ class Token:
 
 
 def token_at_hand(environment: Mapping[str, str]) -> Token | None:
-    """The token that Ray would send.
-
-    Args:
-        environment: The environment variables of this process.
+    """The token that Ray would send, from the environment variables of this process.
 
     Returns:
         The token of RAY_AUTH_TOKEN, else of the file in RAY_AUTH_TOKEN_PATH, else of the file
@@ -42,26 +39,34 @@ def token_at_hand(environment: Mapping[str, str]) -> Token | None:
         UserError: A file cannot be read, the file in RAY_AUTH_TOKEN_PATH has no token, or the token
             has characters that cannot be sent.
     """
+    token = _first_found(environment)
+    if token is None or (token.text.isascii() and token.text.isprintable()):
+        return token
+    raise UserError(
+        "has characters that no token has",
+        where=token.source,
+        do="copy the token again from the cluster's head: `ray get-auth-token` prints it there",
+    )
+
+
+def _first_found(environment: Mapping[str, str]) -> Token | None:
     variable, path = environment.get(VARIABLE, "").strip(), environment.get(PATH_VARIABLE)
     if variable:
-        return _sendable(Token(variable, VARIABLE))
+        return Token(variable, VARIABLE)
     if path:
-        return _sendable(_named(Path(path)))  # like Ray, which does not expand ~ here
+        where = f"{PATH_VARIABLE}={path}"
+        another = f"name the file that holds the token, or unset {PATH_VARIABLE}"
+        text = _first_line(Path(path), where, another)  # like Ray, which does not expand ~ here
+        if not text:
+            what = "its first line is empty, so there is no token"
+            raise UserError(what, where=where, do=another)
+        return Token(text, where)
     home = environment.get("HOME")
     default = Path(home, ".ray", "auth_token") if home else None
     if default is None or not _is_there(default):
         return None
     text = _first_line(default, str(default), f"make it readable, or set {VARIABLE}")
-    return _sendable(Token(text, str(default))) if text else None
-
-
-def _named(path: Path) -> Token:
-    where = f"{PATH_VARIABLE}={path}"
-    another = f"name the file that holds the token, or unset {PATH_VARIABLE}"
-    text = _first_line(path, where, another)
-    if not text:
-        raise UserError("its first line is empty, so there is no token", where=where, do=another)
-    return Token(text, where)
+    return Token(text, str(default)) if text else None
 
 
 def _is_there(path: Path) -> bool:
@@ -75,17 +80,6 @@ def _first_line(path: Path, where: str, do: str) -> str:
     try:
         lines = path.read_bytes().decode(errors="replace").splitlines()
     except OSError as error:
-        raise UserError(
-            f"Ray's token cannot be read: {error.strerror}", where=where, do=do
-        ) from error
+        what = f"Ray's token cannot be read: {error.strerror}"
+        raise UserError(what, where=where, do=do) from error
     return lines[0].strip() if lines else ""
-
-
-def _sendable(token: Token) -> Token:
-    if token.text.isascii() and token.text.isprintable():
-        return token
-    raise UserError(
-        "has characters that no token has",
-        where=token.source,
-        do="copy the token again from the cluster's head: `ray get-auth-token` prints it there",
-    )

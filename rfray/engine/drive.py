@@ -7,17 +7,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rfray.engine.assemble import assemble, finished_before, finished_now, readers
+from rfray.engine.assemble import Inputs, assemble, readers
 from rfray.engine.executor import Event, Executor, Progressed
 from rfray.engine.frontier import Frontier, State
 from rfray.engine.ground import Ground
-from rfray.engine.inputs import Inputs
 from rfray.engine.job import NOTHING_TOLD, Outcome, Progress
 from rfray.engine.longer import begun
 from rfray.engine.pace import Pace
 from rfray.engine.recorder import Recorder
 from rfray.engine.scribe import Scribe
-from rfray.engine.shares import Grant, Shares, granted
+from rfray.engine.shares import Grant, Shares
 from rfray.engine.standing import Standing, other_precision
 from rfray.engine.view import Ending, Running, View, Watcher
 from rfray.plan import Node, Plan
@@ -40,15 +39,8 @@ class _Running:
 class Driver:
     """Runs all nodes of a plan that are not done.
 
-    Args:
-        plan: What to run.
-        standing: Which runs of it the ledger holds.
-        ledger: Where runs are written.
-        scribe: Writes them.
-        executor: Runs the jobs.
-        watcher: Shows the progress.
-        checkpoints: Folder for checkpoints; every worker must see it.
-        git: Commit of the code, for the runs' tags.
+    Every worker must see the folder `checkpoints`. `git` is the commit of the code, for the runs'
+    tags.
     """
 
     def __init__(
@@ -70,20 +62,15 @@ class Driver:
         self._watcher = watcher
         self._checkpoints = checkpoints
         done = standing.finished.keys()
-        self._inputs = Inputs(
-            plan, ((key, finished_before(run)) for key, run in standing.finished.items())
-        )
+        self._inputs = Inputs(plan, standing.finished)
         self._standing = standing
         self._ground = Ground(plan, executor, watcher.noted)
         self._shares = Shares(plan, self._ground.demand)
-        self._frontier = Frontier(plan, set(done), self._ground.occupancies)
+        self._frontier = Frontier(plan, done, self._ground.occupancies)
         # The grant of a node must not change after it has its slot.
         self._unopened: dict[str, tuple[Node, Grant]] = {}
         self._running: dict[str, _Running] = {}
-        self._unreadable: set[str] = set()
-        self._without_card = False
-        counts = self._frontier.counts()
-        self._waiting_by_stage = {stage: c[State.WAITING] for stage, c in counts.items()}
+        self._told_causes: set[tuple[str, bool]] = set()
         self._started = time.monotonic()
         self._pace = Pace(node for key, node in plan.nodes.items() if key not in done)
 
@@ -139,7 +126,6 @@ class Driver:
         run = self._recorder.run_of(node.key)
         if run is None:
             return
-        occupancy = grant.occupancy
         self._running[node.key] = _Running(run, grant)
         # A run that `rfray redo` asked for must not continue from older results.
         redone = node.key in self._standing.redone
@@ -147,17 +133,17 @@ class Driver:
             self._plan,
             node,
             run,
-            self._inputs.known,
-            occupancy,
+            self._inputs.of(node),
+            grant,
             self._checkpoints,
             self._tracking_uri,
             None if redone else begun(node, self._checkpoints),
         )
         request = self._plan.study.request(node.stage)
         place = self._frontier.place_of(node.key)
-        self._executor.submit(granted(job, node, grant), occupancy, request, place)
+        self._executor.submit(job, grant.occupancy, request, place)
         del self._unopened[node.key]
-        self._count_off(node.stage)
+        self._tell_if_last(node.stage)
 
     def _take(self, event: Event) -> None:
         """Change the states of nodes after an event, and have it recorded."""
@@ -172,58 +158,53 @@ class Driver:
         outcome = event.outcome
         node, ended = self._plan.nodes[outcome.key], self._running.pop(outcome.key)
         if outcome.out_of_card_memory and self._shares.try_again(node, ended.grant):
-            self._start_again(node, outcome)
+            # It waits for a larger share of a card; its run stays open.
+            self._recorder.measured(node.key, outcome.measurements)
+            self._frontier.again(node.key)
             return
         well = outcome.status == "finished"
         if well:
-            self._inputs.finished(outcome.key, finished_now(ended.run, outcome))
+            self._inputs.finished(node, ended.run, outcome)
             self._pace.finished(node, outcome.seconds)
         else:
             self._pace.dropped(node)
         self._recorder.end(node, outcome)
-        self._ground.ended(node)
-        self._inputs.ended(node)
         skipped = self._frontier.end(outcome.key, well=well)
-        told_before = outcome.unreadable in self._unreadable or (
-            outcome.no_card and self._without_card
-        )
-        if outcome.unreadable and not told_before:
-            skipped += self._withdraw_readers(outcome.unreadable)
-        if outcome.no_card and not told_before:
-            skipped += self._withdraw_from_cards(outcome.reason)
-        for key in skipped:
-            self._pace.dropped(self._plan.nodes[key])
-            self._ground.ended(self._plan.nodes[key])
-            self._inputs.ended(self._plan.nodes[key])
-            self._count_off(self._plan.nodes[key].stage)
+        cause = (outcome.unreadable, outcome.no_card)
+        told_before = cause in self._told_causes
+        if any(cause) and not told_before:
+            self._told_causes.add(cause)
+            skipped += self._withdraw_others(outcome)
+        others = [self._plan.nodes[key] for key in skipped]
+        for gone in [node, *others]:
+            self._ground.ended(gone)
+            self._inputs.ended(gone)
+        for other in others:
+            self._pace.dropped(other)
+            self._tell_if_last(other.stage)
         if not told_before:
             self._watcher.ended(Ending(node, outcome, len(skipped)))
 
-    def _start_again(self, node: Node, outcome: Outcome) -> None:
-        """Have a node wait for a larger share of a card; its run stays open."""
-        self._recorder.measured(node.key, outcome.measurements)
-        self._frontier.again(node.key)
-        self._waiting_by_stage[node.stage] += 1
+    def _withdraw_others(self, outcome: Outcome) -> list[str]:
+        """Skip the nodes that would fail for the same reason, and return their keys.
 
-    def _withdraw_from_cards(self, reason: str) -> list[str]:
-        """Skip the nodes that need a GPU, because PyTorch found none on a machine with GPUs."""
-        self._without_card = True
-        skipped = self._frontier.withdraw(
-            key for key, node in self._plan.nodes.items() if self._shares.demand(node).gpus > 0
-        )
+        They read a data set that a worker could not read, or they need a GPU and PyTorch found none
+        on a machine with GPUs.
+        """
+        if outcome.unreadable:
+            keys = readers(self._plan, outcome.unreadable)
+            reason = f"the data set {outcome.unreadable} cannot be read"
+        else:
+            nodes, reason = self._plan.nodes, outcome.reason
+            keys = [key for key, node in nodes.items() if self._shares.demand(node).gpus > 0]
+        skipped = self._frontier.withdraw(keys)
         self._recorder.withdraw(skipped, f"not started: {reason}")
         return skipped
 
-    def _withdraw_readers(self, dataset: str) -> list[str]:
-        """Skip the nodes that read a data set which a worker could not read."""
-        self._unreadable.add(dataset)
-        skipped = self._frontier.withdraw(readers(self._plan, dataset))
-        self._recorder.withdraw(skipped, f"not started: the data set {dataset} cannot be read")
-        return skipped
-
-    def _count_off(self, stage: str) -> None:
-        self._waiting_by_stage[stage] -= 1
-        if self._waiting_by_stage[stage] == 0:
+    def _tell_if_last(self, stage: str) -> None:
+        """Tell the executor if no node of a stage waits, neither for room nor for its run."""
+        waiting = self._frontier.counts()[stage][State.WAITING]
+        if not waiting and all(node.stage != stage for node, _ in self._unopened.values()):
             self._executor.no_more(stage)
 
     def _view(self) -> View:
@@ -233,12 +214,11 @@ class Driver:
             Running(self._plan.nodes[key], now - held.since, held.told)
             for key, held in self._running.items()
         )
+        taken = [(one.node, one.seconds) for one in running]
         return View(
             frontier=self._frontier,
             seconds=seconds,
-            seconds_left=self._pace.seconds_left(
-                seconds, [(one.node, one.seconds) for one in running]
-            ),
+            seconds_left=self._pace.seconds_left(seconds, taken),
             running=running,
             outage=self._outage_words(),
             waiting=self._ground.waiting_words(self._frontier),

@@ -11,8 +11,7 @@ from typing import Protocol
 import psutil
 
 from rfray.engine.job import Job, Outcome, Progress
-from rfray.engine.machine import Machine
-from rfray.engine.places import Occupancy
+from rfray.engine.places import Machine, Occupancy
 from rfray.engine.prospects import Bundle, Prospects
 from rfray.engine.stopping import Stopping
 from rfray.engine.worker import run_job
@@ -43,44 +42,39 @@ class Executor(Protocol):
     @property
     def machines(self) -> Mapping[str, Machine]:
         """The machines there are now; the same object as before if nothing has changed."""
-        ...
 
     @property
     def prospects(self) -> Prospects | None:
         """The machines that the cluster could start on request; None if that is not known."""
-        ...
+        return None
 
     def want(self, bundles: Sequence[Bundle]) -> None:
         """Ask the cluster for these resources in total; returns at once, and may be repeated."""
-        ...
+        return  # by default no cluster can be asked
 
     def submit(self, job: Job, occupancy: Occupancy, request: Request, machine: str | None) -> None:
         """Start a job, on `machine` if there is room; returns at once."""
-        ...
 
     def no_more(self, stage: str) -> None:
         """Say that no more jobs of `stage` will come, so that processes for them may end."""
-        ...
+        return  # by default no process waits
 
     def events(self, timeout: float) -> list[Event]:
         """The events since the last call; waits up to `timeout` seconds for the first one."""
-        ...
 
     def all_submitted(self) -> None:
         """Say that all jobs are submitted that may start after the events so far."""
-        ...
+        return  # by default nothing waits for it
 
     def wake(self) -> None:
         """Have `events` return, even without events; may be called from any thread."""
-        ...
 
     def close(self) -> None:
         """Stop all jobs and release the workers."""
-        ...
 
 
-class InProcessExecutor:
-    """One job at a time in this process: for tests, and for a debugger."""
+class InProcessExecutor(Executor):
+    """One job at a time in this process, on one core: for tests, and for a debugger."""
 
     def __init__(self) -> None:
         self._waiting: deque[Job] = deque()
@@ -93,23 +87,10 @@ class InProcessExecutor:
         """One core."""
         return self._here
 
-    @property
-    def prospects(self) -> Prospects | None:
-        """No other machines."""
-        return None
-
-    def want(self, bundles: Sequence[Bundle]) -> None:
-        """Nothing to do: there is no cluster."""
-        del bundles
-
     def submit(self, job: Job, occupancy: Occupancy, request: Request, machine: str | None) -> None:
         """Queue a job; `events` runs it."""
         del occupancy, request, machine
         self._waiting.append(job)
-
-    def no_more(self, stage: str) -> None:
-        """Nothing to do."""
-        del stage
 
     def events(self, timeout: float) -> list[Event]:
         """Run the next job, if there is one; returns all its events."""
@@ -126,9 +107,6 @@ class InProcessExecutor:
 
         outcome = run_job(job, tell)
         return [*told, Ended(outcome)]
-
-    def all_submitted(self) -> None:
-        """Nothing to do."""
 
     def wake(self) -> None:
         """Let a waiting `events` return."""

@@ -56,27 +56,34 @@ class Frontier:
         plan: The plan.
         done: Keys of its finished nodes.
         machines: What each machine offers, by name.
+
+    Attributes:
+        places: The machines, and what is free on each.
+        states: The state of each node, by key.
+        unheld: The needs that no machine could hold at the last start, by stage.
     """
 
     def __init__(
         self, plan: Plan, done: Collection[str], machines: Mapping[str, Occupancy]
     ) -> None:
         self.plan = plan
-        self._places = Places(machines)
+        self.places = Places(machines)
         self._held: dict[str, _Held] = {}
         self._displaced: dict[str, None] = {}
-        self._unheld: dict[str, Occupancy] = {}
+        self.unheld: dict[str, Occupancy] = {}
         self.states = dict.fromkeys(plan.nodes, State.WAITING)
         self._counts: dict[str, Counter[State]] = {}
         for node in plan.nodes.values():
             self._counts.setdefault(node.stage, Counter())[State.WAITING] += 1
         self._dependents = plan.dependents()
-        self._missing = {key: set(node.inputs) for key, node in plan.nodes.items()}
+        self._missing = {
+            key: {needed for needed in node.inputs if needed not in done}
+            for key, node in plan.nodes.items()
+        }
         self._ranks = upward_ranks(plan)
         self._ready: dict[str, list[_Entry]] = {stage: [] for stage in self._counts}
         self._order = {key: place for place, key in enumerate(plan.nodes)}
         for key in plan.nodes:
-            self._missing[key] -= {needed for needed in self._missing[key] if needed in done}
             if key in done:
                 self._move(key, State.DONE)
             self._offer(key)
@@ -94,26 +101,6 @@ class Frontier:
         """The heaviest nodes that are ready and have not started, at most `count`."""
         heads = (entry for heap in self._ready.values() for entry in self._smallest(heap, count))
         return [self.plan.nodes[key] for _, _, key in heapq.nsmallest(count, heads)]
-
-    @property
-    def capacity(self) -> Occupancy:
-        """What all machines offer together."""
-        return self._places.total
-
-    @property
-    def free(self) -> Occupancy:
-        """What is free on all machines together."""
-        return self._places.free
-
-    @property
-    def displaced(self) -> int:
-        """Number of running nodes that have lost their machine and have no other one yet."""
-        return len(self._displaced)
-
-    @property
-    def unheld(self) -> Mapping[str, Occupancy]:
-        """The needs that no machine could hold at the last start, by stage."""
-        return self._unheld
 
     def running(self) -> list[Node]:
         """The nodes that run."""
@@ -135,7 +122,7 @@ class Frontier:
         Ray starts the jobs of a machine that has left again on other machines. They get room there
         before any other node does.
         """
-        left = set(self._places.follow(machines))
+        left = set(self.places.follow(machines))
         if not left:
             return
         for key, held in self._held.items():
@@ -144,9 +131,7 @@ class Frontier:
                 self._displaced[key] = None
 
     def start(
-        self,
-        demand: Callable[[Node], Occupancy],
-        among: Collection[str] | None = None,
+        self, demand: Callable[[Node], Occupancy], among: Collection[str] | None = None
     ) -> Iterator[Node]:
         """The nodes that fit into the free room, heaviest chain first; each one becomes running.
 
@@ -159,14 +144,14 @@ class Frontier:
             among: Keys of the nodes that may start; None for all.
         """
         reserved: list[tuple[str, Occupancy]] = []
-        self._unheld = {}
+        self.unheld = {}
         try:
             self._place_displaced(reserved)
             waiting = self._heaps(among)
             while (stage := self._next(waiting)) is not None:
                 node = self.plan.nodes[waiting[stage][0][2]]
                 need = demand(node)
-                place = self._places.fit(need)
+                place = self.places.fit(need)
                 if place is None:
                     # No other node of this stage fits: they demand the same.
                     self._reserve(stage, need, reserved)
@@ -178,7 +163,7 @@ class Frontier:
                 yield node
         finally:
             for place, need in reserved:
-                self._places.give(place, need)
+                self.places.give(place, need)
 
     def end(self, key: str, *, well: bool) -> list[str]:
         """Record the end of a running node; keys of the nodes that are skipped if it failed."""
@@ -211,17 +196,17 @@ class Frontier:
         held = self._held.pop(key)
         self._displaced.pop(key, None)
         if held.place is not None:
-            self._places.give(held.place, held.need)
+            self.places.give(held.place, held.need)
 
     def _hold(self, key: str, place: str, need: Occupancy) -> None:
-        self._places.take(place, need)
+        self.places.take(place, need)
         self._held[key] = _Held(place, need)
 
     def _place_displaced(self, reserved: list[tuple[str, Occupancy]]) -> None:
         """Give nodes that have lost their machine room on another one, or reserve it."""
         for key in list(self._displaced):
             need = self._held[key].need
-            place = self._places.fit(need)
+            place = self.places.fit(need)
             if place is None:
                 self._reserve(self.plan.nodes[key].stage, need, reserved)
                 continue
@@ -229,11 +214,11 @@ class Frontier:
             self._hold(key, place, need)
 
     def _reserve(self, stage: str, need: Occupancy, reserved: list[tuple[str, Occupancy]]) -> None:
-        place = self._places.nearest(need)
+        place = self.places.nearest(need)
         if place is None:
-            self._unheld[stage] = need
+            self.unheld[stage] = need
             return
-        self._places.take(place, need)
+        self.places.take(place, need)
         reserved.append((place, need))
 
     def _move(self, key: str, state: State) -> None:

@@ -18,12 +18,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import ray
+import yaml
 from ray.exceptions import RayActorError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from rfray.engine.prospects import Bundle, Prospects, read_prospects
-from rfray.engine.wishes import SECONDS_BETWEEN, Wishes, granted
+from rfray.engine.prospects import SECONDS_BETWEEN, Bundle, Prospects, Wishes, read_prospects
 
 _NAME, _NAMESPACE = "keeper", "rfray"
 _LOOK_SECONDS = 2.0
@@ -68,17 +69,16 @@ class Keeper:
         from ray.autoscaler.sdk import request_resources
 
         with self._lock:
-            now = granted(self._wishes.standing(time.monotonic()), self._prospects)
+            now = self._wishes.standing(time.monotonic())
+            if self._prospects is not None:
+                now = self._prospects.within(now)
             if now != self._asked:
                 request_resources(bundles=[dict(bundle) for bundle in now])
                 self._asked = now
 
 
 class Requests:
-    """The requests of one sweep to the keeper.
-
-    Args:
-        study: Name of the study, for the name of the sweep.
+    """The requests of one sweep of a study to the keeper.
 
     Attributes:
         prospects: What the cluster's autoscaler may start; None if there is no autoscaler or no
@@ -88,7 +88,7 @@ class Requests:
     def __init__(self, study: str) -> None:
         self._sweep = f"{study} on {socket.gethostname()}, process {os.getpid()}"
         self._keeper = _joined_keeper()
-        self.prospects = self._asked_for_prospects()
+        self.prospects = self._prospects()
         self._wanted: list[Bundle] = []
         self._said = -SECONDS_BETWEEN
         self._answer: Any = None
@@ -109,20 +109,18 @@ class Requests:
             self._wanted = []
             ray.wait([self._keeper.want.remote(self._sweep, [])], timeout=patience)
 
-    def _asked_for_prospects(self) -> Prospects | None:
+    def _prospects(self) -> Prospects | None:
         for _ in range(2):
             try:
-                return self._prospects()
+                answer = self._keeper.prospects.remote()
+                told: Prospects | None = ray.get(answer, timeout=_START_SECONDS)
             except RayActorError:  # it was just ending, because no sweep wanted anything
                 self._keeper = _joined_keeper()
             except RayError:
                 break
+            else:
+                return told
         return None
-
-    def _prospects(self) -> Prospects | None:
-        answer = self._keeper.prospects.remote()
-        told: Prospects | None = ray.get(answer, timeout=_START_SECONDS)
-        return told
 
     def _look_after_the_keeper(self) -> None:
         """Start another keeper if this one has ended, and repeat a request that was lost."""
@@ -137,39 +135,23 @@ class Requests:
 
 
 def configuration_here(gcs_address: str) -> dict[str, Any] | None:
-    """The configuration of a cluster's autoscaler; works only on the cluster's head.
+    """The configuration of a cluster's autoscaler, if there is one; works only on the head.
 
     Ray has no function for it. If `ray start --autoscaling-config` started the head, the command
     line of the autoscaler's process names the file. In a pod of KubeRay the description of the
     cluster is read in the same way as by Ray's autoscaler.
-
-    Returns:
-        The configuration; None if there is none.
     """
     in_pod = os.environ.get("RAY_CLUSTER_NAME")
     if in_pod and _NAMESPACE_FILE.is_file():
         return _of_kuberay(in_pod, _NAMESPACE_FILE.read_text().strip())
-    file = _file_of_autoscaler(gcs_address)
-    if file is None:
-        return None
-    import yaml
-
-    configuration: dict[str, Any] = yaml.safe_load(file.read_text())
-    return configuration
-
-
-def _file_of_autoscaler(gcs_address: str) -> Path | None:
-    import psutil
-
-    for process in psutil.process_iter():
-        try:
-            words = process.cmdline()
-        except psutil.Error:
-            continue
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []  # None for a process that may not be read
         if f"--gcs-address={gcs_address}" in words:
             for word in words:
                 if word.startswith("--autoscaling-config="):
-                    return Path(word.partition("=")[2]).expanduser()
+                    file = Path(word.partition("=")[2]).expanduser()
+                    configuration: dict[str, Any] = yaml.safe_load(file.read_text())
+                    return configuration
     return None
 
 

@@ -1,4 +1,4 @@
-"""Free room on each machine. Pure: no Ray, no clock.
+"""Machines, and the free room on each. Pure: no Ray, no clock.
 
 Many machines are equal, so they are grouped by what they offer and what is free. The cost of a
 search depends on the number of groups, not on the number of machines.
@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+GIB = 2**30
 _SLACK = 1e-6
 
 
@@ -42,16 +43,28 @@ class Occupancy:
         return max(0.0, other.gpus - self.gpus), max(0.0, other.cpus - self.cpus)
 
 
+@dataclass(frozen=True)
+class Machine:
+    """The resources of one machine of the cluster; memory in bytes."""
+
+    occupancy: Occupancy
+    memory: float
+
+    def __str__(self) -> str:
+        offered = self.occupancy
+        return f"{offered.cpus:g} CPUs, {offered.gpus:g} GPUs and {self.memory / GIB:.1f} GiB"
+
+    def holds(self, need: Occupancy, memory: float) -> bool:
+        """Whether a job with this need, and this memory in bytes, fits on the empty machine."""
+        return self.occupancy.holds(need) and self.memory >= memory
+
+
 _Kind = tuple[Occupancy, Occupancy]
 """What a machine offers, and what is free."""
 
 
 class Places:
-    """Machines by name, and what is free on each.
-
-    Args:
-        machines: What each offers.
-    """
+    """Machines by name, what each offers, and what is free on it."""
 
     def __init__(self, machines: Mapping[str, Occupancy]) -> None:
         self._kind_of: dict[str, _Kind] = {}

@@ -1,14 +1,20 @@
-"""Which machines a cluster could start, from the configuration of its autoscaler. Pure."""
+"""Which machines sweeps want from an autoscaler, and which it could start. Pure."""
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rfray.engine.machine import Machine
-from rfray.engine.places import Occupancy, Places
+from rfray.engine.places import Machine, Occupancy, Places
+
+SECONDS_BETWEEN = 10.0
+"""A sweep repeats its request after this time."""
+
+SECONDS_KEPT = 60.0
+"""A sweep that is silent for this time counts as dead, and its request is dropped."""
 
 Bundle = Mapping[str, float]
 """Resources on one machine as Ray names them, such as CPU, and how much of each."""
@@ -43,10 +49,13 @@ class Prospects:
         """The bundles, in their order, that fit into the largest cluster that could be started.
 
         Ray's autoscaler (v2) starts nothing for a request that does not fit. It decides itself
-        which kind it starts; here the smallest kind that holds a bundle counts.
+        which kind it starts; here the smallest kind that holds a bundle counts. If it may start
+        machines that are not known, every bundle may fit.
         """
+        if self.untold:
+            return list(bundles)
         room = Places({"head": self.head.occupancy})
-        started: dict[str, int] = {}
+        started: Counter[str] = Counter()
         granted = []
         for bundle in bundles:
             need = occupancy_of(bundle)
@@ -56,20 +65,20 @@ class Prospects:
                 granted.append(bundle)
         return granted
 
-    def _one_more(self, room: Places, started: dict[str, int], bundle: Bundle) -> str | None:
+    def _one_more(self, room: Places, started: Counter[str], bundle: Bundle) -> str | None:
         """Add the smallest machine that holds the bundle; None if none may be started."""
-        if sum(started.values()) >= self.most:
+        if started.total() >= self.most:
             return None
         need, memory = occupancy_of(bundle), bundle.get("memory", 0.0)
         able = [
             kind
             for kind in self.kinds
-            if started.get(kind.name, 0) < kind.most and kind.machine.holds(need, memory)
+            if started[kind.name] < kind.most and kind.machine.holds(need, memory)
         ]
         if not able:
             return None
         kind = min(able, key=lambda kind: kind.machine.occupancy.size)
-        started[kind.name] = started.get(kind.name, 0) + 1
+        started[kind.name] += 1
         return room.add(f"{kind.name}-{started[kind.name]}", kind.machine.occupancy)
 
 
@@ -91,16 +100,40 @@ def read_prospects(configuration: Mapping[str, Any]) -> Prospects:
         if "CPU" not in resources and "GPU" not in resources:
             untold = True
         elif name != head:
-            kinds.append(MachineKind(name, _machine(resources), most))
+            kinds.append(MachineKind(name, machine_of(resources, math.inf), most))
     most = int(configuration.get("max_workers", sum(kind.most for kind in kinds)))
-    return Prospects(tuple(kinds), most, _machine(types.get(head, {}).get("resources", {})), untold)
+    of_head = machine_of(types.get(head, {}).get("resources", {}), math.inf)
+    return Prospects(tuple(kinds), most, of_head, untold)
 
 
 def occupancy_of(bundle: Bundle) -> Occupancy:
     """The cores and GPUs of a bundle."""
-    return Occupancy(bundle.get("CPU", 0.0), bundle.get("GPU", 0.0))
+    return Occupancy(float(bundle.get("CPU", 0)), float(bundle.get("GPU", 0)))
 
 
-def _machine(resources: Mapping[str, Any]) -> Machine:
-    occupancy = Occupancy(float(resources.get("CPU", 0)), float(resources.get("GPU", 0)))
-    return Machine(occupancy, float(resources.get("memory", math.inf)))
+def machine_of(resources: Bundle, memory: float) -> Machine:
+    """A machine with resources as Ray names them; `memory` in bytes if they do not say it."""
+    return Machine(occupancy_of(resources), float(resources.get("memory", memory)))
+
+
+class Wishes:
+    """The bundles that each of several sweeps wants."""
+
+    def __init__(self) -> None:
+        self._wishes: dict[str, tuple[Sequence[Bundle], float]] = {}
+
+    def want(self, sweep: str, bundles: Sequence[Bundle], now: float) -> None:
+        """Replace the bundles of a sweep; a sweep that wants none is forgotten."""
+        if bundles:
+            self._wishes[sweep] = (bundles, now)
+        else:
+            self._wishes.pop(sweep, None)
+
+    def standing(self, now: float) -> list[Bundle]:
+        """The bundles of all sweeps; those that were silent for too long are forgotten."""
+        self._wishes = {
+            sweep: (bundles, heard)
+            for sweep, (bundles, heard) in self._wishes.items()
+            if now - heard <= SECONDS_KEPT
+        }
+        return [bundle for bundles, _ in self._wishes.values() for bundle in bundles]

@@ -13,13 +13,12 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from rfray.engine.answer import answered, lost
-from rfray.engine.executor import Ended, Event, Progressed
+from rfray.engine.executor import Ended, Event, Executor, Progressed
 from rfray.engine.job import NOTHING_TOLD, Job, Progress
 from rfray.engine.keeper import Requests
-from rfray.engine.machine import Machine
-from rfray.engine.places import Occupancy
+from rfray.engine.places import Machine, Occupancy
 from rfray.engine.progress import SECONDS_BETWEEN, noted_progress
-from rfray.engine.prospects import Bundle, Prospects
+from rfray.engine.prospects import Bundle, Prospects, machine_of
 from rfray.engine.trials import TrialLane
 from rfray.engine.worker import run_task
 from rfray.errors import first_line
@@ -32,7 +31,8 @@ _TAKE_BACK_SECONDS = 5.0
 
 def machines() -> dict[str, Machine]:
     """The resources of each machine of the cluster, by Ray's node identifier."""
-    return {node["NodeID"]: _machine(node["Resources"]) for node in ray.nodes() if node["Alive"]}
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    return {node["NodeID"]: machine_of(node["Resources"], memory=0.0) for node in alive}
 
 
 def changes_cards(occupancy: Occupancy, offered: Iterable[Machine]) -> bool:
@@ -49,13 +49,10 @@ class _Task:
     told: Progress = NOTHING_TOLD
 
 
-class RayExecutor:
-    """Runs jobs on the Ray that `start_ray` joined.
+class RayExecutor(Executor):
+    """Runs jobs on the Ray that `start_ray` joined; `storage` is the folder for Tune's records.
 
-    Args:
-        study: Name of the study.
-        storage: Folder for Tune's records.
-        requests: Requests for more machines; None if no more machines can join.
+    `requests` asks for more machines; it is None if no more machines can join.
     """
 
     def __init__(self, study: str, storage: Path, requests: Requests | None = None) -> None:
@@ -181,8 +178,3 @@ def _on(machine: str | None) -> Any:
     if machine is None:
         return "DEFAULT"
     return NodeAffinitySchedulingStrategy(machine, soft=True, _spill_on_unavailable=True)
-
-
-def _machine(offer: Mapping[str, float]) -> Machine:
-    occupancy = Occupancy(offer.get("CPU", 0.0), offer.get("GPU", 0.0))
-    return Machine(occupancy, offer.get("memory", 0.0))

@@ -16,8 +16,7 @@ from ray._raylet import (  # type: ignore[attr-defined]  # compiled
 from ray.exceptions import AuthenticationError
 
 from rfray.engine.cluster_address import ClusterAddress, chosen_address, host_and_port
-from rfray.engine.cluster_entry import AuthMode, auth_mode
-from rfray.engine.cluster_probe import Answer, ask
+from rfray.engine.cluster_probe import Answer, AuthMode, ask, auth_mode
 from rfray.engine.cluster_token import token_at_hand
 from rfray.errors import UserError, first_line
 from rfray.terminal import chatter
@@ -64,13 +63,14 @@ def settle_environment() -> None:
 
 
 def _join(address: ClusterAddress) -> None:
-    if address.is_client:
-        place = address.text
-        _refuse_unreachable(address, place.rpartition("/")[2])
-    else:
-        place = host_and_port(address)
-        _refuse_unreachable(address, place)
-        _use_auth_mode(_way_in(address, place))
+    place = address.text if address.is_client else host_and_port(address)
+    _refuse_unreachable(address, place.rpartition("/")[2])
+    if not address.is_client:
+        # The head is asked without a token first; ours is sent only if it asks for one.
+        unasked = ask(place, None, _ANSWER_SECONDS)
+        token = token_at_hand(os.environ) if unasked is Answer.NO_ENTRY else None
+        shown = ask(place, token.text, _ANSWER_SECONDS) if token else None
+        _use_auth_mode(auth_mode(address, unasked, token, shown))
     try:
         _init(place)
     except (ConnectionError, ValueError, RuntimeError, AuthenticationError) as error:
@@ -115,14 +115,6 @@ def _refuse_unreachable(address: ClusterAddress, place: str) -> None:
     except (OSError, OverflowError) as error:
         said = getattr(error, "strerror", None) or error
         raise address.refusal(f"no Ray cluster answers: {said}") from error
-
-
-def _way_in(address: ClusterAddress, place: str) -> AuthMode:
-    """Ask the head without a token, and send our token only if it asks for one."""
-    unasked = ask(place, None, _ANSWER_SECONDS)
-    token = token_at_hand(os.environ) if unasked is Answer.NO_ENTRY else None
-    shown = ask(place, token.text, _ANSWER_SECONDS) if token else None
-    return auth_mode(address, unasked, token, shown)
 
 
 def _use_auth_mode(mode: AuthMode) -> None:

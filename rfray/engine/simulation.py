@@ -53,7 +53,7 @@ def simulate(
         seconds: How long a node takes.
     """
     frontier = Frontier(plan, done, machines)
-    capacity = frontier.capacity
+    capacity = frontier.places.total
     running: list[tuple[float, int, str]] = []
     now = busy = 0.0
     started = 0

@@ -1,14 +1,26 @@
-"""The runs of a plan in the ledger: nodes that are done, and runs to resume."""
+"""The runs of a plan in the ledger: nodes that are done, runs to resume, runs to reuse. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from rfray.device.precision import on_device, recorded_precision
 from rfray.engine.assemble import demands
-from rfray.plan import Plan
-from rfray.tracking import KEY_TAG, SUPERSEDED_TAG, RunRecord, withheld_of
+from rfray.plan import Node, Plan
+from rfray.tracking import (
+    DIGEST_TAG,
+    KEY_TAG,
+    SUPERSEDED_TAG,
+    Elsewhere,
+    RunRecord,
+    withheld_of,
+)
+
+Search = Callable[[Collection[str]], dict[str, Elsewhere]]
+"""Finds finished runs of other studies by their keys."""
 
 
 @dataclass(frozen=True)
@@ -94,31 +106,23 @@ def left_over(plan: Plan, runs: Iterable[RunRecord]) -> list[RunRecord]:
 def other_precision(plan: Plan, stands: Standing, *, gpus: bool) -> str:
     """A warning if missing runs will have another precision than finished runs of their stage.
 
-    Args:
-        plan: The plan.
-        stands: Which of it is finished.
-        gpus: Whether there are GPUs now.
-
-    Returns:
-        A sentence; empty if the precision of each stage stays the same.
+    A sentence; empty if the precision of each stage stays the same. `gpus` is whether there are
+    GPUs now.
     """
     needs = demands(plan, gpus=gpus)
-    before: dict[str, set[str]] = {}
-    to_come: dict[str, set[str]] = {}
+    before, to_come = defaultdict[str, set[str]](set), defaultdict[str, set[str]](set)
     for key, node in plan.nodes.items():
         run = stands.finished.get(key)
         if run is not None:
             found = recorded_precision(run.params, run.tags.get("rfray.hardware", ""))
-            before.setdefault(node.stage, set()).update(filter(None, [found]))
+            before[node.stage].update(filter(None, [found]))
         elif "precision" in node.params:
-            will_be = on_device(
-                node.params["precision"], "cuda" if needs[node.stage].gpus > 0 else "cpu"
-            )
-            to_come.setdefault(node.stage, set()).add(will_be)
+            device: Literal["cpu", "cuda"] = "cuda" if needs[node.stage].gpus > 0 else "cpu"
+            to_come[node.stage].add(on_device(node.params["precision"], device))
     mixed = {
         stage: (before[stage], coming)
         for stage, coming in to_come.items()
-        if before.get(stage, coming) and coming - before.get(stage, coming)
+        if stage in before and coming - before[stage]
     }
     if not mixed:
         return ""
@@ -129,3 +133,44 @@ def other_precision(plan: Plan, stands: Standing, *, gpus: bool) -> str:
         f"the machine. Tables will mark them. For the same precision in all runs, set "
         f"{stage}.precision; then they are computed again"
     )
+
+
+def reusable(plan: Plan, stands: Standing, search: Search) -> dict[str, Elsewhere]:
+    """The runs that a study can reuse, by key, each after the runs that it reads.
+
+    `search` is called only if something is missing. Not reused are: runs that `rfray redo` asked
+    for, and runs that read a run which is neither done nor reused. A run below a training is reused
+    only if the weights of the training have the same bits here and there. (Trainings with the same
+    key on two GPUs may differ.)
+    """
+    passed_over = {*stands.finished, *stands.redone}
+    wanted = [key for key in plan.nodes if key not in passed_over]
+    found = search(frozenset(wanted)) if wanted else {}
+    there, taken = set(stands.finished), dict[str, Elsewhere]()
+    for key in wanted:
+        node, source = plan.nodes[key], found.get(key)
+        if source is None or not there.issuperset(node.inputs):
+            continue
+        if _under_the_same(node, source, stands, taken):
+            there.add(key)
+            taken[key] = source
+    return taken
+
+
+def _under_the_same(
+    node: Node, source: Elsewhere, stands: Standing, taken: Mapping[str, Elsewhere]
+) -> bool:
+    """Whether the parent runs here and there have the same artifacts, if both are recorded."""
+    if node.parent is None:
+        return True
+    above = taken[node.parent].run if node.parent in taken else stands.finished[node.parent]
+    digests = {above.tags.get(DIGEST_TAG, ""), source.parent_digest} - {""}
+    return len(digests) < 2
+
+
+def taken_words(taken: Mapping[str, int]) -> str:
+    """How many runs are reused, and from which studies, in words."""
+    told = ", ".join(
+        f"{count} {'run' if count == 1 else 'runs'} from {study}" for study, count in taken.items()
+    )
+    return f"reuses {told}"

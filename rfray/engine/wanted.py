@@ -22,9 +22,7 @@ _LEAST_SHARE = 0.25
 class Outlook:
     """The work of a plan that is left, and how many slots it can use.
 
-    Args:
-        plan: The plan.
-        left: The nodes that are not done.
+    Attributes:
         demands: What a node of each stage occupies.
         gpus: Whether a slot is a GPU; otherwise it is a CPU core.
     """
@@ -32,7 +30,8 @@ class Outlook:
     def __init__(
         self, plan: Plan, left: Iterator[Node], demands: Mapping[str, Occupancy], *, gpus: bool
     ) -> None:
-        self._demands = demands
+        self.demands = demands
+        self.gpus = gpus
         self._shares = {
             stage: (need.gpus if gpus else need.cpus) for stage, need in demands.items()
         }
@@ -70,7 +69,7 @@ class Outlook:
             share = max(self._shares[node.stage], _LEAST_SHARE)
             if asked and taken + share > slots + 1e-6:
                 break
-            asked.append((node.stage, self._demands[node.stage]))
+            asked.append((node.stage, self.demands[node.stage]))
             taken += share
         return asked
 

@@ -20,12 +20,12 @@ from rfray.data.folders import use_data_root
 from rfray.device.card import PROCESSOR, Card, NoCardError
 from rfray.device.exhaustion import exhausted
 from rfray.device.hardware import named
+from rfray.engine.answer import overrun, time_limited
 from rfray.engine.job import Job, JobInput, Measurement, Outcome, Progress
 from rfray.engine.meter import NoMeter, metered
 from rfray.engine.progress import ProgressNote
 from rfray.engine.stopping import stopped
 from rfray.engine.threads import allow_threads
-from rfray.engine.time_limit import overrun, time_limited
 from rfray.errors import LostProcessError, UserError
 from rfray.files.artifacts import (
     RESULT,

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from rfray.driver.holding import Held, study_held
+from rfray.driver.lease import Held, study_held
 from rfray.errors import UserError
 from rfray.sharing import contents
 from rfray.sharing.contents import RunCopy

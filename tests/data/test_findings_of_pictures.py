@@ -25,6 +25,7 @@ from rfray.data.background import use_background
 from rfray.data.folders import use_data_root
 from rfray.engine.assemble import assemble
 from rfray.engine.places import Occupancy
+from rfray.engine.shares import Grant
 from rfray.engine.worker import run_job
 from rfray.plan import make_plan
 from rfray.storage import storage_at
@@ -162,7 +163,7 @@ def test_a_worker_lays_pictures_on_the_same_background_or_refuses(folder, monkey
     (node,) = plan.nodes.values()
     artifacts = (folder / "artifacts").as_uri()
     run = RunRecord("1", node.name, "RUNNING", 0, None, artifacts, {}, {}, {})
-    job = assemble(plan, node, run, {}, Occupancy(1, 0), folder / "checkpoints", "")
+    job = assemble(plan, node, run, [], Grant(Occupancy(1, 0)), folder / "checkpoints", "")
     assert job.background == "white"
     use_background(None)  # a worker knows only what its job says
     assert run_job(job, lambda _: None).status == "finished"
