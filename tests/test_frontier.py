@@ -9,7 +9,7 @@ import pytest
 from slow_frontier import SlowFrontier
 
 from rfray.engine.frontier import Frontier, State, upward_ranks
-from rfray.engine.places import Occupancy
+from rfray.engine.places import Occupancy, Places
 from rfray.plan import make_plan
 from rfray.study.sweep_file import load_study
 
@@ -83,6 +83,35 @@ def test_a_failure_skips_what_follows_it_and_nothing_else(plan):
     assert states[failed] is State.FAILED
     assert {key for key, state in states.items() if state is State.SKIPPED} == followers
     assert all(states[k] is State.DONE for k in plan.nodes if k not in {failed, *followers})
+
+
+def test_withdrawn_nodes_are_skipped_with_what_follows_them_unless_they_run(plan):
+    frontier = Frontier(plan, done=(), machines={"one": ONE_CORE})
+    (running,) = frontier.start(one_core)
+    cells = [node for node in plan.nodes.values() if node.stage == "train"]
+    skipped = frontier.withdraw(node.key for node in cells)
+    assert running.key not in skipped
+    assert frontier.states[running.key] is State.RUNNING
+    waiting = {node.key for node in cells} - {running.key}
+    followers = {key for key in plan.nodes for other in waiting if other in plan.nodes[key].inputs}
+    assert waiting | followers <= set(skipped)
+    assert all(frontier.states[key] is State.SKIPPED for key in skipped)
+    assert frontier.withdraw(skipped) == []
+
+
+def test_what_machines_offer_and_have_free_is_added_over_equal_and_unequal_ones():
+    pair, single = Occupancy(cpus=4, gpus=2), Occupancy(cpus=8, gpus=1)
+    places = Places({"a": pair, "b": pair, "c": pair, "d": single})
+    places.take("b", Occupancy(cpus=1, gpus=0.5))
+    assert places.total == Occupancy(cpus=20, gpus=7)
+    assert places.free == Occupancy(cpus=19, gpus=6.5)
+
+
+def test_what_is_missing_is_counted_by_kind_and_never_below_zero():
+    free = Occupancy(cpus=3, gpus=1)
+    assert free.lacks(Occupancy(cpus=5, gpus=4)) == (3, 2)
+    assert free.lacks(Occupancy(cpus=1, gpus=0)) == (0, 0)
+    assert free.lacks(Occupancy(cpus=5, gpus=0.5)) == (0, 2)
 
 
 def test_a_training_cell_is_always_running_while_some_remain(plan):

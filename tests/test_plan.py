@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections import Counter
 
 import pytest
@@ -9,6 +11,7 @@ from tiny_study import TINY_RUNS
 
 from rfray.commands.plan_report import plan_json, seeds_text
 from rfray.errors import UserError
+from rfray.parameters import Parameters
 from rfray.plan import keys, make_plan
 from rfray.study.sweep_file import load_study
 
@@ -194,3 +197,24 @@ def test_a_digest_depends_on_content_alone():
     assert keys.digest({"a": 1}) != keys.digest({"a": 2})
     with pytest.raises(TypeError, match="canonical"):
         keys.digest(object())
+
+
+def test_a_digest_leaves_out_what_equals_its_default():
+    class Settings(Parameters):
+        epochs: int = 100
+        rate: float = 0.1
+
+    @dataclasses.dataclass(frozen=True)
+    class Layer:
+        kernel: tuple[int, ...] = (3, 3)
+
+    assert keys.digest(Settings(epochs=100)) == keys.digest(Settings()) == keys.digest({})
+    assert keys.digest(Settings(epochs=99)) == keys.digest({"epochs": 99})
+    equal_but_another_object = tuple(3 for _ in range(2))
+    assert keys.digest(Layer(equal_but_another_object)) == keys.digest(Layer())
+    assert keys.digest(Layer((3, 1))) != keys.digest(Layer())
+
+
+def test_nothing_that_is_no_number_gets_a_key():
+    with pytest.raises(ValueError, match="JSON"):
+        keys.digest({"rate": math.nan})

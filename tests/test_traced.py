@@ -450,6 +450,18 @@ UNREADABLE = [
         classifier(CONV, CONV, HEAD, forward=lambda self, x: self.nothing(x)),
         "AttributeError",
     ),
+    (nn.Sequential(nn.Conv2d(3, 4, 2, padding="same"), nn.Flatten(), HEAD), "pads one side more"),
+    (nn.Sequential(CONV, nn.GroupNorm(2, 4, affine=False), nn.Flatten(), HEAD), "no parameters"),
+    (nn.Sequential(CONV, nn.LayerNorm((4, 2, 2)), nn.Flatten(), HEAD), "not over channels"),
+    (
+        nn.Sequential(CONV, nn.AvgPool2d(2, divisor_override=3), nn.Flatten(), HEAD),
+        "has a divisor_override",
+    ),
+    (
+        nn.Sequential(CONV, nn.MaxPool2d(2, return_indices=True), nn.Flatten(), HEAD),
+        "returns indices as well",
+    ),
+    (nn.Sequential(CONV, nn.Flatten(2), HEAD), "does not make vectors of maps"),
 ]  # fmt: skip
 
 
