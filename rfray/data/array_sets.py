@@ -1,4 +1,4 @@
-"""Data sets that come as arrays: scikit-learn's digits, CIFAR, MNIST and its likes, STL-10, SVHN.
+"""Data sets that come as arrays: CIFAR, MNIST and its likes, STL-10, SVHN.
 
 torchvision's classes for them read extracted files only, need a folder that they may write, and
 unpickle any object. So these are read here: in the archive or extracted, verified, without writing.
@@ -28,38 +28,6 @@ from rfray.data.published import (
     verify_bytes,
 )
 from rfray.errors import UserError
-
-_BRIGHTEST_DIGIT = 16
-_TEST_DIGIT_EVERY = 5
-
-
-def digits(facts: DatasetFacts) -> Dataset:
-    """1,797 real scans of hand-written digits, bundled with scikit-learn; no download.
-
-    Grey images of 32×32 pixels in three channels, bilinearly upsampled from 8×8. The split is
-    fixed: in each class, in the order of the file, every fifth scan is a test image, so each class
-    has the same share of both splits.
-
-    Source: Alpaydin & Kaynak, *Optical Recognition of Handwritten Digits*, UCI 1998 (its test
-    part).
-    """
-    import numpy as np
-    import torch
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    labels = torch.from_numpy(np.asarray(bunch.target)).long()
-    scans = torch.from_numpy(np.asarray(bunch.images)).float().unsqueeze(1)
-    upsampled = torch.nn.functional.interpolate(
-        scans, size=(facts.image_size,) * 2, mode="bilinear", align_corners=False
-    )
-    images = (upsampled * (255 / _BRIGHTEST_DIGIT)).round().clamp(0, 255).to(torch.uint8)
-    images = images.expand(-1, 3, -1, -1).contiguous()
-    is_test = torch.zeros_like(labels, dtype=torch.bool)
-    for digit in range(facts.classes):
-        is_test[(labels == digit).nonzero()[::_TEST_DIGIT_EVERY]] = True
-    train, test = (Split(images[chosen], labels[chosen]) for chosen in (~is_test, is_test))
-    return Dataset(facts, train, test)
 
 
 def cifar(facts: DatasetFacts, published: PublishedArchive, label_key: str) -> Dataset:
@@ -239,7 +207,6 @@ def _source(name: str, load: Callable[..., Dataset], *published: Any) -> Dataset
 
 
 SOURCES: Mapping[str, DatasetSource] = {
-    "digits": _source("digits", digits),
     "cifar10": _source("cifar10", cifar, CIFAR10, "labels"),
     "cifar100": _source("cifar100", cifar, CIFAR100, "fine_labels"),
     "FashionMNIST": _source("FashionMNIST", idx, idx_files("FashionMNIST"), DEBIANS_FASHION_MNIST),

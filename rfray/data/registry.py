@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from rfray.data import array_sets, image_folder, tiny_imagenet, torchvision_reader
+from rfray.data import array_sets, digits, image_folder, tiny_imagenet, torchvision_reader
 from rfray.data.dataset import DatasetSource
 from rfray.data.facts import REFUSED, SETS
 from rfray.data.folders import noted_findings, prepared_file, prepared_notes
@@ -19,6 +19,7 @@ SIZE_MARK = "@"
 """Separates a data set's name and the size that its pictures are scaled to: `cifar10@64`."""
 
 FIXED: Mapping[str, DatasetSource] = {
+    "digits": digits.SOURCE,
     **array_sets.SOURCES,
     "tiny_imagenet": tiny_imagenet.SOURCE,
     # By the names of torchvision's classes.
