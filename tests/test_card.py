@@ -21,9 +21,8 @@ from rfray.engine.meter import LEAST_LOOKS, Meter
 from rfray.engine.places import Occupancy
 from rfray.engine.shares import Grant
 from rfray.plan import make_plan
-from rfray.stages import hessian
+from rfray.stages.hessian_methods import basis_bytes_on
 from rfray.stages.registry import stages
-from rfray.stages.stage import StageContext
 from rfray.study.sweep_file import load_study
 from rfray.tracking import RunRecord
 
@@ -184,17 +183,5 @@ def test_a_meter_of_a_card_that_nobody_sees_tells_its_memory_alone():
     assert meter.use().peak == GB
 
 
-def test_the_basis_of_hessian_may_take_half_of_what_its_share_leaves_not_of_the_card(tmp_path):
-    context = StageContext(
-        parameters=hessian.HessianParameters(),
-        variant={"at": "init"},
-        cells=(),
-        inputs=(),
-        workspace=tmp_path,
-        checkpoint=tmp_path,
-        device="cuda",
-        report=lambda step, metrics: None,
-        remark=lambda words: None,
-        card=PretendedCard(share=0.25, used=4 * GB),
-    )
-    assert hessian._settings(context).device_bytes == 8 * GB
+def test_the_basis_of_hessian_may_take_half_of_what_its_share_leaves_not_of_the_card():
+    assert basis_bytes_on(PretendedCard(share=0.25, used=4 * GB)) == 8 * GB

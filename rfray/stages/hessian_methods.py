@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rfray.device.card import room
+from rfray.device.card import Card, room
 
 if TYPE_CHECKING:
     import torch
@@ -53,6 +53,11 @@ class Found:
     searched: bool | None
 
 
+def basis_bytes_on(card: Card) -> float:
+    """Bytes of a card that the basis may take: half of its room, for the graphs need the rest."""
+    return room(card) / 2
+
+
 def lanczos(problem: Problem, generator: torch.Generator) -> Found:
     """Thick-restart Lanczos until every eigenvalue has converged, without weights of zero rows."""
     import torch
@@ -71,8 +76,7 @@ def lanczos(problem: Problem, generator: torch.Generator) -> Found:
         touched.dtype,
         parameters.n,
         budget=parameters.basis_gigabytes * 1e9,
-        # The other half is for graphs. Other stages may share the GPU.
-        device_budget=room(context.card) / 2,
+        device_budget=basis_bytes_on(context.card),
     )
     found = largest_eigenvalues(
         touched if place.on_device else relocated(touched, torch.device("cpu")),
