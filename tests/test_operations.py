@@ -231,3 +231,11 @@ def test_maps_of_different_sizes_are_not_joined():
 def test_names_with_dots_nest():
     network = Network().then("features.0.conv", Convolution(3, 4)).then("features.1", Relu())
     assert set(build(network, 0).state_dict()) == {"features.0.conv.weight"}
+
+
+def test_the_places_of_a_convolutions_settings_are_a_promise_to_networks_of_users():
+    by_place = Convolution(8, 16, 3, 1, 1, 1, True, 4)
+    assert by_place == Convolution(8, 16, bias=True, groups=4)
+    module = by_place.module()
+    assert module.groups == 4
+    assert module.bias is not None

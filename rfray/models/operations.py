@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from importlib import import_module
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, dataclass_transform
 
@@ -202,7 +202,7 @@ class _Window:
         )
 
 
-class Convolution(_Window, Operation, module="torch.nn.Conv2d"):
+class Convolution(_Window, Operation):
     """Two-dimensional convolution."""
 
     in_channels: int
@@ -211,8 +211,14 @@ class Convolution(_Window, Operation, module="torch.nn.Conv2d"):
     stride: Extent = 1
     padding: Extent = 1
     dilation: Extent = 1
-    groups: int = 1
     bias: bool = False
+    groups: int = 1
+
+    def module(self) -> nn.Module:
+        from torch import nn
+
+        # By name: in torch `groups` comes before `bias`.
+        return nn.Conv2d(**asdict(self))
 
     def output(self, inputs: Sequence[Shape]) -> Shape:
         return super().output(inputs)._replace(channels=self.out_channels)

@@ -269,6 +269,7 @@ def _at_its_end(frame: pd.DataFrame, seed: int) -> float:
 
 STAGE = Stage(
     name="barrier",
+    version=1,
     parameters=BarrierParameters,
     scope="seeds",
     reads=("train",),

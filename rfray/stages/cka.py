@@ -191,6 +191,7 @@ def _rows_file(scratch: Path, seed: int) -> Path:
 
 STAGE = Stage(
     name="cka",
+    version=1,
     parameters=CkaParameters,
     scope="seeds",
     reads=("train",),

@@ -271,6 +271,7 @@ def _write(
 
 STAGE = Stage(
     name="erf",
+    version=1,
     parameters=ErfParameters,
     scope="cell",
     reads=("train",),

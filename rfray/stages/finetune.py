@@ -84,6 +84,7 @@ def _finetune(context: StageContext[FinetuneParameters]) -> None:
 
 STAGE = Stage(
     name="finetune",
+    version=1,
     parameters=FinetuneParameters,
     scope="cell",
     reads=("prune", "train"),

@@ -212,6 +212,7 @@ def _write_density(
 
 STAGE = Stage(
     name="hessian",
+    version=1,
     parameters=HessianParameters,
     scope="cell",
     reads=("train",),

@@ -105,6 +105,7 @@ def _gradient(module: NetworkModule, image: Tensor) -> Tensor:
 
 STAGE = Stage(
     name="importance",
+    version=1,
     parameters=ImportanceParameters,
     scope="network",
     reads=(),

@@ -213,6 +213,7 @@ def _write(
 
 STAGE = Stage(
     name="probe",
+    version=1,
     parameters=ProbeParameters,
     scope="cell",
     reads=("train",),

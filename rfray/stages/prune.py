@@ -195,6 +195,7 @@ def _repair_images(context: StageContext[PruneParameters], dataset: Dataset) -> 
 
 STAGE = Stage(
     name="prune",
+    version=1,
     parameters=PruneParameters,
     scope="cell",
     reads=("train",),

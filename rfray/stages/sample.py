@@ -141,6 +141,7 @@ def _train(context: StageContext[SampleParameters]) -> None:
 
 STAGE = Stage(
     name="sample",
+    version=1,
     parameters=SampleParameters,
     scope="sample",
     reads=(),

@@ -162,6 +162,7 @@ def _write(context: StageContext[SaturationParameters], found: Mapping[str, Satu
 
 STAGE = Stage(
     name="saturation",
+    version=1,
     parameters=SaturationParameters,
     scope="cell",
     reads=("train",),

@@ -155,6 +155,7 @@ def _is_number(value: Any) -> bool:
 
 STAGE = Stage(
     name="search",
+    version=1,
     parameters=SearchParameters,
     scope="search",
     reads=("sample",),

@@ -177,6 +177,7 @@ class Stage(Generic[P]):
 
     Attributes:
         name: Its name in sweep files, run names and tags.
+        version: Raise it if the same parameters no longer give the same numbers.
         parameters: The type of its parameters.
         scope: What one node belongs to.
         reads: The stages that it reads, nearest first. A node follows each node of the nearest one
@@ -191,7 +192,6 @@ class Stage(Generic[P]):
         summary: What a run of it is, as the end of the sentence "vgg19_rf on cifar10, …".
         size: Bytes of the weights that one node writes, estimated with the defaults.
         headline: Its most important metric.
-        version: Raise it if the same parameters no longer give the same numbers.
         micro_batch: The parameter with the number of images whose graph is in memory at a time. It
             must change results by rounding only: it is lowered if a GPU has too little memory.
         opaque: Whether it can work on a network that cannot be read (`rfray.models.opaque`), with
@@ -203,6 +203,7 @@ class Stage(Generic[P]):
     """
 
     name: str
+    version: int
     parameters: type[P]
     scope: Scope
     reads: tuple[str, ...]
@@ -210,7 +211,6 @@ class Stage(Generic[P]):
     work: Callable[[P, Cell], float]
     summary: str
     headline: str
-    version: int = 1
     check: Callable[[P, Cell], str | None] = lambda _parameters, _cell: None
     caution: Callable[[P, Cell], str | None] = lambda _parameters, _cell: None
     may_read: tuple[str, ...] = ()

@@ -216,6 +216,7 @@ def begun(parameters: TrainParameters) -> str | None:
 
 STAGE = Stage(
     name="train",
+    version=1,
     parameters=TrainParameters,
     scope="cell",
     reads=(),
