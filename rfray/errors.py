@@ -61,6 +61,8 @@ def in_words(details: ErrorDetails) -> str:
         return f"unknown key '{details['loc'][-1]}'"
     if kind == "missing":
         return f"the key '{details['loc'][-1]}' is missing"
+    if kind == "model_type":
+        return f"it must have keys of its own, but it is {value!r}"
     message = details["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
     return message if kind == "value_error" else f"{message}, but it is {value!r}"

@@ -52,6 +52,7 @@ IN_A_STUDY = [
     ("axes.seed=[-1]", "axes.seed.0", "greater than or equal to 0, but it is -1"),
     ("axes.seed=[one]", "axes.seed.0", "valid integer"),
     ("axes.width=[0]", "axes.width.0", "greater than 0, but it is 0"),
+    ("prune=3", "command line: prune", "it must have keys of its own, but it is 3"),
     ("prune.rates=[1.0]", "prune.rates.0", "less than 1, but it is 1.0"),
     ("prune.rates=[0]", "prune.rates.0", "greater than 0, but it is 0"),
     ("prune.rates=[0.5, 0.5]", "prune.rates", "listed twice"),
