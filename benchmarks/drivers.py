@@ -4,14 +4,16 @@ DATABASE is the URI of an empty database, such as
 `postgresql+psycopg2://postgres@127.0.0.1:5432/rfray`. One driver runs a study of stages that do
 nothing; then the store gets 10,000 runs of other people, and three drivers run a study each, all at
 once. This is done through an MLflow server, started here on loopback, and in the database itself.
-Stages run in the drivers' own processes (`--in-process`), so that what is measured is the store.
-Milliseconds a stage are without the start, which is measured by itself, on the finished study.
+One driver with a sqlite file of its own is the measure that both are held against. Stages run in
+the drivers' own processes (`--in-process`), so that what is measured is the store. Milliseconds a
+stage are without the start, which is measured by itself, on the finished study.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -22,6 +24,7 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from side_by_side import print_and_write, versions
 
@@ -38,7 +41,20 @@ prune: {{rates: [0.5, 0.6, 0.7, 0.8]}}
 """
 STAGES_A_CELL = 5
 PATIENCE_SECONDS = 120
+MEASURED = (
+    "milliseconds a stage",
+    "of a driver's own core, milliseconds a stage",
+    "a start on what is done, s",
+)
 NOW = 1_760_000_000_000
+
+
+class Figures(NamedTuple):
+    """Of all drivers together; in the order of `MEASURED`."""
+
+    milliseconds: float
+    core_milliseconds: float
+    start: float
 
 
 @contextmanager
@@ -123,6 +139,7 @@ def main() -> None:
     parser.add_argument("--others", type=int, default=10_000)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, server(options.database, Path(name)) as address:
+        file = measured(["file"], f"sqlite:///{name}/file.db", Path(name), options.cells)
         places = {"an MLflow server": address, "the database itself": options.database}
         alone = {
             place: measured([f"alone-{number}"], uri, Path(name), options.cells)
@@ -147,21 +164,36 @@ def main() -> None:
         f"{options.database.partition(':')[0]}.",
         [
             "",
+            "one driver, sqlite file",
             "one driver, empty store",
             f"{options.drivers} drivers, {options.others:,} runs of others",
         ],
         [
-            [f"{what}, through {place}", f"{alone[place][index]:.1f}", f"{several[index]:.1f}"]
+            [f"{what}, through {place}"]
+            + [f"{figures[index]:.1f}" for figures in (file, alone[place], several)]
             for place, several in together.items()
-            for index, what in enumerate(("milliseconds a stage", "a start on what is done, s"))
+            for index, what in enumerate(MEASURED)
         ],
     )
 
 
-def measured(names: Sequence[str], address: str, folder: Path, cells: int) -> tuple[float, float]:
-    """Milliseconds a stage of all drivers together, and seconds of a start on what is done."""
-    whole, start = (swept(names, address, folder, cells) for _ in range(2))
-    return 1000 * (whole - start) / (STAGES_A_CELL * cells * len(names)), start
+def measured(names: Sequence[str], address: str, folder: Path, cells: int) -> Figures:
+    """A study of each name from its start to its end, and once more when all of it is done."""
+    used = core_seconds_of_ended_processes()
+    whole = swept(names, address, folder, cells)
+    used_by_whole = core_seconds_of_ended_processes() - used
+    start = swept(names, address, folder, cells)
+    used_by_start = core_seconds_of_ended_processes() - used - used_by_whole
+    stages = STAGES_A_CELL * cells * len(names)
+    return Figures(
+        1000 * (whole - start) / stages, 1000 * (used_by_whole - used_by_start) / stages, start
+    )
+
+
+def core_seconds_of_ended_processes() -> float:
+    """Only the drivers: the server has not ended, and the database is no child of this process."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 if __name__ == "__main__":

@@ -165,6 +165,9 @@ class InstantExecutor:
             time.sleep(min(timeout, 0.001))
         return [self._ended.popleft() for _ in range(min(len(self._ended), 8))]
 
+    def all_submitted(self) -> None:
+        """Nobody waits for more."""
+
     def no_more(self, stage: str) -> None:
         """Nothing waits here."""
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cache
 from math import log2, prod
 
 from rfray.cell import Cell
+from rfray.models.geometry import geometry
+from rfray.models.network import Network
 from rfray.models.opaque import OpaqueNetwork
 
 _BYTES = 4
@@ -15,10 +18,25 @@ def whole_bytes(cell: Cell) -> float:
     """Bytes of a network's parameters and buffers; only parameters if it cannot be read."""
     if isinstance(cell.any_network, OpaqueNetwork):
         return float(_BYTES * cell.parameters)
-    norms = {layer.name for layer in cell.network.batch_norms}
-    # A batch norm has as many means and variances as factors and shifts.
-    buffers = sum(layer.parameters for layer in cell.geometry.layers if layer.name in norms)
+    buffers = _buffers(cell.network, cell.facts.image_size)
     return float(_BYTES * (cell.geometry.parameters + buffers))
+
+
+# A plan of thousands of networks asks for both many times.
+@cache
+def _buffers(network: Network, image_size: int) -> int:
+    """Numbers in buffers: a batch norm has as many means and variances as factors and shifts."""
+    norms = {layer.name for layer in network.batch_norms}
+    layers = geometry(network, image_size).layers
+    return sum(layer.parameters for layer in layers if layer.name in norms)
+
+
+@cache
+def _inner_weights(network: Network, image_size: int) -> int:
+    """Weights of all layers but the first and the last."""
+    names = {layer.name for layer in network.weight_layers[1:-1]}
+    layers = geometry(network, image_size).layers
+    return sum(layer.weights for layer in layers if layer.name in names)
 
 
 def mask_bytes(cell: Cell, rate: float) -> float:
@@ -42,5 +60,4 @@ def prunable_weights(cell: Cell) -> int:
     if isinstance(network, OpaqueNetwork):
         shapes = dict(network.parameters)
         return sum(prod(shapes[name]) for name in network.weights[1:-1])
-    names = {layer.name for layer in cell.network.weight_layers[1:-1]}
-    return sum(layer.weights for layer in cell.geometry.layers if layer.name in names)
+    return _inner_weights(cell.network, cell.facts.image_size)
