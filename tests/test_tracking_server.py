@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
 import pytest
 from mlflow.tracking import MlflowClient
 from serving import served
@@ -13,6 +16,7 @@ from rfray.engine.view import Watcher
 from rfray.plan import make_plan
 from rfray.storage import storage_at
 from rfray.study.sweep_file import load_study
+from rfray.tracking import Ledger, store
 
 
 @pytest.fixture
@@ -47,3 +51,32 @@ def test_results_lie_behind_the_server_and_are_found_there_again(tiny_sweep, tmp
     assert set(sweep().states.values()) == {State.DONE}
     assert len(endings) == 3
     assert client.get_run(train.run_id).info.status == "FINISHED"
+
+
+def test_each_request_to_a_server_without_tls_makes_a_connection_of_its_own():
+    """On one that is used again, an answer of MLflow's server would come 40 ms later."""
+    connections = []
+
+    class Recording(BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            connections.append(self.headers["Connection"])
+            self.send_response(200)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, *words):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Recording) as recording:
+        threading.Thread(target=recording.serve_forever).start()
+        ledger = Ledger(f"http://127.0.0.1:{recording.server_port}")
+        assert ledger.studies() == ledger.studies() == []
+        recording.shutdown()
+    assert connections == ["close", "close"]
+
+
+def test_connections_with_tls_are_used_again(monkeypatch):
+    monkeypatch.setattr(store, "_spare_the_delay", None)
+    Ledger("https://127.0.0.1:9")

@@ -29,7 +29,7 @@ from rfray.tracking.records import (
     run_record,
     withheld_of,
 )
-from rfray.tracking.store import store_answers
+from rfray.tracking.store import spare_the_delay, store_answers
 from rfray.tracking.transaction import database_store
 from rfray.tracking.transfers import fetch_artifact
 
@@ -56,6 +56,7 @@ class Ledger:
     """
 
     def __init__(self, tracking_uri: str) -> None:
+        spare_the_delay(tracking_uri)
         self.tracking_uri = tracking_uri
         self.client = MlflowClient(tracking_uri=tracking_uri)
         self._database = database_file(tracking_uri)
