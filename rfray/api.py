@@ -129,7 +129,6 @@ class Planned:
     """The runs of a study, and which of them are done. Notebooks and `print` show a table.
 
     Attributes:
-        study: The study.
         plan: Its networks (`cells`), runs (`nodes`), and what a user should know (`findings`).
         standing: The study's runs in the tracking store.
         reusable: Runs of other studies that this study can reuse, by key.
@@ -184,8 +183,6 @@ class Result:
     """The result of a sweep.
 
     Attributes:
-        study: The study.
-        plan: Its plan.
         storage: Where results are: `root`, the folder, and `tracking_uri`, the tracking store.
         states: State of each run, by its key.
     """

@@ -32,8 +32,6 @@ class BlockTrend:
 
     Attributes:
         block: The axes and values that the cells share.
-        column: The column that was tested.
-        trend: The test.
         data: What was tested: metric, hypothesis, values and runs. Two tests with equal data are
             the same test, in two tables, and count once.
         p_holm: The p-value, corrected by Holm for all tests of the report; NaN where nothing was

@@ -37,10 +37,7 @@ class Comparison:
     """One value of a setting against another, of one metric of one network.
 
     Attributes:
-        axis: The setting.
-        value: The value.
         against: The value that it is compared with, the study's first.
-        quantity: What was measured.
         identity: The axes and values that both sides share.
         test: The test of value minus against.
         n_planned: Number of seeds that it should have.

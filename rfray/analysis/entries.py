@@ -17,10 +17,8 @@ class Entry:
     """One number of a table.
 
     Attributes:
-        identity: The cell.
         block: The axes and values that it shares with cells that differ in the kernel size only.
         receptive_field: Its theoretical receptive field in pixels; None if no run records it.
-        column: Its column.
         summary: Mean, deviation and interval of its sample.
         n_planned: Number of values that the sample should have.
         published: The published values for it, by source.

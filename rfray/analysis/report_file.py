@@ -47,8 +47,6 @@ class Quantity(_Model):
     """A metric of a stage, with the stage's own parameter if it has one.
 
     Attributes:
-        stage: Name of the stage.
-        metric: Name of the metric.
         rate: Pruning rate, for prune and finetune.
         at: `init` or `trained`, for hessian, erf, saturation and cka; the default for cka is
             `trained`.
@@ -90,7 +88,6 @@ class _Column(_Model):
 
     Attributes:
         name: Its name in files.
-        title: Its heading.
         format: How its numbers are written.
         trend: Whether its values are expected to fall or to rise as `trend_over` grows; None: not
             tested.

@@ -37,7 +37,6 @@ class Chosen:
     Attributes:
         identity: The cells that it chose for, without the seed.
         settings: The chosen values by dotted name, as the run records them.
-        record: Its run.
         note: The run's remark, such as a choice at the edge of its range.
     """
 

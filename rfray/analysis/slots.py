@@ -17,7 +17,6 @@ class Slot:
     """One stage on one cell with its own parameter, such as finetune at 0.9 of one network.
 
     Attributes:
-        stage: Name of the stage.
         identity: The cell's axes other than the seed.
         seed: The cell's seed; None for a stage that has none.
         parameter: The stage's own parameter (`rate`, `at`); None for a stage that has none.

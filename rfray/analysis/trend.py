@@ -45,8 +45,6 @@ class Trend:
         hypothesis: Whether the values are expected to fall or to rise as the level grows.
         over: The axis: the receptive field, or the name of another axis.
         levels: The values of the axis at which something was measured, ascending.
-        n: Number of values.
-        slope: The slope of the trend.
         tau: Kendall's τ-b between level and value, from −1 to 1: the strength of the trend; NaN if
             nothing was tested.
         p_value: Probability of a trend at least this strong if there were none; NaN if nothing was

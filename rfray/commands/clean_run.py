@@ -44,9 +44,6 @@ class Cleaning:
     """A study that is held for cleaning: no sweep works on it during this time.
 
     Attributes:
-        plan: The study's plan.
-        storage: Where the study is.
-        ledger: The study's ledger.
         renew: Renews the lease; UserError if a driver has taken over.
     """
 

@@ -20,8 +20,6 @@ class Disposable:
     Attributes:
         kind: What they are. `superseded`: weights of runs that `rfray redo` replaced; `left over`:
             weights of runs that the plan does not name.
-        name: The run's name.
-        stage: The run's stage.
         run_id: The run that the files belong to; empty for a checkpoint.
         paths: The files; for a checkpoint, its folder.
         bytes: Bytes that deleting them frees.

@@ -37,7 +37,6 @@ class DatasetFacts:
         fingerprint: Identity of its content, split, normalisation and default augmentation. It is
             part of the key of every stage and the name of the prepared file, so it must change if
             any pixel, label or split does; only letters, digits, `.`, `_` and `-`.
-        classes: Number of classes.
         image_size: Height and width in pixels.
         train_images: Size of the training split, without the images held out for validation.
         test_images: Size of the test split.

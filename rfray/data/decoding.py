@@ -35,7 +35,6 @@ class Entry:
     """A picture of a split.
 
     Attributes:
-        shown: The picture.
         label: Its class, counted from 0.
         where: Its name in messages: its file, if it is one.
         origin: The part of its file that enters the fingerprint; empty if its pixels do.
@@ -109,10 +108,6 @@ class OpenSet:
     """A data set whose facts come from its pictures.
 
     Attributes:
-        name: Name in the registry.
-        classes: Number of classes.
-        train: Its training pictures.
-        test: Its test pictures.
         version: The start of the digest that becomes the fingerprint; raise it if pictures are
             read, scaled or usually augmented in another way.
         fingerprint: Makes the fingerprint from the digest of all origins and the decoded splits.

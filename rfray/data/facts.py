@@ -61,7 +61,6 @@ class TorchvisionSet:
         name: Name in the registry: that of the class, with the variant after a hyphen if it is not
             the usual one.
         reader: The class in `torchvision.datasets`.
-        classes: Number of classes.
         counts: Number of training and test pictures; None if publications disagree.
         train: Arguments of the class for the training split; `root`, its folder, is the data folder
             itself if not given.

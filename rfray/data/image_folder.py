@@ -109,7 +109,6 @@ class Listing:
     """The pictures of a folder, before any is opened.
 
     Attributes:
-        folder: The folder.
         classes: Their names in alphabetical order; the index is the label.
         train: Paths in the folder and labels of the training pictures, by class, folder, name.
         test: The same for the test pictures.

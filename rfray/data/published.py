@@ -40,7 +40,6 @@ class PublishedArchive:
     """A tar archive, or the folder that it was extracted to.
 
     Attributes:
-        archive: The archive.
         members: The files in it that are read; their names are the paths after extraction.
     """
 

@@ -31,8 +31,6 @@ class Reading:
     """What is read, and how.
 
     Attributes:
-        name: Name of the data set in the registry.
-        folder: The folder of its files.
         image_size: Side in pixels that pictures are scaled to; None does not scale.
         background: The background colour of pictures with transparent parts; None refuses them.
         opened: Opens the data set; UserError if a file is missing, damaged or half extracted.

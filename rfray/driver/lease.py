@@ -211,7 +211,6 @@ class Held:
     """A study that only this process writes.
 
     Attributes:
-        ledger: The tracking store.
         renew: Renews the lease; UserError if another driver has taken over.
         moved: Notes about studies whose artifacts were moved, in sentences.
     """

@@ -45,8 +45,6 @@ class Prepared:
     """A sweep that is ready to start: nothing runs yet, and the ledger is up to date.
 
     Attributes:
-        plan: What to run.
-        ledger: The study's ledger.
         standing: Which runs of the plan the ledger holds.
         renew: Renews the lease; UserError if another driver has taken over.
         moved: Notes about studies whose artifacts were moved, in sentences.

@@ -101,7 +101,6 @@ class Inputs:
     A sweep of a hundred thousand runs must not keep what each of them has measured.
 
     Args:
-        plan: The study.
         finished: The runs of the nodes that are finished at the start, by key.
     """
 

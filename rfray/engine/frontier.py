@@ -53,7 +53,6 @@ class Frontier:
     of a step does not depend on how many nodes wait.
 
     Args:
-        plan: The plan.
         done: Keys of its finished nodes.
         machines: What each machine offers, by name.
 

@@ -25,8 +25,6 @@ class Ground:
     later, because the demand of a node must not change while it waits or runs.
 
     Args:
-        plan: What is run.
-        executor: Where it runs.
         noted: Called with a sentence on each decision and each request.
     """
 

@@ -21,10 +21,7 @@ class JobInput(_Message):
     """A finished run that the job reads.
 
     Attributes:
-        stage: The stage's name.
-        cell: Its cell.
         run_id: MLflow's identifier of the run.
-        artifact_uri: Where its artifacts are.
         metrics: The last value of each metric.
         digest: `digest_of` its artifacts, as recorded by the run; empty if not recorded.
     """
@@ -41,15 +38,8 @@ class Job(_Message):
     """One node of the plan, ready to run.
 
     Attributes:
-        key: The node's content key.
-        name: The run's name.
-        stage: The stage's name.
         variant: Which of the stage's nodes it is.
-        parameters: The stage's parameters.
-        cells: The node's cells.
-        inputs: The runs that it reads.
         run_id: The MLflow run that the driver opened for it.
-        artifact_uri: Where its artifacts go.
         attempt: Number of this attempt, from 1.
         time_limit: Seconds that the stage may take; None sets no limit.
         checkpoint_every: Epochs between checkpoints.
@@ -65,7 +55,6 @@ class Job(_Message):
         plugins: Texts of the study's plug-in files, by their paths on the driver's machine.
         tracking_uri: URI of the tracking store, for artifacts on a server.
         threads: Threads that PyTorch may use.
-        device: "cpu" or "cuda".
         share: The share of the card that the job was given, 0 to 1.
         processes: How many processes compute it together, each on its own card.
         metered: Whether to measure what the stage uses of its card.
@@ -147,9 +136,6 @@ class Outcome(_Message):
     """How a job ended.
 
     Attributes:
-        key: Key of the job.
-        status: Whether it finished or failed.
-        measurements: All measurements, in order.
         seconds: Wall time of the stage itself.
         reason: Why it failed, in one line; else empty.
         traceback: Where it failed; else empty.

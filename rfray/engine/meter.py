@@ -14,11 +14,7 @@ LEAST_LOOKS = 10
 
 
 class Meter:
-    """Collects the utilisation of a card.
-
-    Args:
-        card: The card.
-    """
+    """Collects the utilisation of a card."""
 
     def __init__(self, card: Card) -> None:
         self._card = card

@@ -27,7 +27,6 @@ class _Open:
     """A run that is open.
 
     Attributes:
-        run: The run.
         params: Params that the scribe does not have yet.
         logged: Each (metric, step) that is written or will be.
         buffer: Measurements that the scribe does not have yet.
@@ -47,8 +46,6 @@ class Recorder:
     Nothing here waits for the tracking store: the scribe writes.
 
     Args:
-        ledger: Where runs are written.
-        scribe: Writes them.
         standing: Which runs the ledger already holds.
         checkpoints: Folder of checkpoints.
         git: Commit of the code, for the runs' tags.

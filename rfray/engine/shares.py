@@ -37,7 +37,6 @@ class Grant:
     """What a node is started with.
 
     Attributes:
-        occupancy: What it occupies.
         halvings: How often its micro-batch is halved.
         metered: Whether to measure what it uses of its card.
         remarks: Sentences about this for the reader of its result.
@@ -53,7 +52,6 @@ class Shares:
     """The shares of a plan's nodes.
 
     Args:
-        plan: The plan.
         usual: What a node occupies if nothing else is known.
     """
 

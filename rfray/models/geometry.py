@@ -56,11 +56,9 @@ class LayerGeometry:
     """The geometry of one layer for a square image of one size.
 
     Attributes:
-        name: The layer's name.
         shape: Channels, height and width of its output; a vector's height and width are 1.
         windows: Receptive field of its units, down and across.
         weights: Number of weights (without biases and batch-norm parameters).
-        live_weights: Number of live weights.
         parameters: Number of all trainable parameters.
         multiplications: Multiply-accumulate operations for one image.
     """

@@ -20,10 +20,8 @@ class Node:
 
     Attributes:
         key: Content key; equal work has an equal key.
-        stage: The stage's name.
         variant: Which of the stage's nodes for these cells it is.
         cells: Its cells: one, or a group of seeds.
-        parameters: The stage's parameters.
         name: Run name, such as `vgg19_rf-cifar10-k3-seed0/prune-0.9`.
         inputs: Keys of the nodes that it reads.
         parent: Key of the train node, or of the search, that is its run's parent; None if its run
@@ -57,11 +55,9 @@ class CellPlan:
     """One trained network, with its geometry and the keys of its nodes.
 
     Attributes:
-        cell: The network and its data.
         settings: The settings of training that vary in the study, by their dotted names.
         name: The first part of its runs' names.
         geometry: Geometry of the network; None if the network cannot be read.
-        keys: Keys of its nodes.
     """
 
     cell: Cell
@@ -76,7 +72,6 @@ class Plan:
     """Everything that a study runs.
 
     Attributes:
-        study: The study.
         cells: Its trained networks, in the order of the axes.
         nodes: Every node by its key, each after its inputs.
         findings: What a user should know before the start, in sentences.

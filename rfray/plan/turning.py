@@ -35,8 +35,6 @@ class Turn:
     """How far one knob of one network is turned.
 
     Attributes:
-        dataset: The data set.
-        arch: The network.
         knob: The knob that the study names.
         asked: What the study asks for: a strength, or a receptive field in pixels.
         by_field: Whether it asks for a receptive field.

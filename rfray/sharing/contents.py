@@ -44,7 +44,6 @@ class Format(Parameters):
     Attributes:
         format: Marks it as a study of rfray.
         version: Version of the format.
-        study: The study's name.
         rfray: The version of rfray that wrote it.
         runs: Number of runs in it.
     """
@@ -69,13 +68,10 @@ class RunCopy(Parameters):
     Attributes:
         origin: MLflow's identifier of the run where it was computed. It does not change, however
             often a study is exported and imported.
-        name: Its name.
-        status: How it ended.
         start_time: Milliseconds since the epoch.
         end_time: Milliseconds since the epoch; None if not recorded.
         parent: `origin` of its parent run; None if it has none.
         tags: All tags except those that are valid in one store only.
-        params: All params.
         withheld: Artifacts of the run that are not in the archive.
     """
 

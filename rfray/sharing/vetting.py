@@ -54,8 +54,6 @@ class Vetted:
     """An archive that was checked.
 
     Attributes:
-        path: The archive.
-        form: Its format.
         planned: The study document and its description.
         digests: SHA-256 of each file, by its path below the study's folder.
         size: Size of all its files in bytes.

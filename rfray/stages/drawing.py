@@ -36,7 +36,6 @@ class EffectiveField:
     """The effective receptive field of the central unit of one layer.
 
     Attributes:
-        layer: The layer's name.
         receptive_field: Theoretical, pixels.
         squares: Mean |gradient|² of each pixel, (height, width), not all 0.
         rows: Rows of the image in the theoretical receptive field.

@@ -65,7 +65,6 @@ class Measured:
 
     Attributes:
         step: The layer's index among the convolutional and linear layers, from 0.
-        layer: Its name.
         map_size: The longer side of its map.
         receptive_field: Theoretical, pixels along the axis where it is longer.
         field_area: Pixels of the image in the theoretical receptive field of the central unit.

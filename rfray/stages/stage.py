@@ -35,8 +35,6 @@ class Input:
     """A finished stage that another one reads.
 
     Attributes:
-        stage: Its stage's name.
-        cell: Its cell.
         folder: Local folder of its artifacts.
         metrics: The last value of each metric that it reported.
     """

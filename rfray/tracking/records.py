@@ -56,8 +56,6 @@ class RunRecord:
         status: RUNNING, FINISHED, FAILED, KILLED or SCHEDULED.
         start_time: Milliseconds since the epoch.
         end_time: Milliseconds since the epoch; None while it runs.
-        artifact_uri: Where its artifacts are.
-        tags: All tags.
         params: All params, as strings, as in MLflow.
         metrics: The latest value of each metric.
     """
@@ -78,8 +76,6 @@ class Elsewhere:
     """A finished run of another study.
 
     Attributes:
-        study: The study.
-        run: The run.
         parent_digest: `rfray.digest` of its parent run; empty if it has none.
     """
 

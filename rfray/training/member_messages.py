@@ -15,8 +15,6 @@ class Task:
     """The task of one member of a team.
 
     Attributes:
-        cell: The cell whose network is trained.
-        protocol: How it is trained.
         first_epoch: The first epoch to train.
         rank: The number of the member, from 0.
         devices: The device of each member, by rank.

@@ -27,7 +27,6 @@ class Team:
 
     Attributes:
         rank: The number of this member, from 0.
-        size: Number of members.
     """
 
     rank: int = 0
