@@ -11,6 +11,7 @@ import pytest
 import torch
 from tiny_study import TINY_SWEEP
 
+from rfray import tracking
 from rfray.data.array_sets import DEBIANS_FASHION_MNIST
 from rfray.storage import Storage, storage_at
 from rfray.tracking import make_database
@@ -33,9 +34,7 @@ def _own_data_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
 @pytest.fixture(scope="session", autouse=True)
 def _one_empty_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A new store is a copy of one that was made in this session: MLflow takes seconds for each."""
-    from rfray.driver import lease
-
-    make = lease.make_database
+    make = tracking.make_database
     template = tmp_path_factory.mktemp("empty") / "mlflow.db"
 
     def copied(path: Path) -> None:
@@ -47,9 +46,9 @@ def _one_empty_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
                 path.unlink(missing_ok=True)
         make(path)
 
-    lease.make_database = copied
+    tracking.make_database = copied
     yield
-    lease.make_database = make
+    tracking.make_database = make
 
 
 @pytest.fixture(autouse=True)

@@ -7,16 +7,9 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rfray.analysis import schema
+from rfray.analysis import report_file, schema
 from rfray.analysis.entries import Entry
 from rfray.analysis.frame import StudyFrame
-from rfray.analysis.report_file import (
-    RECEPTIVE_FIELD,
-    Column,
-    MeasuredColumn,
-    ReportSpec,
-    TableSpec,
-)
 from rfray.analysis.slots import Identity
 from rfray.analysis.statistics import holm
 from rfray.analysis.trend import Trend, trend_over
@@ -40,7 +33,7 @@ class BlockTrend:
     """
 
     block: Identity
-    column: Column
+    column: report_file.Column
     trend: Trend
     data: Hashable
     p_holm: float = math.nan
@@ -48,7 +41,7 @@ class BlockTrend:
 
 
 def block_trends(
-    spec: TableSpec, entries: Sequence[Entry], frame: StudyFrame
+    spec: report_file.TableSpec, entries: Sequence[Entry], frame: StudyFrame
 ) -> Iterable[BlockTrend]:
     """The test of each block of a table, for each column with a hypothesis."""
     for block, column, cells in _blocks(spec, entries, frame):
@@ -81,7 +74,9 @@ def corrected(tests: Sequence[BlockTrend]) -> list[BlockTrend]:
     ]
 
 
-def check_trends(report: ReportSpec, path: Path, axes: Mapping[str, Sequence[Scalar]]) -> None:
+def check_trends(
+    report: report_file.ReportSpec, path: Path, axes: Mapping[str, Sequence[Scalar]]
+) -> None:
     """Refuses a trend over an axis that does not vary, has no order, or cannot change the column.
 
     Raises:
@@ -89,7 +84,7 @@ def check_trends(report: ReportSpec, path: Path, axes: Mapping[str, Sequence[Sca
     """
     for table in report.tables:
         for column in table.columns:
-            if column.trend_over != RECEPTIVE_FIELD:
+            if column.trend_over != report_file.RECEPTIVE_FIELD:
                 place = f"{path}: table '{table.id}': column '{column.name}': trend_over"
                 _refuse(column.trend_over, axes, place)
                 _refuse_idle(column, table, place)
@@ -111,18 +106,18 @@ def _refuse(over: str, axes: Mapping[str, Sequence[Scalar]], place: str) -> None
         raise UserError(what, where=place)
 
 
-def _refuse_idle(column: Column, table: TableSpec, place: str) -> None:
+def _refuse_idle(column: report_file.Column, table: report_file.TableSpec, place: str) -> None:
     """Refuses a trend over an axis that no stage of the column depends on."""
     measured = table.measured
-    names = (column.name,) if isinstance(column, MeasuredColumn) else column.minus
+    names = (column.name,) if isinstance(column, report_file.MeasuredColumn) else column.minus
     stages = [measured[name].stage for name in names]
     if not any(schema.applies(column.trend_over, stage) for stage in stages):
         raise UserError(f"{stages[0]} does not depend on '{column.trend_over}'", where=place)
 
 
 def _blocks(
-    spec: TableSpec, entries: Sequence[Entry], frame: StudyFrame
-) -> Iterable[tuple[Identity, Column, Sequence[Entry]]]:
+    spec: report_file.TableSpec, entries: Sequence[Entry], frame: StudyFrame
+) -> Iterable[tuple[Identity, report_file.Column, Sequence[Entry]]]:
     """(block, column, entries of its cells) in the order in which the table shows them."""
     found: dict[tuple[Identity, str], list[Entry]] = {}
     for entry in entries:
@@ -138,19 +133,19 @@ def _blocks(
 
 def _block(entry: Entry, frame: StudyFrame) -> Identity:
     over = entry.column.trend_over
-    axis = frame.document.size_axis if over == RECEPTIVE_FIELD else over
+    axis = frame.document.size_axis if over == report_file.RECEPTIVE_FIELD else over
     return frame.block_over(axis, entry.identity)
 
 
 def _level(entry: Entry, over: str) -> float | None:
-    if over == RECEPTIVE_FIELD:
+    if over == report_file.RECEPTIVE_FIELD:
         return entry.receptive_field
     value = dict(entry.identity).get(over)
     return value if is_number(value) else None
 
 
-def _measured(column: Column, spec: TableSpec) -> Hashable:
+def _measured(column: report_file.Column, spec: report_file.TableSpec) -> Hashable:
     """What a column measures, independent of its name."""
-    if isinstance(column, MeasuredColumn):
+    if isinstance(column, report_file.MeasuredColumn):
         return (column.stage, column.parameter, column.metric, column.over)
     return tuple(_measured(spec.measured[name], spec) for name in column.minus)

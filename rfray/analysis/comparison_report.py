@@ -9,17 +9,9 @@ from itertools import groupby
 
 import pandas as pd
 
-from rfray.analysis import schema
+from rfray.analysis import presentation, schema
 from rfray.analysis.comparisons import Comparison
 from rfray.analysis.mean_difference import PAIRED_TEST, WELCH_TEST
-from rfray.analysis.presentation import (
-    NOTHING,
-    markdown_table,
-    number,
-    probability_text,
-    range_text,
-    tests_text,
-)
 from rfray.analysis.slots import CellNames
 from rfray.analysis.values import show
 
@@ -61,8 +53,8 @@ def explained(found: Sequence[Comparison]) -> str:
     return (
         "Each value of a setting is compared with the first value, seed by seed, where all other "
         "settings are equal: the mean difference with its 95 % interval and the two-sided p of a "
-        f"{PAIRED_TEST}-test, Holm-corrected for {tests_text(found[0].n_tests)}. Hedges' g is the "
-        "mean difference divided by the standard deviation of the differences."
+        f"{PAIRED_TEST}-test, Holm-corrected for {presentation.tests_text(found[0].n_tests)}. "
+        "Hedges' g is the mean difference divided by the standard deviation of the differences."
     )
 
 
@@ -73,8 +65,8 @@ def differences_explained(found: Sequence[Comparison], apart: Sequence[str]) -> 
         f"The mean of each study minus that of {show(found[0].against)}, where both have the same "
         f"stage on the same cell, with its 95 % interval and two-sided p of a {PAIRED_TEST}-test "
         f"over the seeds that both have, or of {WELCH_TEST}-test if they have no seed in common; "
-        f"Holm-corrected for {tests_text(found[0].n_tests)}. Runs that both studies share are not "
-        f"tested. Settings that differ between the studies: {settings}."
+        f"Holm-corrected for {presentation.tests_text(found[0].n_tests)}. Runs that both studies "
+        f"share are not tested. Settings that differ between the studies: {settings}."
     )
 
 
@@ -83,7 +75,7 @@ def comparisons_markdown(found: Sequence[Comparison], names: CellNames, caption:
     parts = [caption]
     for heading, rows in rows_by_setting(found, names).items():
         lines = [[row.what, *row.texts] for row in rows]
-        parts += [f"**{heading}**", markdown_table(["", *COLUMNS], 0, lines)]
+        parts += [f"**{heading}**", presentation.markdown_table(["", *COLUMNS], 0, lines)]
         parts.append("\n".join(_notes(rows)))
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -138,18 +130,18 @@ def comparisons_form(found: Sequence[Comparison]) -> pd.DataFrame:
 def _row(one: Comparison, names: CellNames) -> Row:
     test = one.test
     spec = "+.2f" if one.quantity.metric in schema.RESTS_ON_TEST_ACCURACY else "+.3g"
-    g = number(test.g, "+.2f")
-    g_interval = range_text(*test.g_interval, "+.2f")
+    g = presentation.number(test.g, "+.2f")
+    g_interval = presentation.range_text(*test.g_interval, "+.2f")
     return Row(
         what=f"{names.cell(one.identity)}: {one.quantity} {one.quantity.metric}",
         texts=(
-            number(test.mean, spec),
-            range_text(*test.interval, spec),
-            g if g_interval == NOTHING else f"{g} ({g_interval})",
-            probability_text(test.p_value),
-            probability_text(one.p_holm),
+            presentation.number(test.mean, spec),
+            presentation.range_text(*test.interval, spec),
+            g if g_interval == presentation.NOTHING else f"{g} ({g_interval})",
+            presentation.probability_text(test.p_value),
+            presentation.probability_text(one.p_holm),
             _seeds(one),
-            test.test or NOTHING,
+            test.test or presentation.NOTHING,
         ),
         values=(
             *map(_known, (test.mean, test.interval[0], test.g, test.p_value, one.p_holm)),

@@ -7,16 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from rfray.analysis import schema
+from rfray.analysis import samples, schema
 from rfray.analysis.mean_difference import MeanDifference, paired_test, welch_test
 from rfray.analysis.report_file import Column, DifferenceColumn, Quantity, ReportSpec
-from rfray.analysis.samples import (
-    Measurements,
-    Sample,
-    difference,
-    is_at_chance,
-    measure_seeds,
-)
 from rfray.analysis.slots import Identity, without
 from rfray.analysis.statistics import holm
 from rfray.analysis.values import Scalar
@@ -77,7 +70,7 @@ class Comparison:
         return self.test.n + (0 if self.test.reason == SAME_RUNS else len(self.same))
 
 
-def comparisons(study: Measurements) -> list[Comparison]:
+def comparisons(study: samples.Measurements) -> list[Comparison]:
     """The values of each further axis against its first value, as one family of tests.
 
     A further axis is one that is neither data set, network, kernel size nor seed. The comparison is
@@ -93,7 +86,7 @@ def comparisons(study: Measurements) -> list[Comparison]:
     return _corrected([one for axis in axes for one in _over(axis, stages, study)])
 
 
-def differences(study: Measurements, layout: ReportSpec) -> list[Comparison]:
+def differences(study: samples.Measurements, layout: ReportSpec) -> list[Comparison]:
     """The difference of each study from the first, as one family of tests.
 
     Where two studies have a stage on the same cell, its headline metric is compared, and each of
@@ -131,7 +124,7 @@ def _quantities(columns: Iterable[Column]) -> Iterable[Quantity]:
 
 
 def _over(
-    axis: str, stages: Mapping[str, Sequence[str]], study: Measurements
+    axis: str, stages: Mapping[str, Sequence[str]], study: samples.Measurements
 ) -> Iterable[Comparison]:
     """The values of an axis against its first value, in some metrics of each stage."""
     against, *others = study.frame.document.axes.get(axis, (None,))
@@ -152,15 +145,15 @@ def _over(
 
 
 def _comparison(
-    axis: str, quantity: Quantity, cells: tuple[Identity, Identity], study: Measurements
+    axis: str, quantity: Quantity, cells: tuple[Identity, Identity], study: samples.Measurements
 ) -> Comparison:
-    value, against = (measure_seeds(quantity, one, study) for one in cells)
-    guessing = all(is_at_chance(quantity, one, study) for one in cells)
+    value, against = (samples.measure_seeds(quantity, one, study) for one in cells)
+    guessing = all(samples.is_at_chance(quantity, one, study) for one in cells)
     reason = BOTH_AT_CHANCE if guessing else ""
     test, same = _tested(value, against, reason)
     records = [*value.records, *against.records]
     if test.n_against is None:
-        records = difference(value, against, None).records
+        records = samples.difference(value, against, None).records
     return Comparison(
         axis=axis,
         value=dict(cells[0])[axis],
@@ -176,7 +169,7 @@ def _comparison(
 
 
 def _planned_in_both(
-    quantity: Quantity, cells: tuple[Identity, Identity], study: Measurements
+    quantity: Quantity, cells: tuple[Identity, Identity], study: samples.Measurements
 ) -> int:
     """Number of seeds that are planned on both sides."""
     place = (quantity.stage, quantity.parameter)
@@ -185,7 +178,7 @@ def _planned_in_both(
 
 
 def _tested(
-    value: Sample, against: Sample, reason: str
+    value: samples.Sample, against: samples.Sample, reason: str
 ) -> tuple[MeanDifference, tuple[int | None, ...]]:
     """The test of value minus against, and the seeds at which both are the same runs.
 
@@ -194,7 +187,7 @@ def _tested(
     """
     if value.values and against.values and value.values.keys().isdisjoint(against.values):
         return welch_test(list(value.values.values()), list(against.values.values()), reason), ()
-    pairs = difference(value, against, None).values
+    pairs = samples.difference(value, against, None).values
     same = tuple(seed for seed in pairs if _are_same(value.runs[seed], against.runs[seed]))
     others = [gap for seed, gap in pairs.items() if seed not in same]
     if same and not others:

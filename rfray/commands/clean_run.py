@@ -12,6 +12,7 @@ from pathlib import Path
 
 from rich.console import RenderableType
 
+from rfray import tracking
 from rfray.commands.cleaning import Disposable, Kind, droppable_checkpoints, droppable_weights
 from rfray.driver.lease import study_held
 from rfray.engine.standing import left_over, standing
@@ -21,19 +22,6 @@ from rfray.plan import Plan
 from rfray.storage import Storage
 from rfray.study.naming import TRAIN
 from rfray.terminal.consoles import plain_table
-from rfray.tracking import (
-    KEY_TAG,
-    PARENT_TAG,
-    STAGE_TAG,
-    SUPERSEDED_TAG,
-    Ledger,
-    LedgerWriter,
-    RunRecord,
-    check_store,
-    store_written,
-    withheld_of,
-    withheld_tag,
-)
 from rfray.training.weight_files import WEIGHT_FILES
 
 MEGABYTE = 1e6
@@ -49,7 +37,7 @@ class Cleaning:
 
     plan: Plan
     storage: Storage
-    ledger: LedgerWriter
+    ledger: tracking.LedgerWriter
     renew: Callable[[], None]
 
 
@@ -62,8 +50,8 @@ def cleaning(plan: Plan, storage: Storage) -> Iterator[Cleaning]:
             cannot be written, or the tracking store does not answer.
     """
     study = plan.study.name
-    check_store(storage.tracking_uri)
-    if study not in Ledger(storage.tracking_uri).studies():
+    tracking.check_store(storage.tracking_uri)
+    if study not in tracking.Ledger(storage.tracking_uri).studies():
         raise UserError(
             f"the study '{study}' has no results here",
             where=storage.tracking_uri,
@@ -71,7 +59,7 @@ def cleaning(plan: Plan, storage: Storage) -> Iterator[Cleaning]:
         )
     storage.make()
     _refuse_read_only(storage)
-    with study_held(study, storage) as held, store_written(storage.tracking_uri):
+    with study_held(study, storage) as held, tracking.store_written(storage.tracking_uri):
         yield Cleaning(plan, storage, held.ledger, held.renew)
 
 
@@ -91,8 +79,10 @@ def disposable(held: Cleaning, *, left_over_too: bool) -> list[Disposable]:
     bases = set() if left_over_too else _bases(left, {one.run_id for one in going}, runs)
     of_plan = {key for key, run in stands.finished.items() if run.run_id in bases}
     keys = droppable_weights(plan, stands.finished, holding, study.keep, of_plan)
-    superseded = [run for run in runs if run.tags.get(SUPERSEDED_TAG) and run.run_id not in bases]
-    ended = {*stands.finished, *(run.tags[KEY_TAG] for run in left)}
+    superseded = [
+        run for run in runs if run.tags.get(tracking.SUPERSEDED_TAG) and run.run_id not in bases
+    ]
+    ended = {*stands.finished, *(run.tags[tracking.KEY_TAG] for run in left)}
     return [
         *(lying[key] for key in keys),
         *_holding(superseded, "weights superseded"),
@@ -106,7 +96,7 @@ def drop(held: Cleaning, chosen: Iterable[Disposable]) -> None:
     for one in chosen:
         held.renew()
         if one.run_id:
-            held.ledger.log(one.run_id, {}, [], withheld_tag(one.withheld))
+            held.ledger.log(one.run_id, {}, [], tracking.withheld_tag(one.withheld))
             for path in one.paths:
                 path.unlink(missing_ok=True)
         else:
@@ -142,7 +132,7 @@ def _refuse_read_only(storage: Storage) -> None:
         )
 
 
-def _weights(run: RunRecord, kind: Kind) -> Disposable:
+def _weights(run: tracking.RunRecord, kind: Kind) -> Disposable:
     """The weight files of a run, if it has any.
 
     Raises:
@@ -158,29 +148,31 @@ def _weights(run: RunRecord, kind: Kind) -> Disposable:
     paths = tuple(folder / name for name in WEIGHT_FILES if (folder / name).is_file())
     if paths and not os.access(folder, os.W_OK):
         raise UserError("the artifacts cannot be deleted", where=str(folder), do="make it writable")
-    withheld = withheld_of(run) | {path.name for path in paths}
-    stage = run.tags.get(STAGE_TAG, "")
+    withheld = tracking.withheld_of(run) | {path.name for path in paths}
+    stage = run.tags.get(tracking.STAGE_TAG, "")
     return Disposable(kind, run.name, stage, run.run_id, paths, _freed(paths), frozenset(withheld))
 
 
-def _holding(runs: Iterable[RunRecord], kind: Kind) -> list[Disposable]:
+def _holding(runs: Iterable[tracking.RunRecord], kind: Kind) -> list[Disposable]:
     """The weight files of runs, without runs that have none."""
     found = (_weights(run, kind) for run in runs)
     return [one for one in found if one.paths]
 
 
 def _bases(
-    left: Iterable[RunRecord], holding: Collection[str], runs: Iterable[RunRecord]
+    left: Iterable[tracking.RunRecord], holding: Collection[str], runs: Iterable[tracking.RunRecord]
 ) -> set[str]:
     """Identifiers of the training runs whose weights left-over runs are stored as changes of."""
-    parents = {run.tags.get(PARENT_TAG, "") for run in left if run.run_id in holding}
+    parents = {run.tags.get(tracking.PARENT_TAG, "") for run in left if run.run_id in holding}
     return {
-        run.run_id for run in runs if run.run_id in parents and run.tags.get(STAGE_TAG) == TRAIN
+        run.run_id
+        for run in runs
+        if run.run_id in parents and run.tags.get(tracking.STAGE_TAG) == TRAIN
     }
 
 
 def _checkpoints(
-    held: Cleaning, runs: Iterable[RunRecord], ended: Collection[str]
+    held: Cleaning, runs: Iterable[tracking.RunRecord], ended: Collection[str]
 ) -> list[Disposable]:
     """Checkpoints that no study of the store needs. Studies share the checkpoint of a key."""
     folder = held.storage.checkpoints
@@ -189,17 +181,17 @@ def _checkpoints(
     if not keys:
         return []
     unfinished = {
-        run.tags.get(KEY_TAG, "")
+        run.tags.get(tracking.KEY_TAG, "")
         for study in held.ledger.studies()
         for run in held.ledger.runs(study)
         if run.status != "FINISHED"
     }
-    known = {run.tags[KEY_TAG]: run for run in runs if KEY_TAG in run.tags}
+    known = {run.tags[tracking.KEY_TAG]: run for run in runs if tracking.KEY_TAG in run.tags}
     return [
         Disposable(
             "checkpoint",
             known[key].name,
-            known[key].tags.get(STAGE_TAG, ""),
+            known[key].tags.get(tracking.STAGE_TAG, ""),
             "",
             (folder / key,),
             _freed(path for path in (folder / key).rglob("*") if path.is_file()),

@@ -7,19 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from rfray import tracking
 from rfray.errors import UserError, nearest
 from rfray.files.artifacts import RESULT, DamagedArtifactError, check_files, local_path
 from rfray.files.atomic import partial_path, replace_with
 from rfray.study.naming import TRAIN
-from rfray.tracking import (
-    PARENT_TAG,
-    STAGE_TAG,
-    Ledger,
-    RunRecord,
-    fetch_artifacts,
-    store_answers,
-    withheld_of,
-)
 from rfray.training.weight_files import CHANGES, INITIAL, INITIAL_NOTE, MODEL, WEIGHT_FILES
 
 if TYPE_CHECKING:
@@ -28,7 +20,7 @@ if TYPE_CHECKING:
 At = Literal["init", "trained"]
 
 
-def write_weights(ledger: Ledger, study: str, run: str, at: At, out: Path) -> None:
+def write_weights(ledger: tracking.Ledger, study: str, run: str, at: At, out: Path) -> None:
     """Write the weights of a run to `out`, under the names of the layers.
 
     Args:
@@ -60,7 +52,7 @@ def write_weights(ledger: Ledger, study: str, run: str, at: At, out: Path) -> No
         partial.unlink(missing_ok=True)
 
 
-def _chosen(runs: Sequence[RunRecord], study: str, wanted: str) -> RunRecord:
+def _chosen(runs: Sequence[tracking.RunRecord], study: str, wanted: str) -> tracking.RunRecord:
     finished = [run for run in runs if run.status == "FINISHED"]
     for run in reversed(finished):
         if wanted in (run.name, run.run_id):
@@ -70,7 +62,9 @@ def _chosen(runs: Sequence[RunRecord], study: str, wanted: str) -> RunRecord:
     raise UserError(f"no finished run '{wanted}'", where=study, do=advice)
 
 
-def run_state(ledger: Ledger, study: str, run: RunRecord, at: At) -> dict[str, Tensor]:
+def run_state(
+    ledger: tracking.Ledger, study: str, run: tracking.RunRecord, at: At
+) -> dict[str, Tensor]:
     """The weights of a finished run by name, on the CPU.
 
     Args:
@@ -85,7 +79,7 @@ def run_state(ledger: Ledger, study: str, run: RunRecord, at: At) -> dict[str, T
     from rfray.training.changes import OtherWeightsError
     from rfray.training.weights import changed_state, initial_state, load_whole, noted_cell
 
-    trains = run.tags.get(STAGE_TAG) == TRAIN
+    trains = run.tags.get(tracking.STAGE_TAG) == TRAIN
     if at == "init" and not trains:
         raise UserError("only a training run has initial weights", where=run.name, do="name one")
     try:
@@ -98,7 +92,8 @@ def run_state(ledger: Ledger, study: str, run: RunRecord, at: At) -> dict[str, T
         if (folder / MODEL).is_file():
             return load_whole(folder / MODEL)
         parent = next(
-            (one for one in ledger.runs(study) if one.run_id == run.tags.get(PARENT_TAG)), run
+            (one for one in ledger.runs(study) if one.run_id == run.tags.get(tracking.PARENT_TAG)),
+            run,
         )
         return changed_state(folder, _checked(ledger, parent))
     except (DamagedArtifactError, OtherWeightsError, FileNotFoundError) as error:
@@ -109,14 +104,14 @@ def run_state(ledger: Ledger, study: str, run: RunRecord, at: At) -> dict[str, T
         ) from error
 
 
-def _checked(ledger: Ledger, run: RunRecord) -> Path:
+def _checked(ledger: tracking.Ledger, run: tracking.RunRecord) -> Path:
     """The folder of a run's artifacts, after checking that its weights are as recorded.
 
     Raises:
         UserError: The run has no weights, or they were deleted.
         DamagedArtifactError: The weights are not as recorded.
     """
-    if withheld_of(run).intersection(WEIGHT_FILES):
+    if tracking.withheld_of(run).intersection(WEIGHT_FILES):
         raise UserError(
             "its weights were deleted, or were not in the archive that it was imported from",
             where=run.name,
@@ -124,8 +119,8 @@ def _checked(ledger: Ledger, run: RunRecord) -> Path:
         )
     folder = local_path(run.artifact_uri)
     if folder is None:
-        with store_answers(ledger.tracking_uri):
-            folder = fetch_artifacts(run.artifact_uri, ledger.tracking_uri)
+        with tracking.store_answers(ledger.tracking_uri):
+            folder = tracking.fetch_artifacts(run.artifact_uri, ledger.tracking_uri)
     try:
         recorded = json.loads((folder / RESULT).read_text(encoding="utf-8"))["digests"]
     except (OSError, ValueError, KeyError) as error:

@@ -10,15 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rfray.data import unusual_pixels
 from rfray.data.treatment import Treatment
-from rfray.data.unusual_pixels import (
-    changes_colours,
-    from_deep_grey,
-    laid_on,
-    more_than_8_bits,
-    parted,
-    white_of_grey,
-)
 from rfray.errors import UserError
 
 if TYPE_CHECKING:
@@ -84,16 +77,16 @@ def shown(content: bytes, name: str, background: str | None = None) -> Shown:
 
 def _shown(picture: Image.Image, content: bytes, name: str, background: str | None) -> Shown:
     treatments, manner = _seen_before_loading(picture), []
-    white = white_of_grey(picture, name)
+    white = unusual_pixels.white_of_grey(picture, name)
     picture.load()
     if white is None:
-        image, alpha = parted(picture, content)
+        image, alpha = unusual_pixels.parted(picture, content)
     else:
-        image, alpha = from_deep_grey(picture, white)
+        image, alpha = unusual_pixels.from_deep_grey(picture, white)
         treatments.add(Treatment.SCALED)
         manner.append("scaled to 8 bits")
     if alpha is not None and alpha.getextrema()[0] != 255:
-        image = laid_on(background, image, alpha, name)
+        image = unusual_pixels.laid_on(background, image, alpha, name)
         treatments.add(Treatment.LAID)
         manner.append(f"laid on {background}")
     orientation = _orientation(picture)
@@ -107,9 +100,9 @@ def _shown(picture: Image.Image, content: bytes, name: str, background: str | No
 def _seen_before_loading(picture: Image.Image) -> set[Treatment]:
     facts = {
         Treatment.FIRST_FRAME: getattr(picture, "n_frames", 1) > 1,
-        Treatment.SCALED: more_than_8_bits(picture),
+        Treatment.SCALED: unusual_pixels.more_than_8_bits(picture),
         Treatment.CMYK: picture.mode == "CMYK",
-        Treatment.PROFILE: changes_colours(picture),
+        Treatment.PROFILE: unusual_pixels.changes_colours(picture),
         # Pillow itself turns a TIFF when it loads it, and does not record this.
         Treatment.TURNED: picture.format == "TIFF" and _orientation(picture) is not None,
     }

@@ -20,17 +20,10 @@ from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
+from rfray import tracking
 from rfray.errors import UserError
 from rfray.files.atomic import write_atomically
 from rfray.storage import Storage
-from rfray.tracking import (
-    LedgerWriter,
-    check_store,
-    is_outage,
-    make_database,
-    settle_moved,
-    store_answers,
-)
 
 LEASE_TAG = "rfray.driver"
 RENEW_SECONDS = 10.0
@@ -122,7 +115,7 @@ def _kept_from_drivers(folder: Path, study: str) -> Iterator[bool]:
 
 def settle_undriven(tracking_uri: str) -> list[str]:
     """`settle_moved` for the studies of a store, except those that a sweep works on."""
-    return settle_moved(tracking_uri, _kept_from_drivers)
+    return tracking.settle_moved(tracking_uri, _kept_from_drivers)
 
 
 class Lease:
@@ -132,7 +125,7 @@ class Lease:
     """
 
     def __init__(
-        self, ledger: LedgerWriter, claim: Claim, clock: Callable[[], float] = time.time
+        self, ledger: tracking.LedgerWriter, claim: Claim, clock: Callable[[], float] = time.time
     ) -> None:
         self._ledger = ledger
         self._claim = claim
@@ -145,7 +138,7 @@ class Lease:
         try:
             self._write()
         except Exception as error:
-            if not is_outage(error):
+            if not tracking.is_outage(error):
                 raise
             collision = error  # what a database answers if another writes it too
         # Two drivers that start together may both find it free. The one that wrote last has it.
@@ -215,7 +208,7 @@ class Held:
         moved: Notes about studies whose artifacts were moved, in sentences.
     """
 
-    ledger: LedgerWriter
+    ledger: tracking.LedgerWriter
     renew: Callable[[], None]
     moved: list[str]
 
@@ -233,10 +226,10 @@ def study_held(study: str, storage: Storage) -> Iterator[Held]:
     with ExitStack() as held:
         claim = held.enter_context(folder_lock(storage.root, study))
         if storage.embedded:
-            make_database(storage.database)
-        check_store(storage.tracking_uri)
-        with store_answers(storage.tracking_uri):
-            ledger = LedgerWriter(storage.tracking_uri, study)
+            tracking.make_database(storage.database)
+        tracking.check_store(storage.tracking_uri)
+        with tracking.store_answers(storage.tracking_uri):
+            ledger = tracking.LedgerWriter(storage.tracking_uri, study)
             # The lock of the folder is enough for the database in it.
             renew = (
                 (lambda: None) if storage.embedded else held.enter_context(_leased(ledger, claim))
@@ -245,7 +238,7 @@ def study_held(study: str, storage: Storage) -> Iterator[Held]:
 
 
 @contextmanager
-def _leased(ledger: LedgerWriter, claim: Claim) -> Iterator[Callable[[], None]]:
+def _leased(ledger: tracking.LedgerWriter, claim: Claim) -> Iterator[Callable[[], None]]:
     """Hold the lease of the study; yields the function that renews it."""
     lease = Lease(ledger, claim)
     lease.take()
@@ -255,6 +248,6 @@ def _leased(ledger: LedgerWriter, claim: Claim) -> Iterator[Callable[[], None]]:
         try:
             lease.give_up()
         except Exception as error:
-            if not is_outage(error):
+            if not tracking.is_outage(error):
                 raise
             # The store does not answer: the lease expires by itself.

@@ -15,18 +15,12 @@ from rich.console import Console
 from rfray.driver.lease import study_held
 from rfray.driver.taking import take_over
 from rfray.driver.watch import say, watching
+from rfray.engine import records
 from rfray.engine.assemble import readers
 from rfray.engine.drive import Driver
 from rfray.engine.executor import Executor
 from rfray.engine.frontier import Frontier, State
 from rfray.engine.longer import longer_words
-from rfray.engine.records import (
-    closing_tags,
-    describe_study,
-    missing_measurements,
-    missing_params,
-    study_document,
-)
 from rfray.engine.scribe import Scribe
 from rfray.engine.standing import Standing, standing, taken_words
 from rfray.engine.view import Watcher
@@ -75,7 +69,7 @@ def prepared(plan: Plan, storage: Storage) -> Iterator[Prepared]:
     with study_held(plan.study.name, storage) as held:
         ledger = held.ledger
         with store_answers(storage.tracking_uri):
-            ledger.describe(study_document(plan), describe_study(plan))
+            ledger.describe(records.study_document(plan), records.describe_study(plan))
             stands = _settled(plan, ledger, held.renew)
             taken = take_over(plan, stands, ledger, held.renew)
             if taken:
@@ -233,9 +227,9 @@ def _settled(plan: Plan, ledger: LedgerWriter, renew: Callable[[], None]) -> Sta
         renew()
         outcome = published_outcome(run.artifact_uri, key, ledger.tracking_uri)
         if outcome is not None:
-            measured = missing_measurements(outcome, ledger.logged_steps(run))
-            params = missing_params({**plan.nodes[key].params, **outcome.settled}, run)
-            ledger.end_run(run.run_id, "FINISHED", closing_tags(outcome), measured, params)
+            measured = records.missing_measurements(outcome, ledger.logged_steps(run))
+            params = records.missing_params({**plan.nodes[key].params, **outcome.settled}, run)
+            ledger.end_run(run.run_id, "FINISHED", records.closing_tags(outcome), measured, params)
     _end_strays(before, ledger)
     return standing(plan, ledger.runs(plan.study.name))
 
@@ -244,7 +238,7 @@ def _update_name(
     node: Node, run: RunRecord, ledger: LedgerWriter, renew: Callable[[], None]
 ) -> None:
     """Give a finished run the settings and the name that it has since an axis was added."""
-    missing = missing_params(node.settings, run)
+    missing = records.missing_params(node.settings, run)
     if missing:
         renew()
         ledger.log(run.run_id, missing, [])

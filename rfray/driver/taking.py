@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from rfray import tracking
 from rfray.engine.job import Outcome
 from rfray.engine.records import closing_tags, missing_measurements, missing_params, run_opening
 from rfray.engine.standing import Standing, reusable
@@ -20,22 +21,10 @@ from rfray.engine.worker import published_outcome
 from rfray.files.artifacts import RESULT, digest_of, local_path
 from rfray.files.atomic import partial_path, replace_with
 from rfray.plan import Node, Plan
-from rfray.tracking import (
-    DIGEST_TAG,
-    NOTE_TAG,
-    TAKEN_FROM_STUDY_TAG,
-    TAKEN_FROM_TAG,
-    Elsewhere,
-    LedgerWriter,
-    RunOpening,
-    RunRecord,
-    fetch_artifacts,
-    send_artifacts,
-)
 
 
 def take_over(
-    plan: Plan, stands: Standing, ledger: LedgerWriter, renew: Callable[[], None]
+    plan: Plan, stands: Standing, ledger: tracking.LedgerWriter, renew: Callable[[], None]
 ) -> dict[str, str | None]:
     """Copy the runs that other studies have done of a plan; returns, by key, the other study.
 
@@ -70,10 +59,10 @@ def take_over(
 
 def _taken(
     node: Node,
-    source: Elsewhere,
+    source: tracking.Elsewhere,
     done: dict[str, str],
-    earlier: RunRecord | None,
-    ledger: LedgerWriter,
+    earlier: tracking.RunRecord | None,
+    ledger: tracking.LedgerWriter,
 ) -> str | None:
     """The identifier of the copied run; None if the other run's artifacts are not as recorded.
 
@@ -95,28 +84,29 @@ def _taken(
 
 def _opened(
     node: Node,
-    source: Elsewhere,
+    source: tracking.Elsewhere,
     done: dict[str, str],
-    earlier: RunRecord | None,
-    ledger: LedgerWriter,
-) -> RunRecord:
+    earlier: tracking.RunRecord | None,
+    ledger: tracking.LedgerWriter,
+) -> tracking.RunRecord:
     study, computed = source.computed
     parent = done.get(node.parent) if node.parent else None
     opening = run_opening(node, parent, source.run.tags.get("rfray.git", "unknown"), earlier)
+    note = opening.tags[tracking.NOTE_TAG]
     tags = {
         **opening.tags,
         "rfray.version": source.run.tags.get("rfray.version", ""),
-        NOTE_TAG: f"{opening.tags[NOTE_TAG]} Computed by the run {computed} of the study {study}.",
-        TAKEN_FROM_TAG: computed,
-        TAKEN_FROM_STUDY_TAG: study,
+        tracking.NOTE_TAG: f"{note} Computed by the run {computed} of the study {study}.",
+        tracking.TAKEN_FROM_TAG: computed,
+        tracking.TAKEN_FROM_STUDY_TAG: study,
     }
     if earlier is None:
         return ledger.open_copy(opening.name, source.run.start_time, tags)
-    return ledger.reopen_run(earlier, RunOpening(opening.name, tags, opening.params))
+    return ledger.reopen_run(earlier, tracking.RunOpening(opening.name, tags, opening.params))
 
 
-def _as_recorded(outcome: Outcome, run: RunRecord) -> bool:
-    return run.tags.get(DIGEST_TAG, "") in ("", digest_of(outcome.digests))
+def _as_recorded(outcome: Outcome, run: tracking.RunRecord) -> bool:
+    return run.tags.get(tracking.DIGEST_TAG, "") in ("", digest_of(outcome.digests))
 
 
 @contextmanager
@@ -126,18 +116,18 @@ def _at_hand(artifact_uri: str, tracking_uri: str) -> Iterator[Path]:
     if local is not None:
         yield local
         return
-    folder = fetch_artifacts(artifact_uri, tracking_uri)
+    folder = tracking.fetch_artifacts(artifact_uri, tracking_uri)
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _bring(folder: Path, names: Iterable[str], run: RunRecord, tracking_uri: str) -> None:
+def _bring(folder: Path, names: Iterable[str], run: tracking.RunRecord, tracking_uri: str) -> None:
     """Copy artifacts to those of a run. The last name is the file that marks them complete."""
     target = local_path(run.artifact_uri)
     if target is None:
-        send_artifacts(folder, run.run_id, tracking_uri)
+        tracking.send_artifacts(folder, run.run_id, tracking_uri)
         return
     target.mkdir(parents=True, exist_ok=True)
     for name in names:

@@ -27,16 +27,7 @@ from rfray.engine.progress import ProgressNote
 from rfray.engine.stopping import stopped
 from rfray.engine.threads import allow_threads
 from rfray.errors import LostProcessError, UserError
-from rfray.files.artifacts import (
-    RESULT,
-    DamagedArtifactError,
-    MissingArtifactError,
-    check_files,
-    digest_of,
-    file_digests,
-    local_path,
-    publish,
-)
+from rfray.files import artifacts
 from rfray.files.atomic import write_atomically
 from rfray.models.outside import code_digest, use_network_folders
 from rfray.plugins import use_plugin_files
@@ -133,7 +124,7 @@ def _ran(job: Job, card: Card, tell: Callable[[Progress], None]) -> Outcome:
                 used = meter.use()
                 if used is not None and used.utilisation is None:
                     remarks.append(_UNSEEN)
-            digests = file_digests(workspace)
+            digests = artifacts.file_digests(workspace)
             remarks.extend(_other_than_before(_withheld_digests(job), digests))
             outcome = outcome.model_copy(
                 update={
@@ -188,8 +179,8 @@ def published_outcome(artifact_uri: str, key: str, tracking_uri: str) -> Outcome
     folder = _fetched(artifact_uri, tracking_uri)
     try:
         outcome = _result_in(folder)
-        check_files(folder, outcome.digests)
-    except DamagedArtifactError:
+        artifacts.check_files(folder, outcome.digests)
+    except artifacts.DamagedArtifactError:
         return None
     return outcome if outcome.key == key else None
 
@@ -202,7 +193,7 @@ def _withheld_digests(job: Job) -> dict[str, str]:
         return {}
     try:
         digests = _result_in(path.parent).digests
-    except DamagedArtifactError:
+    except artifacts.DamagedArtifactError:
         return {}
     from rfray.tracking import artifact_names, through_outages
 
@@ -223,18 +214,18 @@ def _other_than_before(before: Mapping[str, str], now: Mapping[str, str]) -> Ite
 
 def _result_at(artifact_uri: str, tracking_uri: str) -> Path | None:
     """Local path of a run's result file; None if it has none."""
-    folder = local_path(artifact_uri)
+    folder = artifacts.local_path(artifact_uri)
     if folder is not None:
-        return folder / RESULT if (folder / RESULT).is_file() else None
+        return folder / artifacts.RESULT if (folder / artifacts.RESULT).is_file() else None
     # Imported only for artifacts on a server: importing MLflow takes seconds.
     from rfray.tracking import fetch_artifact, through_outages
 
-    return through_outages(lambda: fetch_artifact(artifact_uri, RESULT, tracking_uri))
+    return through_outages(lambda: fetch_artifact(artifact_uri, artifacts.RESULT, tracking_uri))
 
 
 def _fetched(artifact_uri: str, tracking_uri: str) -> Path:
     """The folder of a run's artifacts, downloaded if they are on a server."""
-    folder = local_path(artifact_uri)
+    folder = artifacts.local_path(artifact_uri)
     if folder is not None:
         return folder
     from rfray.tracking import fetch_artifacts, through_outages
@@ -244,11 +235,13 @@ def _fetched(artifact_uri: str, tracking_uri: str) -> Path:
 
 def _result_in(folder: Path) -> Outcome:
     try:
-        return Outcome.model_validate_json((folder / RESULT).read_text(encoding="utf-8"))
+        return Outcome.model_validate_json((folder / artifacts.RESULT).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise MissingArtifactError(f"'{RESULT}' is missing in {folder}") from error
+        raise artifacts.MissingArtifactError(
+            f"'{artifacts.RESULT}' is missing in {folder}"
+        ) from error
     except (ValidationError, UnicodeDecodeError) as error:
-        raise DamagedArtifactError(f"{folder / RESULT} is damaged") from error
+        raise artifacts.DamagedArtifactError(f"{folder / artifacts.RESULT} is damaged") from error
 
 
 def _run_stage(
@@ -329,17 +322,17 @@ def _input(job: Job, source: JobInput) -> Input:
     """
     folder = _fetched(source.artifact_uri, job.tracking_uri)
     try:
-        check_files(folder, _recorded_digests(folder, source.digest))
-    except DamagedArtifactError as error:
-        raise DamagedArtifactError(
+        artifacts.check_files(folder, _recorded_digests(folder, source.digest))
+    except artifacts.DamagedArtifactError as error:
+        raise artifacts.DamagedArtifactError(
             f"the {source.stage} run {source.run_id} cannot be read: {error}; {_remedy(error)}"
         ) from error
     return Input(stage=source.stage, cell=source.cell, folder=folder, metrics=source.metrics)
 
 
-def _remedy(error: DamagedArtifactError) -> str:
+def _remedy(error: artifacts.DamagedArtifactError) -> str:
     """What to do about damaged artifacts. The run is not deleted: they may be in another place."""
-    if isinstance(error, MissingArtifactError):
+    if isinstance(error, artifacts.MissingArtifactError):
         return "the run is finished: bring its artifacts back to that folder"
     return (
         "put the original back from a copy of the results; without a copy, delete the run in "
@@ -351,24 +344,26 @@ def _recorded_digests(folder: Path, recorded: str) -> dict[str, str]:
     """The digests in a folder's result file; DamagedArtifactError if the run recorded others."""
     digests = _result_in(folder).digests
     # Runs of early versions of rfray have no digest.
-    if recorded not in ("", digest_of(digests)):
-        raise DamagedArtifactError(f"{folder / RESULT} is not as the run recorded it")
+    if recorded not in ("", artifacts.digest_of(digests)):
+        raise artifacts.DamagedArtifactError(
+            f"{folder / artifacts.RESULT} is not as the run recorded it"
+        )
     return digests
 
 
 def _publish(job: Job, workspace: Path, outcome: Outcome) -> None:
     text = outcome.model_dump_json(indent=1)
-    folder = local_path(job.artifact_uri)
+    folder = artifacts.local_path(job.artifact_uri)
     if folder is not None:
-        publish(workspace, folder)
-        write_atomically(folder / RESULT, text)
+        artifacts.publish(workspace, folder)
+        write_atomically(folder / artifacts.RESULT, text)
         return
     from rfray.tracking import send_artifacts, through_outages
 
     through_outages(lambda: send_artifacts(workspace, job.run_id, job.tracking_uri))
     for path in workspace.iterdir():
         path.unlink()
-    write_atomically(workspace / RESULT, text)
+    write_atomically(workspace / artifacts.RESULT, text)
     through_outages(lambda: send_artifacts(workspace, job.run_id, job.tracking_uri))
 
 

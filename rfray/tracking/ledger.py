@@ -16,19 +16,10 @@ from mlflow.tracking import MlflowClient
 from mlflow.utils import get_results_from_paginated_fn
 
 from rfray.errors import UserError, nearest
+from rfray.tracking import records
 from rfray.tracking.places import Home, database_file, home_of, is_there, present_address
-from rfray.tracking.records import (
-    DIGEST_TAG,
-    KEY_TAG,
-    PARENT_TAG,
-    SUPERSEDED_TAG,
-    TAKEN_FROM_TAG,
-    Elsewhere,
-    Measured,
-    RunRecord,
-    run_record,
-    withheld_of,
-)
+from rfray.tracking import records
+from rfray.tracking.places import Home, database_file, home_of, is_there, present_address
 from rfray.tracking.store import spare_the_delay, store_answers
 from rfray.tracking.transaction import database_store
 from rfray.tracking.transfers import fetch_artifact
@@ -117,7 +108,7 @@ class Ledger:
         identifier: str = self._experiment(study).experiment_id
         return identifier
 
-    def runs(self, study: str) -> Iterator[RunRecord]:
+    def runs(self, study: str) -> Iterator[records.RunRecord]:
         """All runs of the study, oldest first, without deleted ones; UserError if it is unknown."""
         experiment = self._experiment(study)
         home = self.home(experiment)
@@ -125,7 +116,7 @@ class Ledger:
         read = self._rows.runs if self._rows is not None else self._runs_by_pages
         yield from (located(run, home, held) for run in read(experiment.experiment_id))
 
-    def _runs_by_pages(self, experiment_id: str) -> Iterator[RunRecord]:
+    def _runs_by_pages(self, experiment_id: str) -> Iterator[records.RunRecord]:
         """The runs of an experiment through MLflow's client."""
         token: str | None = None
         while True:
@@ -135,28 +126,28 @@ class Ledger:
                 page_token=token,
                 order_by=["attributes.start_time ASC"],
             )
-            yield from map(run_record, page)
+            yield from map(records.run_record, page)
             token = page.token
             if not token:
                 return
 
-    def finished_elsewhere(self, study: str, keys: Container[str]) -> dict[str, Elsewhere]:
+    def finished_elsewhere(self, study: str, keys: Container[str]) -> dict[str, records.Elsewhere]:
         """Finished runs of other studies by their keys, without superseded and incomplete ones.
 
         If several have the same key, a run that was computed in its study is preferred over one
         that was reused.
         """
-        found: dict[str, Elsewhere] = {}
+        found: dict[str, records.Elsewhere] = {}
         for experiment in self.experiments(ViewType.ACTIVE_ONLY):
             if experiment.name == study or STUDY_TAG not in experiment.tags:
                 continue
             runs = list(self.runs(experiment.name))
-            digests = {run.run_id: run.tags.get(DIGEST_TAG, "") for run in runs}
+            digests = {run.run_id: run.tags.get(records.DIGEST_TAG, "") for run in runs}
             for run in runs:
-                key = run.tags.get(KEY_TAG, "")
+                key = run.tags.get(records.KEY_TAG, "")
                 if key in keys and _reusable(run) and _better(run, found.get(key)):
-                    above = digests.get(run.tags.get(PARENT_TAG, ""), "")
-                    found[key] = Elsewhere(experiment.name, run, above)
+                    above = digests.get(run.tags.get(records.PARENT_TAG, ""), "")
+                    found[key] = records.Elsewhere(experiment.name, run, above)
         return found
 
     def metric_history(self, run_id: str, metric: str) -> list[tuple[int, float]]:
@@ -164,7 +155,7 @@ class Ledger:
         history = self.client.get_metric_history(run_id, metric)
         return sorted((entry.step, entry.value) for entry in history)
 
-    def measured(self, run: RunRecord) -> Iterator[Measured]:
+    def measured(self, run: records.RunRecord) -> Iterator[records.Measured]:
         """All values that a run has logged, metric by metric, in the order of steps."""
         with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as threads:
             names = sorted(run.metrics)
@@ -193,7 +184,7 @@ class Ledger:
                 histories[entry.run_id].append((entry.step, entry.value))
         return {run_id: sorted(history) for run_id, history in histories.items()}
 
-    def logged_steps(self, run: RunRecord) -> set[tuple[str, int]]:
+    def logged_steps(self, run: records.RunRecord) -> set[tuple[str, int]]:
         """Every (metric, step) that `run` has logged."""
         return {
             (metric, step)
@@ -211,7 +202,7 @@ class Ledger:
             raise UserError("it has no runs yet", where=self.tracking_uri, do="run a sweep first")
         return str(experiments[found[0].info.experiment_id])
 
-    def artifact(self, run: RunRecord, name: str) -> Path | None:
+    def artifact(self, run: records.RunRecord, name: str) -> Path | None:
         """Local path of the artifact `name`, downloaded if it is on a server; None if absent."""
         with store_answers(self.tracking_uri):
             return fetch_artifact(run.artifact_uri, name, self.tracking_uri)
@@ -233,7 +224,9 @@ class Ledger:
         return experiment
 
 
-def located(run: RunRecord, home: Home | None, held: Container[str] = ()) -> RunRecord:
+def located(
+    run: records.RunRecord, home: Home | None, held: Container[str] = ()
+) -> records.RunRecord:
     """A run with the present address of its artifacts.
 
     Args:
@@ -258,10 +251,12 @@ def _rows(client: MlflowClient) -> Rows | None:
     return rows_of(store)
 
 
-def _reusable(run: RunRecord) -> bool:
-    counts = run.status == "FINISHED" and not run.tags.get(SUPERSEDED_TAG)
-    return counts and not withheld_of(run)
+def _reusable(run: records.RunRecord) -> bool:
+    counts = run.status == "FINISHED" and not run.tags.get(records.SUPERSEDED_TAG)
+    return counts and not records.withheld_of(run)
 
 
-def _better(run: RunRecord, known: Elsewhere | None) -> bool:
-    return known is None or (TAKEN_FROM_TAG in known.run.tags and TAKEN_FROM_TAG not in run.tags)
+def _better(run: records.RunRecord, known: records.Elsewhere | None) -> bool:
+    return known is None or (
+        records.TAKEN_FROM_TAG in known.run.tags and records.TAKEN_FROM_TAG not in run.tags
+    )

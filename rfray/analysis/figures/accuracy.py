@@ -8,22 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase
 from matplotlib.lines import Line2D
 
+from rfray.analysis.figures import style
 from rfray.analysis.figures.panels import Drawing, Panel, missing_lines, panels_of, reasons
 from rfray.analysis.figures.parts import Legend, composed, keys
-from rfray.analysis.figures.style import (
-    COLUMNS,
-    WIDTH,
-    chance_line,
-    colour,
-    entitle,
-    error_bars,
-    marker,
-    note,
-    rows_of,
-    say_absent,
-    say_why,
-    side_by_side,
-)
 from rfray.analysis.values import show
 
 _GREY = "#666666"
@@ -40,23 +27,23 @@ def draw_pruning(title: str, *drawings: Drawing[float]) -> Figure:
     alone = len(drawings) == 1
 
     def grid(figure: FigureBase) -> Legend:
-        places = side_by_side(figure, len(drawings), sharex=True)
+        places = style.side_by_side(figure, len(drawings), sharex=True)
         there = any(panel.contents for panel in panels)
         for axes, drawing in zip(places, drawings, strict=True):
-            entitle(axes, drawing.heading)
+            style.entitle(axes, drawing.heading)
             if not there:
-                say_absent(axes, reasons(drawing.panels))
+                style.say_absent(axes, reasons(drawing.panels))
                 continue
             _rate_lines(axes, drawing)
-            chance_line(axes, drawing.chance)
+            style.chance_line(axes, drawing.chance)
         if not there:
             return Legend()
         _name_alone(places[0]) if alone else _name_together(figure, places)
         places[0].set_xticks(sorted({_rate(panel) for panel in panels}))
-        return Legend(keys(panels, marker), _lacking(panels))
+        return Legend(keys(panels, style.marker), _lacking(panels))
 
-    height = 4.6 if alone else 2.1 * rows_of(len(drawings)) + 1.5
-    return composed(title, (WIDTH, height), {"": grid})
+    height = 4.6 if alone else 2.1 * style.rows_of(len(drawings)) + 1.5
+    return composed(title, (style.WIDTH, height), {"": grid})
 
 
 def _name_alone(axes: Axes) -> None:
@@ -65,7 +52,7 @@ def _name_alone(axes: Axes) -> None:
 
 
 def _name_together(figure: FigureBase, places: Sequence[Axes]) -> None:
-    for lowest in places[-COLUMNS:]:
+    for lowest in places[-style.COLUMNS :]:
         lowest.set_xlabel("pruning rate, 0: dense")
     figure.supylabel(_MEASURED, fontsize=9)
 
@@ -83,31 +70,31 @@ def draw_finetuning(title: str, *drawings: Drawing[float]) -> Figure:
     shown = [(rate, one) for rate in rates for one in (drawings if alone else _in_rows(drawings))]
 
     def grid(figure: FigureBase) -> Legend:
-        places = side_by_side(figure, len(shown), sharex=False)
+        places = style.side_by_side(figure, len(shown), sharex=False)
         for axes, (rate, drawing) in zip(places, shown, strict=True):
             if drawing is None:
                 axes.set_axis_off()
                 continue
             _entitle_at(rate, axes, drawing)
             _dense_and_tuned(axes, ticks, *_dense_and_at(rate, drawing))
-            chance_line(axes, drawing.chance)
-        for axes in places[::COLUMNS]:
+            style.chance_line(axes, drawing.chance)
+        for axes in places[:: style.COLUMNS]:
             axes.set_ylabel("test accuracy (%)")
         return Legend(_fillings(), _lacking(panels))
 
-    height = (2.3 if alone else 2.5) * rows_of(len(shown)) + 1.0
-    return composed(title, (WIDTH, height), {"": grid})
+    height = (2.3 if alone else 2.5) * style.rows_of(len(shown)) + 1.0
+    return composed(title, (style.WIDTH, height), {"": grid})
 
 
 def _in_rows(drawings: Sequence[Drawing[float]]) -> list[Drawing[float] | None]:
     """The drawings, with None for each free place in the last row."""
-    return [*drawings, *([None] * (-len(drawings) % COLUMNS))]
+    return [*drawings, *([None] * (-len(drawings) % style.COLUMNS))]
 
 
 def _entitle_at(rate: float, axes: Axes, drawing: Drawing[float]) -> None:
     title = f"pruned at {show(rate)}"
     if drawing.heading:
-        entitle(axes, f"{drawing.heading}, {title}")
+        style.entitle(axes, f"{drawing.heading}, {title}")
     else:
         axes.set_title(title)
 
@@ -132,14 +119,14 @@ def _rate_lines(axes: Axes, drawing: Drawing[float]) -> None:
     """The lines of one drawing; if the pruned networks are missing, the reason."""
     panels = drawing.panels
     if not any(panel.contents for panel in panels):
-        say_why(axes, reasons(panels))
+        style.say_why(axes, reasons(panels))
         return
     for size in sorted({panel.kernel_size for panel in panels if panel.contents}):
         _rate_line(axes, [panel for panel in panels if panel.kernel_size == size])
     pruned = [panel for panel in panels if panel.parameter is not None]
     beside_others = bool(drawing.heading)
     if beside_others and not any(panel.contents for panel in pruned):
-        note(axes, reasons(pruned)[:1])
+        style.note(axes, reasons(pruned)[:1])
 
 
 def _rate(panel: Panel[float]) -> float:
@@ -149,7 +136,7 @@ def _rate(panel: Panel[float]) -> float:
 def _rate_line(axes: Axes, panels: Sequence[Panel[float]]) -> None:
     ordered = sorted((panel for panel in panels if panel.contents), key=_rate)
     rates, samples = [_rate(panel) for panel in ordered], [panel.contents for panel in ordered]
-    error_bars(axes, rates, samples, ordered[0].kernel_size, ms=4.5, lw=1.3)
+    style.error_bars(axes, rates, samples, ordered[0].kernel_size, ms=4.5, lw=1.3)
 
 
 def _dense_and_tuned(
@@ -162,13 +149,13 @@ def _dense_and_tuned(
     for panels, shift, filled in ((dense, -0.12, False), (tuned, 0.12, True)):
         for panel in (panel for panel in panels if panel.contents):
             size = panel.kernel_size
-            fill = colour(size) if filled else "white"
-            error_bars(axes, [places[size] + shift], [panel.contents], size, mfc=fill, ms=5.5)
+            fill = style.colour(size) if filled else "white"
+            style.error_bars(axes, [places[size] + shift], [panel.contents], size, mfc=fill, ms=5.5)
     axes.set_xticks(range(len(ticks)), list(ticks.values()))
     axes.set_xlabel("receptive field (pixels)")
     axes.set_xlim(-0.6, len(ticks) - 0.4)
     if not any(panel.contents for panel in tuned):
-        note(axes, reasons(tuned)[:1])
+        style.note(axes, reasons(tuned)[:1])
 
 
 def _fillings() -> list[Line2D]:

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure, FigureBase
 from matplotlib.lines import Line2D
 
 from rfray.analysis.artifacts import Alignment, Floats
+from rfray.analysis.figures import style
 from rfray.analysis.figures.panels import (
     Drawing,
     Panel,
@@ -21,16 +22,6 @@ from rfray.analysis.figures.panels import (
     sizes_of,
 )
 from rfray.analysis.figures.parts import Legend, by_heading, composed, placed
-from rfray.analysis.figures.style import (
-    COLUMNS,
-    WIDTH,
-    colour,
-    note,
-    rows_of,
-    say_absent,
-    scale_bar,
-    side_by_side,
-)
 from rfray.analysis.values import Scalar
 
 _MOMENTS = {"trained": "trained", "init": "untrained"}
@@ -77,7 +68,7 @@ def draw_cka(title: str, *drawings: Drawing[Alignment]) -> Figure:
             _heat_map(axes, panel, _said(panel, beside))
         _name_layers_once(places.tolist())
         label = "linear CKA, mean over pairs of seeds"
-        scale_bar(figure, places.flat, label, shrink=0.6, aspect=30)
+        style.scale_bar(figure, places.flat, label, shrink=0.6, aspect=30)
         return Legend()
 
     size = (3.2 * columns + 2.0, 3.2 * rows + 1.6)
@@ -94,7 +85,7 @@ def _said(panel: Panel[Alignment], beside: Sequence[Scalar | None]) -> str:
 def _heat_map(axes: Axes, panel: Panel[Alignment], title: str) -> None:
     axes.set_title(title)
     if not panel.contents:
-        say_absent(axes, reasons([panel]))
+        style.say_absent(axes, reasons([panel]))
         axes.set_box_aspect(1)
         return
     alignment = panel.contents[0]
@@ -163,7 +154,7 @@ def draw_cka_layers(title: str, *drawings: Drawing[Alignment]) -> Figure:
     sizes = sizes_of(drawings)
 
     def grid(drawing: Drawing[Alignment], figure: FigureBase) -> Legend:
-        places = side_by_side(figure, len(sizes), sharex=False)
+        places = style.side_by_side(figure, len(sizes), sharex=False)
         for axes, size in zip(places, sizes, strict=True):
             panels = [panel for panel in drawing.panels if panel.kernel_size == size]
             _panel(axes, panels) if panels else axes.set_axis_off()
@@ -171,7 +162,7 @@ def draw_cka_layers(title: str, *drawings: Drawing[Alignment]) -> Figure:
         figure.supylabel("linear CKA of equal layers, mean over pairs of seeds", fontsize=9)
         return Legend(_handles(drawing))
 
-    size = (WIDTH, 2.6 * rows_of(len(sizes)) + 1.2)
+    size = (style.WIDTH, 2.6 * style.rows_of(len(sizes)) + 1.2)
     return composed(title, size, by_heading(grid, drawings))
 
 
@@ -179,10 +170,14 @@ def _panel(axes: Axes, panels: Sequence[Panel[Alignment]]) -> None:
     axes.set_title(panels[0].label)
     axes.set_ylim(_LOWEST, 1.02)
     if not any(panel.contents for panel in panels):
-        say_absent(axes, reasons(panels))
+        style.say_absent(axes, reasons(panels))
         return
     for panel in (panel for panel in panels if panel.contents):
-        alignment, ink, line = panel.contents[0], colour(panel.kernel_size), _line(panel.parameter)
+        alignment, ink, line = (
+            panel.contents[0],
+            style.colour(panel.kernel_size),
+            _line(panel.parameter),
+        )
         axes.plot(mean_over_pairs(alignment).diagonal(), color=ink, lw=1.4, ls=line)
         # NaN, so that no line is drawn, if a run has no baseline.
         undrawn = np.full((1, len(alignment.layers)), np.nan)
@@ -191,7 +186,7 @@ def _panel(axes: Axes, panels: Sequence[Panel[Alignment]]) -> None:
             baseline.mean(axis=0), color=_GREY, lw=1.0, ls=":", alpha=1.0 if line == "-" else 0.5
         )
     lacking = [f"{name_of(p.parameter)}: {p.gaps[0].reason}" for p in panels if p.gaps]
-    note(axes, lacking if len(panels) > 1 else missing_lines(panels))
+    style.note(axes, lacking if len(panels) > 1 else missing_lines(panels))
 
 
 def _name_layers(places: Sequence[Axes], panels: Sequence[Panel[Alignment]]) -> None:
@@ -199,7 +194,7 @@ def _name_layers(places: Sequence[Axes], panels: Sequence[Panel[Alignment]]) -> 
     layers = next((panel.contents[0].layers for panel in panels if panel.contents), ())
     ticks = named_layers(len(layers)) if layers else []
     for number, axes in enumerate(places):
-        lowest = number >= len(places) - COLUMNS
+        lowest = number >= len(places) - style.COLUMNS
         axes.set_xticks(ticks, [layers[tick] for tick in ticks] if lowest else [""] * len(ticks))
         axes.tick_params(axis="x", labelrotation=90, labelsize=6.5)
 
@@ -209,7 +204,7 @@ def _line(moment: Scalar | None) -> str:
 
 
 def _handles(drawing: Drawing[Alignment]) -> list[Line2D]:
-    ink = colour(drawing.panels[0].kernel_size) if len(drawing.panels) == 1 else _GREY
+    ink = style.colour(drawing.panels[0].kernel_size) if len(drawing.panels) == 1 else _GREY
     handles = [
         Line2D([], [], color=ink, lw=1.4, ls=_line(moment), label=name_of(moment))
         for moment in parameters_of([drawing])

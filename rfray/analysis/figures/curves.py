@@ -12,17 +12,9 @@ from matplotlib.figure import Figure, FigureBase
 from matplotlib.ticker import MaxNLocator
 
 from rfray.analysis.artifacts import ArtifactError, Floats, Paths
+from rfray.analysis.figures import style
 from rfray.analysis.figures.panels import Drawing, Panel, missing_lines, panels_of, reasons
 from rfray.analysis.figures.parts import Legend, composed, keys
-from rfray.analysis.figures.style import (
-    WIDTH,
-    chance_line,
-    colour,
-    entitle,
-    note,
-    say_absent,
-    say_why,
-)
 from rfray.analysis.values import is_finite
 
 if TYPE_CHECKING:
@@ -72,7 +64,9 @@ def draw_training(title: str, *drawings: Drawing[_Curves]) -> Figure:
     """
     panels = panels_of(drawings)
     alone = len(drawings) == 1
-    absent = say_why if any(panel.contents for panel in panels) and not alone else say_absent
+    absent = (
+        style.say_why if any(panel.contents for panel in panels) and not alone else style.say_absent
+    )
 
     def grid(figure: FigureBase) -> Legend:
         places = (
@@ -84,18 +78,18 @@ def draw_training(title: str, *drawings: Drawing[_Curves]) -> Figure:
             scale = _scale(metric, panels)
             for axes, drawing in zip(column, drawings, strict=True):
                 _by_epoch(axes, metric, drawing.panels, scale, absent)
-                chance_line(axes, drawing.chance if metric.endswith("accuracy") else None)
+                style.chance_line(axes, drawing.chance if metric.endswith("accuracy") else None)
             for inner in column[:-1]:
                 inner.set_xlabel("")
         if alone:
             return Legend(keys(panels), [*missing_lines(panels), *_odd_values(panels)])
         for axes, drawing in zip(places[:, 0], drawings, strict=True):
             if any(panel.contents for panel in drawing.panels):
-                note(axes, [*missing_lines(drawing.panels), *_odd_values(drawing.panels)])
+                style.note(axes, [*missing_lines(drawing.panels), *_odd_values(drawing.panels)])
         return Legend(keys(panels))
 
     height = 6.0 if alone else 1.9 * len(drawings) + 1.2
-    return composed(title, (WIDTH, height), {"": grid})
+    return composed(title, (style.WIDTH, height), {"": grid})
 
 
 def draw_barriers(title: str, *drawings: Drawing[Paths]) -> Figure:
@@ -111,11 +105,11 @@ def draw_barriers(title: str, *drawings: Drawing[Paths]) -> Figure:
         for row, drawing in zip(places, drawings, strict=True):
             for axes, quantity in zip(row, _BETWEEN_SEEDS, strict=True):
                 _between_seeds(axes, quantity, drawing.panels)
-            chance_line(row[1], drawing.chance)
+            style.chance_line(row[1], drawing.chance)
         panels = panels_of(drawings)
         return Legend(keys(panels), missing_lines(panels))
 
-    return composed(title, (WIDTH, 2.4 * len(drawings) + 1.2), {"": rows})
+    return composed(title, (style.WIDTH, 2.4 * len(drawings) + 1.2), {"": rows})
 
 
 def _beside(
@@ -126,7 +120,7 @@ def _beside(
     places = figure.subplots(len(drawings), len(names), sharex=True, sharey="col", squeeze=False)
     for row, drawing in zip(places, drawings, strict=True):
         for axes, name in zip(row, names, strict=True):
-            entitle(axes, drawing.heading)
+            style.entitle(axes, drawing.heading)
             axes.set_ylabel(name)
     for lowest in places[-1]:
         lowest.set_xlabel(place)
@@ -170,7 +164,7 @@ def _by_epoch(
     for panel, curve in drawn:
         # A run of one epoch is a single point, which a line does not show.
         dot = "o" if len(curve.epochs) == 1 else None
-        ink = colour(panel.kernel_size)
+        ink = style.colour(panel.kernel_size)
         axes.plot(curve.epochs, curve.values, color=ink, lw=1.1, alpha=0.8, marker=dot, ms=4)
     axes.set_yscale(scale)
     axes.set_xlabel("epoch")
@@ -186,10 +180,10 @@ def _odd_values(panels: Sequence[Panel[_Curves]]) -> list[str]:
 
 def _between_seeds(axes: Axes, quantity: str, panels: Sequence[Panel[Paths]]) -> None:
     if not any(panel.contents for panel in panels):
-        say_why(axes, reasons(panels))
+        style.say_why(axes, reasons(panels))
         return
     for panel in panels:
-        ink = colour(panel.kernel_size)
+        ink = style.colour(panel.kernel_size)
         for paths in panel.contents:
             values = getattr(paths, quantity)
             axes.plot(paths.alphas, values.T, color=ink, lw=0.5, alpha=0.4)

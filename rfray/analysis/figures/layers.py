@@ -9,17 +9,9 @@ from matplotlib.figure import Figure, FigureBase
 from matplotlib.lines import Line2D
 
 from rfray.analysis.artifacts import ByLayer
+from rfray.analysis.figures import style
 from rfray.analysis.figures.panels import Drawing, Panel, missing_lines, parameters_of, reasons
 from rfray.analysis.figures.parts import Legend, by_heading, composed, keys
-from rfray.analysis.figures.style import (
-    WIDTH,
-    chance_line,
-    colour,
-    marker,
-    moment_name,
-    note,
-    say_absent,
-)
 
 _ALL_NAMED = 20
 """If a network has at most so many layers, the axis names all of them."""
@@ -40,12 +32,12 @@ def draw_probe(title: str, *drawings: Drawing[ByLayer]) -> Figure:
         axes = figure.subplots()
         _lines(axes, drawing.panels)
         axes.set_ylabel("accuracy of a linear probe (%)")
-        chance_line(axes, drawing.chance)
+        style.chance_line(axes, drawing.chance)
         marks = [
             Line2D([], [], color="#444444", marker="o", ms=7, ls="", label="no later rise"),
             Line2D([], [], color="#444444", ls="--", lw=1, label="field exceeds the image"),
         ]
-        there = keys(drawing.panels, marker, ms=4)
+        there = keys(drawing.panels, style.marker, ms=4)
         return Legend([*there, *marks] if there else ())
 
     return composed(title, _size(1), by_heading(panel, drawings))
@@ -59,27 +51,27 @@ def draw_saturation(title: str, *drawings: Drawing[ByLayer]) -> Figure:
         places = figure.subplots(len(moments), 1, squeeze=False, sharex=True, sharey=True)[:, 0]
         for axes, moment in zip(places, moments, strict=True):
             _lines(axes, [panel for panel in drawing.panels if panel.parameter == moment])
-            axes.set_title(moment_name(moment))
+            axes.set_title(style.moment_name(moment))
             axes.set_ylabel("saturation")
         for upper in places[:-1]:
             upper.set_xlabel("")
-        return Legend(keys(drawing.panels, marker, ms=4))
+        return Legend(keys(drawing.panels, style.marker, ms=4))
 
     return composed(title, _size(len(moments)), by_heading(column, drawings))
 
 
 def _size(panels: int) -> tuple[float, float]:
-    return WIDTH, 2.5 * panels + 2.2
+    return style.WIDTH, 2.5 * panels + 2.2
 
 
 def _lines(axes: Axes, panels: Sequence[Panel[ByLayer]]) -> None:
     """The numbers by layer, with the marks of each receptive field."""
     drawn = [content for panel in panels for content in panel.contents]
     if not drawn:
-        say_absent(axes, reasons(panels))
+        style.say_absent(axes, reasons(panels))
         return
     for panel in panels:
-        ink, shape = colour(panel.kernel_size), marker(panel.kernel_size)
+        ink, shape = style.colour(panel.kernel_size), style.marker(panel.kernel_size)
         for content in panel.contents:
             axes.plot(content.values, color=ink, marker=shape, ms=2.5, lw=1.0, alpha=0.8)
             start = content.starts.get(_TAIL, len(content.values))
@@ -89,7 +81,7 @@ def _lines(axes: Axes, panels: Sequence[Panel[ByLayer]]) -> None:
     axes.set_ylim(bottom=0)
     axes.set_xlabel("layer")
     _name_layers(axes, max((content.layers for content in drawn), key=len))
-    note(axes, missing_lines(panels))
+    style.note(axes, missing_lines(panels))
 
 
 def _field_lines(axes: Axes, panel: Panel[ByLayer]) -> None:
@@ -98,7 +90,7 @@ def _field_lines(axes: Axes, panel: Panel[ByLayer]) -> None:
     beside = 0.08 * (panel.kernel_size - 3.5)
     for place in places:
         if place < max(len(content.layers) for content in panel.contents):
-            ink = colour(panel.kernel_size)
+            ink = style.colour(panel.kernel_size)
             axes.axvline(place + beside, color=ink, ls="--", lw=1, zorder=0)
 
 
