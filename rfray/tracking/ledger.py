@@ -18,8 +18,6 @@ from mlflow.utils import get_results_from_paginated_fn
 from rfray.errors import UserError, nearest
 from rfray.tracking import records
 from rfray.tracking.places import Home, database_file, home_of, is_there, present_address
-from rfray.tracking import records
-from rfray.tracking.places import Home, database_file, home_of, is_there, present_address
 from rfray.tracking.store import spare_the_delay, store_answers
 from rfray.tracking.transaction import database_store
 from rfray.tracking.transfers import fetch_artifact
