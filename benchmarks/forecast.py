@@ -67,10 +67,7 @@ def main() -> None:
         f"`python benchmarks/forecast.py`: the second seed of {options.sweep}, {len(new)} runs "
         f"after {len(before)} finished ones; {versions()}, {cores} cores.",
         ["", "seconds", "of what it took"],
-        [
-            ["foretold", f"{expected:.0f}", f"{expected / took:.1%}"],
-            ["took", f"{took:.0f}", ""],
-        ],
+        [["foretold", f"{expected:.0f}", f"{expected / took:.1%}"], ["took", f"{took:.0f}", ""]],
     )
 
 

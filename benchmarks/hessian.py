@@ -142,11 +142,7 @@ def dimension_of(module: nn.Module) -> int:
 
 def eigshs(given: Problem) -> Answer:
     return arpack(
-        plain_products(given),
-        dimension_of(given.module),
-        np.float32,
-        given.count,
-        given.tolerance,
+        plain_products(given), dimension_of(given.module), np.float32, given.count, given.tolerance
     )
 
 

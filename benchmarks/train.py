@@ -71,11 +71,7 @@ class Pictures(torch.utils.data.Dataset):
 
 
 def step(
-    module: nn.Module,
-    optimizer: torch.optim.SGD,
-    images: Tensor,
-    labels: Tensor,
-    clip: float,
+    module: nn.Module, optimizer: torch.optim.SGD, images: Tensor, labels: Tensor, clip: float
 ) -> None:
     loss = F.cross_entropy(module(images), labels)
     optimizer.zero_grad(set_to_none=True)

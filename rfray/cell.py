@@ -53,12 +53,10 @@ class Cell(Parameters):
         "equal numbers."
     )
     width: Annotated[float, Field(gt=0, le=8)] = Field(
-        default=1.0,
-        description="Number of channels, as a multiple of the paper's networks.",
+        default=1.0, description="Number of channels, as a multiple of the paper's networks."
     )
     validation: Amount | None = Field(
-        default=None,
-        description="Training images to hold out: a number or a share.",
+        default=None, description="Training images to hold out: a number or a share."
     )
     layers: Annotated[tuple[str, ...], Strict(strict=False)] = Field(
         default=(), description="Layers that the knob `dilation` turns; empty: its default."

@@ -15,13 +15,7 @@ from rfray.plan import make_plan
 from rfray.plan.cost import weight_bytes
 from rfray.study.sweep_file import load_study
 from rfray.training import weights
-from rfray.training.changes import (
-    OtherWeightsError,
-    changed,
-    changes,
-    load_changes,
-    save_changes,
-)
+from rfray.training.changes import OtherWeightsError, changed, changes, load_changes, save_changes
 from rfray.training.pruning import all_weights, apply_masks, prunable_weights, pruning_masks
 from rfray.training.pruning_criteria import CRITERIA, SCOPES
 from rfray.training.weight_files import CHANGES, INITIAL, INITIAL_NOTE, MODEL

@@ -22,12 +22,7 @@ from rfray.stages import probe, saturation
 from rfray.stages.saturation import Saturation
 from rfray.stages.stage import Input, StageContext
 from rfray.study.sweep_file import load_study
-from rfray.training.layer_features import (
-    each_place,
-    place_mean,
-    pooled_features,
-    show_features,
-)
+from rfray.training.layer_features import each_place, place_mean, pooled_features, show_features
 from rfray.training.weights import initial_module, save_module
 
 pytestmark = pytest.mark.filterwarnings("ignore")

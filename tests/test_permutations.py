@@ -76,8 +76,7 @@ def test_rfrays_own_networks_compute_the_same(arch):
 
 
 @pytest.mark.parametrize(
-    "name",
-    ["resnet18", "mobilenet_v2", "squeezenet1_1", "shufflenet_v2_x0_5"],
+    "name", ["resnet18", "mobilenet_v2", "squeezenet1_1", "shufflenet_v2_x0_5"]
 )
 def test_torchvisions_networks_compute_the_same(name):
     network = architecture(f"torchvision:{name}")(kernel_size=1, width=1, classes=CLASSES)

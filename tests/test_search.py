@@ -255,10 +255,7 @@ def test_a_small_space_has_no_more_samples_than_choices(searched):
         (["search.space={}"], "the space is empty"),
         (["search.metric=validation_acuracy"], "did you mean 'validation_accuracy'"),
         (["search.metric=test_accuracy"], "must not choose settings"),
-        (
-            ["search.space={train.learning_rat: {uniform: [0, 1]}}"],
-            "did you mean 'train.l",
-        ),
+        (["search.space={train.learning_rat: {uniform: [0, 1]}}"], "did you mean 'train.l"),
         (["search.space={prune.criterion: {choice: [lamp]}}"], "not a setting of train"),
         (["axes.train.learning_rate=[0.1, 0.2]"], "is searched, and an axis as well"),
         (

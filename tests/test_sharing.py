@@ -288,10 +288,7 @@ def test_an_archive_of_which_any_byte_differs_or_lacks_is_refused(archive, tmp_p
 def forged(path, members, study="tiny", version=1):
     """An archive as one who means harm would make it: sealed, its digests right."""
     form = {"format": "rfray study", "version": version, "study": study, "rfray": "9", "runs": 0}
-    head = [
-        ("tiny/format.json", json.dumps(form)),
-        ("tiny/study.json", '{"document": null}'),
-    ]
+    head = [("tiny/format.json", json.dumps(form)), ("tiny/study.json", '{"document": null}')]
     digests = {}
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as tar:

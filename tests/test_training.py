@@ -15,19 +15,10 @@ from rfray.models.geometry import geometry
 from rfray.seeding import stream_seed
 from rfray.training.checkpoint import EpochRecord, load_checkpoint, save_checkpoint
 from rfray.training.evaluate import evaluate
-from rfray.training.loop import (
-    LossNotFiniteError,
-    train_epochs,
-    train_with_frozen_batch_norms,
-)
+from rfray.training.loop import LossNotFiniteError, train_epochs, train_with_frozen_batch_norms
 from rfray.training.optimization import optimizer_for
 from rfray.training.protocol import TrainingProtocol
-from rfray.training.pruning import (
-    apply_masks,
-    hold_masks,
-    live_sparsity,
-    sparsity,
-)
+from rfray.training.pruning import apply_masks, hold_masks, live_sparsity, sparsity
 from rfray.training.step import autocast_dtype
 from rfray.training.weights import initial_module, load_module, save_module
 

@@ -10,12 +10,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from rfray.analysis import schema
-from rfray.analysis.document import (
-    StudyDocument,
-    identity_axes,
-    infer_document,
-    parse_document,
-)
+from rfray.analysis.document import StudyDocument, identity_axes, infer_document, parse_document
 from rfray.analysis.screening import LeftOut, screen
 from rfray.analysis.slots import CellNames, Identity, Slot, without
 from rfray.analysis.values import Scalar, is_finite, typed

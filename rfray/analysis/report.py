@@ -30,12 +30,7 @@ from rfray.analysis.search_report import (
     searches_markdown,
     with_search_figure,
 )
-from rfray.analysis.several import (
-    expected_of_all,
-    read_studies,
-    settings_apart,
-    studies_together,
-)
+from rfray.analysis.several import expected_of_all, read_studies, settings_apart, studies_together
 from rfray.analysis.summary import summary_text
 from rfray.analysis.tables import NotInStudy, build_tables
 from rfray.errors import UserError

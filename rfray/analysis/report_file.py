@@ -284,10 +284,7 @@ def read_layout(path: Path) -> ReportSpec:
 
 
 def check_names(
-    report: ReportSpec,
-    path: Path,
-    axes: Sequence[str],
-    metrics: Mapping[str, frozenset[str]],
+    report: ReportSpec, path: Path, axes: Sequence[str], metrics: Mapping[str, frozenset[str]]
 ) -> None:
     """Refuses names of stages, metrics and axes that neither the schema nor the study has.
 

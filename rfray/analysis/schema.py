@@ -119,10 +119,7 @@ _LOSSES = ("loss_barrier", "loss_barrier_mean")
 _PLACES = ("tail_start", "field_exceeds_image_at")
 
 BOUNDS: Mapping[str, tuple[float, float]] = {
-    **dict.fromkeys(
-        (*_ACCURACIES, "accuracy_barrier", "accuracy_barrier_mean"),
-        (0.0, 100.0),
-    ),
+    **dict.fromkeys((*_ACCURACIES, "accuracy_barrier", "accuracy_barrier_mean"), (0.0, 100.0)),
     "accuracy_drop": (-100.0, 100.0),
     **dict.fromkeys(("sparsity", "live_sparsity", "saturation", "saturation_mean"), (0.0, 1.0)),
     **dict.fromkeys(("cka_diagonal_mean", "cka_shuffled_mean"), (-1.0, 1.0)),

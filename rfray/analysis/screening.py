@@ -17,14 +17,7 @@ if TYPE_CHECKING:
     from rfray.tracking import RunRecord
 
 Kind = Literal[
-    "failed",
-    "interrupted",
-    "running",
-    "superseded",
-    "duplicate",
-    "stale",
-    "unreadable",
-    "foreign",
+    "failed", "interrupted", "running", "superseded", "duplicate", "stale", "unreadable", "foreign"
 ]
 """Why a run is left out. `superseded`: `rfray redo` asked for a new one. `foreign`: another program
 made it in the same experiment."""

@@ -105,10 +105,7 @@ def _per(levels: Sequence[float]) -> Per:
 
 
 def _untestable(
-    some_unknown: bool,
-    levels: Sequence[float],
-    pairs: Sequence[tuple[float, float]],
-    over: str,
+    some_unknown: bool, levels: Sequence[float], pairs: Sequence[tuple[float, float]], over: str
 ) -> str:
     if some_unknown:
         return f"a {_named(over)} is not recorded"

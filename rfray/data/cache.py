@@ -67,9 +67,7 @@ def _mapped(path: Path, source: DatasetSource) -> Dataset | None:
         # On the CPU safetensors maps the file privately: pages that nobody writes are shared.
         tensors = load_file(path)
         dataset = Dataset(
-            source.facts,
-            train=_split(tensors, "train"),
-            test=_split(tensors, "test"),
+            source.facts, train=_split(tensors, "train"), test=_split(tensors, "test")
         )
     except (FileNotFoundError, SafetensorError, KeyError):
         return None

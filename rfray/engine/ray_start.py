@@ -9,10 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray._raylet import (  # type: ignore[attr-defined]  # compiled
-    AuthenticationTokenLoader,
-    Config,
-)
+from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]  # compiled
 from ray.exceptions import AuthenticationError
 
 from rfray.engine.cluster_address import ClusterAddress, chosen_address, host_and_port

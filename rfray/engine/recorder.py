@@ -52,12 +52,7 @@ class Recorder:
     """
 
     def __init__(
-        self,
-        ledger: LedgerWriter,
-        scribe: Scribe,
-        standing: Standing,
-        checkpoints: Path,
-        git: str,
+        self, ledger: LedgerWriter, scribe: Scribe, standing: Standing, checkpoints: Path, git: str
     ) -> None:
         self._ledger = ledger
         self._scribe = scribe

@@ -10,14 +10,7 @@ from typing import Literal
 from rfray.device.precision import on_device, recorded_precision
 from rfray.engine.assemble import demands
 from rfray.plan import Node, Plan
-from rfray.tracking import (
-    DIGEST_TAG,
-    KEY_TAG,
-    SUPERSEDED_TAG,
-    Elsewhere,
-    RunRecord,
-    withheld_of,
-)
+from rfray.tracking import DIGEST_TAG, KEY_TAG, SUPERSEDED_TAG, Elsewhere, RunRecord, withheld_of
 
 Search = Callable[[Collection[str]], dict[str, Elsewhere]]
 """Finds finished runs of other studies by their keys."""

@@ -214,11 +214,7 @@ class TrialLane:
     """
 
     def __init__(
-        self,
-        name: str,
-        storage: Path,
-        request: Request,
-        events: SimpleQueue[Event | None],
+        self, name: str, storage: Path, request: Request, events: SimpleQueue[Event | None]
     ) -> None:
         self._name = name
         self._exchange = _EXCHANGES[name] = _Exchange(events)

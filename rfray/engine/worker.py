@@ -60,11 +60,7 @@ def run_job(job: Job, tell: Callable[[Progress], None]) -> Outcome:
         card = card_for(job)
     except NoCardError as error:
         return Outcome(
-            key=job.key,
-            status="failed",
-            reason=str(error),
-            host=socket.gethostname(),
-            no_card=True,
+            key=job.key, status="failed", reason=str(error), host=socket.gethostname(), no_card=True
         )
     try:
         return _ran(job, card, tell)

@@ -18,7 +18,4 @@ class Architecture(Protocol):
         ...
 
 
-ARCHITECTURES: Mapping[str, Architecture] = {
-    "vgg19_rf": vgg19_rf,
-    "resnet50": resnet50,
-}
+ARCHITECTURES: Mapping[str, Architecture] = {"vgg19_rf": vgg19_rf, "resnet50": resnet50}

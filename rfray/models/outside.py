@@ -28,12 +28,7 @@ from rfray.models.libraries import LIBRARIES
 from rfray.models.network import Network, Origin
 from rfray.models.opaque import AnyNetwork
 from rfray.plugins import NAMING, Shelf, nameable
-from rfray.plugins.user_code import (
-    file_digest,
-    importable_from,
-    module_of,
-    told_of_the_users_line,
-)
+from rfray.plugins.user_code import file_digest, importable_from, module_of, told_of_the_users_line
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

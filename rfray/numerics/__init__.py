@@ -23,19 +23,10 @@ from rfray.numerics.lanczos import (
     permitted_residuals,
     place_basis,
 )
-from rfray.numerics.operator import (
-    SymmetricOperator,
-    check_operator,
-    matrix_operator,
-    relocated,
-)
+from rfray.numerics.operator import SymmetricOperator, check_operator, matrix_operator, relocated
 from rfray.numerics.power_iteration import PowerValues, power_values
 from rfray.numerics.quadrature import SpectralDensity, smoothed, spectral_density
-from rfray.numerics.shuffled_alignment import (
-    derangement,
-    equal_layers_alignment,
-    shuffle_rows,
-)
+from rfray.numerics.shuffled_alignment import derangement, equal_layers_alignment, shuffle_rows
 from rfray.numerics.support import embedded, restricted, support
 
 __all__ = [

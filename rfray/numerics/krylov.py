@@ -8,12 +8,7 @@ import torch
 from torch import Tensor
 
 from rfray.numerics.errors import NumericsError
-from rfray.numerics.operator import (
-    ProductCounter,
-    SymmetricOperator,
-    counted,
-    gaussian_block,
-)
+from rfray.numerics.operator import ProductCounter, SymmetricOperator, counted, gaussian_block
 from rfray.numerics.orthogonal import orthogonalise
 from rfray.numerics.precision import full_precision
 
@@ -52,11 +47,7 @@ class KrylovDecomposition:
     """
 
     def __init__(
-        self,
-        operator: SymmetricOperator,
-        capacity: int,
-        widest: int,
-        generator: torch.Generator,
+        self, operator: SymmetricOperator, capacity: int, widest: int, generator: torch.Generator
     ) -> None:
         self.capacity = capacity
         self._counter = ProductCounter()

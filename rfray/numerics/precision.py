@@ -19,10 +19,7 @@ def full_precision(device: torch.device) -> Iterator[None]:
     matmul = torch.backends.cuda.matmul
     allowed = matmul.allow_tf32
     cudnn = torch.backends.cudnn.flags(
-        enabled=torch.backends.cudnn.enabled,
-        benchmark=False,
-        deterministic=True,
-        allow_tf32=False,
+        enabled=torch.backends.cudnn.enabled, benchmark=False, deterministic=True, allow_tf32=False
     )
     matmul.allow_tf32 = False
     try:

@@ -109,10 +109,7 @@ def smoothed(density: SpectralDensity, grid: Tensor, width: float) -> Tensor:
 
 
 def _tridiagonals(
-    operator: SymmetricOperator,
-    current: Tensor,
-    steps: int,
-    progress: Callable[[int], None] | None,
+    operator: SymmetricOperator, current: Tensor, steps: int, progress: Callable[[int], None] | None
 ) -> tuple[Tensor, Tensor]:
     """Diagonals (probes, steps) and off-diagonals (probes, steps - 1) of the Lanczos matrices."""
     diagonal, beside = torch.zeros(2, steps, current.shape[1], dtype=torch.float64)

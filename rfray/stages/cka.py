@@ -134,11 +134,7 @@ def _compare(
     from safetensors.torch import load_file
 
     from rfray.numerics.kernel_alignment import alignment, undefined_layers
-    from rfray.numerics.shuffled_alignment import (
-        derangement,
-        equal_layers_alignment,
-        shuffle_rows,
-    )
+    from rfray.numerics.shuffled_alignment import derangement, equal_layers_alignment, shuffle_rows
 
     seeds = sorted(source.cell.seed for source in context.inputs)
     others = derangement(context.parameters.images, _SHUFFLE_SEED).to(context.device)

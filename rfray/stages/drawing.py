@@ -208,10 +208,7 @@ def save_spectrum(
 
 
 def save_paths(
-    path: Path,
-    title: str,
-    alphas: NDArray[np.float64],
-    curves: Mapping[str, NDArray[np.float64]],
+    path: Path, title: str, alphas: NDArray[np.float64], curves: Mapping[str, NDArray[np.float64]]
 ) -> None:
     """Draw loss and accuracy on the lines between networks, and straight lines between the ends.
 

@@ -50,10 +50,7 @@ def most_alive(network: Network, image_size: int) -> int:
 
 
 def gram_rows(
-    module: NetworkModule,
-    images: Tensor,
-    blocks: int = 2,
-    estimator: type[GramSum] | None = None,
+    module: NetworkModule, images: Tensor, blocks: int = 2, estimator: type[GramSum] | None = None
 ) -> Tensor:
     """Normalised Gram matrices of all convolutions and linear layers, (layers, N²) float32.
 

@@ -97,8 +97,7 @@ def run(context: StageContext[ProbeParameters]) -> None:
     beyond = exceeding.index(True) if True in exceeding else len(exceeding)
     seconds = time.perf_counter() - started
     context.report(
-        0,
-        {"tail_start": start, "field_exceeds_image_at": beyond, "wall_seconds": seconds},
+        0, {"tail_start": start, "field_exceeds_image_at": beyond, "wall_seconds": seconds}
     )
     unsolved = [one.layer for one in probed if not one.converged]
     if unsolved:

@@ -11,15 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from rfray.parameters import NOTHING_TWICE, Parameters
-from rfray.search.space import (
-    Choice,
-    Domain,
-    at_edge,
-    best,
-    combinations,
-    metric_problem,
-    rounds,
-)
+from rfray.search.space import Choice, Domain, at_edge, best, combinations, metric_problem, rounds
 from rfray.stages.sample import DIVERGED, STOPPED, settings_tried
 from rfray.stages.stage import Input, Stage, StageContext
 from rfray.stages.train import CHOSEN_FILE

@@ -11,13 +11,4 @@ from rfray.study.study import (
     study_model,
 )
 
-__all__ = [
-    "AUTO",
-    "ChosenLayers",
-    "Data",
-    "Knobs",
-    "Request",
-    "Study",
-    "StudyName",
-    "study_model",
-]
+__all__ = ["AUTO", "ChosenLayers", "Data", "Knobs", "Request", "Study", "StudyName", "study_model"]

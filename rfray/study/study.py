@@ -43,9 +43,7 @@ def _in_seconds(value: Any) -> Any:
 
 
 Duration = Annotated[
-    float,
-    BeforeValidator(_in_seconds, json_schema_input_type=float | str),
-    Field(gt=0),
+    float, BeforeValidator(_in_seconds, json_schema_input_type=float | str), Field(gt=0)
 ]
 """Seconds, written as a number or as `90m`, `2h`, `1d`."""
 

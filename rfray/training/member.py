@@ -67,13 +67,7 @@ def _train(task: Task, line: Connection, wait_for_word: Callable[[], object]) ->
     optimizer = optimizer_for(module, protocol)
     load_state(task.state, module, optimizer)
     for result in train_epochs(
-        module,
-        optimizer,
-        dataset,
-        protocol,
-        cell.seed,
-        first_epoch=task.first_epoch,
-        team=team,
+        module, optimizer, dataset, protocol, cell.seed, first_epoch=task.first_epoch, team=team
     ):
         if team.rank == 0:
             save_state(task.state, module, optimizer)

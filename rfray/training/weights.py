@@ -21,13 +21,7 @@ from rfray.cell import Cell
 from rfray.files.artifacts import file_digest
 from rfray.models.module import NetworkModule, build, build_any
 from rfray.seeding import stream_seed
-from rfray.training.changes import (
-    OtherWeightsError,
-    changed,
-    changes,
-    load_changes,
-    save_changes,
-)
+from rfray.training.changes import OtherWeightsError, changed, changes, load_changes, save_changes
 from rfray.training.weight_files import CHANGES, INITIAL, INITIAL_NOTE, MODEL
 
 _Module = TypeVar("_Module", bound=nn.Module)

@@ -17,12 +17,7 @@ from rfray.analysis.figures.panels import StudyFiles
 from rfray.analysis.formats import long_form, markdown_text
 from rfray.analysis.report_file import read_layout
 from rfray.analysis.samples import Measurements
-from rfray.analysis.several import (
-    expected_of_all,
-    read_studies,
-    settings_apart,
-    studies_together,
-)
+from rfray.analysis.several import expected_of_all, read_studies, settings_apart, studies_together
 from rfray.analysis.tables import build_tables
 from rfray.errors import UserError
 

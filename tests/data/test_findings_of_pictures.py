@@ -10,15 +10,7 @@ from command_line import rfray as in_folder
 from command_line import rfray_anew
 from layouts import pixels, png, refused, write_tree
 from mlflow.tracking import MlflowClient
-from picture_files import (
-    RAMP,
-    oriented,
-    other_profile,
-    saved,
-    see_through,
-    several_frames,
-    tiff,
-)
+from picture_files import RAMP, oriented, other_profile, saved, see_through, several_frames, tiff
 from PIL import Image
 
 from rfray.data.background import use_background

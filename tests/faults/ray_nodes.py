@@ -27,8 +27,7 @@ def ray_cluster(head_cpus: int):
     before = dict(os.environ)
     os.environ.update(_QUICK)
     cluster = Cluster(
-        initialize_head=True,
-        head_node_args={"num_cpus": head_cpus, "include_dashboard": False},
+        initialize_head=True, head_node_args={"num_cpus": head_cpus, "include_dashboard": False}
     )
     try:
         yield cluster

@@ -7,11 +7,7 @@ import pytest
 import torch
 
 from rfray.numerics.errors import NumericsError
-from rfray.numerics.moments import (
-    Covariance,
-    directions_explaining,
-    variances,
-)
+from rfray.numerics.moments import Covariance, directions_explaining, variances
 
 
 def points_of_rank(rank, features=30, points=400):

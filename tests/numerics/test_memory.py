@@ -8,12 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rfray.numerics.errors import NumericsError
-from rfray.numerics.lanczos import (
-    BasisPlace,
-    least_basis_size,
-    place_basis,
-    usual_basis_size,
-)
+from rfray.numerics.lanczos import BasisPlace, least_basis_size, place_basis, usual_basis_size
 
 GB = 1e9
 

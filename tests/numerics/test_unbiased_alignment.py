@@ -16,11 +16,7 @@ from rfray.numerics.kernel_alignment import (
     block_passes,
     undefined_layers,
 )
-from rfray.numerics.shuffled_alignment import (
-    derangement,
-    equal_layers_alignment,
-    shuffle_rows,
-)
+from rfray.numerics.shuffled_alignment import derangement, equal_layers_alignment, shuffle_rows
 
 ESTIMATORS = [GramSum, UnbiasedGramSum]
 

@@ -121,8 +121,7 @@ def _accuracies(stage: str, where: Where, study: StudyFiles) -> list[Drawing[flo
     dense = {d.identity: d.panels for d in collect("train", accuracy, trained, study)}
     return [
         replace(
-            drawing,
-            panels=(*dense.get(applying(drawing.identity, "train"), ()), *drawing.panels),
+            drawing, panels=(*dense.get(applying(drawing.identity, "train"), ()), *drawing.panels)
         )
         for drawing in collect(stage, accuracy, where, study)
     ]
