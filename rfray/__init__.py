@@ -8,8 +8,6 @@
 The names below are public. They are imported at their first use, because that takes seconds.
 """
 
-from __future__ import annotations
-
 import sys
 from importlib import import_module
 from types import ModuleType

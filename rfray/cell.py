@@ -1,7 +1,5 @@
 """A cell: one combination of a value from each axis, and so one network on one data set."""
 
-from __future__ import annotations
-
 from functools import cache
 from typing import Annotated
 

@@ -4,8 +4,6 @@ The study document in MLflow holds the grid as the user wrote it. The analysis e
 same functions.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product

@@ -1,7 +1,5 @@
 """The base class of every typed document that a user writes: strict, immutable, no unknown keys."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, TypeVar
 

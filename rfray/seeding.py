@@ -1,7 +1,5 @@
 """Independent random streams, one per purpose: none depends on what another has drawn."""
 
-from __future__ import annotations
-
 import hashlib
 
 

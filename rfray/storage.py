@@ -1,7 +1,5 @@
 """Where a sweep keeps its files. Only this module knows the paths."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass
 from pathlib import Path

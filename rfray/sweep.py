@@ -1,7 +1,5 @@
 """`python -m rfray.sweep`: the same as `rfray sweep`."""
 
-from __future__ import annotations
-
 import sys
 
 from rfray.cli import main

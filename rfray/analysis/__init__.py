@@ -8,8 +8,6 @@ The names below are public. They are imported on first use: importing pandas and
 seconds, and a command that draws nothing should not wait for them.
 """
 
-from __future__ import annotations
-
 from importlib import import_module
 from typing import TYPE_CHECKING
 

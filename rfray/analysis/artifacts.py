@@ -1,7 +1,5 @@
 """Reads the artifacts of stages into arrays and checks them against the public schema."""
 
-from __future__ import annotations
-
 import csv
 import json
 import math

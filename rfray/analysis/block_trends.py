@@ -1,7 +1,5 @@
 """The trend tests of a report: which cells each one tests, and how many tests there are."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace

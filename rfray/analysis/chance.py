@@ -1,7 +1,5 @@
 """Chance level: the accuracy of a network that has learnt nothing. Pure."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass

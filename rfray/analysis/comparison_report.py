@@ -1,7 +1,5 @@
 """Comparisons of settings as Markdown and as csv."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

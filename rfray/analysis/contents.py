@@ -1,7 +1,5 @@
 """The contents of a report, for pages of any format."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

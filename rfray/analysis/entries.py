@@ -1,7 +1,5 @@
 """One number of a table, with all that is known about it."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Tables as text: long-form csv, Markdown, and LaTeX that needs the package booktabs only."""
 
-from __future__ import annotations
-
 import re
 
 import pandas as pd

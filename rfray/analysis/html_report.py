@@ -1,7 +1,5 @@
 """The report: one HTML page that contains all it shows and loads nothing from a network."""
 
-from __future__ import annotations
-
 import base64
 import math
 import re

@@ -1,7 +1,5 @@
 """Links from a report to the pages of MLflow."""
 
-from __future__ import annotations
-
 import json
 import shlex
 from collections.abc import Sequence

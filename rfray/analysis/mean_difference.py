@@ -1,7 +1,5 @@
 """The mean difference between two settings and its test: a paired t-test or Welch's t-test."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """A table as blocks of lines of text, for any file format."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Published values, and the rule that says which of a study's values they are compared with."""
 
-from __future__ import annotations
-
 import csv
 import math
 from collections.abc import Mapping, Sequence

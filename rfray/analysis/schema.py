@@ -1,7 +1,5 @@
 """The part of the public schema of runs that the analysis uses (`docs/mlflow.md`)."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

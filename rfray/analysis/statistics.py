@@ -1,7 +1,5 @@
 """Means of a few values and their errors; p-values corrected for several tests."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

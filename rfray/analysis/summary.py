@@ -1,7 +1,5 @@
 """The summary: a study's tables, figures, gaps and provenance on one Markdown page."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import astuple
 

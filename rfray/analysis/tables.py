@@ -1,7 +1,5 @@
 """Tables: the report's layout, filled with a study's samples. Pure: no store, no files."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace

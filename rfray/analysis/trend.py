@@ -1,7 +1,5 @@
 """The trend test: do values fall, or rise, as a setting grows?"""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

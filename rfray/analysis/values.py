@@ -1,7 +1,5 @@
 """Typed values from the strings in MLflow."""
 
-from __future__ import annotations
-
 import json
 import math
 import sys

@@ -1,7 +1,5 @@
 """`rfray clean`: find the files of a study that nothing needs any more, and delete them."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections import Counter

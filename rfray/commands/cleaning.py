@@ -1,7 +1,5 @@
 """Which files of a study may be deleted: decisions on plain data. Numbers always stay."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`rfray doctor`: checks of this machine, its packages, the data, the tracking store and Ray."""
 
-from __future__ import annotations
-
 import os
 import platform
 import shutil

@@ -1,7 +1,5 @@
 """How long a study will take on a number of slots, from the time of its finished runs."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Literal

@@ -1,7 +1,5 @@
 """Commands that rfray prints, quoted for a shell. Pure."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Mapping, Sequence
 

@@ -1,7 +1,5 @@
 """A plan as text and as JSON."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import timedelta

@@ -1,7 +1,5 @@
 """The smallest difference between two groups that a test can find with n values of each."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

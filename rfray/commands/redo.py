@@ -1,7 +1,5 @@
 """`rfray redo`: have one run, and all runs that depend on it, computed again."""
 
-from __future__ import annotations
-
 import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime

@@ -1,7 +1,5 @@
 """`rfray status`: the states of a study's runs, read from the tracking store."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any

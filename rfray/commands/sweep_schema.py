@@ -3,8 +3,6 @@
 Both are generated from the typed study and the typed parameters of its stages.
 """
 
-from __future__ import annotations
-
 import types
 from collections.abc import Iterator
 from typing import Any, Union, get_args, get_origin

@@ -1,7 +1,5 @@
 """How many images are held out for validation, as a study gives it."""
 
-from __future__ import annotations
-
 Amount = int | float
 """A number of images, or a share of the training images, above 0 and below 1."""
 

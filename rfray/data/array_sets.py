@@ -4,8 +4,6 @@ torchvision's classes for them read extracted files only, need a folder that the
 unpickle any object. So these are read here: in the archive or extracted, verified, without writing.
 """
 
-from __future__ import annotations
-
 import gzip
 import io
 import pickle

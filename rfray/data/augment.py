@@ -4,8 +4,6 @@ Random numbers are drawn on the CPU (`draw`), for a batch or a whole epoch; usin
 a pure function. So equal generators give equal crops on every device.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The background colour of pictures with transparent parts, if a study names one."""
 
-from __future__ import annotations
-
 import os
 
 _VARIABLE = "RFRAY_BACKGROUND"

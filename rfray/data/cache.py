@@ -1,7 +1,5 @@
 """Data sets, prepared once on each machine and mapped into the memory of every worker."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

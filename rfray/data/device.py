@@ -1,7 +1,5 @@
 """Data sets on the device that uses them, loaded once in each process."""
 
-from __future__ import annotations
-
 from functools import cache, lru_cache
 
 import torch

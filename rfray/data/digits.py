@@ -3,8 +3,6 @@
 Source: Alpaydin & Kaynak, *Optical Recognition of Handwritten Digits*, UCI 1998 (its test part).
 """
 
-from __future__ import annotations
-
 from rfray.data.dataset import Dataset, DatasetSource, Split
 from rfray.data.facts import FACTS as ALL_FACTS
 

@@ -3,8 +3,6 @@
 A plan imports this file, so it does not import torchvision but names its classes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The folders of data on this machine."""
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path

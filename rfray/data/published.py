@@ -1,7 +1,5 @@
 """The published files of a data set: found, downloaded and verified before they are read."""
 
-from __future__ import annotations
-
 import hashlib
 import math
 import tarfile

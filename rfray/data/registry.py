@@ -1,7 +1,5 @@
 """Every data set by its name: rfray's own, torchvision's, and those of plugins."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial

@@ -3,8 +3,6 @@
 That file is in the folder of the prepared copies; the copy is written at the same time.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable, Iterable

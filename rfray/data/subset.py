@@ -1,7 +1,5 @@
 """A subset of a split that is the same in every run."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -3,8 +3,6 @@
 The fingerprint is a digest of every pixel and label, after scaling.
 """
 
-from __future__ import annotations
-
 import hashlib
 import importlib.util
 import os

@@ -1,7 +1,5 @@
 """What is done to pictures so that they are as a viewer shows them, and the sentences about it."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping
 from enum import Enum

@@ -3,8 +3,6 @@
 A card is a GPU. Code that depends on it uses this interface, so it can be tested without a GPU.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Literal, Protocol

@@ -1,7 +1,5 @@
 """An NVIDIA or AMD card through PyTorch."""
 
-from __future__ import annotations
-
 import gc
 
 import torch

@@ -1,7 +1,5 @@
 """Whether a stage failed because the card's memory was used up."""
 
-from __future__ import annotations
-
 import sys
 
 _SAID_BY_LIBRARIES = (

@@ -4,8 +4,6 @@
 `x86_64 CPU, 2 threads`.
 """
 
-from __future__ import annotations
-
 import re
 
 FURTHER_CARD = 0.75

@@ -4,8 +4,6 @@
 that a study may move between machines. Wherever numbers of both are compared, rfray must say so.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """How busy a card is, from NVIDIA's management library (NVML)."""
 
-from __future__ import annotations
-
 from functools import cache
 from typing import Any
 

@@ -5,8 +5,6 @@ ends. The lease is for drivers on any machine with the same tracking store: a ta
 experiment, which the driver renews.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import socket

@@ -1,7 +1,5 @@
 """A whole sweep: find the missing runs, run them, record them."""
 
-from __future__ import annotations
-
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -5,8 +5,6 @@ it. So each experiment is complete, even if the other study is deleted. Artifact
 hard links, which take no room; to a server they are sent again.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator

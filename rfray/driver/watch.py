@@ -1,7 +1,5 @@
 """The display of a running sweep: a live table, or plain lines if that is not possible."""
 
-from __future__ import annotations
-
 import sys
 import time
 from collections import deque

@@ -9,8 +9,6 @@ the attempt exceeded its time limit and must not be tried again.
 as running for ever.
 """
 
-from __future__ import annotations
-
 import faulthandler
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """From a node of the plan to the job for a worker. Pure."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path

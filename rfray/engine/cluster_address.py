@@ -1,7 +1,5 @@
 """The address of the Ray cluster that a sweep joins, and where it was given."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass

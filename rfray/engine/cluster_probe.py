@@ -4,8 +4,6 @@ If a head refuses Ray's client, the client tries for 20 seconds and writes to th
 its log level. A single request shows within milliseconds whether the head would refuse it.
 """
 
-from __future__ import annotations
-
 import os
 from enum import Enum
 from typing import Literal

@@ -3,8 +3,6 @@
 https://docs.ray.io/en/latest/ray-security/token-auth.html
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The driver: gives ready nodes to the executor, and their outcomes to the recorder."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Where jobs run: one interface for Ray and for this process."""
 
-from __future__ import annotations
-
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence

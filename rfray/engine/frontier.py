@@ -1,7 +1,5 @@
 """Which node runs next: the states of all nodes of a plan. Pure: no Ray, no clock."""
 
-from __future__ import annotations
-
 import heapq
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping

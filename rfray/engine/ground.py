@@ -1,7 +1,5 @@
 """The cluster of a sweep: its machines, those that could join, and the requests for them."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
 

@@ -1,7 +1,5 @@
 """The messages between driver and worker: plain data, sent as JSON."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, Literal
 

@@ -7,8 +7,6 @@ silent for too long, the keeper takes its part back. The keeper is independent o
 ends when there are none. docs/design/elastic.md describes the alternatives.
 """
 
-from __future__ import annotations
-
 import os
 import socket
 import threading

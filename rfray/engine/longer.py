@@ -5,8 +5,6 @@ are equal to a training of 200 epochs (bit-identical on a CPU), if the learning 
 does not depend on the number of epochs.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from itertools import islice

@@ -1,7 +1,5 @@
 """Measures how much of its card a stage uses while it runs."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager

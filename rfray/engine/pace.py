@@ -1,7 +1,5 @@
 """How long the rest of a sweep takes, estimated from its finished runs. Pure."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 

@@ -4,8 +4,6 @@ Trainings report through Tune. A task cannot send anything to the driver before 
 machine sees the folder of checkpoints.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from pathlib import Path

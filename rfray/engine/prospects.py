@@ -1,7 +1,5 @@
 """Which machines sweeps want from an autoscaler, and which it could start. Pure."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence

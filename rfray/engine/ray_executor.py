@@ -1,7 +1,5 @@
 """Jobs on Ray: training cells and samples as Tune trials, everything else as tasks."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Joins or starts Ray, without output of Ray, and with errors in one line."""
 
-from __future__ import annotations
-
 import logging
 import os
 import socket

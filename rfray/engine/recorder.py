@@ -1,7 +1,5 @@
 """The MLflow runs of a sweep, from before their stage starts until after it has ended."""
 
-from __future__ import annotations
-
 import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping

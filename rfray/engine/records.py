@@ -1,7 +1,5 @@
 """The tags, params and description of a node's run. Pure."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Container, Mapping
 from typing import Any

@@ -7,8 +7,6 @@ If the process dies before all is written, nothing is lost: the artifacts contai
 next driver reads it there.
 """
 
-from __future__ import annotations
-
 import itertools
 import threading
 import time

@@ -4,8 +4,6 @@ The share is chosen when the node gets its slot. It depends on what is known abo
 by then, and on earlier attempts of the node.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """A simulated schedule of a plan on a number of slots. Pure."""
 
-from __future__ import annotations
-
 import heapq
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass

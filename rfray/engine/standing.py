@@ -1,7 +1,5 @@
 """The runs of a plan in the ledger: nodes that are done, runs to resume, runs to reuse. Pure."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass

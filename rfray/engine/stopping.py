@@ -5,8 +5,6 @@ sample finds the note, it ends with its artifacts and metrics. A sample that is 
 started again still finds it.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Sets the number of PyTorch's threads in this process, also if PyTorch is not imported yet."""
 
-from __future__ import annotations
-
 import sys
 from typing import Any
 

@@ -16,8 +16,6 @@ Tune pickles searchers and callbacks into its state, so neither may hold a queue
 of their sweep by name in this process.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import threading

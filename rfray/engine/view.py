@@ -1,7 +1,5 @@
 """What a watcher of a sweep is told."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

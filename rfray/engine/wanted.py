@@ -5,8 +5,6 @@ divided by the longest chain: with more slots, some are idle. (There the two low
 scheduling are equal, Graham 1969.) More slots than running and ready nodes are of no use either.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping
 

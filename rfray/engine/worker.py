@@ -1,7 +1,5 @@
 """Runs one job in this process: the same code for Tune trials, Ray tasks and in-process."""
 
-from __future__ import annotations
-
 import platform
 import socket
 import tempfile

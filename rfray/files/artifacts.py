@@ -5,8 +5,6 @@ and `result.json` is written last. So if `result.json` exists, all files that it
 if the driver died before it recorded the run.
 """
 
-from __future__ import annotations
-
 import hashlib
 import shutil
 from collections.abc import Mapping

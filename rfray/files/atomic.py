@@ -1,7 +1,5 @@
 """Atomic writes: a reader finds a complete file or none, even if the writer is killed."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from uuid import uuid4

@@ -1,7 +1,5 @@
 """YAML files: `1e-4` is a number, no key may be there twice, and the line of every key is known."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Hashable
 from pathlib import Path

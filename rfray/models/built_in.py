@@ -1,7 +1,5 @@
 """rfray's own networks by name. A new one is one file and one line here."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Protocol
 

@@ -7,8 +7,6 @@ derivatives. But the norm, with its first and second derivatives, is computed on
 maps, which is less work.
 """
 
-from __future__ import annotations
-
 from typing import cast
 
 import torch

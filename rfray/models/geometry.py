@@ -11,8 +11,6 @@ does not count: the window of such units is that of the map without the gate, an
 says that there is a gate.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cache, cached_property
 

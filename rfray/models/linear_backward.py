@@ -5,8 +5,6 @@ spread their gradient like an average pool of the same window that counts paddin
 is not changed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from types import MappingProxyType
 

@@ -1,7 +1,5 @@
 """The strength of a knob whose receptive field is nearest to a wanted one."""
 
-from __future__ import annotations
-
 import sys
 from bisect import bisect_left
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """The trainable torch module of a network description."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """What can be found out about a module that cannot be read: from its parts, and by a trial."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 

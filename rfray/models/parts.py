@@ -1,7 +1,5 @@
 """The torch modules of operations for which PyTorch has no module."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -11,8 +11,6 @@ convolution are permuted with the channels of its input, and those of a channel 
 channels that are later read together. Whole groups are not permuted.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

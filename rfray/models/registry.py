@@ -1,7 +1,5 @@
 """Every network by its name: rfray's own, and those of libraries, files and plug-ins."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 

@@ -1,7 +1,5 @@
 """ResNet50 in its CIFAR form, with a receptive-field pool (`resnet50`)."""
 
-from __future__ import annotations
-
 from rfray.models.network import Network, scaled
 from rfray.models.operations import Add, BatchNorm, Convolution, GlobalAveragePool, Linear, Relu
 from rfray.models.stem import with_pool

@@ -5,8 +5,6 @@ or 0 for a kernel of 2. All other layers and the number of parameters stay the s
 changing the receptive field are in `rfray.models.knobs`.
 """
 
-from __future__ import annotations
-
 from rfray.errors import UserError
 from rfray.models.network import Network
 from rfray.models.operations import MaxPool

@@ -5,8 +5,6 @@ names, and so do parameters. The meaning of calls is in `rfray.models.vocabulary
 cannot be read is refused only if the output depends on it.
 """
 
-from __future__ import annotations
-
 import operator
 import traceback
 from collections.abc import Callable, Mapping, Sequence

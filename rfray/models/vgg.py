@@ -1,7 +1,5 @@
 """VGG19 with a receptive-field pool (`vgg19_rf`)."""
 
-from __future__ import annotations
-
 from rfray.models.network import Network, scaled
 from rfray.models.operations import BatchNorm, Convolution, GlobalAveragePool, Linear, MaxPool, Relu
 from rfray.models.stem import with_pool

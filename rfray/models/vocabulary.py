@@ -4,8 +4,6 @@ One line here makes a module or a function readable: it makes the operation from
 settings or the call's arguments.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any

@@ -7,8 +7,6 @@ the pixels is large in the middle of the theoretical receptive field and small n
 A map of squares is (height, width), not negative; it is measured if it `has_mass`.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """The one exception of `rfray.numerics`."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 

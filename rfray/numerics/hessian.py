@@ -7,8 +7,6 @@ The last is used here. `torch.compile` of a traced product had not finished afte
 two cores; all products of a spectrum take one minute.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 

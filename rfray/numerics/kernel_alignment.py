@@ -23,8 +23,6 @@ K is a sum over features, so features may be added in any number of pieces. A pi
 at once, or all pairs of blocks of images, one pass for each pair (`block_passes`).
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from itertools import combinations, pairwise

@@ -1,7 +1,5 @@
 """A Krylov decomposition of a symmetric operator, which can grow, shrink and start again."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

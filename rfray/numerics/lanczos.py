@@ -1,7 +1,5 @@
 """The largest eigenvalues of a symmetric operator, each with its residual."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

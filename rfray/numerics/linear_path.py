@@ -6,8 +6,6 @@ Neural Networks*, ICLR 2022, values are compared with the straight line between 
 with their mean, so that a difference between the ends is not a barrier.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

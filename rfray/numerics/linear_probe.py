@@ -6,8 +6,6 @@ of the objective at the start is the identity, so that few steps of L-BFGS are n
 and the norm of its gradient are given in the coordinates of the features.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

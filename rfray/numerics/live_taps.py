@@ -4,8 +4,6 @@ On a 1×1 map with padding, only the centre tap of a 3×3 kernel meets the map; 
 multiply padding. Libraries compute all nine, with their first and second derivatives.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, cast

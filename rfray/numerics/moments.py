@@ -9,8 +9,6 @@ Training*, 2020) and Richter et al. (*Should You Go Deeper? Optimizing Convoluti
 Architectures without Training by Receptive Field Analysis*, 2021).
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """A symmetric linear operator: the matrix of eigenvalue and quadrature algorithms."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 

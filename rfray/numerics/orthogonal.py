@@ -3,8 +3,6 @@
 Vectors are rows here, (b, dimension), so that a growing basis is contiguous in memory.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

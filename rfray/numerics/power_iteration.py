@@ -1,7 +1,5 @@
 """PyHessian's power iteration, with residuals from rfray's own products: a cross-check."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -1,7 +1,5 @@
 """True float32: no TensorFloat-32, no autocast, no choice of algorithms by measured time."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 

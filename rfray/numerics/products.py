@@ -1,7 +1,5 @@
 """A matrix product added to a matrix in place, on any device."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 

@@ -1,7 +1,5 @@
 """The spectral density of a symmetric operator, by stochastic Lanczos quadrature."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ features of these sizes and this number of images. Its mean over all permutation
 tr(HKH) tr(HLH) / ((N - 1) ‖HKH‖ ‖HLH‖) for the biased estimate, and about 0 for the unbiased one.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -5,8 +5,6 @@ there. In a vgg19_rf with 1×1 maps these are four weights of five, and without 
 eigenvalue iteration is five times smaller.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import torch

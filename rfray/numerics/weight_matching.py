@@ -6,8 +6,6 @@ assignment that increases the inner product of the two networks' weights most wh
 fixed. It ends when no group changes. Here channels are members of groups of plain arrays.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 

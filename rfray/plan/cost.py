@@ -1,7 +1,5 @@
 """What a plan costs: from the time of finished runs, else from a count of operations. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 from statistics import fmean
 from typing import Any

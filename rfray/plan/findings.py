@@ -1,7 +1,5 @@
 """What a user should know about a plan before it starts, in sentences. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 from rfray.cell import Cell

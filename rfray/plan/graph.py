@@ -1,7 +1,5 @@
 """The graph of a study: nodes, cells, and the whole plan. Plain data."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any

@@ -1,7 +1,5 @@
 """Content keys: equal work has an equal key, in every study and on every machine. Pure."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import json

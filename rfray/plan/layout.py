@@ -1,7 +1,5 @@
 """Which settings each stage depends on, and so how often it is computed. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache

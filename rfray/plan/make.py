@@ -1,7 +1,5 @@
 """From a study to its graph. No Ray, MLflow or torch."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from rfray.cell import Cell

@@ -1,7 +1,5 @@
 """The nodes of a stage: one for each group of cells and each variant; what their runs log. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 

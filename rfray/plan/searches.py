@@ -1,7 +1,5 @@
 """The nodes of a search: its samples, and the node that chooses the best of them. Pure."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any

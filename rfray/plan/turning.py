@@ -1,7 +1,5 @@
 """How far each knob is turned: from the study's settings to cells. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache

@@ -4,8 +4,6 @@ A stage that needs the description of a network's layers is left out for such a 
 stages work on the module itself.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 

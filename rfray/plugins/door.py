@@ -10,8 +10,6 @@ Plug-in files are sent to a worker as text, with its job. A package must be inst
 digest of its code says whether it is the same.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import re
 import sys

@@ -1,7 +1,5 @@
 """Files of a user's code: their digests, their modules, and their errors in one line."""
 
-from __future__ import annotations
-
 import hashlib
 import sys
 import traceback

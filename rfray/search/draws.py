@@ -1,7 +1,5 @@
 """The samples of a search: drawn by Ray Tune's search spaces, or proposed by Optuna."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from itertools import chain, count, islice

@@ -1,7 +1,5 @@
 """The space that a search draws from, and the order of its results. Pure."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType

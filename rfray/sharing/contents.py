@@ -10,8 +10,6 @@
 Each run comes after its parent run.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import re

@@ -1,7 +1,5 @@
 """Writes a study from its tracking store into an archive."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import tarfile

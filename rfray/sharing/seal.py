@@ -5,8 +5,6 @@ skips. The seal shows whether an archive was cut off or changed. It is not a sig
 write one.
 """
 
-from __future__ import annotations
-
 import hashlib
 import struct
 from pathlib import Path

@@ -5,8 +5,6 @@ nothing is written. A run gets its stage and key only when it is complete, so a 
 never sees a part of a run.
 """
 
-from __future__ import annotations
-
 import codecs
 import hashlib
 import shutil

@@ -4,8 +4,6 @@ First the seal shows that the archive is complete. Then all of it is read once: 
 regular files, all in the study's folder, each with the digest that the archive states.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import tarfile

@@ -1,7 +1,5 @@
 """finetune: continue to train a pruned network, with its pruned weights held at zero."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from pydantic import Field

@@ -1,7 +1,5 @@
 """probe: the accuracy of a linear classifier on each layer's features."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass

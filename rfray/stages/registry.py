@@ -3,8 +3,6 @@
 A stage of a plugin that cannot be used is left out; the others still work.
 """
 
-from __future__ import annotations
-
 import importlib
 import pkgutil
 from collections.abc import Mapping

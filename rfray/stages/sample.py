@@ -1,7 +1,5 @@
 """sample: a training with settings that a search tries, measured on the validation images."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from typing import Literal

@@ -1,7 +1,5 @@
 """search: the settings of the best sample of a group, on the validation images."""
 
-from __future__ import annotations
-
 import csv
 import json
 from collections.abc import Sequence

@@ -4,8 +4,6 @@ A module in this package with a `STAGE` is a stage: there is nothing else to reg
 declaration does not import torch, because `rfray plan` reads it; `run` imports what it needs.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

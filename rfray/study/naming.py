@@ -1,7 +1,5 @@
 """The names of runs: as short as possible, and different for each run of a study."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 

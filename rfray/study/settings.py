@@ -1,7 +1,5 @@
 """Every setting by its dotted name: its type, and whether it may be an axis."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType, NoneType

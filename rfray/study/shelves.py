@@ -1,7 +1,5 @@
 """All plug-ins of every kind: which of them cannot be used, and why."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

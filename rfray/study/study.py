@@ -1,7 +1,5 @@
 """A study: the sweep file as typed, validated data."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace

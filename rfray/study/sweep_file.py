@@ -1,7 +1,5 @@
 """From a sweep file and `key=value` overrides to a study, or to an error in one line."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy

@@ -1,7 +1,5 @@
 """The log messages of Ray, Tune and MLflow: hidden, unless the user asks for them."""
 
-from __future__ import annotations
-
 import logging
 import os
 import warnings

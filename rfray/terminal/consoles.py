@@ -1,7 +1,5 @@
 """Consoles: a terminal, a file, a notebook. Tables that they show."""
 
-from __future__ import annotations
-
 import sys
 
 from rich.console import Console

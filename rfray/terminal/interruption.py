@@ -1,7 +1,5 @@
 """Control-C and SIGTERM: the first asks the sweep to stop, the second stops it at once."""
 
-from __future__ import annotations
-
 import os
 import signal
 import threading

@@ -1,7 +1,5 @@
 """Tables and texts of rich as HTML for a notebook. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from html import escape
 

@@ -4,8 +4,6 @@ The step is many calls below the code that knows where to show the progress: ima
 the facts of a data set are needed, and again when the data set is first used.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager

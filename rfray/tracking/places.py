@@ -5,8 +5,6 @@ database keeps the old ones (mlflow#3144). But the relative path from the databa
 stays the same.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from functools import cached_property

@@ -1,7 +1,5 @@
 """MLflow runs as plain data."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

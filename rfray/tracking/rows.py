@@ -6,8 +6,6 @@ ends runs with all their content, and reads the runs of a study. It uses MLflow'
 MLflow's own validation. Everything else uses the client.
 """
 
-from __future__ import annotations
-
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence

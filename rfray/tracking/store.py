@@ -1,7 +1,5 @@
 """The tracking store: whether it answers, and what its errors mean."""
 
-from __future__ import annotations
-
 import logging
 import os
 from collections.abc import Callable, Iterator

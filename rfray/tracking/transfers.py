@@ -1,7 +1,5 @@
 """Downloads and uploads of a run's artifacts."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager

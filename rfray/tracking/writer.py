@@ -1,7 +1,5 @@
 """Writes runs to an MLflow tracking store. Only the process that holds a study does this."""
 
-from __future__ import annotations
-
 import json
 import shlex
 from collections.abc import Mapping, Sequence

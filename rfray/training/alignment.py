@@ -1,7 +1,5 @@
 """Puts a network's channels into the order of another network's, by weight matching."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

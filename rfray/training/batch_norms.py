@@ -6,8 +6,6 @@ collapse (Jordan et al., *REPAIR*, ICLR 2023). The statistics of the pruned netw
 correct this without training.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import cast

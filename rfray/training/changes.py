@@ -7,8 +7,6 @@ gives exactly the same bits. Floating-point numbers of one sign have the same or
 small changes are small differences. Bytes are stored by significance, so zlib finds the zeros.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

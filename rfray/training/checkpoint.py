@@ -4,8 +4,6 @@ The file has its own digest, which includes the folder's name. That name is the 
 in it, so a checkpoint of another training is refused.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 from collections.abc import Mapping, Sequence

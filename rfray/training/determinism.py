@@ -1,7 +1,5 @@
 """PyTorch's deterministic algorithms, for one stage."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager

@@ -1,7 +1,5 @@
 """Squared gradients of a network's central units on real images, in small batches."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection
 
 from torch import Tensor

@@ -1,7 +1,5 @@
 """Loss and accuracy of a network on a split."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -3,8 +3,6 @@
 Several stages need this: they are given the features of each batch, and keep what they need.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import torch

@@ -3,8 +3,6 @@
 It yields after every epoch; its caller decides what to do then.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """A process that trains one network together with others."""
 
-from __future__ import annotations
-
 import os
 import threading
 import time

@@ -1,7 +1,5 @@
 """The messages to and from a process that trains with others."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path

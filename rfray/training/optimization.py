@@ -1,7 +1,5 @@
 """The optimizer of a protocol and the learning rate of each epoch, from `torch.optim`."""
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """How a network is trained: the parameters that `train` and `finetune` share."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator

@@ -1,7 +1,5 @@
 """One-shot pruning, and the sparsity of all weights and of live weights."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 
 import torch

@@ -5,8 +5,6 @@ Scores are only compared, so any increasing function of a score is the same crit
 for equal scores.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 

@@ -4,8 +4,6 @@ Reading a number from a GPU waits until the GPU has computed it, so a step reads
 output are on the device.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Batch norms with the statistics of the whole batch, which is spread over several processes."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, cast
 

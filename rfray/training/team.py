@@ -8,8 +8,6 @@ Source: Li et al., *PyTorch Distributed: Experiences on Accelerating Data Parall
 2020.
 """
 
-from __future__ import annotations
-
 import warnings
 from dataclasses import dataclass
 

@@ -6,8 +6,6 @@ all of them if one is lost, even while the others wait. Between two epochs they 
 process, so that no time limit of a communication library applies while it evaluates.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

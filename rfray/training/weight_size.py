@@ -1,7 +1,5 @@
 """The size of weights on disk, estimated from the network without torch."""
 
-from __future__ import annotations
-
 from functools import cache
 from math import log2, prod
 

@@ -5,8 +5,6 @@ weights are drawn again from the seed, and a pruned or fine-tuned network is sto
 Older stores with complete copies can still be read.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Figures of accuracy: against the pruning rate, and dense compared with fine-tuned."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes

@@ -1,7 +1,5 @@
 """Figures of the alignment of layers of networks that differ in the seed only: all, and equal."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import pairwise, product
 

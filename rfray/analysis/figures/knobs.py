@@ -1,7 +1,5 @@
 """Figure of knobs: does accuracy follow the receptive field, or the size of the last map?"""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Figures of numbers by layer: accuracy of linear probes, saturation."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes

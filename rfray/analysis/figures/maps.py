@@ -1,7 +1,5 @@
 """Figures of what each input pixel does: effective receptive fields, and importance."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from itertools import product
 

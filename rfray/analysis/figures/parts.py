@@ -1,7 +1,5 @@
 """The structure of every figure: its title, a part for each study, one legend below all parts."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Figure of a search: the accuracy of each sample against each searched setting."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Sheets: which drawings are the panels of one figure. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic

@@ -1,7 +1,5 @@
 """Figures of the Hessian: its spectral density, and its largest eigenvalues by rank."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import product
 from typing import Any

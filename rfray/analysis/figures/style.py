@@ -1,7 +1,5 @@
 """The style that all figures share: fonts, a colour for each kernel size, panels without data."""
 
-from __future__ import annotations
-
 import io
 import math
 import textwrap
