@@ -188,7 +188,7 @@ def _tested(
     if value.values and against.values and value.values.keys().isdisjoint(against.values):
         return welch_test(list(value.values.values()), list(against.values.values()), reason), ()
     pairs = samples.difference(value, against, None).values
-    same = tuple(seed for seed in pairs if _are_same(value.runs[seed], against.runs[seed]))
+    same = tuple(seed for seed in pairs if _work(value.runs[seed]) == _work(against.runs[seed]))
     others = [gap for seed, gap in pairs.items() if seed not in same]
     if same and not others:
         return MeanDifference(len(same), 0.0, reason=SAME_RUNS), same
@@ -196,13 +196,9 @@ def _tested(
     return paired_test(others, reason), same
 
 
-def _are_same(some: Sequence[RunRecord], others: Sequence[RunRecord]) -> bool:
-    """Whether runs are the same work: the same run, or runs with one key, one of them reused."""
-    return {_work(record) for record in some} == {_work(record) for record in others}
-
-
-def _work(record: RunRecord) -> str:
-    return record.tags.get(schema.KEY_TAG) or record.run_id
+def _work(runs: Sequence[RunRecord]) -> set[str]:
+    """What runs computed: equal for the same run, and for runs with one key, one of them reused."""
+    return {record.tags.get(schema.KEY_TAG) or record.run_id for record in runs}
 
 
 def _is_result(stage: str) -> bool:

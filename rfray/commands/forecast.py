@@ -60,7 +60,7 @@ def expected_schedule(
     taken = {
         key: float(run.tags["rfray.seconds"]) * speedup(processes_of(_hardware(run)))
         for key, run in finished.items()
-        if "rfray.seconds" in run.tags and _ran_on(run) == kind
+        if "rfray.seconds" in run.tags and (device_of(_hardware(run)) == "cpu") == (kind == "cpu")
     }
     alone = durations(plan, taken, pace)
 
@@ -84,10 +84,6 @@ def _assumed(needs: Mapping[str, Occupancy]) -> str:
         return ""
     stage, gpus = several[0]
     return f"; {gpus:g} GPUs are assumed to {stage} {speedup(gpus):.3g} times as fast as one"
-
-
-def _ran_on(run: RunRecord) -> SlotKind:
-    return "cpu" if device_of(_hardware(run)) == "cpu" else "gpu"
 
 
 def _hardware(run: RunRecord) -> str:

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rfray import tracking
-from rfray.engine.job import Outcome
 from rfray.engine.records import closing_tags, missing_measurements, missing_params, run_opening
 from rfray.engine.standing import Standing, reusable
 from rfray.engine.worker import published_outcome
@@ -69,7 +68,8 @@ def _taken(
     """
     with _at_hand(source.run.artifact_uri, ledger.tracking_uri) as folder:
         outcome = published_outcome(folder.as_uri(), node.key, ledger.tracking_uri)
-        if outcome is None or not _as_recorded(outcome, source.run):
+        recorded = source.run.tags.get(tracking.DIGEST_TAG, "")
+        if outcome is None or recorded not in ("", digest_of(outcome.digests)):
             return None
         run = _opened(node, source, done, earlier, ledger)
         logged = ledger.logged_steps(run) if earlier else set()
@@ -101,10 +101,6 @@ def _opened(
     if earlier is None:
         return ledger.open_copy(opening.name, source.run.start_time, tags)
     return ledger.reopen_run(earlier, tracking.RunOpening(opening.name, tags, opening.params))
-
-
-def _as_recorded(outcome: Outcome, run: tracking.RunRecord) -> bool:
-    return run.tags.get(tracking.DIGEST_TAG, "") in ("", digest_of(outcome.digests))
 
 
 @contextmanager

@@ -102,9 +102,9 @@ def _ran(job: Job, card: Card, tell: Callable[[Progress], None]) -> Outcome:
         measurements.extend(new)
         tell(Progress(measurements=new, use=meter.use()))
 
-    outcome = Outcome(
-        key=job.key, status="finished", host=socket.gethostname(), hardware=_hardware(job, card)
-    )
+    chip = card.name or f"{platform.machine()} CPU, {job.threads} threads"
+    hardware = named(job.processes, chip)
+    outcome = Outcome(key=job.key, status="finished", host=socket.gethostname(), hardware=hardware)
     try:
         with tempfile.TemporaryDirectory(prefix="rfray-") as scratch:
             workspace = Path(scratch)
@@ -359,7 +359,3 @@ def _publish(job: Job, workspace: Path, outcome: Outcome) -> None:
         path.unlink()
     write_atomically(workspace / artifacts.RESULT, text)
     through_outages(lambda: send_artifacts(workspace, job.run_id, job.tracking_uri))
-
-
-def _hardware(job: Job, card: Card) -> str:
-    return named(job.processes, card.name or f"{platform.machine()} CPU, {job.threads} threads")

@@ -118,7 +118,7 @@ def at_edge(chosen: Any, tried: Iterable[Any]) -> str | None:
     Also None for values that are not numbers, and for fewer than three different values.
     """
     found = set(map(hashable, tried))
-    if len(found) < _FEWEST_FOR_AN_EDGE or not all(map(_is_number, found)):
+    if len(found) < _FEWEST_FOR_AN_EDGE or not all(map(is_number, found)):
         return None
     if chosen == min(found):
         return "lowest"
@@ -149,5 +149,6 @@ def _problem(domain: Domain) -> str | None:
     return None
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Whether a setting's value is a number, not a truth value."""
     return isinstance(value, int | float) and not isinstance(value, bool)

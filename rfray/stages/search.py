@@ -9,7 +9,16 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from rfray.parameters import NOTHING_TWICE, Parameters
-from rfray.search.space import Choice, Domain, at_edge, best, combinations, metric_problem, rounds
+from rfray.search.space import (
+    Choice,
+    Domain,
+    at_edge,
+    best,
+    combinations,
+    is_number,
+    metric_problem,
+    rounds,
+)
 from rfray.stages.sample import DIVERGED, STOPPED, settings_tried
 from rfray.stages.stage import Input, Stage, StageContext
 from rfray.stages.train import CHOSEN_FILE
@@ -107,7 +116,7 @@ def run(context: StageContext[SearchParameters]) -> None:
     edges = {name: end for name, end in ends.items() if end is not None}
     context.workspace.joinpath(CHOSEN_FILE).write_text(json.dumps(chosen), encoding="utf-8")
     context.settle(chosen)
-    numbers = {name: value for name, value in chosen.items() if _is_number(value)}
+    numbers = {name: value for name, value in chosen.items() if is_number(value)}
     context.report(
         0,
         {
@@ -137,10 +146,6 @@ def _write_samples(
         for choice, source in zip(tried, inputs, strict=True):
             values = [json.dumps(choice[name]) for name in parameters.space]
             lines.writerow([*values, *(source.metrics.get(name, "") for name in measured)])
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 STAGE = Stage(

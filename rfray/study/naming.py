@@ -1,5 +1,6 @@
 """The names of runs: as short as possible, and different for each run of a study."""
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -33,7 +34,8 @@ def scope_name(
         varying: The settings that vary in the study.
         settings: The values of the stage settings that vary and that the run depends on.
     """
-    parts = [_plain(cell.arch)]
+    # These characters have a meaning in names of files and runs.
+    parts = [re.sub(r"[:/\\]", ".", cell.arch)]
     if scope != "network":
         parts.append(cell.dataset)
     knob, strength = cell.turned
@@ -68,11 +70,6 @@ def shown(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"[{','.join(map(shown, value))}]"
     return str(value)
-
-
-def _plain(arch: str) -> str:
-    """A network's name without the characters that have a meaning in names of files and runs."""
-    return arch.replace(":", ".").replace("/", ".").replace("\\", ".")
 
 
 def _words(settings: Mapping[str, Any]) -> list[str]:

@@ -9,6 +9,7 @@ MLflow's own validation. Everything else uses the client.
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -290,8 +291,5 @@ def _latest(rows: Sequence[Row]) -> list[Row]:
     by_metric: defaultdict[str, list[Row]] = defaultdict(list)
     for row in rows:
         by_metric[row["key"]].append(row)
-    return [max(of_one, key=_recency) for of_one in by_metric.values()]
-
-
-def _recency(row: Row) -> tuple[int, int, float]:
-    return row["step"], row["timestamp"], row["value"]
+    recency = itemgetter("step", "timestamp", "value")
+    return [max(of_one, key=recency) for of_one in by_metric.values()]

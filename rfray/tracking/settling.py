@@ -69,7 +69,9 @@ def settle_moved(tracking_uri: str, hold: Hold) -> list[str]:
         UserError: The store does not answer.
     """
     file = database_file(tracking_uri)
-    if file is None or not file.is_file() or not _may_write(file):
+    if file is None or not file.is_file():
+        return []
+    if not (os.access(file, os.W_OK) and os.access(file.parent, os.W_OK)):
         return []
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
@@ -90,10 +92,6 @@ def settle_moved(tracking_uri: str, hold: Hold) -> list[str]:
             raise
         # Another process locks the database for a long time: a later command does it.
     return told
-
-
-def _may_write(file: Path) -> bool:
-    return os.access(file, os.W_OK) and os.access(file.parent, os.W_OK)
 
 
 def _settle(database: SqlAlchemyStore, experiment: Experiment, home: Home, hold: Hold) -> bool:

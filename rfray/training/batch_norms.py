@@ -52,7 +52,8 @@ def renew_statistics(module: NetworkModule, images: Tensor) -> None:
             with torch.no_grad(), LiveTaps():
                 before = module.advance(maps, reached, place)
             moments.add(before[norm.inputs[0]])
-            fits = _bytes(before) * len(images) <= HELD_BYTES * len(before[norm.inputs[0]])
+            held_bytes = sum(one.nbytes for one in before.values())
+            fits = held_bytes * len(images) <= HELD_BYTES * len(before[norm.inputs[0]])
             if fits:
                 held[batch] = before
         reached = place if fits else reached
@@ -61,10 +62,6 @@ def renew_statistics(module: NetworkModule, images: Tensor) -> None:
     # Batches are normalised with the biased variance, running statistics are the unbiased one.
     for name, moments in estimates.items():
         _put(module, name, moments.mean, moments.unbiased_variance)
-
-
-def _bytes(maps: Mapping[str, Tensor]) -> int:
-    return sum(one.nbytes for one in maps.values())
 
 
 def _put(module: NetworkModule, name: str, mean: Tensor, variance: Tensor) -> None:

@@ -92,7 +92,9 @@ def train_epochs(
         LossNotFiniteError: With epoch and step; the module cannot be used any more.
     """
     module.to(memory_format=memory_format_of(protocol))
-    step = plain_step(_forward(team.joined(module), protocol), optimizer, dataset, protocol, team)
+    joined = team.joined(module)
+    forward = without_dead_taps(torch.compile(joined) if protocol.compile else joined)
+    step = plain_step(forward, optimizer, dataset, protocol, team)
     rates = learning_rates(protocol)
     for epoch in range(first_epoch, protocol.epochs + 1):
         started = time.perf_counter()
@@ -118,10 +120,6 @@ def train_epochs(
             learning_rate=rate,
             epoch_seconds=time.perf_counter() - started,
         )
-
-
-def _forward(module: nn.Module, protocol: TrainingProtocol) -> Callable[[Tensor], Tensor]:
-    return without_dead_taps(torch.compile(module) if protocol.compile else module)
 
 
 @contextmanager

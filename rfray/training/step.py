@@ -50,6 +50,7 @@ def plain_step(
     split, facts = dataset.train, dataset.facts
     device = split.labels.device.type
     policy = augmentation_of(protocol, facts)
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
     def images_of(own: Tensor, crops: Crops) -> Tensor:
         if not len(own):
@@ -66,7 +67,7 @@ def plain_step(
         optimizer.zero_grad(set_to_none=True)
         (loss if weight == 1 else loss * weight).backward()
         if protocol.gradient_clip is not None:
-            nn.utils.clip_grad_norm_(_parameters(optimizer), protocol.gradient_clip)
+            nn.utils.clip_grad_norm_(parameters, protocol.gradient_clip)
         optimizer.step()
         return loss.detach() * len(labels), (logits.detach().argmax(1) == labels).sum()
 
@@ -185,7 +186,3 @@ def _loss(logits: Tensor, labels: Tensor, protocol: TrainingProtocol) -> Tensor:
 def _autocast(protocol: TrainingProtocol, device: str) -> AbstractContextManager[object]:
     dtype = autocast_dtype(protocol, device)
     return nullcontext() if dtype == torch.float32 else torch.autocast(device, dtype=dtype)
-
-
-def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
-    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
