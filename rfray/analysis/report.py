@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from rfray.analysis import search_report
 from rfray.analysis.block_trends import check_trends
 from rfray.analysis.comparison_report import comparisons_form, comparisons_markdown
 from rfray.analysis.comparisons import comparisons, differences
@@ -24,12 +25,6 @@ from rfray.analysis.html_report import html_text
 from rfray.analysis.published import Published, load_published
 from rfray.analysis.report_file import ReportSpec, check_names, read_layout
 from rfray.analysis.samples import Measurements, read_histories
-from rfray.analysis.search_report import (
-    searches,
-    searches_form,
-    searches_markdown,
-    with_search_figure,
-)
 from rfray.analysis.several import expected_of_all, read_studies, settings_apart, studies_together
 from rfray.analysis.summary import summary_text
 from rfray.analysis.tables import NotInStudy, build_tables
@@ -112,7 +107,7 @@ def _analyze(ledger: Ledger, frame: StudyFrame, report: Report, out: Path) -> An
     layout = report.layout
     check_names(layout, report.path, frame.axes, _metrics(frame))
     check_trends(layout, report.path, frame.document.axes)
-    layout = with_search_figure(layout, frame)
+    layout = search_report.with_search_figure(layout, frame)
     expected = expected_of_all(frame)
     measurements = Measurements(frame, expected, read_histories(ledger, frame, layout))
     tables, absent = build_tables(layout, measurements, report.published)
@@ -129,7 +124,7 @@ def _analyze(ledger: Ledger, frame: StudyFrame, report: Report, out: Path) -> An
         not_in_study=not_in_study,
         gaps=gaps,
         comparisons=comparisons(measurements),
-        searches=searches(frame, expected),
+        searches=search_report.searches(frame, expected),
         differences=differences(measurements, layout) if frame.parts else (),
         apart=settings_apart(frame) if frame.parts else (),
     )
@@ -169,8 +164,8 @@ def _table_texts(contents: Contents) -> dict[str, str]:
         texts[f"{one.id}.csv"] = csv_text(comparisons_form(one.found))
         texts[f"{one.id}.md"] = comparisons_markdown(one.found, names, one.caption)
     if contents.searches:
-        texts["search.csv"] = csv_text(searches_form(contents.searches))
-        texts["search.md"] = searches_markdown(contents.searches, names)
+        texts["search.csv"] = csv_text(search_report.searches_form(contents.searches))
+        texts["search.md"] = search_report.searches_markdown(contents.searches, names)
     return {f"tables/{name}": text for name, text in texts.items()}
 
 
