@@ -1,7 +1,7 @@
 """The base class of every typed document that a user writes: strict, immutable, no unknown keys."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
@@ -12,6 +12,11 @@ class Parameters(BaseModel):
     """Validated and immutable; unknown keys, wrong types and impossible values are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+def is_number(value: object) -> TypeGuard[int | float]:
+    """Whether a value is a number; true and false are not."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def refusing(problem: Callable[[T], str | None]) -> Callable[[T], T]:

@@ -11,8 +11,9 @@ from rfray.analysis.frame import StudyFrame
 from rfray.analysis.slots import Identity
 from rfray.analysis.statistics import holm
 from rfray.analysis.trend import Trend, trend_over
-from rfray.analysis.values import Scalar, is_number, show
+from rfray.analysis.values import Scalar, show
 from rfray.errors import UserError, nearest
+from rfray.parameters import is_number
 
 AT_CHANCE = "every value, or a side of every difference, is at chance level"
 

@@ -15,7 +15,7 @@ from rfray.analysis.frame import StudyFrame
 from rfray.analysis.report_file import MeasuredColumn, Quantity, ReportSpec
 from rfray.analysis.slots import Identity, Slot, applying
 from rfray.analysis.values import Scalar, is_finite
-from rfray.device.precision import recorded_precision
+from rfray.device.hardware import recorded_precision
 
 if TYPE_CHECKING:
     from rfray.tracking import Ledger, RunRecord

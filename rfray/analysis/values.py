@@ -5,7 +5,8 @@ import math
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import TypeGuard
+
+from rfray.parameters import is_number
 
 Scalar = str | int | float | bool
 """One value of an axis or a parameter."""
@@ -23,11 +24,6 @@ def typed(name: str, value: object) -> Scalar:
 def is_finite(value: float) -> bool:
     """Whether a logged metric is finite; MLflow's SQL store writes infinity as ±1.797e308."""
     return math.isfinite(value) and abs(value) < sys.float_info.max
-
-
-def is_number(value: object) -> TypeGuard[int | float]:
-    """Whether a value is a number; true and false are not."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def agree(recorded: str, planned: object) -> bool:

@@ -4,8 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Literal
 
-from rfray.device.hardware import processes_of, speedup
-from rfray.device.precision import device_of
+from rfray.device.hardware import device_of, processes_of, speedup
 from rfray.engine.assemble import demands
 from rfray.engine.places import Occupancy
 from rfray.engine.simulation import Schedule, simulate

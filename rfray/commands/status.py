@@ -89,11 +89,7 @@ def status_text(plan: Plan, counts: Mapping[Choice, Counter[str]]) -> Renderable
 
 
 def left_over_text(names: Sequence[str]) -> list[RenderableType]:
-    """A note about finished runs that the sweep does not name; nothing if there are none.
-
-    Args:
-        names: Names of those runs.
-    """
+    """A note about finished runs that the sweep does not name; nothing if there are none."""
     if not names:
         return []
     runs = "finished run is" if len(names) == 1 else "finished runs are"

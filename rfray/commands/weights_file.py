@@ -67,12 +67,6 @@ def run_state(
 ) -> dict[str, Tensor]:
     """The weights of a finished run by name, on the CPU.
 
-    Args:
-        ledger: Where the study's runs are.
-        study: The study.
-        run: The run.
-        at: For a training run: the weights before training or after it.
-
     Raises:
         UserError: It has no weights, they are missing, or they are damaged.
     """

@@ -22,10 +22,5 @@ def fixed_subset(available: int, wanted: int) -> Tensor:
 
 
 def chosen_images(split: Split, wanted: int) -> Split:
-    """A fixed choice of a split's images with their labels, on the device of the split.
-
-    Args:
-        split: The split.
-        wanted: Number of images; all if there are fewer.
-    """
+    """A fixed choice of a split's images and labels, on its device; all if there are fewer."""
     return selected(split, fixed_subset(len(split), wanted).to(split.labels.device))

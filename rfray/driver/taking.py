@@ -25,14 +25,9 @@ def take_over(
 ) -> dict[str, str | None]:
     """Copy the runs that other studies have done of a plan; returns, by key, the other study.
 
-    A run whose artifacts are not as recorded is not reused. If `rfray clean` deletes artifacts at
-    the same moment, the copied run stays open, to be computed, and the result has None for it.
-
-    Args:
-        plan: The study's plan.
-        stands: Which of it is done.
-        ledger: The study's ledger.
-        renew: Renews the lease; called before each run.
+    `renew`, which renews the lease, is called before each run. A run whose artifacts are not as
+    recorded is not reused. If `rfray clean` deletes artifacts at the same moment, the copied run
+    stays open, to be computed, and the result has None for it.
     """
     study = plan.study.name
     done = {key: run.run_id for key, run in stands.finished.items()}

@@ -18,12 +18,7 @@ _MOST_LOOKED_AT = 500
 
 
 def begun(node: Node, checkpoints: Path) -> Path | None:
-    """Checkpoint folder of the longest shorter training that a node can continue; else None.
-
-    Args:
-        node: A node of any stage.
-        checkpoints: The storage's folder of checkpoints, with one folder per key.
-    """
+    """Checkpoint folder of the longest shorter training that a node can continue; else None."""
     found = _longest(node, checkpoints) if may_go_on(node) else None
     return checkpoints / found[1] if found else None
 

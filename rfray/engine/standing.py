@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from rfray.device.precision import on_device, recorded_precision
+from rfray.device.hardware import on_device, recorded_precision
 from rfray.engine.assemble import demands
 from rfray.plan import Node, Plan
 from rfray.tracking import DIGEST_TAG, KEY_TAG, SUPERSEDED_TAG, Elsewhere, RunRecord, withheld_of

@@ -109,13 +109,7 @@ def build_any(network: AnyNetwork, seed: int) -> nn.Module:
 
 @contextmanager
 def showing(module: NetworkModule, layers: Iterable[str], see: See) -> Iterator[None]:
-    """A context in which `see` is called with the features of some layers in each forward pass.
-
-    Args:
-        module: The module.
-        layers: Names of layers.
-        see: Takes the features.
-    """
+    """A context in which `see` is called with the features of some layers in each forward pass."""
     hooks = [
         module.get_submodule(name).register_forward_hook(
             lambda _part, read, features, name=name: see(name, read[0], features)

@@ -53,11 +53,7 @@ AnyNetwork = Network | OpaqueNetwork
 
 @cache
 def trial(network: OpaqueNetwork, image_size: int) -> Trial:
-    """The result of passing noise through a network; takes as long as such a pass.
-
-    Args:
-        network: The network.
-        image_size: Height and width of the images, in pixels.
+    """The result of passing noise, images of that size in pixels, through a network.
 
     Raises:
         UserError: It cannot take such images, or its output is not logits.

@@ -39,12 +39,6 @@ def opaque_network(
 ) -> OpaqueNetwork:
     """A module as a network of which nothing else is known.
 
-    Args:
-        module: A module made by `make`.
-        make: Makes the module, newly initialised.
-        code: Digest of the code that makes it.
-        reason: Why it cannot be read.
-
     Raises:
         UserError: Two of its parameters are the same tensor, or one has no size yet.
     """
@@ -97,10 +91,6 @@ def tried(network: OpaqueNetwork, image_size: int) -> Trial:
     """Pass noise through a new module, in training mode and in eval mode.
 
     The process's random state does not change.
-
-    Args:
-        network: The network.
-        image_size: Height and width of the images, in pixels.
 
     Raises:
         UserError: The module raises an error, with its line, or its output is not logits.

@@ -272,14 +272,7 @@ def _checked_maker(
     where: str,
     telling: Callable[[str], AbstractContextManager[None]],
 ) -> Maker:
-    """A maker that checks that the result is a module.
-
-    Args:
-        make: A user's function of the number of classes.
-        called: Its name.
-        where: Its place, for messages.
-        telling: A context that turns an error into one line, given what is run.
-    """
+    """A maker that checks that the result is a module."""
 
     def made(classes: int) -> nn.Module:
         from torch import nn

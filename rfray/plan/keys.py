@@ -78,9 +78,6 @@ def keys_of_fewer_epochs(node: Node) -> Iterator[tuple[int, str]]:
     """The keys of the same training with fewer epochs, as (epochs, key), the most epochs first.
 
     Nothing for a training that reads a search: its settings are known only after the search.
-
-    Args:
-        node: A node of the stage `train`.
     """
     if node.inputs:
         return

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from rfray.errors import nearest
 from rfray.grid import hashable
-from rfray.parameters import NOTHING_TWICE, Parameters
+from rfray.parameters import NOTHING_TWICE, Parameters, is_number
 
 Mode = Literal["max", "min"]
 
@@ -147,8 +147,3 @@ def _problem(domain: Domain) -> str | None:
     if domain.log_uniform is not None and low <= 0:
         return f"log_uniform must begin above 0, not at {low:g}"
     return None
-
-
-def is_number(value: Any) -> bool:
-    """Whether a setting's value is a number, not a truth value."""
-    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -115,12 +115,7 @@ def without_weights(name: str) -> bool:
 
 
 class _Pack:
-    """Adds files to an archive and collects their digests.
-
-    Args:
-        tar: The archive.
-        study: The folder of all files.
-    """
+    """Adds files to an archive and collects their digests."""
 
     def __init__(self, tar: tarfile.TarFile, study: str) -> None:
         self._tar = tar

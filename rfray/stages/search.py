@@ -8,17 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from rfray.parameters import NOTHING_TWICE, Parameters
-from rfray.search.space import (
-    Choice,
-    Domain,
-    at_edge,
-    best,
-    combinations,
-    is_number,
-    metric_problem,
-    rounds,
-)
+from rfray.parameters import NOTHING_TWICE, Parameters, is_number
+from rfray.search.space import Choice, Domain, at_edge, best, combinations, metric_problem, rounds
 from rfray.stages.sample import DIVERGED, STOPPED, settings_tried
 from rfray.stages.stage import Input, Stage, StageContext
 from rfray.stages.train import CHOSEN_FILE

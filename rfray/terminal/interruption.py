@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, NoReturn, Self
 
 INTERRUPTED = 130
@@ -16,11 +16,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class Interruption:
     """Handles both signals from `listen` until the end of its `with` block.
 
-    Args:
-        insist: What the second signal does.
-
-    Attributes:
-        asked: Whether the sweep is to stop.
+    The first sets `asked`: the sweep is to stop. The second calls `insist`.
     """
 
     def __init__(self, insist: Callable[[], object]) -> None:
@@ -32,12 +28,7 @@ class Interruption:
         self._before = {number: signal.getsignal(number) for number in _SIGNALS}
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if _may_listen():
             for number, handler in self._before.items():
                 signal.signal(number, handler)

@@ -21,11 +21,7 @@ LINE_SECONDS = 30.0
 
 @contextmanager
 def reading_shown(console: Console | None = None) -> Iterator[None]:
-    """Show the progress that is told within the block, if any.
-
-    Args:
-        console: Where to show it; standard error by default.
-    """
+    """Show the progress that is told within the block, by default on standard error."""
     with ExitStack() as stack:
         shown = _Shown(console, stack)
         with told_to(shown.hear):

@@ -54,11 +54,7 @@ T = TypeVar("T")
 
 
 class Rows:
-    """Reads and writes runs in the database of MLflow's client.
-
-    Args:
-        store: The store of the client.
-    """
+    """Reads and writes runs in the database of MLflow's client."""
 
     def __init__(self, store: SqlAlchemyStore) -> None:
         self._store = store
@@ -107,16 +103,9 @@ class Rows:
     def open_run(
         self, experiment_id: str, name: str, tags: Mapping[str, str], start_time: int
     ) -> RunRecord | None:
-        """Create a run that is RUNNING.
+        """Create a run that is RUNNING since `start_time`, in milliseconds since the epoch.
 
-        Args:
-            experiment_id: Identifier of its experiment.
-            name: Its name.
-            tags: Its first tags, without `mlflow.runName`.
-            start_time: Milliseconds since the epoch.
-
-        Returns:
-            The run; None if nothing was written, because there is no such active experiment.
+        None if nothing was written, because there is no such active experiment.
         """
         with self._store.ManagedSessionMaker(read_only=False) as session:
             place = _artifact_location(session, int(experiment_id))

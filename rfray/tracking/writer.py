@@ -157,10 +157,7 @@ class LedgerWriter(Ledger):
     def open_copy(self, name: str, start_time: int, tags: Mapping[str, str]) -> RunRecord:
         """Create a RUNNING run as a copy of one from another study or store.
 
-        Args:
-            name: Its name.
-            start_time: Start of the original run, milliseconds since the epoch.
-            tags: Its first tags.
+        `start_time` is that of the original run, in milliseconds since the epoch.
         """
         if self._rows is not None:
             made = self._rows.open_run(self._id, name, tags, start_time)

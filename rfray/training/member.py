@@ -30,11 +30,7 @@ process that started the members notices at once if one dies."""
 
 
 def main(descriptor: int) -> None:
-    """Do the task that is received through a connection; end when the parent process ends.
-
-    Args:
-        descriptor: File descriptor of the connection.
-    """
+    """Do the task that comes through a connection; end when the parent process ends."""
     line = Connection(descriptor)
     task: Task = line.recv()
     wait_for_word = _listening(line)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from rfray.data.augment import POLICIES, Augmentation, Crops, apply
 from rfray.data.dataset import Dataset, DatasetFacts
 from rfray.data.device import gathered, normalised
-from rfray.device.precision import on_device
+from rfray.device.hardware import on_device
 from rfray.training.protocol import TrainingProtocol
 from rfray.training.team import ALONE, Team
 

@@ -5,7 +5,7 @@ from test_tables import plan, rows, tables
 from written_study import cell
 
 from rfray.analysis.formats import markdown_text
-from rfray.device.precision import recorded_precision
+from rfray.device.hardware import recorded_precision
 
 __all__ = ["tables"]
 

@@ -11,7 +11,7 @@ from rfray.analysis.artifacts import Floats, Samples
 from rfray.analysis.figures.panels import Drawing, Panel, missing_lines, panels_of, reasons
 from rfray.analysis.figures.parts import Legend, by_heading, composed, keys
 from rfray.analysis.figures.style import WIDTH, chance_line, colour, marker, say_absent
-from rfray.analysis.values import is_number
+from rfray.parameters import is_number
 
 _DECADES = 20
 """The axis is logarithmic if the highest value divided by the lowest exceeds this."""
