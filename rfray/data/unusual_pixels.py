@@ -96,7 +96,7 @@ _SCALED_BY = {2: 85, 4: 17}
 
 
 def parted(picture: Image.Image, content: bytes) -> tuple[Image.Image, Image.Image | None]:
-    """A picture of 8 bits in red, green and blue, and its opacity in grey if it has any."""
+    """The picture in a file, 8 bits in red, green and blue, and its opacity in grey if any."""
     _scale_transparent_colour(picture, content)
     if not picture.has_transparency_data:
         return picture.convert("RGB"), None
