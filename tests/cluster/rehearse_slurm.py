@@ -281,6 +281,8 @@ def main() -> int:
         rehearsal.play()
     except (Broken, TimeoutError) as broken:
         say(f"BROKEN: {broken}")
+        for log in sorted(scratch.glob("*.out")):
+            print(f"--- {log.name}", *log.read_text().splitlines()[-12:], sep="\n")
         return 1
     else:
         say("done: both studies finished")
