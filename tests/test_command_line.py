@@ -121,6 +121,14 @@ def test_a_sweep_through_ray_and_mlflow_killed_resumed_grown_and_analysed(tiny_s
     for run_id, run in before.items():
         assert after[run_id].info.end_time == run.info.end_time
 
+    # Again: nothing to do, no run touched.
+    again = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert again.returncode == 0
+    assert f"all {TINY_RUNS} runs are done" in again.stdout
+    assert {r.info.run_id: r.info.end_time for r in runs_of(results)} == {
+        run_id: run.info.end_time for run_id, run in after.items()
+    }
+
     # Status and analysis read it.
     status = rfray("status", tiny_sweep, "--storage", results, "--json", cwd=tmp_path)
     assert json.loads(status.stdout)["totals"]["done"] == TINY_RUNS

@@ -142,8 +142,11 @@ def spare_the_delay(tracking_uri: str) -> None:
 
 @cache
 def _spare_the_delay() -> None:
-    # MLflow's public way to register one is an entry point, which every program would load.
-    registry._request_header_provider_registry.register(_OneRequestAConnection)
+    # MLflow's public way to register one is an entry point, which every program would load. Where a
+    # release has another way, requests are as slow as without this.
+    known = getattr(registry, "_request_header_provider_registry", None)
+    if known is not None:
+        known.register(_OneRequestAConnection)
 
 
 class _OneRequestAConnection(RequestHeaderProvider):  # type: ignore[misc]

@@ -171,11 +171,8 @@ def _panel(axes: Axes, panels: Sequence[Panel[Alignment]]) -> None:
         style.say_absent(axes, reasons(panels))
         return
     for panel in (panel for panel in panels if panel.contents):
-        alignment, ink, line = (
-            panel.contents[0],
-            style.colour(panel.kernel_size),
-            _line(panel.parameter),
-        )
+        alignment = panel.contents[0]
+        ink, line = style.colour(panel.kernel_size), _line(panel.parameter)
         axes.plot(mean_over_pairs(alignment).diagonal(), color=ink, lw=1.4, ls=line)
         # NaN, so that no line is drawn, if a run has no baseline.
         undrawn = np.full((1, len(alignment.layers)), np.nan)

@@ -64,9 +64,8 @@ def draw_training(title: str, *drawings: Drawing[_Curves]) -> Figure:
     """
     panels = panels_of(drawings)
     alone = len(drawings) == 1
-    absent = (
-        style.say_why if any(panel.contents for panel in panels) and not alone else style.say_absent
-    )
+    there = any(panel.contents for panel in panels)
+    absent = style.say_why if there and not alone else style.say_absent
 
     def grid(figure: FigureBase) -> Legend:
         places = (
