@@ -6,8 +6,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from queue import SimpleQueue
-from types import SimpleNamespace
 
 import pytest
 from own_head import own_head, plain_environment
@@ -15,10 +13,8 @@ from own_head import own_head, plain_environment
 from rfray.cell import Cell
 from rfray.commands.forecast import expected_schedule
 from rfray.data.device import resident
-from rfray.engine import trials
 from rfray.engine.assemble import assemble, demands
-from rfray.engine.places import Occupancy
-from rfray.engine.shares import Grant, Shares
+from rfray.engine.shares import Shares
 from rfray.errors import UserError
 from rfray.plan import make_plan
 from rfray.storage import storage_at
@@ -126,18 +122,3 @@ def test_a_sweep_trains_on_two_gpus_and_starts_anew_when_a_process_is_lost(tmp_p
     assert run.status == "FINISHED"
     assert run.tags["rfray.hardware"].startswith("2 × ")
     assert run.metrics["train_loss"] == pytest.approx(loss_of_one_process(), rel=1e-4)
-
-
-def test_a_trial_that_was_started_anew_in_vain_fails_with_what_was_lost(
-    monkeypatch, tiny_sweep, tmp_path
-):
-    plan = planned(tiny_sweep, *ONLY_TRAIN)
-    node = next(iter(plan.nodes.values()))
-    job = assemble(plan, node, a_run({}), [], Grant(Occupancy(1, 2)), tmp_path, "")
-    words = "one of the 2 processes that trained together was lost: SIGKILL"
-    trial = SimpleNamespace(config={"job": job.model_dump_json()}, last_result={"lost": words})
-    told = SimpleQueue()
-    monkeypatch.setitem(trials._EXCHANGES, "two", trials._Exchange(told, live=1))
-    trials._Reports("two").on_trial_error(1, [trial], trial)
-    outcome = told.get_nowait().outcome
-    assert (outcome.status, outcome.reason) == ("failed", words)

@@ -1,8 +1,9 @@
-"""What becomes of a trial that Tune says has ended."""
+"""What becomes of a trial that Tune says has ended, or has lost its process."""
 
 from __future__ import annotations
 
 from queue import SimpleQueue
+from types import SimpleNamespace
 
 import pytest
 from ray.tune.experiment.trial import Trial
@@ -27,7 +28,7 @@ _TUNES_SETTINGS = (
 @pytest.fixture
 def events(monkeypatch):
     told = SimpleQueue()
-    monkeypatch.setitem(trials._EXCHANGES, "study", trials._Exchange(told))
+    monkeypatch.setitem(trials._EXCHANGES, "study", trials._Exchange(told, retries=1))
     return told
 
 
@@ -115,3 +116,59 @@ def test_nothing_of_its_job_is_kept(trial, events):
     assert "job" not in trial.config
     assert "job" not in trial.evaluated_params
     assert "job" not in trial.last_result["config"]
+
+
+DIED = """\
+The actor died unexpectedly before finishing this task.
+\tclass_name: ImplicitFunc
+The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR
+"""
+LEFT = """\
+The actor died unexpectedly before finishing this task.
+The actor died because its node has died. Node Id: b551e8fb
+\tthe actor's node was terminated expectedly: received SIGTERM
+The actor never ran - it was cancelled before it started running.
+"""
+"""Ray's own words."""
+
+
+@pytest.fixture
+def loses(monkeypatch, tmp_path, events):
+    """Have a trial lose its process, by each of some errors; how often it was started anew."""
+    monkeypatch.setattr(trials, "_job", lambda trial: SimpleNamespace(key="abc", time_limit=None))
+    monkeypatch.setattr(trials, "lost", lambda job, reason: (job.key, reason))
+
+    def lose(*errors, last_result=None):
+        trial = SimpleNamespace(
+            config={"key": "abc", "takes": {"CPU": 1.0, "GPU": 0.0}},
+            last_result=last_result,
+            error_file=str(tmp_path / "error.txt"),
+        )
+        for number, error in enumerate(errors):
+            with (tmp_path / "error.txt").open("a") as file:
+                file.write(f"Failure # {number} (occurred at 2026-11-27_16-43-46)\n{error}\n")
+            trials._Reports("study").on_trial_error(1, [trial], trial)
+        return len(trials._EXCHANGES["study"].released)
+
+    return lose
+
+
+def test_it_is_started_anew_as_often_as_its_retries_allow(loses, events):
+    assert loses(DIED) == 1
+    assert events.empty()
+    assert loses(DIED) == 1
+    reason = "The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR"
+    assert events.get_nowait().outcome == ("abc", f"the trial's process was lost: {reason}")
+
+
+def test_no_retry_is_counted_where_a_machine_left_in_order(loses, events):
+    assert loses(LEFT, DIED, LEFT, LEFT) == 4
+    assert events.empty()
+    assert loses(LEFT, DIED) == 5
+    assert "worker process has died" in events.get_nowait().outcome[1]
+
+
+def test_a_training_of_several_processes_fails_with_what_was_lost(loses, events):
+    words = "one of the 2 processes that trained together was lost: SIGKILL"
+    assert loses(DIED, DIED, last_result={"lost": words}) == 1
+    assert events.get_nowait().outcome == ("abc", words)

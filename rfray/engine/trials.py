@@ -19,7 +19,7 @@ of their sweep by name in this process.
 import logging
 import os
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,11 +56,13 @@ class _Exchange:
         dropping: Tune drops idle processes in this step of its loop; its thread alone uses it.
         awaited: Key of the trial whose end Tune's thread has the driver act on before it goes on.
         decided: The driver has acted on it.
-        live: Trials that Tune was given and has not ended; Tune's thread alone changes it.
+        retries: How often each may be started anew; not counted where a machine leaves in order.
+        losses: How often each lost its process, by key; Tune's thread alone changes it.
         stopping: Which samples are to end early; Tune's thread alone asks it.
     """
 
     events: SimpleQueue[Event | None]
+    retries: int
     released: deque[tuple[Job, Occupancy]] = field(default_factory=deque)
     closed: threading.Event = field(default_factory=threading.Event)
     slot_wanted: threading.Event = field(default_factory=threading.Event)
@@ -68,13 +70,17 @@ class _Exchange:
     dropping: bool = False
     awaited: str = ""
     decided: threading.Event = field(default_factory=threading.Event)
-    live: int = 0
+    losses: Counter[str] = field(default_factory=Counter)
     stopping: Stopping = field(default_factory=Stopping)
 
 
 _DECISION_SECONDS = 0.5
 _NEVER_SECONDS = 10**9
 _MOST_PENDING = 10_000
+
+# Ray's words for the end of a node that was told to go. Of a process that runs there, Ray says that
+# it was preempted, and Tune starts its trial anew; of one that still starts, it says this.
+_LEFT_IN_ORDER = "node was terminated expectedly"
 
 _EXCHANGES: dict[str, _Exchange] = {}
 
@@ -89,7 +95,7 @@ def run_trial(config: dict[str, Any]) -> None:
     try:
         outcome = run_job(job, report)
     except LostProcessError as error:
-        # Tune starts the trial anew, and does not pass on what it was raised with.
+        # Tune does not pass on what it was raised with.
         tune.report({"lost": str(error)})
         raise
     tune.report({"outcome": outcome.model_dump_json()})
@@ -109,7 +115,6 @@ class _Releases(Searcher):  # type: ignore[misc]
         if not shared.released:
             return None
         job, occupancy = shared.released.popleft()
-        shared.live += 1
         shared.idle = False
         return {
             "name": job.name,
@@ -180,7 +185,6 @@ class _Reports(tune.Callback):  # type: ignore[misc]
         the first one were not released before Tune looks at the second one.
         """
         shared = _EXCHANGES[self.exchange]
-        shared.live -= 1
         shared.idle = True
         shared.awaited = trial.config["key"]
         shared.decided.clear()
@@ -190,15 +194,16 @@ class _Reports(tune.Callback):  # type: ignore[misc]
         shared.decided.wait(_DECISION_SECONDS)
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
-        """A trial's process has died more often than it may."""
-        _EXCHANGES[self.exchange].live -= 1
-        part = (trial.last_result or {}).get("lost")
-        if part:
-            self._tell(Ended(lost(_job(trial), part)))
+        """A trial's process has died: start the trial anew, if it may be."""
+        shared, job, error = _EXCHANGES[self.exchange], _job(trial), _last_error(trial)
+        shared.losses[job.key] += _LEFT_IN_ORDER not in error
+        if shared.losses[job.key] <= shared.retries:
+            takes = trial.config["takes"]
+            shared.released.append((job, Occupancy(takes["CPU"], takes["GPU"])))
             return
-        message = str(trial.get_pickled_error() or trial.get_error() or "").strip().splitlines()
-        reason = message[-1] if message else "its process died"
-        self._tell(Ended(lost(_job(trial), f"the trial's process was lost: {reason}")))
+        reason = (trial.last_result or {}).get("lost")
+        reason = reason or f"the trial's process was lost: {error.splitlines()[-1].strip()}"
+        self._tell(Ended(lost(job, reason)))
 
 
 class TrialLane:
@@ -215,7 +220,7 @@ class TrialLane:
         self, name: str, storage: Path, request: Request, events: SimpleQueue[Event | None]
     ) -> None:
         self._name = name
-        self._exchange = _EXCHANGES[name] = _Exchange(events)
+        self._exchange = _EXCHANGES[name] = _Exchange(events, request.retries)
         os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
         os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
         # Tune starts one process at a time, and hands the process of a trial that ends to the one
@@ -247,7 +252,6 @@ class TrialLane:
                 # In a notebook Tune would choose one that clears what the cell has shown.
                 progress_reporter=tune.CLIReporter(),
                 callbacks=[_Reports(name)],
-                failure_config=tune.FailureConfig(max_failures=request.retries),
             ),
         )
         self._lock = threading.Lock()
@@ -304,6 +308,12 @@ def _forget(trial: Any) -> None:
         configuration.pop("job", None)
     kept.metric_analysis.clear()
     kept.metric_n_steps.clear()
+
+
+def _last_error(trial: Any) -> str:
+    # What Tune offers to read it looks in the storage folder, where it is only later.
+    text = Path(trial.error_file).read_text(encoding="utf-8")
+    return text.rpartition("Failure # ")[2].strip()
 
 
 def _job(trial: Any) -> Job:
