@@ -112,10 +112,19 @@ def test_tune_goes_on_once_the_driver_has_acted_on_the_end_that_it_waits_for(lan
 
 def test_nothing_of_its_job_is_kept(trial, events):
     trial.config["job"] = trial.evaluated_params["job"] = "all that it was told"
+    trial.set_experiment_tag("1_job=all that it was told")
     trials._Reports("study").on_trial_complete(1, [trial], trial)
-    assert "job" not in trial.config
-    assert "job" not in trial.evaluated_params
-    assert "job" not in trial.last_result["config"]
+    assert not trial.config
+    assert not trial.evaluated_params
+    assert "config" not in trial.last_result
+    assert "all that it was told" not in str(vars(trial))
+
+
+def test_trials_that_take_the_same_share_one_request():
+    assert trials._bundle(CPU=1, GPU=0, memory=0) is trials._bundle(CPU=1, GPU=0, memory=0)
+    assert trials._bundle(CPU=1, GPU=0, memory=0).required_resources == {"CPU": 1.0}
+    needs = {"CPU": 1.0, "GPU": 0.5, "memory": 2.0}
+    assert trials._bundle(**needs).required_resources == needs
 
 
 DIED = """\

@@ -22,6 +22,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -152,9 +153,6 @@ class _Reports(tune.Callback):  # type: ignore[misc]
     def __init__(self, exchange: str) -> None:
         self.exchange = exchange
 
-    def _tell(self, event: Event) -> None:
-        _EXCHANGES[self.exchange].events.put(event)
-
     def on_step_begin(self, iteration: int, trials: Any, **_: Any) -> None:
         """Tune's loop begins a step, at whose end it drops idle processes if the search is over."""
         shared = _EXCHANGES[self.exchange]
@@ -174,9 +172,10 @@ class _Reports(tune.Callback):  # type: ignore[misc]
         text = result.get("progress")
         if text:
             progress = read_progress(text)
+            shared = _EXCHANGES[self.exchange]
             # Tune has the trial wait for this: its next epoch does not begin before.
-            _EXCHANGES[self.exchange].stopping.told(_job(trial), progress)
-            self._tell(Progressed(trial.config["key"], progress))
+            shared.stopping.told(_job(trial), progress)
+            shared.events.put(Progressed(trial.config["key"], progress))
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
         """A trial has returned; the driver decides what its slot is for.
@@ -189,7 +188,7 @@ class _Reports(tune.Callback):  # type: ignore[misc]
         shared.awaited = trial.config["key"]
         shared.decided.clear()
         job, text = _job(trial), (trial.last_result or {}).get("outcome")
-        self._tell(Ended(answered(job, text) if text else lost(job, "the trial gave no outcome")))
+        shared.events.put(Ended(answered(job, text) if text else lost(job, "it gave no outcome")))
         _forget(trial)
         shared.decided.wait(_DECISION_SECONDS)
 
@@ -203,7 +202,7 @@ class _Reports(tune.Callback):  # type: ignore[misc]
             return
         reason = (trial.last_result or {}).get("lost")
         reason = reason or f"the trial's process was lost: {error.splitlines()[-1].strip()}"
-        self._tell(Ended(lost(job, reason)))
+        shared.events.put(Ended(lost(job, reason)))
 
 
 class TrialLane:
@@ -232,11 +231,9 @@ class TrialLane:
         os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # whose banner `verbose=0` does not silence
         # A trial that is started anew is no news; one that fails says so in its run.
         logging.getLogger("ray.tune").setLevel(chatter.level(logging.CRITICAL))
-        memory = {} if request.memory is None else {"memory": request.memory}
         self._make_tuner: Callable[[], Any] = lambda: tune.Tuner(
             tune.with_resources(
-                run_trial,
-                lambda config: tune.PlacementGroupFactory([{**config["takes"], **memory}]),
+                run_trial, lambda config: _bundle(**config["takes"], memory=request.memory or 0)
             ),
             tune_config=tune.TuneConfig(
                 search_alg=_Search(_Releases(name)),
@@ -297,17 +294,20 @@ class TrialLane:
 
 
 def _forget(trial: Any) -> None:
-    """Drop what Tune keeps of a trial that has ended: its job, its values, statistics over them.
-
-    Nobody reads them, and of a training of many epochs they are 100 kB.
-    """
+    """Drop what Tune keeps of a trial that has ended, until Tune ends: nobody reads it."""
     kept = trial.run_metadata
+    statistics = kept.metric_analysis, kept.metric_n_steps
+    for values in (trial.config, trial.evaluated_params, kept.last_result, *statistics):
+        values.clear()
     # Tune says aloud that a trial has ended if its result holds nothing to be said of it.
     kept.last_result["outcome"] = "told"
-    for configuration in (trial.config, trial.evaluated_params, kept.last_result.get("config", {})):
-        configuration.pop("job", None)
-    kept.metric_analysis.clear()
-    kept.metric_n_steps.clear()
+    trial.set_experiment_tag("")  # made of all of the configuration
+    trial._default_result_or_future = None  # a reference that keeps an object in Ray's memory
+
+
+@cache
+def _bundle(**takes: float) -> tune.PlacementGroupFactory:
+    return tune.PlacementGroupFactory([takes])
 
 
 def _last_error(trial: Any) -> str:
