@@ -198,7 +198,8 @@ def use_of_slots(folder: Path, cells: int, longest: float) -> list[list[str]]:
         seconds_of(node.stage, node.cells[0].seed, dict(node.variant))
         for node in plan.nodes.values()
     )
-    storage = storage_at(str(folder / "results"), None)
+    # A storage of its own: the stages of the other part have the same keys, and would be reused.
+    storage = storage_at(str(folder / "sleeping-results"), None)
     ours = timed_sweep(plan, storage, {})
     theirs = plain_tune(folder, cells)
     del os.environ[LONGEST_VARIABLE]
