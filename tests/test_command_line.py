@@ -95,7 +95,7 @@ def test_a_sweep_in_this_process_needs_no_ray_and_machines_read_what_came_of_it(
 
 
 @pytest.mark.ray
-def test_a_sweep_through_ray_and_mlflow_killed_resumed_grown_and_analysed(tiny_sweep, tmp_path):
+def test_a_sweep_through_ray_and_mlflow_killed_resumed_and_analysed(tiny_sweep, tmp_path):
     results = tmp_path / "results"
     command = [sys.executable, "-m", "rfray.sweep", str(tiny_sweep), "--storage", str(results)]
 
@@ -138,18 +138,6 @@ def test_a_sweep_through_ray_and_mlflow_killed_resumed_grown_and_analysed(tiny_s
     assert analysis.returncode == 0, analysis.stderr
     assert (tmp_path / "out" / "summary.md").is_file()
 
-    # Interrupted with Control-C while it grows by a seed: exit 130, and how to resume.
-    grown = [*command, "axes.seed=[0,1,2]"]
-    driver = subprocess.Popen(
-        grown, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    )
-    wait_for_running(results, driver)
-    driver.send_signal(signal.SIGINT)
-    output, _ = driver.communicate(timeout=60)
-    assert driver.returncode == 130, output
-    assert f"{tiny_sweep} 'axes.seed=[0,1,2]' --storage {results}" in output
-    assert not any(run.info.status == "RUNNING" for run in runs_of(results))
-
 
 SEARCHED = [
     "axes.dataset=[digits]", "axes.arch=[vgg19_rf]", "axes.width=[0.125]", "axes.kernel_size=[5]",
@@ -161,41 +149,23 @@ SEARCHED = [
 
 
 @pytest.mark.ray
-def test_a_search_by_asha_and_optuna_killed_in_its_samples_goes_on(tmp_path):
+def test_a_search_by_asha_and_optuna_runs_its_samples_as_trials(tmp_path):
     command = [sys.executable, "-m", "rfray.sweep", "tuned", *SEARCHED, "--storage", str(tmp_path)]
-    driver = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
-    wait_for_finished(tmp_path, driver, at_least=1)
-    os.killpg(driver.pid, signal.SIGKILL)
-    driver.wait()
-    before = [run for run in runs_of(tmp_path) if run.info.status == "FINISHED"]
-    assert {run.data.tags["rfray.stage"] for run in before} == {"sample"}
-    resumed = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    swept = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert swept.returncode == 0, swept.stdout + swept.stderr
     runs = runs_of(tmp_path)
     assert Counter((run.data.tags["rfray.stage"], run.info.status) for run in runs) == {
         ("sample", "FINISHED"): 5, ("search", "FINISHED"): 1, ("train", "FINISHED"): 1,
     }  # fmt: skip
-    ended = {run.info.run_id: run.info.end_time for run in runs}
-    assert all(ended[run.info.run_id] == run.info.end_time for run in before)
 
 
 def wait_for_finished(results, driver, at_least):
-    return wait_for(results, driver, "FINISHED", at_least)
-
-
-def wait_for_running(results, driver):
-    return wait_for(results, driver, "RUNNING", 1)
-
-
-def wait_for(results, driver, status, at_least):
     deadline = time.monotonic() + 200
     while time.monotonic() < deadline:
         assert driver.poll() is None, "the driver ended too soon"
         if (results / "mlflow.db").is_file():
-            found = sum(run.info.status == status for run in runs_of(results))
+            found = sum(run.info.status == "FINISHED" for run in runs_of(results))
             if found >= at_least:
                 return found
         time.sleep(0.2)
-    raise AssertionError(f"never {at_least} runs {status}")
+    raise AssertionError(f"never {at_least} runs FINISHED")

@@ -60,9 +60,9 @@ def test_a_second_signal_stops_at_once(folder, survived):
     wait_until(lambda: statuses(folder)["RUNNING"] >= 1, driver)
     # With the database locked the first signal alone leads to a wait for it.
     with locked(folder / "results" / "mlflow.db"):
-        driver.send(signal.SIGTERM)
+        driver.send(signal.SIGINT)
         driver.process.join(1)
         assert driver.process.is_alive(), driver.output
-        driver.send(signal.SIGTERM)
+        driver.send(signal.SIGINT)
         assert driver.ended(8) == 130
     survived("two signals to the driver")
