@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from queue import SimpleQueue
+from textwrap import shorten
 from typing import Any
 
 from ray import tune
@@ -201,7 +202,7 @@ class _Reports(tune.Callback):  # type: ignore[misc]
             shared.released.append((job, Occupancy(takes["CPU"], takes["GPU"])))
             return
         reason = (trial.last_result or {}).get("lost")
-        reason = reason or f"the trial's process was lost: {error.splitlines()[-1].strip()}"
+        reason = reason or f"the trial's process was lost: {shorten(error.splitlines()[-1], 400)}"
         shared.events.put(Ended(lost(job, reason)))
 
 
