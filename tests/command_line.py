@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from contextlib import chdir, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from unittest import mock
+
+import forked
 
 from rfray.cli import main
 
@@ -43,10 +44,17 @@ def rfray(*arguments: object, cwd: Path, environment: Mapping[str, str] | None =
 def rfray_anew(
     *arguments: object, cwd: Path, environment: Mapping[str, str] | None = None
 ) -> Answer:
-    """Run a command in a folder, in a process that remembers nothing."""
-    done = subprocess.run(
-        [sys.executable, "-m", "rfray.cli", *map(str, arguments)],
-        cwd=cwd, capture_output=True, text=True, timeout=300, check=False,
-        env={**os.environ, **(environment or {})},
-    )  # fmt: skip
-    return Answer(done.returncode, done.stdout, done.stderr)
+    """Run a command in a folder, in a process that remembers nothing of rfray.
+
+    Args:
+        environment: All its variables; those of this process if it is not given.
+    """
+    with TemporaryDirectory() as folder:
+        out, err = Path(folder, "out"), Path(folder, "err")
+        words = [str(argument) for argument in arguments]
+        process = forked.start(
+            words, cwd=cwd, out=out, err=err, environment=environment or os.environ
+        )
+        process.join(300)
+        assert process.exitcode is not None, f"still running: {words}"
+        return Answer(process.exitcode, out.read_text(), err.read_text())

@@ -1,4 +1,7 @@
-"""docs/from_python.ipynb, run as a reader runs it: from the question to the figure, on Ray."""
+"""docs/from_python.ipynb, run as a reader runs it: from the question to the figure, on Ray.
+
+With one seed instead of three.
+"""
 
 from __future__ import annotations
 
@@ -35,6 +38,8 @@ def outputs_of(cell):
 @pytest.mark.ray
 def test_notebook_goes_from_its_question_to_its_figure(tmp_path):
     notebook = nbformat.read(NOTEBOOK, as_version=4)
+    for cell in notebook.cells:
+        cell.source = cell.source.replace("range(3)", "range(1)")
     notebook.cells.append(new_code_cell(LOOK))
 
     NotebookClient(
@@ -45,10 +50,10 @@ def test_notebook_goes_from_its_question_to_its_figure(tmp_path):
     for fields in answers.values():
         assert fields["359"] > fields["715"] + 10, "a larger field costs accuracy"
     planned, swept, _ = (outputs_of(c) for c in notebook.cells if "storage=" in c.source)
-    assert ">vgg19_rf-digits-k5-seed2</td>" in planned[0]
+    assert ">vgg19_rf-digits-k5-seed0</td>" in planned[0]
     # What was said before Ray started is still there, and the live table stands at its end.
-    assert any("9 of 9 runs to do" in output for output in swept)
-    assert any("9 of 9 runs done" in output and "<table>" in output for output in swept)
+    assert any("3 of 3 runs to do" in output for output in swept)
+    assert any("3 of 3 runs done" in output and "<table>" in output for output in swept)
 
 
 def test_notebook_shows_its_results_and_no_error():

@@ -104,8 +104,9 @@ def test_every_combination_gives_equal_bits_twice_and_finetune_holds_what_was_pr
     tuning = finetune.FinetuneParameters(epochs=1, images_per_epoch=64, learning_rate=0.01)
     pruned = Input(stage="prune", cell=CELL, folder=folder, metrics={})
     _, tuned = run(finetune, tmp_path / "tuned", tuning, (dense, pruned))
+    behind = weights(folder, dense)
     for name, weight in weights(tuned, dense).items():
-        assert torch.equal(weights(folder, dense)[name][~zeros[name]], before[name][~zeros[name]])
+        assert torch.equal(behind[name][~zeros[name]], before[name][~zeros[name]])
         assert torch.equal(weight == 0, zeros[name])
 
 
@@ -115,13 +116,11 @@ def test_a_repair_changes_statistics_alone_and_tells_the_variance_by_layer(tmp_p
     assert set(plain) == ALWAYS
     ratios = {"activation_variance_ratio_pruned", "activation_variance_ratio_repaired"}
     assert set(found) == ALWAYS | ratios
-    assert all(
-        torch.equal(weights(folder, dense)[n], w) for n, w in weights(unrepaired, dense).items()
-    )
+    repaired = weights(folder, dense)
+    assert all(torch.equal(repaired[n], w) for n, w in weights(unrepaired, dense).items())
     before, after = statistics(dense.folder, dense), statistics(folder, dense)
-    assert all(
-        torch.equal(statistics(unrepaired, dense)[name], value) for name, value in before.items()
-    )
+    without = statistics(unrepaired, dense)
+    assert all(torch.equal(without[name], value) for name, value in before.items())
     assert not any(
         torch.equal(after[n], value) for n, value in before.items() if "1_norm1" not in n
     )

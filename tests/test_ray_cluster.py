@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from command_line import rfray_anew
 from outside_packages import stage_file
 from own_head import own_head, plain_environment, put_token
 
@@ -56,22 +57,18 @@ def home(tmp_path):
 
 
 def joined(home, *address, **variables):
-    return _ran([sys.executable, "-c", JOIN, *address], home, variables)
+    return subprocess.run(
+        [sys.executable, "-c", JOIN, *address],
+        env=plain_environment(home, **variables),
+        capture_output=True, text=True, timeout=200, check=False,
+    )  # fmt: skip
 
 
 def swept(home, *arguments, **variables):
     sweep = home.parent / "one.yaml"
     sweep.write_text(ONE_NETWORK)
-    command = [sys.executable, "-m", "rfray.cli", "sweep", str(sweep), *arguments]
-    return _ran([*command, "--storage", str(home.parent / "results")], home, variables)
-
-
-def _ran(command, home, variables):
-    return subprocess.run(
-        command,
-        env=plain_environment(home, **variables),
-        capture_output=True, text=True, timeout=200, check=False,
-    )  # fmt: skip
+    words = ["sweep", sweep, *arguments, "--storage", home.parent / "results"]
+    return rfray_anew(*words, cwd=home.parent, environment=plain_environment(home, **variables))
 
 
 def assert_refused(result, *says):
@@ -106,6 +103,11 @@ def test_a_token_in_the_environment_lets_in(guarded, home, tmp_path):
 def test_auto_finds_the_cluster_of_this_machine_and_its_token(guarded, home):
     put_token(home, TOKEN)
     assert_in(joined(home, "auto", RAY_TMPDIR=str(guarded.temporary)))
+
+
+def test_more_than_any_machine_has_is_refused(unguarded, home):
+    words = ["resources.train.cpus=4096", "--address", unguarded.address]
+    assert_refused(swept(home, *words), "asks for 4096 CPUs")
 
 
 def test_a_missing_token_is_told(guarded, home):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 
 import pytest
 from faulty import RUNS, SWEEP, Results, results, runs
 from in_process import sweep
+from ray.cluster_utils import Cluster
+from ray_nodes import ray_cluster
 
 _SURVIVED = "survived"
 
@@ -27,6 +30,13 @@ def undisturbed(tmp_path_factory) -> Results:
     numbers = results(runs(folder))
     assert len(numbers.metrics) == RUNS
     return numbers
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A Ray of two cores, for the tests of the group `cluster`: one process runs all of these."""
+    with ray_cluster(head_cpus=2) as started:
+        yield started
 
 
 @pytest.fixture

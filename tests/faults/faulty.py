@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import pickle
-import runpy
 import signal
 import sqlite3
-import sys
 import time
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import forked
 import psutil
 
-from rfray.cli import main
 from rfray.files.artifacts import RESULT, local_path
 from rfray.storage import storage_at
 from rfray.tracking import Ledger
@@ -41,20 +39,6 @@ LONG_TRAINING = "train.epochs=40"
 _TIMES = "epoch_seconds"
 """The one metric that no two runs share."""
 
-# Imported once, forked for each driver: starting Python, Ray and MLflow anew takes longer than
-# the study does.
-_servers = multiprocessing.get_context("forkserver")
-_servers.set_forkserver_preload(
-    [
-        "torch",
-        "ray.tune",
-        "mlflow.tracking",
-        "rfray.driver.sweep_run",
-        "rfray.engine.ray_executor",
-        "faulty",
-    ]
-)
-
 
 @dataclass
 class Driver:
@@ -65,7 +49,7 @@ class Driver:
         log: Where all that it prints goes.
     """
 
-    process: multiprocessing.Process
+    process: BaseProcess
     log: Path
 
     @property
@@ -104,25 +88,11 @@ def start_driver(folder: Path, *arguments: object, **environment: str) -> Driver
     """`rfray sweep` on the study in `folder`, results in `folder/results`."""
     log = folder / "driver.log"
     words = ["sweep", str(folder / "faulty.yaml"), "--storage", str(folder / "results")]
-    process = _servers.Process(
-        target=_drive, args=([*words, *map(str, arguments)], log, dict(os.environ) | environment)
+    environment = {**os.environ, **environment}
+    process = forked.start(
+        [*words, *map(str, arguments)], cwd=folder, out=log, err=log, environment=environment
     )
-    process.start()
     return Driver(process, log)
-
-
-def _drive(words: list[str], log: Path, environment: dict[str, str]) -> None:
-    os.setsid()
-    os.environ.clear()
-    os.environ.update(environment)
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    sys.argv = ["rfray", *words]
-    if "RFRAY_INJECTED" in environment:
-        sys.path.insert(0, environment["RFRAY_INJECTED"])
-        runpy.run_path(f"{environment['RFRAY_INJECTED']}/sitecustomize.py")
-    main(words)
 
 
 def runs(folder: Path) -> list:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager
 from pathlib import Path
+from unittest import mock
 
 import psutil
 from ray.cluster_utils import Cluster
@@ -24,17 +25,14 @@ _QUICK = {
 @contextmanager
 def ray_cluster(head_cpus: int):
     """A cluster whose head has so many cores; its workers know the stages of `injected`."""
-    before = dict(os.environ)
-    os.environ.update(_QUICK)
-    cluster = Cluster(
-        initialize_head=True, head_node_args={"num_cpus": head_cpus, "include_dashboard": False}
-    )
+    with mock.patch.dict(os.environ, _QUICK):
+        cluster = Cluster(
+            initialize_head=True, head_node_args={"num_cpus": head_cpus, "include_dashboard": False}
+        )
     try:
         yield cluster
     finally:
         cluster.shutdown()
-        os.environ.clear()
-        os.environ.update(before)
 
 
 def raylet(node) -> psutil.Process:

@@ -7,18 +7,17 @@ from collections import Counter
 
 import pytest
 from faulty import RUNS, results, runs, start_driver, wait_until
-from ray_nodes import ray_cluster
 
-pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("driver")]
+from rfray.driver.sweep_run import prepared
+from rfray.plan import make_plan
+from rfray.storage import Storage
+from rfray.study.sweep_file import load_study
+from rfray.tracking import LedgerWriter, make_database
+
+pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("cluster")]
 
 
-@pytest.fixture(scope="module")
-def cluster():
-    with ray_cluster(head_cpus=2) as started:
-        yield started
-
-
-@pytest.mark.parametrize(("seed", "kills"), [(0, 4), pytest.param(1, 10, marks=pytest.mark.long)])
+@pytest.mark.parametrize(("seed", "kills"), [(0, 3), pytest.param(1, 10, marks=pytest.mark.long)])
 def test_killed_again_and_again_the_next_start_finishes(
     folder, undisturbed, survived, cluster, seed, kills
 ):
@@ -44,6 +43,21 @@ def test_killed_again_and_again_the_next_start_finishes(
     assert last.ended() == 0, last.output
     check(folder, undisturbed)
     survived("SIGKILL of the driver", kills)
+
+
+def test_killed_with_its_lease_it_does_not_keep_the_next_start_waiting(folder, survived, cluster):
+    database = folder / "shared.db"
+    make_database(database)
+    shared = f"sqlite:///{database}"
+    driver = start_driver(folder, "--tracking-uri", shared, "--address", cluster.address)
+    ledger = LedgerWriter(shared, "faulty")
+    wait_until(lambda: any(ledger.runs("faulty")), driver)
+    driver.kill()
+    plan = make_plan(load_study(str(folder / "faulty.yaml")))
+    with prepared(plan, Storage(folder / "results", shared)) as ready:
+        assert ready.missing > 0
+        assert not any(run.status == "RUNNING" for run in ready.standing.strays)
+    survived("SIGKILL of a driver that holds a lease")
 
 
 def wait_until_under_way(driver):

@@ -8,7 +8,7 @@ import signal
 import pytest
 from faulty import LONG_TRAINING, RUNS, locked, results, runs, start_driver, statuses, wait_until
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("cluster")]
 
 
 def to_the_driver(driver, number):
@@ -32,7 +32,7 @@ def to_its_whole_group(driver, number):
     ],
 )
 def test_the_first_signal_keeps_what_is_finished_and_says_how_to_go_on(
-    folder, undisturbed, survived, number, send
+    folder, undisturbed, survived, cluster, number, send
 ):
     driver = start_driver(folder)
     wait_until(lambda: statuses(folder)["FINISHED"] >= 2, driver)
@@ -47,7 +47,7 @@ def test_the_first_signal_keeps_what_is_finished_and_says_how_to_go_on(
     assert set(after) <= {"FINISHED", "KILLED"}
     kept = {run.run_id: run.end_time for run in runs(folder) if run.status == "FINISHED"}
 
-    again = start_driver(folder)
+    again = start_driver(folder, "--address", cluster.address)
     assert again.ended() == 0, again.output
     assert statuses(folder) == {"FINISHED": RUNS}
     assert kept.items() <= {run.run_id: run.end_time for run in runs(folder)}.items()
@@ -55,8 +55,8 @@ def test_the_first_signal_keeps_what_is_finished_and_says_how_to_go_on(
     survived(f"{number.name} of the driver")
 
 
-def test_a_second_signal_stops_at_once(folder, survived):
-    driver = start_driver(folder, LONG_TRAINING)
+def test_a_second_signal_stops_at_once(folder, survived, cluster):
+    driver = start_driver(folder, LONG_TRAINING, "--address", cluster.address)
     wait_until(lambda: statuses(folder)["RUNNING"] >= 1, driver)
     # With the database locked the first signal alone leads to a wait for it.
     with locked(folder / "results" / "mlflow.db"):

@@ -7,7 +7,6 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
-from faulty import start_driver, wait_until
 
 from rfray.driver.lease import (
     EXPIRE_SECONDS,
@@ -111,20 +110,6 @@ def test_of_drivers_that_start_at_once_one_goes_on(folder, shared):
     for thread in threads:
         thread.join()
     assert len(taken) == 1
-
-
-@pytest.mark.ray
-def test_a_driver_killed_with_its_lease_does_not_keep_the_next_start_waiting(
-    folder, shared, plan, survived
-):
-    driver = start_driver(folder, "--tracking-uri", shared)
-    ledger = LedgerWriter(shared, "faulty")
-    wait_until(lambda: any(ledger.runs("faulty")), driver)
-    driver.kill()
-    with prepared(plan, storage(folder, "results", shared)) as ready:
-        assert ready.missing > 0
-        assert not any(run.status == "RUNNING" for run in ready.standing.strays)
-    survived("SIGKILL of a driver that holds a lease")
 
 
 def test_the_folders_lock_falls_with_its_holder(folder):

@@ -21,18 +21,11 @@ from faulty import (
     wait_until,
     workers,
 )
-from ray_nodes import ray_cluster
 from safetensors import safe_open
 
-pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("workers")]
+pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("cluster")]
 
 INJECTED = str(Path(__file__).parent / "injected")
-
-
-@pytest.fixture(scope="module")
-def cluster():
-    with ray_cluster(head_cpus=2) as started:
-        yield started
 
 
 def kill_one(cluster, driver, doing):
