@@ -6,15 +6,37 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import torch
-from tiny_study import TINY_SWEEP
+from tiny_study import TINY_REPORT, TINY_SWEEP
 
 from rfray import tracking
 from rfray.data.array_sets import DEBIANS_FASHION_MNIST
 from rfray.storage import Storage, storage_at
-from rfray.tracking import make_database
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A new store is a copy of one that was made in this session: MLflow takes seconds for each.
+
+    Before the tests are collected: they import the function by its name.
+    """
+    make = tracking.make_database
+    folder = TemporaryDirectory()
+    template = Path(folder.name) / "empty.db"
+
+    def copied(path: Path) -> None:
+        if not path.is_file() and path.parent.is_dir():
+            make(template)
+            try:
+                shutil.copyfile(template, path)
+            except OSError:  # a test of a disk that is full: MLflow's own attempt is what it is for
+                path.unlink(missing_ok=True)
+        make(path)
+
+    tracking.make_database = copied
+    config.add_cleanup(folder.cleanup)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -39,26 +61,6 @@ def _own_data_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
     os.environ.update(before)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _one_empty_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A new store is a copy of one that was made in this session: MLflow takes seconds for each."""
-    make = tracking.make_database
-    template = tmp_path_factory.mktemp("empty") / "mlflow.db"
-
-    def copied(path: Path) -> None:
-        if not path.is_file() and path.parent.is_dir():
-            make(template)
-            try:
-                shutil.copyfile(template, path)
-            except OSError:  # a test of a disk that is full: MLflow's own attempt is what it is for
-                path.unlink(missing_ok=True)
-        make(path)
-
-    tracking.make_database = copied
-    yield
-    tracking.make_database = make
-
-
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
@@ -80,7 +82,7 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Storage:
     """One database, in which each test has a study of its own: making one takes a while."""
     made = storage_at(str(tmp_path_factory.mktemp("results")), None)
     made.make()
-    make_database(made.database)
+    tracking.make_database(made.database)
     return made
 
 
@@ -88,4 +90,11 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Storage:
 def tiny_sweep(tmp_path: Path) -> Path:
     path = tmp_path / "tiny.yaml"
     path.write_text(TINY_SWEEP)
+    return path
+
+
+@pytest.fixture
+def tiny_report(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny-report.yaml"
+    path.write_text(TINY_REPORT)
     return path

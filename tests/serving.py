@@ -11,6 +11,9 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
+from pathlib import Path
+
+from rfray import tracking
 
 
 @contextmanager
@@ -24,6 +27,7 @@ def served(folder):
         "--backend-store-uri", f"sqlite:///{folder}/server.db", "--workers", "1",
         "--artifacts-destination", str(folder / "served"),
     ]  # fmt: skip
+    tracking.make_database(Path(folder, "server.db"))
     process = subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from command_line import rfray, rfray_anew
 from mlflow.tracking import MlflowClient
-from tiny_study import TINY_RUNS
 
 from rfray.storage import storage_at
 
@@ -72,7 +71,7 @@ def test_the_plan_is_printed_and_starts_nothing(tmp_path):
 
 
 def test_a_sweep_in_this_process_needs_no_ray_and_machines_read_what_came_of_it(
-    tiny_sweep, tmp_path
+    tiny_sweep, tiny_report, tmp_path
 ):
     first = ("axes.seed=[0]", "hessian=false", "importance=false", "--storage", "here")
     # A module of the same name in the working folder stands for Ray, and cannot be imported.
@@ -84,57 +83,56 @@ def test_a_sweep_in_this_process_needs_no_ray_and_machines_read_what_came_of_it(
 
     status = json.loads(rfray("status", tiny_sweep, *first, "--json", cwd=tmp_path).stdout)
     assert status["totals"]["done"] == 5
-    analysed = json.loads(rfray("analyze", "--storage", "here", "--json", cwd=tmp_path).stdout)
+    analysed = json.loads(
+        rfray("analyze", tiny_report, "--storage", "here", "--json", cwd=tmp_path).stdout
+    )
     assert analysed["study"] == "tiny"
     assert analysed["stages"]["prune"]["done"] == 2
     assert all(Path(path).is_file() for path in analysed["written"])
 
 
+SEARCH = """\
+data: {validation: 300}
+search:
+  {space: {train.learning_rate: {log_uniform: [1e-4, 1]}}, samples: 5, per: [kernel_size],
+   metric: validation_accuracy, algorithm: optuna, scheduler: asha, startup: 3, at_once: 2}
+"""
+SEARCHED_RUNS = Counter(
+    {"sample": 5, "search": 1, "train": 2, "prune": 4, "finetune": 4, "hessian": 2, "cka": 1,
+     "importance": 1}
+)  # fmt: skip
+
+
 @pytest.mark.ray
-def test_a_sweep_through_ray_and_mlflow_does_nothing_twice_and_is_analysed(tiny_sweep, tmp_path):
-    """As the README has it; faults/test_driver_killed.py kills it."""
+def test_a_sweep_through_ray_and_mlflow_with_a_search_does_nothing_twice_and_is_analysed(
+    tiny_sweep, tiny_report, tmp_path
+):
+    """As the README has it; the tests of faults/ kill it."""
+    with tiny_sweep.open("a") as file:
+        file.write(SEARCH)
     results = tmp_path / "results"
-    command = [sys.executable, "-m", "rfray.sweep", str(tiny_sweep), "--storage", str(results)]
+    words = ["train.epochs=2", "train.images_per_epoch=128", "--storage", str(results)]
+    command = [sys.executable, "-m", "rfray.sweep", str(tiny_sweep), *words]
     swept = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert swept.returncode == 0, swept.stdout + swept.stderr
     assert "mlflow ui --backend-store-uri sqlite:////" in swept.stdout
     assert "rfray analyze" in swept.stdout
     runs = runs_of(results)
-    assert Counter(run.info.status for run in runs) == {"FINISHED": TINY_RUNS}
-    assert len({run.data.tags["rfray.key"] for run in runs}) == TINY_RUNS
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert Counter(run.data.tags["rfray.stage"] for run in runs) == SEARCHED_RUNS
+    assert len({run.data.tags["rfray.key"] for run in runs}) == len(runs)
 
     # Again: nothing to do, no run touched.
-    again = rfray("sweep", tiny_sweep, "--storage", results, cwd=tmp_path)
+    again = rfray("sweep", tiny_sweep, *words, cwd=tmp_path)
     assert again.returncode == 0, again.stderr
-    assert f"all {TINY_RUNS} runs are done" in again.stdout
+    assert f"all {len(runs)} runs are done" in again.stdout
     assert {run.info.run_id: run.info.end_time for run in runs_of(results)} == {
         run.info.run_id: run.info.end_time for run in runs
     }
 
     # Status and analysis read it.
-    status = rfray("status", tiny_sweep, "--storage", results, "--json", cwd=tmp_path)
-    assert json.loads(status.stdout)["totals"]["done"] == TINY_RUNS
-    analysis = rfray(
-        "analyze", "--study", "tiny", "--storage", results, "--out", "out", cwd=tmp_path
-    )
+    status = rfray("status", tiny_sweep, *words, "--json", cwd=tmp_path)
+    assert json.loads(status.stdout)["totals"]["done"] == len(runs)
+    analysis = rfray("analyze", tiny_report, "--storage", results, "--out", "out", cwd=tmp_path)
     assert analysis.returncode == 0, analysis.stderr
     assert (tmp_path / "out" / "summary.md").is_file()
-
-
-SEARCHED = [
-    "axes.dataset=[digits]", "axes.arch=[vgg19_rf]", "axes.width=[0.125]", "axes.kernel_size=[5]",
-    "axes.seed=[0]", "data.validation=300", "train.epochs=2", "train.batch_size=32",
-    "train.images_per_epoch=256", "search.samples=5", "search.algorithm=optuna", "search.startup=3",
-    "search.at_once=2", "prune=false", "finetune=false", "hessian=false", "cka=false",
-    "importance=false", "name=tiny",
-]  # fmt: skip
-
-
-@pytest.mark.ray
-def test_a_search_by_asha_and_optuna_runs_its_samples_as_trials(tmp_path):
-    swept = rfray_anew("sweep", "tuned", *SEARCHED, "--storage", tmp_path, cwd=tmp_path)
-    assert swept.returncode == 0, swept.stdout + swept.stderr
-    runs = runs_of(tmp_path)
-    assert Counter((run.data.tags["rfray.stage"], run.info.status) for run in runs) == {
-        ("sample", "FINISHED"): 5, ("search", "FINISHED"): 1, ("train", "FINISHED"): 1,
-    }  # fmt: skip

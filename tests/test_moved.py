@@ -159,10 +159,12 @@ def test_moved_up_into_the_folder_that_held_it(tiny_sweep, tmp_path):
 
 
 @pytest.mark.parametrize("command", ["status", "plan", "analyze"])
-def test_any_command_has_mlflow_find_the_artifacts_and_says_so(tiny_sweep, moved, command):
+def test_any_command_has_mlflow_find_the_artifacts_and_says_so(
+    tiny_sweep, tiny_report, moved, command
+):
     folder = moved("elsewhere")
     assert not any(seen_by_mlflow(folder).values())
-    words = [command] if command == "analyze" else [command, tiny_sweep, *SMALL]
+    words = [command, tiny_report] if command == "analyze" else [command, tiny_sweep, *SMALL]
 
     first = rfray(*words, "--storage", folder, "--json", cwd=folder.parent)
     assert first.returncode == 0, first.stderr
@@ -181,23 +183,25 @@ def test_any_command_has_mlflow_find_the_artifacts_and_says_so(tiny_sweep, moved
 
 
 @pytest.mark.parametrize("option", ["--storage", "--tracking-uri"])
-def test_analyze_finds_the_artifacts_from_either_option_alone(moved, tmp_path, option):
+def test_analyze_finds_the_artifacts_from_either_option_alone(moved, tiny_report, tmp_path, option):
     folder = moved("elsewhere")
     given = {"--storage": folder, "--tracking-uri": database_uri(folder)}[option]
-    analysed = rfray("analyze", option, given, "--out", "out", "--json", cwd=tmp_path)
+    analysed = rfray("analyze", tiny_report, option, given, "--out", "out", "--json", cwd=tmp_path)
     assert analysed.returncode == 0, analysed.stderr
     assert "has no artifact" not in json.dumps(json.loads(analysed.stdout)["missing"])
     assert any("cka" in path.name for path in (tmp_path / "out").rglob("*.png"))
 
 
-def test_a_store_that_may_only_be_read_is_read(tiny_sweep, moved, tmp_path, mounted):
+def test_a_store_that_may_only_be_read_is_read(tiny_sweep, tiny_report, moved, tmp_path, mounted):
     folder, way = moved("elsewhere"), tmp_path / "read-only"
     mounted(folder, way)
     subprocess.run(["mount", "-o", "remount,bind,ro", str(way)], check=True)
     kept = files(folder)
     status = rfray("status", tiny_sweep, *SMALL, "--storage", way, "--json", cwd=tmp_path)
     assert json.loads(status.stdout)["totals"]["done"] == RUNS, status.stderr
-    analysed = rfray("analyze", "--storage", way, "--out", "out", "--json", cwd=tmp_path)
+    analysed = rfray(
+        "analyze", tiny_report, "--storage", way, "--out", "out", "--json", cwd=tmp_path
+    )
     missing = json.dumps(json.loads(analysed.stdout)["missing"])
     assert "has no artifact" not in missing, analysed.stderr
     assert status.stderr == analysed.stderr == ""
@@ -221,7 +225,7 @@ def mounted():
         subprocess.run(["umount", "-l", str(path)], check=True)
 
 
-def test_two_paths_to_one_folder_are_one_place(tiny_sweep, tmp_path, mounted):
+def test_two_paths_to_one_folder_are_one_place(tiny_sweep, tiny_report, tmp_path, mounted):
     folder, way = tmp_path / "results", tmp_path / "mnt"
     sweep(tiny_sweep, folder, *SMALL)
     mounted(folder, way)
@@ -231,7 +235,9 @@ def test_two_paths_to_one_folder_are_one_place(tiny_sweep, tmp_path, mounted):
     with prepared(make_plan(load_study(str(tiny_sweep), GROWN)), storage_at(str(folder), None)):
         status = rfray("status", tiny_sweep, *SMALL, "--storage", way, "--json", cwd=tmp_path)
         assert json.loads(status.stdout)["totals"]["done"] == RUNS, status.stderr
-        analysed = rfray("analyze", "--storage", way, "--out", "out", "--json", cwd=tmp_path)
+        analysed = rfray(
+            "analyze", tiny_report, "--storage", way, "--out", "out", "--json", cwd=tmp_path
+        )
         missing = json.dumps(json.loads(analysed.stdout)["missing"])
         assert "has no artifact" not in missing, analysed.stderr
     # Grown the second way: workers are told the path that the driver came by.

@@ -18,3 +18,12 @@ importance: {draws: 2, image_size: 32}
 """Two networks and every stage: 2 × (train, 2 prune, 2 finetune, 1 hessian) + cka + importance."""
 
 TINY_RUNS = 14
+
+TINY_REPORT = """\
+title: Tiny
+tables:
+  - {id: dense, title: Dense,
+     columns: [{name: dense, title: Dense, stage: train, metric: test_accuracy}]}
+figures: [{id: cka, kind: cka, title: Similarity of the layers of two seeds}]
+"""
+"""A table of measured values and a figure of an artifact: the shipped report draws for seconds."""

@@ -17,6 +17,7 @@ from pathlib import Path
 import forked
 import psutil
 
+from rfray import tracking
 from rfray.files.artifacts import RESULT, local_path
 from rfray.storage import storage_at
 from rfray.tracking import Ledger
@@ -87,6 +88,8 @@ def workers(above: int, doing: str) -> list[psutil.Process]:
 def start_driver(folder: Path, *arguments: object, **environment: str) -> Driver:
     """`rfray sweep` on the study in `folder`, results in `folder/results`."""
     log = folder / "driver.log"
+    (folder / "results").mkdir(exist_ok=True)
+    tracking.make_database(folder / "results" / "mlflow.db")
     words = ["sweep", str(folder / "faulty.yaml"), "--storage", str(folder / "results")]
     environment = {**os.environ, **environment}
     process = forked.start(

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import requests
 
+from rfray import tracking
+
 
 class Server:
     """`mlflow server` on sqlite; artifacts in a folder, through the server or not.
@@ -41,6 +43,7 @@ class Server:
             "--port", str(self.port), "--workers", "1",
             "--backend-store-uri", f"sqlite:///{folder}/server.db", *where,
         ]  # fmt: skip
+        tracking.make_database(folder / "server.db")
         self.start()
         self._wait_until_healthy()
 
