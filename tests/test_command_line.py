@@ -107,7 +107,7 @@ SEARCHED_RUNS = Counter(
 def test_a_sweep_through_ray_and_mlflow_with_a_search_does_nothing_twice_and_is_analysed(
     tiny_sweep, tiny_report, tmp_path
 ):
-    """As the README has it; the tests of faults/ kill it."""
+    """As the README has it; the tests of `faults` kill it."""
     with tiny_sweep.open("a") as file:
         file.write(SEARCH)
     results = tmp_path / "results"
