@@ -63,6 +63,14 @@ def test_help_names_every_command(tmp_path):
     assert all(command in result.stdout for command in ("plan", "sweep", "status", "analyze"))
 
 
+def test_a_reader_that_has_seen_enough_is_no_error(tmp_path):
+    """As `| head` is: it closes the pipe."""
+    shell = f"set -o pipefail; {sys.executable} -m rfray.cli reference | head -n 1"
+    read = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=False)
+    assert (read.returncode, read.stderr) == (0, "")
+    assert read.stdout.startswith("# ")
+
+
 def test_the_plan_is_printed_and_starts_nothing(tmp_path):
     result = rfray("plan", "--json", cwd=tmp_path)
     assert json.loads(result.stdout)["totals"]["runs"] == 320

@@ -29,6 +29,12 @@ def test_a_machine_that_runs_the_tests_is_well_and_nothing_is_made(examined, tmp
     assert not (tmp_path / "results").exists()
 
 
+def test_a_store_that_is_there_is_asked_for_its_studies(examined, storage):
+    code, found = examined("--storage", str(storage.root))
+    assert code == 0
+    assert found["tracking store"]["words"] == f"{storage.tracking_uri}, 0 studies"
+
+
 def test_a_tracking_server_that_does_not_answer_is_named_and_the_rest_still_looked_at(examined):
     code, found = examined("--tracking-uri", "http://127.0.0.1:9")
     assert code == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -108,6 +109,14 @@ def test_auto_finds_the_cluster_of_this_machine_and_its_token(guarded, home):
 def test_more_than_any_machine_has_is_refused(unguarded, home):
     words = ["resources.train.cpus=4096", "--address", unguarded.address]
     assert_refused(swept(home, *words), "asks for 4096 CPUs")
+
+
+def test_the_doctor_counts_the_machines_of_a_cluster(unguarded, home):
+    words = ["doctor", "--address", unguarded.address, "--json"]
+    examined = rfray_anew(*words, cwd=home, environment=plain_environment(home))
+    (ray,) = [one for one in json.loads(examined.stdout) if one["subject"] == "Ray"]
+    assert ray["well"]
+    assert ray["words"].startswith("1 machines: ")
 
 
 def test_a_missing_token_is_told(guarded, home):

@@ -380,6 +380,23 @@ def test_a_sample_that_diverges_is_a_result(searched, tmp_path):
     assert float(search.params["train.learning_rate"]) == 0.1
 
 
+def test_with_the_best_checkpoint_a_sample_counts_as_its_best_epoch(searched, tmp_path):
+    """As the training of the first seed would, which keeps those weights."""
+    plan = searched("train.checkpoint=best", "train.epochs=3", "search.samples=2")
+    _, runs = swept(plan, tmp_path)
+    ledger = Ledger(storage_at(str(tmp_path), None).tracking_uri)
+    samples = [run for name, run in runs.items() if "/sample-" in name]
+    for run in samples:
+        *epochs, reported = ledger.metric_history(run.run_id, "validation_accuracy")
+        assert len(epochs) == 3
+        best_epoch, highest = max(epochs, key=lambda entry: entry[1])
+        assert (run.metrics["kept_epoch"], reported) == (best_epoch, (4, highest))
+    winner = max(samples, key=lambda run: run.metrics["validation_accuracy"])
+    trained = runs["vgg19_rf-digits-k5-seed0/train"]
+    for metric in ("kept_epoch", "validation_accuracy"):
+        assert trained.metrics[metric] == winner.metrics[metric]
+
+
 def test_asha_stops_what_falls_behind_and_training_never(searched, tmp_path):
     plan = searched(
         "search.scheduler=asha", "search.metric=validation_loss", "search.samples=5",

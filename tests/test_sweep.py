@@ -214,6 +214,29 @@ def test_one_more_seed_runs_that_seed_and_its_groups_alone(finished, tmp_path):
     assert all("seed2" in name or name.endswith("/cka") for name in recorder.names)
 
 
+def test_finished_runs_get_the_name_and_the_setting_that_a_further_axis_gives_them(
+    finished, tmp_path
+):
+    shutil.copytree(finished / "results", tmp_path / "grown")
+    wider = make_plan(
+        load_study(str(finished / "tiny.yaml"), ["axes.train.learning_rate=[0.1, 0.2]"])
+    )
+    before = {run.run_id: run for run in runs_of(tmp_path / "grown")}
+    with prepared(wider, storage_at(str(tmp_path / "grown"), None)) as ready:
+        assert ready.missing == len(wider.nodes) - len(before)
+    for run in runs_of(tmp_path / "grown"):
+        node = wider.nodes[run.tags["rfray.key"]]
+        assert run.name == node.name
+        assert {name: str(value) for name, value in node.settings.items()}.items() <= (
+            run.params.items()
+        )
+        assert before[run.run_id].params.items() <= run.params.items()
+    assert any("train.learning_rate" in run.params for run in runs_of(tmp_path / "grown"))
+    assert {run.name for run in before.values()} != {
+        run.name for run in runs_of(tmp_path / "grown")
+    }
+
+
 class FailsAt(InProcessExecutor):
     """Makes the stage of one run raise."""
 

@@ -16,7 +16,7 @@ from rfray.engine.view import Watcher
 from rfray.plan import make_plan
 from rfray.storage import storage_at
 from rfray.study.sweep_file import load_study
-from rfray.tracking import Ledger, store
+from rfray.tracking import TAKEN_FROM_TAG, Ledger, fetch_artifacts, store
 
 
 @pytest.fixture
@@ -32,8 +32,8 @@ def test_results_lie_behind_the_server_and_are_found_there_again(tiny_sweep, tmp
     endings = []
     watcher = Watcher(ended=endings.append, looked=lambda view: None)
 
-    def sweep():
-        with prepared(plan, storage) as ready:
+    def sweep(planned=plan):
+        with prepared(planned, storage) as ready:
             return run_sweep(ready, storage, InProcessExecutor, watcher)
 
     assert set(sweep().states.values()) == {State.DONE}
@@ -51,6 +51,26 @@ def test_results_lie_behind_the_server_and_are_found_there_again(tiny_sweep, tmp
     assert set(sweep().states.values()) == {State.DONE}
     assert len(endings) == 3
     assert client.get_run(train.run_id).info.status == "FINISHED"
+
+    # Another study takes all of it over, through the server.
+    assert set(
+        sweep(make_plan(load_study(str(tiny_sweep), [*fewer, "name=other"]))).states.values()
+    ) == {State.DONE}
+    assert len(endings) == 3
+    ledger = Ledger(server)
+    computed = {run.name: run for run in ledger.runs("tiny")}
+    taken = {run.name: run for run in ledger.runs("other")}
+    assert taken.keys() == computed.keys()
+    for name, run in taken.items():
+        theirs = computed[name]
+        assert run.tags[TAKEN_FROM_TAG] == theirs.run_id
+        assert run.metrics == theirs.metrics
+        ours, original = (fetch_artifacts(one.artifact_uri, server) for one in (run, theirs))
+        assert contents(ours) == contents(original) != {}
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def test_each_request_to_a_server_without_tls_makes_a_connection_of_its_own():

@@ -1,11 +1,13 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from written_study import cell, study_document
 
 from rfray.analysis import analyze, load_report
+from rfray.analysis.report import analysis_lines
 from rfray.errors import UserError
 from rfray.tracking import Ledger
 
@@ -96,6 +98,12 @@ def test_half_done_study_names_every_gap(write, ledger, shipped, tmp_path):
         "vgg19_rf digits k=2: cka: not run yet",
         "vgg19_rf k=2: importance: has no artifact pattern.npy",
     ]
+    assert list(analysis_lines(found))[3:5] == [
+        "missing: vgg19_rf k=2: importance: has no artifact pattern.npy",
+        "left out: 1 failed runs, each named in report.html",
+    ]
+    many = replace(found, gaps=found.gaps * 3)
+    assert "missing: 2 more, all named in report.html" in analysis_lines(many)
     text = (tmp_path / "out" / "summary.md").read_text()
     assert "## Missing (4)" in text
     assert "## Runs left out (1)" in text

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 from faulty import (
-    RUNS,
     RUNS_OF_A_CELL,
     TRIAL,
     of_a_cell,
@@ -26,57 +25,43 @@ def busy(node, *doing):
     return any(workers(raylet(node).pid, title) for title in doing)
 
 
-def test_the_work_of_a_machine_that_dies_moves_to_the_others(folder, undisturbed, survived):
-    with ray_cluster(head_cpus=1) as cluster:
-        nodes = [cluster.add_node(num_cpus=1), cluster.add_node(num_cpus=1)]
-        driver = start_driver(folder, "--address", cluster.address)
-
-        def trains():
-            saved = list((folder / "results" / "checkpoints").glob("*/train.safetensors"))
-            return saved and next((node for node in nodes if busy(node, TRIAL)), None)
-
-        first = wait_until(trains, driver)
-        cluster.remove_node(first, allow_graceful=False)
-        nodes.remove(first)
-        survived("a machine lost while it trains")
-
-        joined = cluster.add_node(num_cpus=1)
-        wait_until(lambda: busy(joined, TRIAL, *STAGES), driver)
-        survived("a machine that joins while the sweep runs")
-
-        def computes():
-            return statuses(folder)["FINISHED"] >= 1 and busy(nodes[0], TRIAL, *STAGES)
-
-        wait_until(computes, driver)
-        before = {run.run_id: run.end_time for run in runs(folder) if run.status == "FINISHED"}
-        cluster.remove_node(nodes[0], allow_graceful=False)
-        survived("a machine lost while it runs stages")
-        assert driver.ended() == 0, driver.output
-
-    assert statuses(folder) == {"FINISHED": RUNS}
-    assert before.items() <= {run.run_id: run.end_time for run in runs(folder)}.items()
-    assert results(runs(folder)) == undisturbed
-
-
-def test_machines_are_waited_for_at_the_start_and_when_all_are_gone(folder, undisturbed, survived):
-    overrides = ["axes.seed=[0]", "resources.train.retries=0"]
+def test_machines_join_leave_and_die_while_one_sweep_goes_on(folder, undisturbed, survived):
+    """One network, whose training may be lost once."""
+    overrides = ["axes.seed=[0]", "resources.train.retries=1"]
     with ray_cluster(head_cpus=0) as cluster:
+
+        def joined(cpus=1):
+            return cluster.add_node(num_cpus=cpus)
+
         driver = start_driver(folder, "--address", cluster.address, *overrides)
         wait_until(
             lambda: "waiting for a machine with a CPU or GPU to join" in driver.output, driver
         )
         survived("a cluster that has no machine yet")
 
-        only = cluster.add_node(num_cpus=1)
-        wait_until(lambda: busy(only, TRIAL), driver)
+        first = joined()
+        wait_until(lambda: busy(first, TRIAL), driver)
         assert "the study runs on CPUs" in driver.output
-
-        # Of such an end Ray says that it was expected: it does not count as one of the retries.
-        cluster.remove_node(only, allow_graceful=True)
+        cluster.remove_node(first, allow_graceful=False)
         wait_until(lambda: "for a machine with 1 CPUs and 0 GPUs" in driver.output, driver)
-        survived("all machines lost, the last one in order, and no retry allowed")
-        cluster.add_node(num_cpus=2)
+        survived("the only machine lost while it trains")
+
+        second = joined()
+        wait_until(lambda: busy(second, TRIAL), driver)
+        third = joined()
+        # Of such an end Ray says that it was expected: no retry is left, and it takes none.
+        cluster.remove_node(second, allow_graceful=True)
+        survived("a machine that leaves in order while it trains")
+        wait_until(lambda: busy(third, TRIAL, *STAGES), driver)
+        survived("a machine that joins while the sweep runs")
+
+        wait_until(lambda: statuses(folder)["FINISHED"] >= 1, driver)
+        before = {run.run_id: run.end_time for run in runs(folder) if run.status == "FINISHED"}
+        cluster.remove_node(third, allow_graceful=False)
+        survived("a machine lost while it runs stages")
+        joined(cpus=2)
         assert driver.ended() == 0, driver.output
 
     assert statuses(folder) == {"FINISHED": RUNS_OF_A_CELL}
+    assert before.items() <= {run.run_id: run.end_time for run in runs(folder)}.items()
     assert results(runs(folder)) == of_a_cell(undisturbed, "seed0")
