@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import resource
 import shutil
@@ -11,7 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from faulty import EXPLODED, RUNS, SWEEP, plant_bomb, result_of, results, runs
+from faulty import EXPLODED, RUNS, SWEEP, plant_bomb, result_of, results, runs, wait_until
 from in_process import sweep
 from mlflow.tracking import MlflowClient
 
@@ -22,6 +23,7 @@ from rfray.files.artifacts import RESULT, check_files, local_path
 from rfray.plan import make_plan
 from rfray.storage import storage_at
 from rfray.study.sweep_file import load_study
+from rfray.tracking import Ledger, store
 from rfray.training.checkpoint import EpochRecord, save_checkpoint
 from rfray.training.optimization import optimizer_for
 from rfray.training.weights import initial_module
@@ -170,6 +172,23 @@ class FullDisk:
     def clear(self):
         resource.setrlimit(resource.RLIMIT_FSIZE, self.limits)
         self.filler.unlink(missing_ok=True)
+
+
+def test_a_database_whose_making_is_killed_is_not_there_and_the_next_start_makes_it(
+    tmp_path, survived
+):
+    path = tmp_path / "mlflow.db"
+    making = multiprocessing.get_context("forkserver").Process(
+        target=store.make_database, args=(path,)
+    )
+    making.start()
+    wait_until(path.with_suffix(".partial").is_file)
+    making.kill()
+    making.join()
+    assert not path.exists()
+    store.make_database(path)
+    assert Ledger(f"sqlite:///{path}").studies() == []
+    survived("SIGKILL while the database is made")
 
 
 def test_a_full_disk_fails_what_cannot_be_kept_and_corrupts_nothing(folder, undisturbed, survived):
