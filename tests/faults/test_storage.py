@@ -7,9 +7,11 @@ import os
 import resource
 import shutil
 import subprocess
+import time
 from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from faulty import EXPLODED, RUNS, SWEEP, plant_bomb, result_of, results, runs, wait_until
@@ -174,12 +176,18 @@ class FullDisk:
         self.filler.unlink(missing_ok=True)
 
 
+def make_without_end(path):
+    """Make a database, but never give it its name: whenever it is killed, it was not finished."""
+    with mock.patch.object(Path, "replace", lambda *_: time.sleep(600)):
+        store.make_database(path)
+
+
 def test_a_database_whose_making_is_killed_is_not_there_and_the_next_start_makes_it(
     tmp_path, survived
 ):
     path = tmp_path / "mlflow.db"
     making = multiprocessing.get_context("forkserver").Process(
-        target=store.make_database, args=(path,)
+        target=make_without_end, args=(path,)
     )
     making.start()
     wait_until(path.with_suffix(".partial").is_file)
