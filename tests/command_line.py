@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import chdir, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
@@ -42,19 +42,22 @@ def rfray(*arguments: object, cwd: Path, environment: Mapping[str, str] | None =
 
 
 def rfray_anew(
-    *arguments: object, cwd: Path, environment: Mapping[str, str] | None = None
+    *arguments: object,
+    cwd: Path,
+    environment: Mapping[str, str] | None = None,
+    run: Callable[[list[str]], object] = main,
 ) -> Answer:
     """Run a command in a folder, in a process that remembers nothing of rfray.
 
     Args:
         environment: All its variables; those of this process if it is not given.
+        run: Takes the words; a function of a test in place of rfray's own.
     """
     with TemporaryDirectory() as folder:
         out, err = Path(folder, "out"), Path(folder, "err")
         words = [str(argument) for argument in arguments]
-        process = forked.start(
-            words, cwd=cwd, out=out, err=err, environment=environment or os.environ
-        )
+        variables = environment or os.environ
+        process = forked.start(words, cwd=cwd, out=out, err=err, environment=variables, run=run)
         process.join(300)
         assert process.exitcode is not None, f"still running: {words}"
         return Answer(process.exitcode, out.read_text(), err.read_text())

@@ -9,7 +9,7 @@ import multiprocessing
 import os
 import runpy
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -22,15 +22,33 @@ _server.set_forkserver_preload(
 
 
 def start(
-    words: list[str], *, cwd: Path, out: Path, err: Path, environment: Mapping[str, str]
+    words: list[str],
+    *,
+    cwd: Path,
+    out: Path,
+    err: Path,
+    environment: Mapping[str, str],
+    run: Callable[[list[str]], object] = main,
 ) -> BaseProcess:
-    """Start `rfray WORDS` in a folder; what it prints is appended to two files, or to one."""
-    process = _server.Process(target=_run, args=(words, cwd, out, err, dict(environment)))
+    """Start `rfray WORDS` in a folder; what it prints is appended to two files, or to one.
+
+    Args:
+        run: Takes the words; a function of a test in place of rfray's own.
+    """
+    arguments = (run, words, cwd, out, err, dict(environment))
+    process = _server.Process(target=_run, args=arguments)
     process.start()
     return process
 
 
-def _run(words: list[str], cwd: Path, out: Path, err: Path, environment: dict[str, str]) -> None:
+def _run(
+    run: Callable[[list[str]], object],
+    words: list[str],
+    cwd: Path,
+    out: Path,
+    err: Path,
+    environment: dict[str, str],
+) -> None:
     os.setsid()
     os.chdir(cwd)
     os.environ.clear()
@@ -41,4 +59,4 @@ def _run(words: list[str], cwd: Path, out: Path, err: Path, environment: dict[st
     if "RFRAY_INJECTED" in environment:
         sys.path.insert(0, environment["RFRAY_INJECTED"])
         runpy.run_path(f"{environment['RFRAY_INJECTED']}/sitecustomize.py")
-    main(words)
+    run(words)

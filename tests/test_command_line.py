@@ -102,11 +102,11 @@ def test_a_sweep_in_this_process_needs_no_ray_and_machines_read_what_came_of_it(
 SEARCH = """\
 data: {validation: 300}
 search:
-  {space: {train.learning_rate: {log_uniform: [1e-4, 1]}}, samples: 5, per: [kernel_size],
-   metric: validation_accuracy, algorithm: optuna, scheduler: asha, startup: 3, at_once: 2}
+  {space: {train.learning_rate: {log_uniform: [1e-4, 1]}}, samples: 3, per: [kernel_size],
+   metric: validation_accuracy, algorithm: optuna, scheduler: asha, startup: 2, at_once: 2}
 """
 SEARCHED_RUNS = Counter(
-    {"sample": 5, "search": 1, "train": 2, "prune": 4, "finetune": 4, "hessian": 2, "cka": 1,
+    {"sample": 3, "search": 1, "train": 2, "prune": 4, "finetune": 4, "hessian": 2, "cka": 1,
      "importance": 1}
 )  # fmt: skip
 

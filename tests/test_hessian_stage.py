@@ -106,25 +106,25 @@ def test_out_of_products_it_records_what_it_has_and_says_which_are_not_converged
 
 
 def test_ritz_values_of_n_steps_show_how_few_of_them_are_eigenvalues(trained, tmp_path):
-    _, true_rows = spectrum(trained, tmp_path, n=24)
-    reported, rows = spectrum(trained, tmp_path, n=24, method="ritz")
-    assert len(rows) == 24
-    assert last(reported["converged_eigenvalues"]) < 12
+    _, true_rows = spectrum(trained, tmp_path, n=12)
+    reported, rows = spectrum(trained, tmp_path, n=12, method="ritz")
+    assert len(rows) == 12
+    assert last(reported["converged_eigenvalues"]) < 6
     assert float(rows[0]["eigenvalue"]) == pytest.approx(float(true_rows[0]["eigenvalue"]), 1e-3)
-    assert float(rows[23]["eigenvalue"]) < float(true_rows[23]["eigenvalue"])
+    assert float(rows[11]["eigenvalue"]) < float(true_rows[11]["eigenvalue"])
     assert "searched_for_missed_copies" not in reported
 
 
 def test_pyhessian_agrees_on_the_leading_eigenvalue(trained, tmp_path):
     _, true_rows = spectrum(trained, tmp_path, n=2)
-    reported, rows = spectrum(trained, tmp_path, n=2, method="pyhessian", tolerance=1e-6)
+    reported, rows = spectrum(trained, tmp_path, n=2, method="pyhessian", tolerance=1e-4)
     assert float(rows[0]["eigenvalue"]) == pytest.approx(float(true_rows[0]["eigenvalue"]), 1e-2)
     assert len(reported["residual"]) == 2
 
 
 def test_the_micro_batch_changes_nothing_but_rounding(trained, tmp_path):
-    _, whole = spectrum(trained, tmp_path, n=2, tolerance=1e-5)
-    _, parts = spectrum(trained, tmp_path, n=2, tolerance=1e-5, micro_batch=5)
+    _, whole = spectrum(trained, tmp_path, n=2, probes=1)
+    _, parts = spectrum(trained, tmp_path, n=2, probes=1, micro_batch=9)
     for one, other in zip(whole, parts, strict=True):
         assert float(one["eigenvalue"]) == pytest.approx(float(other["eigenvalue"]), rel=1e-4)
 

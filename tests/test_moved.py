@@ -7,12 +7,12 @@ import json
 import shutil
 import sqlite3
 import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 from command_line import rfray
+from mlflow.cli import gc
 from mlflow.tracking import MlflowClient
 from tiny_study import TINY_SWEEP
 
@@ -294,8 +294,7 @@ def test_a_copy_works_with_its_own_artifacts_alone(moved, tmp_path, tiny_sweep, 
     for run in runs_of(copy):
         client.delete_run(run.run_id)
     uri = database_uri(copy)
-    clean = ["mlflow", "gc", "--backend-store-uri", uri, "--tracking-uri", uri]
-    subprocess.run([sys.executable, "-m", *clean], check=True, capture_output=True)
+    gc.main(["--backend-store-uri", uri, "--tracking-uri", uri], standalone_mode=False)
     assert not list((copy / "artifacts").rglob(RESULT))
     assert files(original) == kept
 

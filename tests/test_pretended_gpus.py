@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections import defaultdict
 from pathlib import Path
 
 import pytest
+from command_line import rfray_anew
 from own_head import own_head, plain_environment
 
 from rfray.engine.places import Machine, Occupancy
@@ -42,12 +41,8 @@ def head():
 def swept(head, folder, *overrides):
     """What each job was given, by the stage."""
     (folder / "four.yaml").write_text(FOUR_CELLS)
-    words = [sys.executable, "-m", "rfray.cli", "sweep", "four.yaml", "--storage", "results"]
-    result = subprocess.run(
-        [*words, "--address", head.address, *overrides],
-        cwd=folder, env=plain_environment(folder, PYTHONPATH=PATH),
-        capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
+    words = ["sweep", "four.yaml", "--storage", "results", "--address", head.address, *overrides]
+    result = rfray_anew(*words, cwd=folder, environment=plain_environment(folder))
     assert result.returncode == 0, result.stderr + result.stdout
     found = defaultdict(list)
     for run in Ledger(storage_at(str(folder / "results"), None).tracking_uri).runs("four"):

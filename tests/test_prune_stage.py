@@ -75,7 +75,20 @@ SCOPES = ("global", "layer")
 CRITERIA = ("magnitude", "random", "lamp")
 AMONG = ("all", "live")
 REPAIRS = ("none", "batch_norm")
-EVERY = list(product(SCOPES, CRITERIA, AMONG, REPAIRS))
+EVERY_PAIR = {
+    ("global", "magnitude", "all", "none"),
+    ("layer", "magnitude", "live", "batch_norm"),
+    ("global", "random", "live", "none"),
+    ("layer", "random", "all", "batch_norm"),
+    ("global", "lamp", "all", "batch_norm"),
+    ("layer", "lamp", "live", "none"),
+}
+"""Any two values of two settings are together in one of them; the other combinations take long."""
+
+EVERY = [
+    pytest.param(*chosen, marks=() if chosen in EVERY_PAIR else pytest.mark.long)
+    for chosen in product(SCOPES, CRITERIA, AMONG, REPAIRS)
+]
 
 
 @pytest.mark.parametrize(("scope", "criterion", "among", "repair"), EVERY)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import pytest
 from command_line import rfray_anew
@@ -21,21 +19,23 @@ name: one
 axes: {dataset: [digits], arch: [vgg19_rf], kernel_size: [5], seed: [0], width: [0.03125]}
 train: {epochs: 1, batch_size: 32, images_per_epoch: 64}
 """
-JOIN = """\
-import sys
-import ray
-from rfray.engine.ray_start import start_ray
 
-start_ray(sys.argv[1] if len(sys.argv) > 1 else None)
 
-@ray.remote(num_cpus=0)
-class Actor:
-    def answer(self):
-        return 42
+def join(words):
+    """Join a cluster as a sweep does, and ask an actor there for a number.
 
-print(ray.get(Actor.remote().answer.remote()))
-"""
-"""An actor: where the head asks for no token, it is what a driver that shows one loses."""
+    An actor: where the head asks for no token, it is what a driver that shows one loses.
+    """
+    import ray
+
+    from rfray.engine.ray_start import start_ray
+
+    class Actor:
+        def answer(self):
+            return 42
+
+    start_ray(words[0] if words else None)
+    print(ray.get(ray.remote(num_cpus=0)(Actor).remote().answer.remote()))
 
 
 @pytest.fixture(scope="module")
@@ -58,11 +58,9 @@ def home(tmp_path):
 
 
 def joined(home, *address, **variables):
-    return subprocess.run(
-        [sys.executable, "-c", JOIN, *address],
-        env=plain_environment(home, **variables),
-        capture_output=True, text=True, timeout=200, check=False,
-    )  # fmt: skip
+    return rfray_anew(
+        *address, cwd=home, environment=plain_environment(home, **variables), run=join
+    )
 
 
 def swept(home, *arguments, **variables):

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from command_line import rfray_anew
 from own_head import own_head, plain_environment
 
 from rfray.cell import Cell
@@ -107,14 +106,10 @@ def test_a_sweep_trains_on_two_gpus_and_starts_anew_when_a_process_is_lost(tmp_p
     """A real Ray that believes in GPUs, and trains on cores."""
     path = os.pathsep.join([CORES_AS_GPUS, *filter(None, [os.environ.get("PYTHONPATH")])])
     (tmp_path / "two.yaml").write_text(ON_TWO)
-    words = [sys.executable, "-m", "rfray.cli", "sweep", "two.yaml", "--storage", "results"]
     environment = {"PYTHONPATH": path, "MARKS": str(tmp_path)}
     with own_head(None, cpus=4, gpus=4, **environment) as head:
-        result = subprocess.run(
-            [*words, "--address", head.address],
-            cwd=tmp_path, env=plain_environment(tmp_path, **environment),
-            capture_output=True, text=True, timeout=300, check=False,
-        )  # fmt: skip
+        words = ("sweep", "two.yaml", "--storage", "results", "--address", head.address)
+        result = rfray_anew(*words, cwd=tmp_path, environment=plain_environment(tmp_path))
     assert result.returncode == 0, result.stderr + result.stdout
     assert len(list(tmp_path.glob("lost-*"))) == 2
     ledger = Ledger(storage_at(str(tmp_path / "results"), None).tracking_uri)

@@ -4,6 +4,9 @@ import pytest
 
 from rfray.analysis.formats import escaped
 
+# With those of the page: the report that both look at is drawn once.
+pytestmark = pytest.mark.xdist_group("half_done")
+
 DOCUMENT = r"""\documentclass[a4paper]{article}
 \usepackage{booktabs}
 \begin{document}

@@ -14,6 +14,8 @@ from written_study import Writer, cell, study_document
 from rfray.analysis import analyze, load_report, read_frame
 from rfray.analysis.links import runs_link, ui_address, without_password
 
+pytestmark = pytest.mark.xdist_group("half_done")
+
 PHONE, DESK, PRINTED = (390, "screen"), (1280, "screen"), (680, "print")
 """Width in CSS pixels and medium; A4 between margins of 15 mm is 680 pixels wide."""
 

@@ -11,6 +11,7 @@ import pytest
 from faulty import RUNS, locked, results, wait_until
 from mlflow.tracking import MlflowClient
 from server import Server, gate_before
+from sqlalchemy import Engine, event
 
 from rfray.driver.sweep_run import prepared, run_sweep
 from rfray.driver.watch import progress_words
@@ -35,6 +36,18 @@ def server(tmp_path_factory):
     started = Server(tmp_path_factory.mktemp("server"), serves_artifacts=False)
     yield started
     started.kill()
+
+
+@pytest.fixture
+def impatient():
+    """MLflow waits for a locked database for 20 seconds before it says so; here for 2."""
+
+    def shortened(_connection, _cursor, statement, parameters, _context, _many):
+        return statement.replace("busy_timeout = 20000", "busy_timeout = 2000"), parameters
+
+    event.listen(Engine, "before_cursor_execute", shortened, retval=True)
+    yield
+    event.remove(Engine, "before_cursor_execute", shortened)
 
 
 @pytest.fixture
@@ -160,7 +173,7 @@ def test_a_slow_server_holds_nothing_up(folder, undisturbed, survived, server):
     survived("the MLflow server slow")
 
 
-def test_a_locked_database_is_waited_for(folder, undisturbed, survived):
+def test_a_locked_database_is_waited_for(folder, undisturbed, survived, impatient):
     database = folder / "results" / "mlflow.db"
     held = ExitStack()
     trouble = Trouble(lambda: held.enter_context(locked(database)), held.close)
