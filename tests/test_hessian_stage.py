@@ -116,10 +116,10 @@ def test_ritz_values_of_n_steps_show_how_few_of_them_are_eigenvalues(trained, tm
 
 
 def test_pyhessian_agrees_on_the_leading_eigenvalue(trained, tmp_path):
-    _, true_rows = spectrum(trained, tmp_path, n=2)
-    reported, rows = spectrum(trained, tmp_path, n=2, method="pyhessian", tolerance=1e-4)
+    _, true_rows = spectrum(trained, tmp_path, n=1)
+    reported, rows = spectrum(trained, tmp_path, n=1, method="pyhessian", tolerance=1e-4)
     assert float(rows[0]["eigenvalue"]) == pytest.approx(float(true_rows[0]["eigenvalue"]), 1e-2)
-    assert len(reported["residual"]) == 2
+    assert len(reported["residual"]) == 1
 
 
 def test_the_micro_batch_changes_nothing_but_rounding(trained, tmp_path):

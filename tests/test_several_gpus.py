@@ -107,7 +107,7 @@ def test_a_sweep_trains_on_two_gpus_and_starts_anew_when_a_process_is_lost(tmp_p
     path = os.pathsep.join([CORES_AS_GPUS, *filter(None, [os.environ.get("PYTHONPATH")])])
     (tmp_path / "two.yaml").write_text(ON_TWO)
     environment = {"PYTHONPATH": path, "MARKS": str(tmp_path)}
-    with own_head(None, cpus=4, gpus=4, **environment) as head:
+    with own_head(None, cpus=2, gpus=2, **environment) as head:
         words = ("sweep", "two.yaml", "--storage", "results", "--address", head.address)
         result = rfray_anew(*words, cwd=tmp_path, environment=plain_environment(tmp_path))
     assert result.returncode == 0, result.stderr + result.stdout

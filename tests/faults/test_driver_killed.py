@@ -6,7 +6,7 @@ import random
 from collections import Counter
 
 import pytest
-from faulty import RUNS, results, runs, start_driver, wait_until
+from faulty import of_a_cell, results, runs, start_driver, wait_until
 
 from rfray.driver.sweep_run import prepared
 from rfray.plan import make_plan
@@ -17,15 +17,19 @@ from rfray.tracking import LedgerWriter, make_database
 pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("cluster")]
 
 
-@pytest.mark.parametrize(("seed", "kills"), [(0, 2), pytest.param(1, 10, marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    ("seed", "kills", "networks"), [(0, 2, 1), pytest.param(1, 10, 2, marks=pytest.mark.long)]
+)
 def test_killed_again_and_again_the_next_start_finishes(
-    folder, undisturbed, survived, cluster, seed, kills
+    folder, undisturbed, survived, cluster, seed, kills, networks
 ):
     moments = random.Random(seed)
+    words = (f"axes.seed={list(range(networks))}", "--address", cluster.address)
+    expected = undisturbed if networks == 2 else of_a_cell(undisturbed, "seed0")
     killed = 0
     while killed < kills:
         (folder / "driver.log").unlink(missing_ok=True)
-        driver = start_driver(folder, "--address", cluster.address)
+        driver = start_driver(folder, *words)
         if moments.random() < 0.75:  # the others while it starts, and settles what it finds
             wait_until_under_way(driver)
         driver.process.join(moments.uniform(0, 6))
@@ -37,11 +41,11 @@ def test_killed_again_and_again_the_next_start_finishes(
         else:
             assert driver.process.exitcode == 0, driver.output
             # Nothing is left to kill it at: the same study from its beginning.
-            check(folder, undisturbed)
+            check(folder, expected)
             (folder / "results").rename(folder / f"results-{killed}")
-    last = start_driver(folder, "--address", cluster.address)
+    last = start_driver(folder, *words)
     assert last.ended() == 0, last.output
-    check(folder, undisturbed)
+    check(folder, expected)
     survived("SIGKILL of the driver", kills)
 
 
@@ -68,8 +72,8 @@ def done(run):
     return run.status == "FINISHED"
 
 
-def check(folder, undisturbed):
+def check(folder, expected):
     found = runs(folder)
-    assert Counter(run.status for run in found) == {"FINISHED": RUNS}
-    assert len({run.tags["rfray.key"] for run in found}) == RUNS
-    assert results(found) == undisturbed
+    assert Counter(run.status for run in found) == {"FINISHED": len(expected.metrics)}
+    assert len({run.tags["rfray.key"] for run in found}) == len(found)
+    assert results(found) == expected
