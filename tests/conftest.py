@@ -6,11 +6,13 @@ import gc
 import os
 import shutil
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 import torch
+from mlflow.store.db import utils
 from tiny_study import TINY_REPORT, TINY_SWEEP
 
 from rfray import tracking
@@ -37,6 +39,8 @@ def pytest_configure(config: pytest.Config) -> None:
         make(path)
 
     tracking.make_database = copied
+    # Each store that is opened would read MLflow's seventy migrations for their last one.
+    utils._get_latest_schema_revision = cache(utils._get_latest_schema_revision)
     config.add_cleanup(folder.cleanup)
 
 

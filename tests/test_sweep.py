@@ -86,6 +86,12 @@ def empty_store(tmp_path):
     return folder
 
 
+SHORTER = "hessian=false"
+"""For what happens to drivers and runs: the tiny study without its two longest stages."""
+
+SHORTER_RUNS = TINY_RUNS - 2
+
+
 def by_name(folder):
     return {run.name: run for run in runs_of(folder)}
 
@@ -254,16 +260,16 @@ def test_a_failed_stage_skips_its_dependents_and_the_next_start_tries_again(
     tiny_sweep, empty_store
 ):
     broken = "vgg19_rf-digits-k5-seed1/train"
-    frontier, _ = sweep(tiny_sweep, empty_store, executor=lambda: FailsAt(broken))
+    frontier, _ = sweep(tiny_sweep, empty_store, SHORTER, executor=lambda: FailsAt(broken))
     states = Counter(frontier.states.values())
-    assert states == {State.DONE: 7, State.FAILED: 1, State.SKIPPED: 6}
+    assert states == {State.DONE: 6, State.FAILED: 1, State.SKIPPED: 5}
     failed = by_name(empty_store)[broken]
     assert failed.status == "FAILED"
     assert "epochs" in failed.tags["rfray.traceback"]
-    _, recorder = sweep(tiny_sweep, empty_store)
-    assert len(recorder.endings) == 7
+    _, recorder = sweep(tiny_sweep, empty_store, SHORTER)
+    assert len(recorder.endings) == 6
     runs = runs_of(empty_store)
-    assert len(runs) == TINY_RUNS
+    assert len(runs) == SHORTER_RUNS
     assert {run.status for run in runs} == {"FINISHED"}
     again = by_name(empty_store)[broken]
     assert again.tags["rfray.attempt"] == "2"
@@ -288,17 +294,17 @@ class DiesAfter(InProcessExecutor):
 @pytest.mark.parametrize("jobs", [1, 4, 9])
 def test_work_whose_driver_died_before_recording_it_is_not_lost(tiny_sweep, empty_store, jobs):
     with pytest.raises(RuntimeError, match="dies here"):
-        sweep(tiny_sweep, empty_store, executor=lambda: DiesAfter(jobs))
+        sweep(tiny_sweep, empty_store, SHORTER, executor=lambda: DiesAfter(jobs))
     # The runs of the next stages are open already.
     assert Counter(run.status for run in runs_of(empty_store))["RUNNING"] >= 1
-    frontier, recorder = sweep(tiny_sweep, empty_store)
-    assert len(recorder.endings) == TINY_RUNS - jobs
+    frontier, recorder = sweep(tiny_sweep, empty_store, SHORTER)
+    assert len(recorder.endings) == SHORTER_RUNS - jobs
     assert set(frontier.states.values()) == {State.DONE}
     runs = runs_of(empty_store)
-    assert len(runs) == TINY_RUNS
+    assert len(runs) == SHORTER_RUNS
     assert {run.status for run in runs} == {"FINISHED"}
     assert all(run.metrics for run in runs)
-    nodes = make_plan(load_study(str(tiny_sweep))).nodes
+    nodes = frontier.plan.nodes
     for run in runs:
         params = nodes[run.tags["rfray.key"]].params
         assert run.params == {name: str(value) for name, value in params.items()}
@@ -307,7 +313,7 @@ def test_work_whose_driver_died_before_recording_it_is_not_lost(tiny_sweep, empt
 def test_an_interrupted_sweep_ends_its_open_runs_as_killed_and_resumes_in_them(
     tiny_sweep, empty_store
 ):
-    plan = make_plan(load_study(str(tiny_sweep)))
+    plan = make_plan(load_study(str(tiny_sweep), [SHORTER]))
     storage = storage_at(str(empty_store), None)
     recorder = Recorder()
     with prepared(plan, storage) as ready, pytest.raises(KeyboardInterrupt):
@@ -322,12 +328,13 @@ def test_an_interrupted_sweep_ends_its_open_runs_as_killed_and_resumes_in_them(
     assert statuses["FINISHED"] == 2
     assert statuses["KILLED"] >= 1
     assert set(statuses) == {"FINISHED", "KILLED"}
-    sweep(tiny_sweep, empty_store)
-    assert Counter(run.status for run in runs_of(empty_store)) == {"FINISHED": TINY_RUNS}
+    sweep(tiny_sweep, empty_store, SHORTER)
+    assert Counter(run.status for run in runs_of(empty_store)) == {"FINISHED": SHORTER_RUNS}
 
 
 def test_a_run_that_is_taken_up_bears_the_name_that_it_has_now(tiny_sweep, empty_store):
-    wider = make_plan(load_study(str(tiny_sweep), ["axes.train.learning_rate=[0.1, 0.2]"]))
+    further = "axes.train.learning_rate=[0.1, 0.2]"
+    wider = make_plan(load_study(str(tiny_sweep), [SHORTER, further]))
     storage = storage_at(str(empty_store), None)
     with prepared(wider, storage) as ready, pytest.raises(KeyboardInterrupt):
         run_sweep(
@@ -337,7 +344,7 @@ def test_a_run_that_is_taken_up_bears_the_name_that_it_has_now(tiny_sweep, empty
             Recorder().watcher,
             stop=lambda: bool(opened(storage)),
         )
-    frontier, _ = sweep(tiny_sweep, empty_store)
+    frontier, _ = sweep(tiny_sweep, empty_store, SHORTER)
     names = {run.tags["rfray.key"]: run.name for run in runs_of(empty_store)}
     assert {key: names[key] for key in frontier.plan.nodes} == {
         key: node.name for key, node in frontier.plan.nodes.items()
@@ -349,12 +356,12 @@ def opened(storage):
 
 
 def test_a_run_whose_driver_died_while_it_opened_it_gets_its_params(tiny_sweep, empty_store):
-    plan = make_plan(load_study(str(tiny_sweep)))
+    plan = make_plan(load_study(str(tiny_sweep), [SHORTER]))
     storage = storage_at(str(empty_store), None)
     node = next(iter(plan.nodes.values()))
     ledger = LedgerWriter(storage.tracking_uri, "tiny")
     ledger.open_run(RunOpening(node.name, {"rfray.key": node.key}, params={}))
-    sweep(tiny_sweep, empty_store)
+    sweep(tiny_sweep, empty_store, SHORTER)
     runs = [run for run in runs_of(empty_store) if run.tags["rfray.key"] == node.key]
     assert [run.status for run in runs] == ["FINISHED"]
     assert runs[0].params == {name: str(value) for name, value in node.params.items()}
