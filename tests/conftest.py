@@ -46,7 +46,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The tests of a file run in one process, so that what its fixtures make is made once."""
+    """The tests of a file run in one process, so that what its fixtures make is made once.
+
+    The last file by its name is a long one, and comes first: at the end one process would wait for
+    it.
+    """
+    items.sort(key=lambda item: item.path.stem != "test_wheel")
     for item in items:
         if item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(item.path.stem))

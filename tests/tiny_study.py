@@ -11,7 +11,7 @@ axes:
 train: {epochs: 1, batch_size: 32, images_per_epoch: 64, gradient_clip: 1.0}
 prune: {rates: [0.5, 0.9]}
 finetune: {epochs: 1, batch_size: 32, images_per_epoch: 32}
-hessian: {at: [init], n: 2, images: 2, tolerance: 0.1, probes: 1, steps: 3}
+hessian: {at: [init], n: 2, images: 4, tolerance: 0.1, probes: 1, steps: 3}
 cka: {images: 16}
 importance: {draws: 2, image_size: 32}
 """
