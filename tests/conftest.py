@@ -9,15 +9,16 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import pytest
-import torch
-from mlflow.store.db import utils
 from tiny_study import TINY_REPORT, TINY_SWEEP
 
-from rfray import tracking
-from rfray.data.array_sets import DEBIANS_FASHION_MNIST
-from rfray.storage import Storage, storage_at
+if TYPE_CHECKING:
+    from rfray.storage import Storage
+
+# PyTorch, MLflow and rfray are imported below: pytest's first process, which hands the tests to two
+# others, needs none of them, and these wait for it.
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -25,6 +26,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
     Before the tests are collected: they import the function by its name.
     """
+    if config.option.dist != "no":  # the tests run in other processes
+        return
+    from mlflow.store.db import utils
+
+    from rfray import tracking
+
     make = tracking.make_database
     folder = TemporaryDirectory()
     template = Path(folder.name) / "empty.db"
@@ -82,12 +89,16 @@ def _own_data_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
+    import torch
+
     torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
 def debians_fashion_mnist() -> Path:
     """The folder of Debian's package; see `program` in analysis/conftest.py for where it is not."""
+    from rfray.data.array_sets import DEBIANS_FASHION_MNIST
+
     folder = DEBIANS_FASHION_MNIST
     if not folder.is_dir():
         required = os.environ.get("RFRAY_TEST_PROGRAMS") == "required"
@@ -99,6 +110,9 @@ def debians_fashion_mnist() -> Path:
 @pytest.fixture(scope="module")
 def storage(tmp_path_factory: pytest.TempPathFactory) -> Storage:
     """One database, in which each test has a study of its own: making one takes a while."""
+    from rfray import tracking
+    from rfray.storage import storage_at
+
     made = storage_at(str(tmp_path_factory.mktemp("results")), None)
     made.make()
     tracking.make_database(made.database)

@@ -19,6 +19,8 @@ name: one
 axes: {dataset: [digits], arch: [vgg19_rf], kernel_size: [5], seed: [0], width: [0.03125]}
 train: {epochs: 1, batch_size: 32, images_per_epoch: 64}
 """
+IMPORTANCE_ALONE = ("train=false", "importance={draws: 2, image_size: 32}")
+"""One short task. The trials of a sweep with a token: tests/cluster/rehearse.py, on machines."""
 
 
 def join(words):
@@ -85,7 +87,7 @@ def assert_in(result):
 
 def test_a_token_in_home_lets_a_sweep_in_and_ray_says_nothing(guarded, home):
     put_token(home, TOKEN)
-    result = swept(home, "--address", guarded.address)
+    result = swept(home, *IMPORTANCE_ALONE, "--address", guarded.address)
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
     assert "rfray analyze --study one" in result.stdout

@@ -35,6 +35,7 @@ RUNS_OF_A_CELL = 5
 TRIAL = "ImplicitFunc.train"
 """The title of a worker of Ray Tune while it trains; that of another names the stage."""
 
+ONE_NETWORK = "axes.seed=[0]"
 LONG_TRAINING = "train.epochs=40"
 
 _TIMES = "epoch_seconds"

@@ -6,7 +6,7 @@ import random
 from collections import Counter
 
 import pytest
-from faulty import of_a_cell, results, runs, start_driver, wait_until
+from faulty import ONE_NETWORK, of_a_cell, results, runs, start_driver, wait_until
 
 from rfray.driver.sweep_run import prepared
 from rfray.plan import make_plan
@@ -53,7 +53,8 @@ def test_killed_with_its_lease_it_does_not_keep_the_next_start_waiting(folder, s
     database = folder / "shared.db"
     make_database(database)
     shared = f"sqlite:///{database}"
-    driver = start_driver(folder, "--tracking-uri", shared, "--address", cluster.address)
+    words = (ONE_NETWORK, "--tracking-uri", shared, "--address", cluster.address)
+    driver = start_driver(folder, *words)
     ledger = LedgerWriter(shared, "faulty")
     wait_until(lambda: any(ledger.runs("faulty")), driver)
     driver.kill()

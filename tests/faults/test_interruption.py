@@ -6,7 +6,7 @@ import os
 import signal
 
 import pytest
-from faulty import LONG_TRAINING, locked, start_driver, statuses, wait_until
+from faulty import LONG_TRAINING, ONE_NETWORK, locked, start_driver, statuses, wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("cluster")]
 
@@ -34,22 +34,23 @@ def to_its_whole_group(driver, number):
 def test_the_first_signal_keeps_what_is_finished_and_says_how_to_go_on(
     folder, survived, number, send
 ):
-    driver = start_driver(folder)
-    wait_until(lambda: statuses(folder)["FINISHED"] >= 2, driver)
+    driver = start_driver(folder, ONE_NETWORK)
+    wait_until(lambda: statuses(folder)["FINISHED"] >= 1, driver)
     send(driver, number)
     assert driver.ended() == 130, driver.output
     assert "finished runs are kept. To resume:" in driver.output
-    assert f"{folder}/faulty.yaml --storage {folder}/results" in driver.output
+    again = f"{folder}/faulty.yaml '{ONE_NETWORK}' --storage {folder}/results"
+    assert again in driver.output
     assert "Traceback" not in driver.output
     assert "SIGTERM received" not in driver.output
     after = statuses(folder)
-    assert after["FINISHED"] >= 2
+    assert after["FINISHED"] >= 1
     assert set(after) <= {"FINISHED", "KILLED"}
     survived(f"{number.name} of the driver")
 
 
 def test_a_second_signal_stops_at_once(folder, survived, cluster):
-    driver = start_driver(folder, LONG_TRAINING, "--address", cluster.address)
+    driver = start_driver(folder, ONE_NETWORK, LONG_TRAINING, "--address", cluster.address)
     wait_until(lambda: statuses(folder)["RUNNING"] >= 1, driver)
     # With the database locked the first signal alone leads to a wait for it.
     with locked(folder / "results" / "mlflow.db"):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from faulty import (
     EXPLODED,
+    ONE_NETWORK,
     RUNS_OF_A_CELL,
     TRIAL,
     of_a_cell,
@@ -61,7 +62,7 @@ def test_killed_workers_go_on_from_their_last_checkpoint(folder, undisturbed, su
     # Where Tune keeps pickles of its own: nothing there may be loaded.
     for name in ("tuner.pkl", "trainable.pkl", "searcher-state-1.pkl", "experiment_state-1.json"):
         plant_bomb(folder / "results" / "tune" / "faulty" / name, folder)
-    driver = start_driver(folder, "axes.seed=[0]", "--address", cluster.address)
+    driver = start_driver(folder, ONE_NETWORK, "--address", cluster.address)
     checkpoints = folder / "results" / "checkpoints"
     saved = wait_until(lambda: next(checkpoints.glob("*/train.safetensors"), None), driver)
     before = epoch_times_so_far(saved)
@@ -93,7 +94,7 @@ def test_a_stage_that_cannot_end_well_fails_alone_with_its_reason(
     folder, undisturbed, survived, cluster
 ):
     overrides = [
-        "axes.seed=[0]", "raises={}", "follows={}", "hangs={}", "hoards={}", "dies={}",
+        ONE_NETWORK, "raises={}", "follows={}", "hangs={}", "hoards={}", "dies={}",
         "resources.hangs={time_limit: 2s, retries: 1}", "resources.dies.retries=1",
         "--address", cluster.address,
     ]  # fmt: skip
