@@ -27,8 +27,8 @@ def busy(node, *doing):
 
 
 def test_machines_join_leave_and_die_while_one_sweep_goes_on(folder, undisturbed, survived):
-    """One network, whose training may not be lost; tests/cluster/rehearse.py loses one of it."""
-    overrides = [ONE_NETWORK, "resources.train.retries=0"]
+    """One network, whose training may be lost once."""
+    overrides = [ONE_NETWORK, "resources.train.retries=1"]
     with ray_cluster(head_cpus=0) as cluster:
 
         def joined(cpus=1):
@@ -43,18 +43,23 @@ def test_machines_join_leave_and_die_while_one_sweep_goes_on(folder, undisturbed
         first = joined()
         wait_until(lambda: busy(first, TRIAL), driver)
         assert "the study runs on CPUs" in driver.output
+        cluster.remove_node(first, allow_graceful=False)
+        wait_until(lambda: "for a machine with 1 CPUs and 0 GPUs" in driver.output, driver)
+        survived("the only machine lost while it trains")
+
         second = joined()
-        # Of such an end Ray says that it was expected: there is no retry, and it takes none.
-        cluster.remove_node(first, allow_graceful=True)
+        wait_until(lambda: busy(second, TRIAL), driver)
+        third = joined()
+        # Of such an end Ray says that it was expected: no retry is left, and it takes none.
+        cluster.remove_node(second, allow_graceful=True)
         survived("a machine that leaves in order while it trains")
-        wait_until(lambda: busy(second, TRIAL, *STAGES), driver)
+        wait_until(lambda: busy(third, TRIAL, *STAGES), driver)
         survived("a machine that joins while the sweep runs")
 
         wait_until(lambda: statuses(folder)["FINISHED"] >= 1, driver)
         before = {run.run_id: run.end_time for run in runs(folder) if run.status == "FINISHED"}
-        cluster.remove_node(second, allow_graceful=False)
-        wait_until(lambda: "for a machine with 1 CPUs and 0 GPUs" in driver.output, driver)
-        survived("the only machine lost while it runs stages")
+        cluster.remove_node(third, allow_graceful=False)
+        survived("a machine lost while it runs stages")
         joined(cpus=2)
         assert driver.ended() == 0, driver.output
 
