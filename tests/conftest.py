@@ -28,6 +28,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     if config.option.dist != "no":  # the tests run in other processes
         return
+    gc.disable()  # until all is imported
     from mlflow.store.db import utils
 
     from rfray import tracking
@@ -62,9 +63,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
-
-
-gc.disable()
 
 
 def pytest_collection_finish() -> None:

@@ -22,10 +22,10 @@ name: two
 axes:
   {dataset: [digits], arch: [vgg19_rf], kernel_size: [5], seed: [0, 1], width: [0.03125]}
 train: {epochs: 1}
-prune: {rates: [0.5]}
+prune: {rates: [0.5, 0.9]}
 resources: {prune: {cpus: 2}}
 """
-"""Prunes run one at a time, so that processes could be used again."""
+"""Two of the four prunes run at a time: beside each other, and processes could be used again."""
 
 
 PATH = os.pathsep.join([PRETENDED, *filter(None, [os.environ.get("PYTHONPATH")])])
@@ -33,7 +33,7 @@ PATH = os.pathsep.join([PRETENDED, *filter(None, [os.environ.get("PYTHONPATH")])
 
 @pytest.fixture(scope="module")
 def head():
-    with own_head(None, cpus=2, gpus=2, PYTHONPATH=PATH) as started:
+    with own_head(None, cpus=4, gpus=2, PYTHONPATH=PATH) as started:
         yield started
 
 
@@ -89,7 +89,7 @@ def test_auto_changes_the_share_of_trials_one_by_one_and_again_where_it_was_too_
     head, tmp_path
 ):
     """One at a time, for want of cores: what Tune keeps of the last must not block the next."""
-    one_by_one = ("resources.train.cpus=2", "train.epochs=2", "prune=false")
+    one_by_one = ("resources.train.cpus=4", "train.epochs=2", "prune=false")
     cells = swept(head, tmp_path, *one_by_one, "resources.train.gpus=auto")["train"]
     in_order = sorted(cells, key=lambda cell: cell["began"])
     assert [cell["share"] for cell in in_order] == [1.0, 0.5]
